@@ -1,0 +1,72 @@
+# Every verb of the template; bare `make` lists them. Each does its own set-up, once.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
+RUN := $(BIN)/python flows/commands.py
+LOCK := uvx uv pip compile --quiet --universal --generate-hashes --only-binary :all: --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade
+
+# Runs are kept in data/; no tool phones home; a name for the runs where the machine has no user (containers, root).
+export METAFLOW_DATASTORE_SYSROOT_LOCAL := $(CURDIR)/data/metaflow
+export METAFLOW_CARD_LOCALROOT := $(CURDIR)/data/metaflow/cards
+export METAFLOW_DEFAULT_DATASTORE ?= local
+export METAFLOW_DEFAULT_METADATA ?= local
+export METAFLOW_USER ?= $(or $(USER),$(shell id -un))
+export GX_ANALYTICS_ENABLED := false
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+
+.DEFAULT_GOAL := help
+.PHONY: help run resume step card releases export doctor test lint lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 RAW= EVENTS= ITEMS= USERS=]
+	@$(RUN) run
+
+resume: .venv/.run ## go on with the last run where it failed
+	@$(RUN) resume
+
+step: .venv/.run ## run one step again on the last run's artifacts: STEP=recommend
+	@$(RUN) step
+
+card: .venv/.run ## write the last run's card to data/card.html
+	@$(RUN) card
+
+releases: .venv/.run ## what was released, newest first  [DATASET=]
+	@$(RUN) releases
+
+export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE=]
+	@$(RUN) export
+
+doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
+	@$(RUN) doctor
+
+test: .venv/.test ## every quick test
+	@$(BIN)/python -m pytest
+
+lint: .venv/.test ## ruff and mypy
+	@$(BIN)/ruff check flows tests
+	@$(BIN)/ruff format --check flows tests
+	@$(BIN)/mypy flows tests
+
+lock: ## pin the newest versions that pyproject.toml allows; needs uv
+	@$(LOCK) pyproject.toml -o requirements.lock
+	@$(LOCK) --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+
+clean: ## remove the virtual environment, caches and run history; the store stays
+	@rm -rf .venv data/metaflow data/card.html .pytest_cache .ruff_cache .mypy_cache .metaflow*
+	@find flows tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "python %d.%d is here, 3.11 to 3.13 is needed: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.run: requirements.lock | .venv/.python
+	@echo "setting up .venv from requirements.lock, once"
+	@$(INSTALL) -r requirements.lock
+	@touch $@
+
+.venv/.test: requirements-test.lock .venv/.run
+	@$(INSTALL) -r requirements-test.lock
+	@touch $@

@@ -1,0 +1,17 @@
+{# The staging model of the source that this run reads. #}
+{% macro staged(entity) %}{{ return(ref('stg_' ~ var('source') ~ '__' ~ entity)) }}{% endmacro %}
+
+{# Why an event can be rejected; the first that applies is the one it is counted under. #}
+{% macro rejection_reasons() %}
+    {{ return([
+        'duplicate', 'no_user', 'no_item', 'no_product', 'control_characters', 'bad_time', 'future',
+        'unknown_type', 'bad_quantity', 'bad_price'
+    ]) }}
+{% endmacro %}
+
+{# Name of a row that came without one: rows that agree in these columns are one. #}
+{% macro row_key(columns) %}
+    {%- set texts = [] -%}
+    {%- for column in columns -%}{%- do texts.append("coalesce(" ~ column ~ "::string, '')") -%}{%- endfor -%}
+    md5(concat_ws('|', {{ texts | join(', ') }}))::string
+{%- endmacro %}

@@ -1,0 +1,37 @@
+with
+
+events as (
+    select * from {{ ref('int_events_accepted') }}
+),
+
+last_days as (
+    select
+        (date_trunc('day', max(event_at)) + interval 1 day)::timestamp as last_as_of
+    from events
+),
+
+as_ofs as (
+    select
+        last_as_of,
+        {% if var('as_of') %} '{{ var('as_of') }}'::timestamp {% else %} last_as_of {% endif %} as as_of
+    from last_days
+),
+
+final as (
+    {% for days in var('cutoff_days') %}
+    select
+        -- numbers
+        {{ days }}::int as days_before,
+        -- booleans
+        {{ days == 0 }} as is_serving,
+        -- times
+        (as_of - interval {{ days }} day)::timestamp as cutoff,
+        (as_of - interval {{ days }} day + interval {{ var('horizon_days') }} day)::timestamp as horizon_end,
+        as_of::timestamp as as_of,
+        last_as_of::timestamp as last_as_of
+    from as_ofs
+    {% if not loop.last %} union all {% endif %}
+    {% endfor %}
+)
+
+select * from final

@@ -1,0 +1,45 @@
+with
+
+events as (
+    select * from {{ staged('events') }}
+    {% if var('sample_below') %} where md5(user_id) < '{{ var('sample_below') }}' {% endif %}
+),
+
+counted_copies as (
+    select
+        *,
+        row_number() over (partition by event_id order by event_at, user_id, item_id, event_type, quantity, price) as copy_number
+    from events
+),
+
+final as (
+    select
+        -- ids
+        event_id::string as event_id,
+        user_id::string as user_id,
+        item_id::string as item_id,
+        session_id::string as session_id,
+        -- strings
+        event_type::string as event_type,
+        concat_ws(
+            ',',
+            case when copy_number > 1 then 'duplicate' end,
+            case when user_id is null or trim(user_id) = '' then 'no_user' end,
+            case when item_id is null or trim(item_id) = '' then 'no_item' end,
+            nullif(source_reasons, ''),
+            case when {{ matches("concat_ws(' ', user_id, item_id, session_id)", '[\\x00-\\x1F\\x7F]') }} then 'control_characters' end,
+            case when event_at is null then 'bad_time' end,
+            case when event_at >= '{{ var('landed_before') }}'::timestamp then 'future' end,
+            case when event_type not in ('view', 'cart', 'purchase', 'return') then 'unknown_type' end,
+            case when quantity <= 0 then 'bad_quantity' end,
+            case when price < 0 then 'bad_price' end
+        )::string as reasons,
+        -- numbers
+        quantity::decimal(18, 4) as quantity,
+        price::decimal(18, 4) as price,
+        -- times
+        event_at::timestamp as event_at
+    from counted_copies
+)
+
+select * from final

@@ -1,0 +1,27 @@
+with
+
+events as (
+    select * from {{ ref('int_events_checked') }}
+),
+
+final as (
+    select
+        -- ids
+        event_id,
+        user_id,
+        item_id,
+        session_id,
+        -- strings
+        event_type,
+        split_part(reasons, ',', 1)::string as reason,
+        reasons,
+        -- numbers
+        quantity,
+        price,
+        -- times
+        event_at
+    from events
+    where reasons <> ''
+)
+
+select * from final

@@ -1,0 +1,51 @@
+with
+
+events as (
+    select * from {{ ref('int_events_accepted') }}
+),
+
+items as (
+    select * from {{ staged('items') }}
+),
+
+cutoffs as (
+    select * from {{ ref('int_cutoffs') }}
+    where is_serving
+),
+
+seen as (
+    select
+        events.item_id,
+        min(events.event_at) as first_event_at
+    from events
+    inner join cutoffs on events.event_at < cutoffs.cutoff
+    group by 1
+),
+
+catalogued as (
+    select items.*
+    from items
+    inner join cutoffs on coalesce(items.available_from < cutoffs.cutoff, true)
+    where items.item_id is not null and trim(items.item_id) <> ''
+),
+
+final as (
+    select
+        -- ids
+        coalesce(seen.item_id, catalogued.item_id)::string as item_id,
+        (row_number() over (order by coalesce(seen.item_id, catalogued.item_id)) - 1)::int as item_index,
+        -- strings
+        coalesce(catalogued.title, seen.item_id, catalogued.item_id)::string as title,
+        coalesce(catalogued.category, 'unknown')::string as category,
+        -- numbers
+        catalogued.price::decimal(18, 4) as price,
+        -- booleans: an item that no catalogue lists is taken to be for sale
+        coalesce(catalogued.is_available, true)::boolean as is_available,
+        -- times
+        least(catalogued.available_from, seen.first_event_at)::timestamp as available_from,
+        catalogued.withdrawn_at::timestamp as withdrawn_at
+    from seen
+    full join catalogued on seen.item_id = catalogued.item_id
+)
+
+select * from final

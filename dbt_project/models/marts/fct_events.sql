@@ -1,0 +1,86 @@
+with
+
+events as (
+    select * from {{ ref('int_events_accepted') }}
+),
+
+users as (
+    select * from {{ ref('dim_users') }}
+),
+
+items as (
+    select * from {{ ref('dim_items') }}
+),
+
+cutoffs as (
+    select * from {{ ref('int_cutoffs') }}
+    where is_serving
+),
+
+indexed as (
+    select
+        users.user_index,
+        items.item_index,
+        events.event_type,
+        events.quantity,
+        events.price,
+        events.event_at,
+        date_trunc('day', events.event_at) as event_day,
+        coalesce(events.session_id, '') as session_id
+    from events
+    inner join cutoffs on events.event_at < cutoffs.cutoff
+    inner join users on events.user_id = users.user_id
+    inner join items on events.item_id = items.item_id
+),
+
+-- A basket is what a user buys in one session on one day, so it never straddles a cutoff.
+numbered_baskets as (
+    select
+        *,
+        dense_rank() over (partition by user_index order by event_day, session_id) as basket_number,
+        row_number() over (
+            partition by user_index, item_index, event_day, session_id order by event_at, quantity, price
+        ) as line_number
+    from indexed
+    where event_type = 'purchase'
+),
+
+numbered_lines as (
+    select
+        *,
+        row_number() over (
+            partition by user_index, line_number = 1 order by event_at, basket_number, item_index
+        ) as purchase_number
+    from numbered_baskets
+),
+
+final as (
+    select
+        -- ids
+        user_index::int as user_index,
+        item_index::int as item_index,
+        -- strings
+        event_type::string as event_type,
+        -- numbers: a purchase is an item's first line in a basket
+        basket_number::int as basket_number,
+        (case when line_number = 1 then purchase_number end)::int as purchase_number,
+        quantity::decimal(18, 4) as quantity,
+        price::decimal(18, 4) as price,
+        -- times
+        event_at::timestamp as event_at
+    from numbered_lines
+    union all
+    select
+        user_index::int,
+        item_index::int,
+        event_type::string,
+        null::int,
+        null::int,
+        quantity::decimal(18, 4),
+        price::decimal(18, 4),
+        event_at::timestamp
+    from indexed
+    where event_type <> 'purchase'
+)
+
+select * from final

@@ -1,0 +1,41 @@
+with
+
+events as (
+    select * from {{ source('events', 'events') }}
+),
+
+cast_to_types as (
+    select
+        *,
+        {{ utc('event_at') }} as cast_event_at,
+        coalesce(nullif(trim(event_type::string), ''), 'purchase') as cast_event_type,
+        case when quantity is null then 1 else try_cast(quantity as decimal(18, 4)) end as cast_quantity,
+        try_cast(price as decimal(18, 4)) as cast_price
+    from events
+),
+
+final as (
+    select
+        -- ids
+        coalesce(event_id::string, {{ row_key([
+            'user_id', 'item_id', 'event_at', 'event_type', 'quantity', 'price', 'session_id'
+        ]) }}) as event_id,
+        user_id::string as user_id,
+        item_id::string as item_id,
+        session_id::string as session_id,
+        -- strings
+        lower(cast_event_type)::string as event_type,
+        concat_ws(
+            ',',
+            case when quantity is not null and cast_quantity is null then 'bad_quantity' end,
+            case when price is not null and cast_price is null then 'bad_price' end
+        )::string as source_reasons,
+        -- numbers
+        cast_quantity::decimal(18, 4) as quantity,
+        cast_price::decimal(18, 4) as price,
+        -- times
+        cast_event_at::timestamp as event_at
+    from cast_to_types
+)
+
+select * from final

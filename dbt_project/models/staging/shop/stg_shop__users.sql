@@ -1,0 +1,16 @@
+with
+
+users as (
+    select * from {{ source('shop', 'users') }}
+),
+
+final as (
+    select
+        -- ids
+        user_id::string as user_id,
+        -- strings
+        segment::string as segment
+    from users
+)
+
+select * from final

@@ -1,0 +1,167 @@
+"""What `make` calls: every verb but the tests. Reads make's variables from the environment and prints for people."""
+
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from recsys import RecsysError, config
+from recsys.config import Settings
+from recsys.store import Store, open_store
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+FLOW = [sys.executable, str(HERE / "train_flow.py"), "--no-pylint"]
+STEP = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] Task (is starting|finished successfully)")
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def dial(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def settings() -> Settings:
+    """Settings of the dataset that make's variables name."""
+    try:
+        sample = float(dial("SAMPLE") or 1)
+    except ValueError:
+        raise RecsysError(f'SAMPLE "{dial("SAMPLE")}" is no number; pass a share of the users, such as 0.01') from None
+    return config.resolve(read_config(), dial("DATASET"), dial("AS_OF"), sample, inputs())
+
+
+def read_config() -> dict[str, Any]:
+    return config.parse((ROOT / "config.toml").read_text())
+
+
+def inputs() -> dict[str, str]:
+    return {name.lower(): dial(name) for name in ("RAW", "EVENTS", "ITEMS", "USERS") if dial(name)}
+
+
+def store(chosen: Settings) -> Store:
+    return open_store(chosen.store.root, chosen.name, ROOT)
+
+
+def run() -> None:
+    """Runs TrainFlow and sums it up."""
+    chosen = settings()
+    follow(
+        "run", "--dataset", dial("DATASET"), "--as_of", dial("AS_OF"), "--sample", str(chosen.sample), "--inputs", json.dumps(inputs())
+    )  # fmt: skip
+
+
+def resume() -> None:
+    follow("resume")
+
+
+def follow(*arguments: str) -> None:
+    """Runs the flow, tells each step's end in a line, and then what came of it."""
+    from summary import refusal, summarise
+
+    with tempfile.TemporaryDirectory() as folder:
+        id_file = Path(folder) / "run_id"
+        command = [*FLOW, *arguments, "--run-id-file", str(id_file)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        lines = [tell(line) for line in process.stdout]
+        failed = process.wait() != 0
+        run_id = id_file.read_text().strip() if id_file.exists() else ""
+    if failed:
+        raise RecsysError(refusal(run_id) or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    summarise(run_id, usage.ru_utime + usage.ru_stime, console)
+
+
+def tell(line: str) -> str:
+    if (found := STEP.search(line)) and found[3] != "is starting":
+        console.print(f"[dim]done[/dim] {found[1]}")
+    return line
+
+
+def step() -> None:
+    """Runs one step again on the artifacts of the last run (Metaflow spin); CURRENT moves only if the step is `publish`."""
+    name = dial("STEP")
+    if not name:
+        raise RecsysError("STEP is not given; pass STEP=recommend, or another step of flows/train_flow.py")
+    if subprocess.run([*FLOW, "spin", name], cwd=ROOT).returncode:
+        raise RecsysError(f"step {name} failed; its own words are above")
+
+
+def card() -> None:
+    target = ROOT / "data" / "card.html"
+    if subprocess.run([*FLOW, "--quiet", "card", "get", latest_select(), str(target)], cwd=ROOT).returncode:
+        raise RecsysError("there is no card yet; `make run` makes one")
+    console.print(f"written to {target.relative_to(ROOT)}")
+
+
+def latest_select() -> str:
+    from summary import latest_run
+
+    return f"{latest_run().id}/select"
+
+
+def releases() -> None:
+    """Moves of the pointer, newest first."""
+    chosen = settings()
+    moves, live = store(chosen).history(), store(chosen).current()
+    if not moves:
+        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    for move in reversed(moves):
+        manifest = store(chosen).find("release", move["release"])
+        about = f"{manifest.made_from['recommender']:<16} content {manifest.content}" if manifest else "gone"
+        console.print(f"{'live' if move['release'] == live else '    '}  {move['release']}  {about}")
+
+
+def export() -> None:
+    from recsys.releases import export
+
+    chosen, target = settings(), dial("TO")
+    if not target:
+        raise RecsysError("TO is not given; pass TO=path to a .parquet or .csv file")
+    release = dial("RELEASE") or store(chosen).current()
+    if not release:
+        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    protocol = "novel" if dial("NOVEL") not in ("", "0") else "allow"
+    rows = export(store(chosen).load("release", release), protocol, Path(target))
+    console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
+
+
+def doctor() -> None:
+    """Settings, versions, disk; then what is missing and how to mend it."""
+    missing = []
+    console.print(f"python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
+    for package in ("metaflow", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations", "scikit-learn", "pyarrow", "numpy"):
+        try:
+            console.print(f"  {package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(f"{package} is not installed; `make clean` and run again")
+    chosen = settings()
+    for name, value in vars(chosen).items():
+        console.print(f"{name} = {vars(value) if hasattr(value, '__dataclass_fields__') else value}", markup=False)
+    free = shutil.disk_usage(ROOT).free / 2**30
+    console.print(f"{free:.0f} GiB free, store at {store(chosen).backend}, live release {store(chosen).current() or 'none'}")
+    if free < 5:
+        missing.append(f"{free:.1f} GiB of disk are free; 10 million events want about 5")
+    if shutil.which("git") is None:
+        missing.append("git is not on the PATH; releases cannot record the commit they were made by")
+    for problem in missing:
+        console.print(f"missing: {problem}")
+    console.print("nothing is missing" if not missing else "")
+
+
+COMMANDS = {command.__name__: command for command in (run, resume, step, card, releases, export, doctor)}
+
+if __name__ == "__main__":
+    try:
+        COMMANDS[sys.argv[1]]()
+    except RecsysError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,1 @@
+"""Checks, one family a file; each function returns verdicts."""

@@ -1,0 +1,159 @@
+"""Settings: config.toml as frozen dataclasses, checked once, so that a misspelt dial stops the run at its start."""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from recsys import RecsysError
+
+TAKES: dict[Any, Any] = {int: int, float: (int, float), str: str}
+
+
+@dataclass(frozen=True)
+class Store:
+    root: str
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    memory_limit: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Features:
+    history_cap: int
+    sample_users: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    k: int
+    selection_windows: int
+    bootstraps: int
+
+
+@dataclass(frozen=True)
+class Lists:
+    length: int
+    repeat: str
+
+    def __post_init__(self) -> None:
+        if self.repeat not in ("allow", "novel"):
+            raise RecsysError(f'config: lists.repeat is "{self.repeat}"; set it to "allow" or "novel"')
+
+
+@dataclass(frozen=True)
+class Checks:
+    min_events: int
+    min_users_served: float
+    min_holdout_users: int
+    min_list_length: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    source: str
+    horizon_days: int
+    step_days: int
+    max_quarantine: float
+    dials: dict
+
+    def __post_init__(self) -> None:
+        if self.step_days < 1 or self.horizon_days < 1 or self.horizon_days % self.step_days:
+            raise RecsysError(
+                f"config: horizon_days = {self.horizon_days} is no multiple of step_days = {self.step_days};"
+                " cutoffs lie on one grid, so make it one"
+            )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run's settings: config.toml with the dataset chosen and the run's parameters laid over it."""
+
+    name: str  # the dataset's folder in the store: its name, with the sample's share where there is one
+    seed: int
+    store: Store
+    warehouse: Warehouse
+    features: Features
+    evaluation: Evaluation
+    lists: Lists
+    recommenders: dict[str, dict]
+    checks: Checks
+    dataset: Dataset
+    as_of: date | None
+    sample: float
+
+    @property
+    def cutoff_days(self) -> list[int]:
+        """Days before `as_of` of each cutoff: serving, holdout, then the selection windows, newest first."""
+        return [self.dataset.horizon_days * window for window in range(self.evaluation.selection_windows + 2)]
+
+
+def parse(text: str) -> dict[str, Any]:
+    """config.toml as plain values (dates as ISO text), the form in which it travels with a deployed flow."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return value.isoformat() if isinstance(value, date) else value
+
+    try:
+        return plain(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecsysError(f"config.toml cannot be read: {error}; mend that line") from None
+
+
+def resolve(
+    config: Mapping[str, Any], dataset: str = "", as_of: str = "", sample: float = 1.0, inputs: Mapping[str, str] = {}
+) -> Settings:
+    """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are dials of the source."""
+    values = dict(config)
+    datasets = values.pop("datasets", {})
+    dataset = dataset or values.pop("dataset", "")
+    values.pop("dataset", None)
+    if dataset not in datasets:
+        raise RecsysError(f'DATASET "{dataset}" is not in config.toml; choose one of {", ".join(datasets)}')
+    if not 0 < sample <= 1:
+        raise RecsysError(f"SAMPLE {sample} is no share of the users; pass a number above 0 and up to 1")
+    chosen = dict(datasets[dataset])
+    chosen["dials"] = dict(chosen.get("dials", {})) | {name: path for name, path in inputs.items() if path}
+    values |= {
+        "name": dataset if sample == 1 else f"{dataset}-sample-{sample:g}",
+        "dataset": chosen,
+        "as_of": day("AS_OF", as_of) if as_of else None,
+        "sample": sample,
+    }
+    return build(Settings, values, "config")
+
+
+def day(name: str, text: str) -> date:
+    """An ISO date given by a person."""
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            pass
+    raise RecsysError(f'{name} "{text}" is no date; write it as YYYY-MM-DD')
+
+
+def build(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a mapping that has exactly its fields; errors name the dial."""
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    for wrong in values.keys() - fields.keys():
+        raise RecsysError(f'config: "{where}.{wrong}" is not a setting; known are {", ".join(fields)}')
+    for missing in fields.keys() - values.keys():
+        raise RecsysError(f'config: "{where}.{missing}" is missing; add it to config.toml')
+    built = {}
+    for name, type_ in fields.items():
+        value = values[name]
+        if dataclasses.is_dataclass(type_):
+            value = build(type_, value, f"{where}.{name}")  # type: ignore[arg-type]
+        elif type_ in TAKES and (isinstance(value, bool) or not isinstance(value, TAKES[type_])):
+            raise RecsysError(f'config: "{where}.{name}" is {value!r}; it takes a value of type {type_.__name__}')
+        built[name] = value
+    return kind(**built)

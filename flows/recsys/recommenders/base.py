@@ -1,0 +1,150 @@
+"""What a recommender is. A new one is: a class in a file here, and its line in the registry."""
+
+import inspect
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys import RecsysError
+from recsys.state import State
+
+CHUNK = 4_000  # users ranked at a time: bounds the memory
+FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Ranked items of some users, best first: (users, k) rows of the state's items, -1 where there are no more, and their
+    scores. Items with a score of 0 are recent popularity, which fills the list up."""
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+class Recommender(ABC):
+    """Learns from a state and ranks for the users of another one, later or the same. As in scikit-learn, `__init__` only
+    stores its parameters, `fit` returns self, and what was learned is in arrays and sparse matrices whose names end in `_`."""
+
+    name: ClassVar[str]
+    item_ids_: NDArray[np.str_]
+
+    def fit(self, state: State) -> Self:
+        """Learns from everything before the state's cutoff."""
+        self.item_ids_ = state.item_ids
+        self._fit(state)
+        return self
+
+    @abstractmethod
+    def _fit(self, state: State) -> None:
+        """Sets what is learned from the state."""
+
+    @abstractmethod
+    def _score(self, rows: NDArray[np.int64], state: State) -> sparse.csr_matrix:
+        """Positive scores of the items that speak to these users: (len(rows), items of the state)."""
+
+    def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, novel: bool = False) -> Lists:
+        """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
+        recent popularity. `novel` leaves out what the user has bought before."""
+        order = popularity_order(state)
+        place = np.full(state.shape[1], len(order))  # of each item in the order; unavailable ones behind all
+        place[order] = np.arange(len(order))
+        owned = state.owned() if novel else None
+        rows = state.rows(user_ids)
+        lists = Lists(np.full((len(rows), k), -1, np.int32), np.zeros((len(rows), k), np.float32))
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            known = np.flatnonzero(chunk >= 0)
+            scores = _widen(self._score(chunk[known], state), known, len(chunk))
+            own = _widen(owned[chunk[known]], known, len(chunk)) if owned is not None else None
+            items, values = _rank(scores, own, k, order, place)
+            lists.items[start : start + CHUNK], lists.scores[start : start + CHUNK] = items, values
+        return lists
+
+    def columns(self, state: State) -> NDArray[np.int64]:
+        """Row in the state of each item that was learned; -1 for those that are gone."""
+        places = np.searchsorted(state.item_ids, self.item_ids_).clip(0, len(state.item_ids) - 1)
+        return np.where(state.item_ids[places] == self.item_ids_, places, -1)
+
+    def parameters(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def save(self, folder: Path) -> None:
+        """Writes parameters (JSON) and what was learned (npz): no format that could run code on load."""
+        arrays: dict[str, NDArray] = {}
+        for name, value in sorted(vars(self).items()):
+            if name.endswith("_") and sparse.issparse(value):
+                arrays |= {f"{name}.{part}": getattr(value, part) for part in ("data", "indices", "indptr")}
+                arrays[f"{name}.shape"] = np.array(value.shape)
+            elif name.endswith("_"):
+                arrays[name] = value
+        np.savez(folder / "learned.npz", **arrays, allow_pickle=False)
+        (folder / "recommender.json").write_text(json.dumps({"name": self.name, "parameters": self.parameters()}, sort_keys=True))
+
+    def restore(self, folder: Path) -> Self:
+        """Takes up what `save` wrote."""
+        with np.load(folder / "learned.npz", allow_pickle=False) as arrays:
+            parts = {name: arrays[name] for name in arrays.files}
+        for name in sorted({name.partition(".")[0] for name in parts}):
+            if name in parts:
+                setattr(self, name, parts[name])
+            else:
+                data, indices, indptr, shape = (parts[f"{name}.{part}"] for part in ("data", "indices", "indptr", "shape"))
+                setattr(self, name, sparse.csr_matrix((data, indices, indptr), shape=tuple(shape)))
+        return self
+
+
+def popularity_order(state: State) -> NDArray[np.int64]:
+    """Available items, most purchases of the last weeks first, then most ever, then by id."""
+    recent, ever = state.items[f"purchases_{FILL_DAYS}d"], state.items["purchases"]
+    order = np.lexsort((np.arange(state.shape[1]), -np.nan_to_num(ever), -np.nan_to_num(recent)))
+    return order[state.items["is_available"][order]]
+
+
+def _widen(matrix: sparse.csr_matrix, rows: NDArray, height: int) -> sparse.csr_matrix:
+    """The matrix with empty rows put in, such that its rows come to stand at `rows` of `height`."""
+    lengths = np.zeros(height, np.int64)
+    lengths[rows] = np.diff(matrix.indptr)
+    return sparse.csr_matrix((matrix.data, matrix.indices, np.concatenate([[0], np.cumsum(lengths)])), shape=(height, matrix.shape[1]))
+
+
+def _rank(
+    scores: sparse.csr_matrix, owned: sparse.csr_matrix | None, k: int, order: NDArray, place: NDArray
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Top k of each row by score, then by place in the order; filled up from the order with what is not there yet."""
+    height, width = scores.shape
+    user = np.repeat(np.arange(height), np.diff(scores.indptr))
+    item, value = scores.indices.astype(np.int64), scores.data
+    taken = np.zeros(0, np.int64)
+    if owned is not None:
+        taken = np.repeat(np.arange(height), np.diff(owned.indptr)) * width + owned.indices
+    keep = (value > 0) & (place[item] < len(order)) & ~np.isin(user * width + item, taken)
+    user, item, value = user[keep], item[keep], value[keep]
+
+    # Everybody's list could end in the most popular items: as many of them as a list and what it must not repeat.
+    most = k + int(np.bincount(np.concatenate([user, taken // width]), minlength=1).max(initial=0))
+    fill = order[:most]
+    filler_user, filler_item = np.repeat(np.arange(height), len(fill)), np.tile(fill, height)
+    fresh = ~np.isin(filler_user * width + filler_item, np.concatenate([user * width + item, taken]))
+    user = np.concatenate([user, filler_user[fresh]])
+    item = np.concatenate([item, filler_item[fresh]])
+    value = np.concatenate([value, np.zeros(fresh.sum(), np.float32)])
+
+    best = np.lexsort((place[item], -value, user))
+    user, item, value = user[best], item[best], value[best]
+    rank = np.arange(len(user)) - np.searchsorted(user, user)
+    top = rank < k
+    items, values = np.full((height, k), -1, np.int32), np.zeros((height, k), np.float32)
+    items[user[top], rank[top]], values[user[top], rank[top]] = item[top], value[top]
+    return items, values
+
+
+def check_positive(**parameters: float) -> None:
+    for name, value in parameters.items():
+        if not value > 0:
+            raise RecsysError(f"recommender: {name} is {value}; it must be above 0")

@@ -1,0 +1,21 @@
+"""What a source of events must do. A new one is: a class here, a line in the registry, its staging models in dbt."""
+
+from abc import ABC, abstractmethod
+from datetime import date
+from pathlib import Path
+from typing import ClassVar
+
+from recsys.verdicts import Verdict
+
+
+class Source(ABC):
+    """Lands raw data as Parquet: `<table>.parquet` or a folder `<table>/` of Parquet files for every table it declares.
+    Its constructor takes the dials of its section in config.toml and the run's own (RAW=, EVENTS=, ITEMS=, USERS=)."""
+
+    max_null_share: ClassVar[dict[str, dict[str, float]]]
+    """Tables and the columns they must have, each with the largest share of missing values that is normal."""
+
+    @abstractmethod
+    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+        """Fills an empty folder, and says what is odd about the data. `until` is the day after the last that is wanted, for
+        sources that can go back in time; the others give all they have."""

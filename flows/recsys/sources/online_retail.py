@@ -1,0 +1,162 @@
+"""UCI Online Retail: a year of invoices of a British gift shop (Chen 2015, doi:10.24432/C5BW33, CC BY 4.0)."""
+
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys import RecsysError
+from recsys.sources import files
+from recsys.sources.base import Source
+from recsys.verdicts import Verdict
+
+SCHEMA = pa.schema([
+    ("InvoiceNo", pa.string()), ("StockCode", pa.string()), ("Description", pa.string()), ("Quantity", pa.int64()),
+    ("InvoiceDate", pa.timestamp("us")), ("UnitPrice", pa.float64()), ("CustomerID", pa.string()), ("Country", pa.string()),
+])  # fmt: skip
+OFFICIAL = {"rows": 541_909, "invoices": 25_900, "customers": 4_372}
+DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M")
+
+
+class OnlineRetail(Source):
+    max_null_share = {"invoices": {"InvoiceNo": 0.0, "StockCode": 0.0, "Quantity": 0.0, "InvoiceDate": 0.0, "UnitPrice": 0.0, "CustomerID": 0.3}}
+
+    def __init__(self, url: str, cache: str, raw: str = ""):
+        self.url, self.cache, self.raw = url, Path(cache), raw
+
+    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+        """Takes RAW=path (.xlsx, .csv, .parquet), or the official zip, which it downloads once."""
+        if self.raw:
+            path = Path(self.raw).expanduser()
+            if not path.is_file():
+                raise RecsysError(f'RAW "{path}" is no file; pass RAW=path to the workbook, or to a .csv or .parquet of it')
+            batches = _read_workbook(path) if path.suffix.lower() == ".xlsx" else _read_table(path)
+        else:
+            batches = _read_workbook(_unzip(self._download(), folder))
+        target = folder / "invoices.parquet"
+        rows = files.write(batches, target)
+        (folder / "workbook.xlsx").unlink(missing_ok=True)
+        if rows == 0:
+            raise RecsysError(f'RAW "{self.raw or self.cache}" has no rows; pass the official file')
+        return [_compare(target)]
+
+    def _download(self) -> Path:
+        if not self.cache.exists():
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.cache.with_suffix(".part")
+            try:
+                with urllib.request.urlopen(self.url, timeout=60) as response, partial.open("wb") as file:
+                    shutil.copyfileobj(response, file)
+            except (urllib.error.URLError, OSError) as error:
+                raise RecsysError(f"{self.url} cannot be fetched: {error}; get it by hand and pass RAW=path to the workbook") from None
+            partial.replace(self.cache)
+        return self.cache
+
+
+def _unzip(path: Path, folder: Path) -> Path:
+    target = folder / "workbook.xlsx"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.lower().endswith(".xlsx"))
+            with archive.open(name) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+    except (zipfile.BadZipFile, StopIteration):
+        raise RecsysError(f'"{path}" is no zip with a workbook in it; delete it and run again, or pass RAW=path') from None
+    return target
+
+
+def _read_workbook(path: Path) -> Iterator[pa.RecordBatch]:
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).iter_rows()
+        header = [str(cell) for cell in next(rows, [])]
+    except CalamineError as error:
+        raise RecsysError(f'RAW "{path}" cannot be read as a workbook: {error}; pass the official .xlsx') from None
+    chunk: list[list[Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == files.BATCH_ROWS:
+            yield _shape(header, [list(column) for column in zip(*chunk, strict=True)], path)
+            chunk = []
+    if chunk:
+        yield _shape(header, [list(column) for column in zip(*chunk, strict=True)], path)
+
+
+def _read_table(path: Path) -> Iterator[pa.RecordBatch]:
+    encoding = "latin-1" if path.suffix.lower() == ".csv" and not _is_utf8(path) else "utf8"
+    for batch in files.read(path, set(), "RAW", encoding):
+        yield _shape(batch.schema.names, batch.columns, path)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        path.read_text("utf8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _shape(header: list[str], columns: list[Any], path: Path) -> pa.RecordBatch:
+    """The official columns in their types, by either edition's names."""
+    either = {"invoice": "invoiceno", "price": "unitprice"}
+    seen = [name.lower().replace(" ", "").replace("_", "") for name in header]
+    by_name = dict(zip((either.get(name, name) for name in seen), columns, strict=True))
+    missing = [field.name for field in SCHEMA if field.name.lower() not in by_name]
+    if missing:
+        raise RecsysError(f'RAW "{path}" has no column {", ".join(missing)}; it has {", ".join(header[:12])}: pass the official file')
+    return pa.RecordBatch.from_arrays([_cast(by_name[field.name.lower()], field) for field in SCHEMA], schema=SCHEMA)
+
+
+def _cast(column: Any, field: pa.Field) -> pa.Array:
+    if isinstance(column, pa.Array) and column.type == field.type:
+        return column
+    values = column.to_pylist() if isinstance(column, pa.Array) else column
+    values = [None if value is None or value == "" else value for value in values]
+    try:
+        if field.type == pa.string():
+            return pa.array([None if value is None else _whole(value) for value in values], pa.string())
+        if pa.types.is_timestamp(field.type):
+            return pa.array([value if value is None else _moment(value) for value in values], field.type)
+        return pc.cast(pa.array([None if value is None else float(value) for value in values], pa.float64()), field.type)
+    except (ValueError, pa.ArrowInvalid) as error:
+        raise RecsysError(f"RAW column {field.name}: {error}; pass the official file") from None
+
+
+def _whole(value: Any) -> str:
+    """Text of a cell: a workbook's 85123.0 is the code 85123."""
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return text.removesuffix(".0") if text[:-2].isdigit() else text
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    for format in DATE_FORMATS:
+        try:
+            return datetime.strptime(str(value), format)
+        except ValueError:
+            continue
+    raise ValueError(f'"{value}" is no time in any of the forms {", ".join(DATE_FORMATS)}')
+
+
+def _compare(path: Path) -> Verdict:
+    table = pq.read_table(path, columns=["InvoiceNo", "CustomerID"])
+    seen = {
+        "rows": table.num_rows,
+        "invoices": pc.count_distinct(table["InvoiceNo"]).as_py(),
+        "customers": pc.count_distinct(table["CustomerID"]).as_py(),
+    }
+    passed = seen == OFFICIAL
+    words = "is the official one" if passed else "differs from the official one; figures will not compare with published ones"
+    counts = ", ".join(f"{seen[name]:,} {name}" for name in OFFICIAL)
+    official = ", ".join(f"{count:,} {name}" for name, count in OFFICIAL.items())
+    return Verdict("official_content", counts, official, "warn", passed, f"the file ({counts}) {words}")

@@ -1,0 +1,177 @@
+"""The simulated shop's laws: who likes, wants and finds what on which day. Nothing here remembers the past, so any day can be
+drawn alone, the first n days are the same whatever the end, and the truth is a sum over days."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+STYLES = 4  # tastes that cut across categories: what item-to-item similarity can learn
+STAPLES = 3  # items a user may buy again and again
+VIEWS = 4.0  # mean views of a visit
+CART, BUY = 0.25, 0.12  # shares of views that are put in the cart, and bought
+STAPLE_BUY = 0.8  # share of a staple's periods in which it is bought
+WEEKDAY = np.array([0.9, 0.9, 0.95, 1.0, 1.15, 1.2, 0.9])
+
+
+@dataclass(frozen=True)
+class World:
+    """A shop with known truth. `events` is what `days` days bring, roughly; everything else follows from the seed."""
+
+    users: int
+    items: int
+    days: int
+    events: int
+    seed: int
+
+    def draw(self, *stream: int) -> np.random.Generator:
+        """Random numbers of one stream of their own: drawing more of one thing changes no other."""
+        return np.random.default_rng([self.seed, *stream])
+
+    # The catalogue.
+    @cached_property
+    def categories(self) -> int:
+        return int(np.clip(self.items // 30, 4, 60))
+
+    @cached_property
+    def category(self) -> Ints:
+        return self.draw(1).integers(self.categories, size=self.items)
+
+    @cached_property
+    def cell(self) -> Ints:
+        """Category and style of an item, as one number."""
+        return self.category * STYLES + self.draw(2).integers(STYLES, size=self.items)
+
+    @cached_property
+    def arrives(self) -> Ints:
+        """The day an item enters the shop; seven in ten were there before the first day."""
+        return (self.draw(3).uniform(-0.7, 0.3, self.items) / 0.3 * self.days).astype(int).clip(-1)
+
+    @cached_property
+    def withdrawn(self) -> Ints:
+        """The day an item leaves; most stay beyond the last."""
+        return self.arrives + 60 + (self.draw(4).exponential(4.0, self.items) * self.days).astype(int)
+
+    @cached_property
+    def base_price(self) -> Floats:
+        return np.exp(self.draw(5).normal(1.0, 0.6, self.categories)[self.category] + self.draw(6).normal(0, 0.4, self.items))
+
+    @cached_property
+    def period(self) -> Floats:
+        """Days between two purchases of a category's staples; infinite where nothing is used up."""
+        periods = self.draw(7).uniform(8, 50, self.categories)
+        return np.where(np.arange(self.categories) % 5 < 2, periods, np.inf)
+
+    @cached_property
+    def _appeal(self) -> Floats:
+        return np.exp(self.draw(8).normal(0, 1, self.items))
+
+    @cached_property
+    def _fashion(self) -> tuple[Floats, Floats, Floats]:
+        draw = self.draw(9)
+        return draw.uniform(0, 0.9, self.items), draw.uniform(60, 300, self.items), draw.uniform(0, 2 * np.pi, self.items)
+
+    def on_sale(self, day: int) -> NDArray[np.bool_]:
+        return self.draw(10, day // 7).random(self.items) < 0.05
+
+    def price(self, day: int) -> Floats:
+        return np.round(self.base_price * np.where(self.on_sale(day), 0.8, 1.0), 2)
+
+    def weight(self, day: int) -> Floats:
+        """How strongly each item draws those who look through its cell; 0 where it is not for sale."""
+        height, period, phase = self._fashion
+        fashion = np.exp(height * np.sin(2 * np.pi * day / period + phase))
+        newness = 1 + 2 * np.exp(-np.maximum(day - self.arrives, 0) / 20.0)
+        there = (self.arrives <= day) & (day < self.withdrawn)
+        return np.where(there, self._appeal * fashion * newness * np.where(self.on_sale(day), 1.5, 1.0), 0.0)
+
+    # The people.
+    @cached_property
+    def joins(self) -> Ints:
+        return (self.draw(11).uniform(-0.6, 0.4, self.users) / 0.4 * self.days).astype(int).clip(-1)
+
+    @cached_property
+    def leaves(self) -> Ints:
+        return self.joins.clip(0) + 20 + (self.draw(12).exponential(0.8, self.users) * self.days).astype(int)
+
+    @cached_property
+    def activity(self) -> Floats:
+        """Chance of a visit on a plain day, such that `days` days bring about `events` events."""
+        activity = np.exp(self.draw(13).normal(0, 0.8, self.users))
+        alive = np.clip(np.minimum(self.leaves, self.days) - self.joins.clip(0), 0, None)
+        per_visit = VIEWS * (1 + CART + BUY)
+        return np.clip(0.93 * self.events * activity / max((alive * activity).sum() * per_visit, 1), 0, 0.9)
+
+    @cached_property
+    def style(self) -> Floats:
+        return self.draw(14).dirichlet(np.full(STYLES, 0.5), self.users)
+
+    @cached_property
+    def _taste(self) -> tuple[Floats, Floats, Floats]:
+        draw = self.draw(15)
+        shape = (self.users, self.categories)
+        return draw.normal(0, 1.5, shape), draw.uniform(100, 400, (self.users, 1)), draw.uniform(0, 2 * np.pi, shape)
+
+    def taste(self, users: Ints, day: int) -> Floats:
+        """Share of each cell in what users look at: (users, cells). It drifts with the days."""
+        liking, period, phase = self._taste
+        logits = liking[users] + 0.8 * np.sin(2 * np.pi * day / period[users] + phase[users])
+        shares = np.exp(logits)
+        cells = (shares[:, :, None] * self.style[users][:, None, :]).reshape(len(users), -1)
+        cells *= np.bincount(self.cell, self.weight(day), cells.shape[1]) > 0
+        return cells / np.maximum(cells.sum(1, keepdims=True), 1e-300)
+
+    def visits(self, users: Ints, day: int) -> Floats:
+        """Chance that each user visits the shop on a day."""
+        here = (self.joins[users] <= day) & (day < self.leaves[users])
+        return np.where(here, self.activity[users] * WEEKDAY[day % 7], 0.0).clip(0, 0.95)
+
+    # Staples: what a user buys again after a period of its own.
+    @cached_property
+    def staple(self) -> Ints:
+        """(users, STAPLES) items; -1 where a slot is empty."""
+        draw = self.draw(16)
+        items = np.flatnonzero(np.isfinite(self.period[self.category]))
+        if len(items) == 0:
+            return np.full((self.users, STAPLES), -1)
+        weights = self._appeal[items] / self._appeal[items].sum()
+        chosen = items[draw.choice(len(items), (self.users, STAPLES), p=weights)]
+        return np.where(draw.random(chosen.shape) < 0.6, chosen, -1)
+
+    @cached_property
+    def _rhythm(self) -> tuple[Floats, Floats, Ints, Ints]:
+        draw = self.draw(17)
+        period = self.period[self.category][self.staple] * np.exp(draw.normal(0, 0.2, self.staple.shape))
+        period = np.where((self.staple >= 0) & np.isfinite(period), period, 1e9)
+        phase = draw.random(period.shape) * period
+        first = draw.integers(-self.days // 2, self.days, period.shape)
+        last = first + 30 + (draw.exponential(0.5, period.shape) * self.days).astype(int)
+        return period, phase, first, last
+
+    def staple_chance(self, users: Ints, day: int) -> Floats:
+        """Chance that each staple of each user is bought on a day: (users, STAPLES)."""
+        period, phase, first, last = (part[users] for part in self._rhythm)
+        spread = np.maximum(np.round(0.15 * period), 1)
+        off = np.abs((day - phase + period / 2) % period - period / 2)  # days from the nearest due day
+        item = self.staple[users]
+        wanted = (item >= 0) & (first <= day) & (day < last) & (self.arrives[item] <= day) & (day < self.withdrawn[item])
+        here = ((self.joins[users] <= day) & (day < self.leaves[users]))[:, None]
+        return np.where(wanted & here & (off <= spread), STAPLE_BUY / (2 * spread + 1), 0.0)
+
+    def truth(self, users: Ints, cutoff: int, horizon: int) -> Floats:
+        """Expected purchases of each item by each of the users asked, over `horizon` days from day `cutoff`: (users, items).
+        Ranking by it is the *oracle*: nobody who does not know the dice can do better."""
+        expected = np.zeros((len(users), self.items))
+        for day in range(cutoff, cutoff + horizon):
+            weight = self.weight(day)
+            share = weight / np.maximum(np.bincount(self.cell, weight, self.categories * STYLES), 1e-300)[self.cell]
+            looks = self.taste(users, day) * (self.visits(users, day) * VIEWS * BUY)[:, None]
+            expected += looks[:, self.cell] * share
+            chance = self.staple_chance(users, day)
+            for slot in range(STAPLES):
+                np.add.at(expected, (np.arange(len(users)), self.staple[users, slot].clip(0)), chance[:, slot])
+        return expected

@@ -1,0 +1,180 @@
+"""Snapshots, and the pointer to the one that is served: the one module that knows how anything durable is kept.
+
+A snapshot is an immutable folder of data files with a `manifest.json`, and exists when its manifest does. The store of a
+dataset is `<root>/<dataset>/`: `raw/ features/ models/ releases/ history.jsonl CURRENT`. The root is a directory or an
+object store (`s3://bucket/prefix`); backends.py holds all that differs between the two.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from recsys import RecsysError
+from recsys.backends import S3, Backend, Conflict, Directory
+
+KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases"}
+MANIFEST, EVIDENCE, CURRENT, HISTORY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl"
+
+
+@dataclass(frozen=True)
+class File:
+    sha256: str
+    bytes: int
+    rows: int | None  # of a Parquet file; None for anything else
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a snapshot holds and what it was made from. `parents` maps a kind to an id, so lineage is a walk over manifests."""
+
+    kind: str
+    id: str
+    parents: dict[str, str]
+    made_from: dict[str, Any]
+    files: dict[str, File]
+
+    @property
+    def content(self) -> str:
+        """Hash of the data files alone: equal content means equal bytes under equal names."""
+        return digest({name: file.sha256 for name, file in self.files.items()})
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self) | {"content": self.content}, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        fields = json.loads(data)
+        fields.pop("content")
+        return cls(**fields | {"files": {name: File(**file) for name, file in fields["files"].items()}})
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot whose every file has been checked and can be read under `path`."""
+
+    path: Path
+    manifest: Manifest
+
+
+def digest(value: Any) -> str:
+    """Short stable name of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def describe(folder: Path) -> dict[str, File]:
+    """Every file below a folder, by its relative name."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): describe_file(path) for path in paths}
+
+
+def describe_file(path: Path) -> File:
+    import pyarrow.parquet as pq  # the steps that write nothing need none of it
+
+    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+    return File(sha256(path), path.stat().st_size, rows)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_store(root: str, dataset: str, base: Path = Path()) -> "Store":
+    """The store of one dataset; a relative root lies below `base`."""
+    backend = S3(root, dataset) if root.startswith("s3://") else Directory(base / root / dataset)
+    return Store(backend)
+
+
+class Store:
+    """Snapshots of one dataset, its pointer `CURRENT` and the history of the pointer's moves."""
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """An empty folder to fill before `commit`; what is not committed is gone afterwards."""
+        with self.backend.draft() as folder:
+            yield folder
+
+    def commit(
+        self, folder: Path, kind: str, made_from: Mapping[str, Any], parents: Mapping[str, str] = {}, id: str = ""
+    ) -> Manifest:
+        """Makes the folder's files a snapshot. Without an id it is named by its content and origin, so committing the
+        same twice finds the first."""
+        files = describe(folder)
+        id = id or digest([made_from.get("source"), dict(parents), {name: file.sha256 for name, file in files.items()}])
+        if known := self.find(kind, id):
+            return known
+        manifest = Manifest(kind, id, dict(parents), dict(made_from), files)
+        self.backend.commit(folder, _folder(kind, id), MANIFEST, manifest.to_json())
+        return self.find(kind, id) or manifest
+
+    def find(self, kind: str, id: str) -> Manifest | None:
+        data = self.backend.read(f"{_folder(kind, id)}/{MANIFEST}")
+        return Manifest.from_json(data) if data else None
+
+    def load(self, kind: str, id: str) -> Snapshot:
+        """Checks every byte of a snapshot against its manifest; raises naming the file that differs."""
+        manifest = self.find(kind, id)
+        if manifest is None:
+            raise RecsysError(f"{kind} snapshot {id} is not in {self.backend}; run the flow that makes it")
+        folder = self.backend.fetch(_folder(kind, id), {name: file.bytes for name, file in manifest.files.items()})
+        for name, expected in manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise RecsysError(f"{kind} snapshot {id}: {name} is missing from {self.backend}; make it again or roll back")
+            seen = sha256(path)
+            if seen != expected.sha256:
+                raise RecsysError(
+                    f"{kind} snapshot {id}: {name} differs from its manifest (sha256 {seen[:12]}, not {expected.sha256[:12]});"
+                    " it was changed after it was written: make it again or roll back"
+                )
+        return Snapshot(folder, manifest)
+
+    def ids(self, kind: str) -> list[str]:
+        """Every snapshot of a kind that exists, in the order of their ids."""
+        return [id for id in self.backend.children(KINDS[kind]) if self.find(kind, id)]
+
+    def attach_evidence(self, release: str, evidence: bytes) -> str:
+        """Lays a release's evidence beside its manifest, once made, and returns its sha256."""
+        self.backend.write(f"{_folder('release', release)}/{EVIDENCE}", evidence)
+        return hashlib.sha256(evidence).hexdigest()
+
+    def evidence(self, release: str) -> bytes | None:
+        return self.backend.read(f"{_folder('release', release)}/{EVIDENCE}")
+
+    def current(self) -> str | None:
+        """Id of the release that is served."""
+        data = self.backend.read(CURRENT)
+        return data.decode().strip() if data else None
+
+    def history(self) -> list[dict[str, Any]]:
+        """The pointer's moves, oldest first. A move written down before a crash that kept it from happening is left out."""
+        moves = [json.loads(line) for line in (self.backend.read(HISTORY) or b"").splitlines()]
+        return moves[:-1] if moves and moves[-1]["release"] != self.current() else moves
+
+    def point(self, release: str, expected: str | None, **facts: Any) -> None:
+        """Moves `CURRENT` to a release if it still stands where the caller saw it; raises Conflict otherwise."""
+        if self.find("release", release) is None:
+            raise RecsysError(f"release {release} is not in {self.backend}; `make releases` lists what is")
+        with self.backend.exclusive([HISTORY, CURRENT]) as seen:
+            current = self.current()
+            if current != expected:
+                raise Conflict(
+                    f"another run published {current} while this one, judged against {expected or 'an empty store'}, was under"
+                    " way; nothing was lost: run again to be judged against it"
+                )
+            moves = [*self.history(), {"release": release, "previous": current, **facts}]
+            self.backend.swap(HISTORY, "".join(json.dumps(move, sort_keys=True) + "\n" for move in moves).encode(), seen)
+            self.backend.swap(CURRENT, f"{release}\n".encode(), seen)
+
+
+def _folder(kind: str, id: str) -> str:
+    if not id or PurePosixPath(id).name != id:
+        raise RecsysError(f'"{id}" is no snapshot id; `make releases` lists them')
+    return f"{KINDS[kind]}/{id}"

@@ -1,0 +1,278 @@
+"""The one module that runs dbt and opens DuckDB: raw snapshot in, feature snapshot out, and the hand-over to NumPy."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys import RecsysError
+from recsys.config import Settings
+from recsys.state import State, Table
+from recsys.store import Manifest, Snapshot, describe, digest
+
+SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")
+MD5_SPACE = 2**128
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds of a dbt call, and the part of them that was SQL."""
+
+    total: float
+    sql: float
+
+
+def parameters(raw: Manifest, settings: Settings) -> dict[str, Any]:
+    """The dbt variables of a run. All that a feature snapshot depends on besides the raw one and the SQL."""
+    landed_on = date.fromisoformat(raw.made_from["landed_on"])
+    return {
+        "source": settings.dataset.source,
+        "as_of": settings.as_of.isoformat() if settings.as_of else "",
+        "landed_before": (landed_on + timedelta(days=2)).isoformat(),  # a day more than the clock, for zones ahead of it
+        "horizon_days": settings.dataset.horizon_days,
+        "cutoff_days": settings.cutoff_days,
+        "sample_users": settings.features.sample_users,
+        "sample_below": f"{int(settings.sample * MD5_SPACE):032x}" if settings.sample < 1 else "",
+    }
+
+
+def features_id(raw: Manifest, settings: Settings, project: Path) -> str:
+    """Name of the feature snapshot that `build` makes of these, known before it is made."""
+    files = {
+        path.relative_to(project).as_posix(): path.read_text()
+        for folder in ("models", "macros")
+        for path in sorted((project / folder).rglob("*"))
+        if path.suffix in (".sql", ".yml")
+    }
+    files["dbt_project.yml"] = (project / "dbt_project.yml").read_text()
+    versions = {name: version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb")}
+    return digest([raw.id, parameters(raw, settings), files, versions])
+
+
+def build(raw: Snapshot, settings: Settings, project: Path, folder: Path) -> Cost:
+    """Runs dbt over a raw snapshot and writes every model with a contract to the folder as `<model>.parquet`."""
+    with tempfile.TemporaryDirectory(prefix="warehouse-") as scratch:
+        file = Path(scratch) / "warehouse.duckdb"
+        _expose(raw, file)
+        cost, target = run_dbt(project, file, parameters(raw.manifest, settings), settings)
+        with _connect(file, settings) as connection:
+            _refuse_quarantine(_quarantine(connection, "quarantine"), settings)
+            _refuse_failures(target)
+            _refuse_as_of(connection, settings)
+            for model in _contracts(target):
+                connection.execute(
+                    f"copy (select * from {model} order by all) to '{folder / model}.parquet' (format parquet, compression zstd)"
+                )
+    return cost
+
+
+def _expose(raw: Snapshot, file: Path) -> None:
+    """Makes the raw files views of a schema `raw`, which the sources of the dbt project name."""
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("create schema raw")
+        for table in sorted({Path(name).parts[0].removesuffix(".parquet") for name in raw.manifest.files}):
+            files = [str(raw.path / name) for name in raw.manifest.files if Path(name).parts[0].removesuffix(".parquet") == table]
+            connection.execute(f"create view raw.{table} as select * from read_parquet({files})")
+
+
+def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[Cost, Path]:
+    """`dbt build` in a process of its own (inside this one it would keep the file's lock and its memory). Returns the cost
+    and the folder with dbt's own results."""
+    target = file.parent / "target"
+    places = {"--project-dir": project, "--profiles-dir": project, "--target-path": target, "--log-path": file.parent / "logs"}
+    command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "--no-use-colors", "--log-level-file", "none", "build"]
+    command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables)]
+    command += arguments or ("--select", *SELECTED, "--exclude-resource-type", "unit_test")
+    environment = os.environ | {
+        "WAREHOUSE_FILE": str(file),
+        "WAREHOUSE_MEMORY": settings.warehouse.memory_limit,
+        "WAREHOUSE_THREADS": str(settings.warehouse.threads),
+    }
+    before = _children_cpu()
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    total = _children_cpu() - before
+    results = target / "run_results.json"
+    if not results.exists() or not (ran := json.loads(results.read_text())["results"]):
+        raise RecsysError(f"dbt could not start: {(process.stdout + process.stderr).strip()[-1500:]}")
+    return Cost(total, min(total, sum(result["execution_time"] for result in ran))), target
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def failures(target: Path) -> list[str]:
+    """What failed in dbt's last call, a line each."""
+    results = json.loads((target / "run_results.json").read_text())["results"]
+    bad = [result for result in results if result["status"] not in ("success", "pass", "skipped")]
+    return [f"{result['unique_id'].split('.', 2)[2]}: {' '.join((result['message'] or '').split())[:300]}" for result in bad]
+
+
+def _refuse_failures(target: Path) -> None:
+    if failed := failures(target):
+        raise RecsysError("dbt: " + "; ".join(failed) + ". Mend the model or the data it names")
+
+
+def _refuse_as_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    as_of, last, first = connection.execute(
+        "select max(as_of)::date, max(last_as_of)::date, (select min(event_at)::date from int_events_accepted) from int_cutoffs"
+    ).fetchall()[0]
+    if as_of > last or as_of <= first:
+        raise RecsysError(
+            f"AS_OF {as_of} is outside the data: the first event is of {first}, the last of {last - timedelta(days=1)};"
+            f" pass AS_OF={last} or earlier"
+        )
+
+
+def _contracts(target: Path) -> list[str]:
+    nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
+    return sorted(node["name"] for node in nodes if node["resource_type"] == "model" and node["config"]["contract"]["enforced"])
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Rejected events by reason: under the first that applied, and under every one."""
+
+    sent: int
+    rejected: dict[str, int]
+    affected: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        return sum(self.rejected.values()) / max(self.sent, 1)
+
+    def __str__(self) -> str:
+        """`120 of 10,000 events (1.2%): 100 duplicate, 20 bad_price`."""
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.items() if count)
+        return f"{sum(self.rejected.values()):,} of {self.sent:,} events ({self.share:.1%})" + (f": {reasons}" if reasons else "")
+
+
+def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
+    with _connect(None, settings) as connection:
+        found = _quarantine(connection, f"'{folder}/quarantine.parquet'")
+    _refuse_quarantine(found, settings)
+    return found
+
+
+def _quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
+    rows = connection.execute(f"select reason, events_rejected, events_affected, events_sent from {relation}").fetchall()
+    return Quarantine(rows[0][3], {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows})
+
+
+def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
+    limit = settings.dataset.max_quarantine
+    if found.share > limit:
+        raise RecsysError(
+            f"quarantine holds {found}, more than max_quarantine = {limit:.1%};"
+            " mend the data, or raise the limit in config.toml if it is known to be so"
+        )
+
+
+@contextmanager
+def _connect(file: Path | None, settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    with tempfile.TemporaryDirectory(prefix="spill-") as spill, duckdb.connect(str(file) if file else ":memory:") as connection:
+        connection.execute(f"set memory_limit = '{settings.warehouse.memory_limit}'")
+        connection.execute(f"set threads = {settings.warehouse.threads}")
+        connection.execute(f"set temp_directory = '{spill}'")
+        yield connection
+
+
+class Features:
+    """A feature snapshot, read table by table."""
+
+    def __init__(self, snapshot: Snapshot, settings: Settings):
+        self.path, self.settings, self.id = snapshot.path, settings, snapshot.manifest.id
+        found = self._table("select cutoff from '{}/int_cutoffs.parquet' order by 1 desc")["cutoff"]
+        self.cutoffs: list[date] = found.astype("datetime64[D]").tolist()
+
+    def _table(self, query: str) -> Table:
+        with _connect(None, self.settings) as connection:
+            columns = connection.execute(query.format(self.path)).fetchnumpy()
+        return {name: _dense(column) for name, column in columns.items()}
+
+    @property
+    def as_of(self) -> date:
+        return self.cutoffs[0]
+
+    def counts(self) -> dict[str, Any]:
+        """Events, users and items before `as_of`, and the first and last event's day."""
+        return {
+            name: column[0].item() if hasattr(column[0], "item") else column[0]
+            for name, column in self._table(
+                """select count(*) as events, (select count(*) from '{0}/dim_users.parquet') as users,
+                   (select count(*) from '{0}/dim_items.parquet') as items,
+                   coalesce(min(event_at)::date::varchar, '') as first_day, coalesce(max(event_at)::date::varchar, '') as last_day
+                   from '{0}/fct_events.parquet'"""
+            ).items()
+        }
+
+    def state(self, cutoff: date) -> State:
+        """What is known at one of the snapshot's cutoffs."""
+        at = f"cutoff = timestamp '{cutoff}'"
+        users = self._table("select user_id, segment from '{}/dim_users.parquet' order by user_index")
+        items = self._table(
+            "select item_id, title, category, features.* exclude (cutoff, item_index, is_available),"
+            " coalesce(features.is_available, false) as is_available from '{0}/dim_items.parquet' items"
+            f" left join (select * from '{{0}}/feat_items.parquet' where {at}) features using (item_index) order by item_index"
+        )
+        history = self._table(
+            f"""select events.user_index, item_index, basket_number,
+                (epoch(timestamp '{cutoff}' - event_at) / 86400)::float as days
+                from '{{0}}/fct_events.parquet' events
+                join (select user_index, purchases from '{{0}}/feat_users.parquet' where {at}) seen using (user_index)
+                where event_at < timestamp '{cutoff}' and purchase_number > purchases - {self.settings.features.history_cap}
+                order by user_index, purchase_number"""
+        )
+        user_items = self._table(
+            f"select * exclude (cutoff, quantity), quantity::float as quantity from '{{}}/feat_user_items.parquet' where {at}"
+            " order by user_index, item_index"
+        )
+        user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
+        return State(cutoff, user_ids, item_ids, users, items, user_items, history)
+
+    def labels(self, cutoff: date) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Users and items of what the sampled users bought within the horizon, in their order."""
+        rows = self._table(
+            f"select user_index, item_index from '{{}}/labels.parquet' where cutoff = timestamp '{cutoff}' order by all"
+        )
+        return rows["user_index"], rows["item_index"]
+
+
+def _dense(column: NDArray) -> NDArray:
+    """Text as fixed-width text, missing numbers as NaN."""
+    if column.dtype == object:
+        return column.astype(str)
+    if isinstance(column, np.ma.MaskedArray):
+        return column.filled(np.nan) if column.dtype.kind == "f" else column.filled(0)
+    return column
+
+
+def profile(raw: Snapshot, settings: Settings) -> list[dict[str, Any]]:
+    """One row per table and column of a raw snapshot: rows, and the share of missing values."""
+    rows: list[dict[str, Any]] = []
+    tables = sorted({Path(name).parts[0].removesuffix(".parquet") for name in describe(raw.path) if name.endswith(".parquet")})
+    with _connect(None, settings) as connection:
+        for table in tables:
+            relation = f"'{raw.path / table}/*.parquet'" if (raw.path / table).is_dir() else f"'{raw.path / table}.parquet'"
+            columns = [name for name, *_ in connection.execute(f"describe select * from {relation}").fetchall()]
+            counts = ", ".join(f'count("{column}")' for column in columns)
+            total, *present = connection.execute(f"select count(*), {counts} from {relation}").fetchall()[0]
+            rows += [
+                {"table": table, "column": column, "rows": total, "null_share": 1 - count / max(total, 1)}
+                for column, count in zip(columns, present, strict=True)
+            ]
+    return rows

@@ -1,0 +1,99 @@
+"""The short summary at the end of a run, read back from its artifacts."""
+
+from typing import Any
+
+from metaflow import Flow, namespace
+from metaflow.client import Run
+from metaflow.exception import MetaflowNotFound
+from rich.console import Console
+from rich.table import Table
+
+from recsys import RecsysError, config
+from recsys.evaluation import PROTOCOLS, summarise as summarise_window
+from recsys.verdicts import Evidence
+
+TITLES = {"allow": "all items", "novel": "only items new to the user"}
+
+
+def latest_run() -> Run:
+    namespace(None)
+    try:
+        run = Flow("TrainFlow").latest_run
+    except MetaflowNotFound:
+        run = None
+    if run is None:
+        raise RecsysError("there is no run yet; `make run` makes one")
+    return run
+
+
+def refusal(run_id: str) -> str:
+    """Why a run stopped, in the words of the step that refused; empty if it broke down without any."""
+    if not run_id:
+        return ""
+    namespace(None)
+    for step in Run(f"TrainFlow/{run_id}"):
+        for task in step:
+            if not task.successful and "refusal" in task and task["refusal"].data:
+                return task["refusal"].data
+    return ""
+
+
+def summarise(run_id: str, cpu_seconds: float, console: Console) -> None:
+    """Prints what a finished run found, chose, made and cost."""
+    namespace(None)
+    run = Run(f"TrainFlow/{run_id}")
+    data = run["publish"].task.data
+    settings = config.resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    built, counts = data.built, data.built.counts
+    console.print(
+        f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events of {counts['users']:,} users and {counts['items']:,} items,"
+        f" {counts['first_day']} to {counts['last_day']}"
+    )
+    console.print(f"quarantine  {built.quarantine}")
+    console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
+    console.print(f"winner      [bold]{data.winner}[/bold], model {data.model_id}")
+    for protocol in PROTOCOLS:
+        console.print(_metrics(data, protocol, settings))
+    _print_verdicts(data.evidence, console)
+    console.print(_costs(run, cpu_seconds))
+    console.print(f"release     [bold]{data.release_id}[/bold] is live, content {data.evidence.content}")
+    console.print("look next   make card · make releases · make export TO=lists.parquet")
+
+
+def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
+    holdout = {name: windows[protocol][0] for name, windows in data.evaluations.items()}
+    first = next(iter(holdout.values()))
+    served = ", served" if protocol == settings.lists.repeat else ""
+    title = f"holdout of {settings.dataset.horizon_days} days from {first.cutoff}, {TITLES[protocol]}{served}: {len(first.users):,} users"
+    table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
+    rows = {name: summarise_window(window, settings) for name, window in holdout.items()}
+    for column in ("", *next(iter(rows.values()))):
+        table.add_column(column)
+    for name, summary in rows.items():
+        cells = [str(value) if value.low < value.high else f"{value.mean:.3f}" for value in summary.values()]
+        table.add_row(name, *cells, style="bold" if name == data.winner else "")
+    return table
+
+
+def _print_verdicts(evidence: Evidence, console: Console) -> None:
+    failed = [verdict for verdict in evidence.verdicts if not verdict.passed]
+    console.print(f"verdicts    {len(evidence.verdicts) - len(failed)} passed, {len(failed)} warned")
+    for verdict in failed:
+        console.print(f"  warning   [{verdict.name}] {verdict.message}", markup=False)
+
+
+def _costs(run: Run, cpu_seconds: float) -> Table:
+    """CPU seconds of each step; orchestration is Metaflow, imports and dbt's own start."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("CPU seconds", "total", "orchestration", "peak MB"):
+        table.add_column(column, justify="left" if column == "CPU seconds" else "right")
+    total = orchestration = 0.0
+    for step in reversed(list(run)):
+        costs = [task["cost"].data for task in step]
+        step_total, step_orchestration = (sum(cost[part] for cost in costs) for part in ("total", "orchestration"))
+        total, orchestration = total + step_total, orchestration + step_orchestration
+        table.add_row(step.id, f"{step_total:.1f}", f"{step_orchestration:.1f}", str(max(cost["memory_mb"] for cost in costs)))
+    between = max(cpu_seconds - total, 0)
+    table.add_row("between steps", f"{between:.1f}", f"{between:.1f}", "")
+    table.add_row("all", f"{cpu_seconds:.1f}", f"{orchestration + between:.1f}", "", style="bold")
+    return table

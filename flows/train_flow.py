@@ -1,0 +1,105 @@
+"""TrainFlow: from raw events to a published release."""
+
+from base_flow import BaseFlow
+from metaflow import card, step
+
+
+class TrainFlow(BaseFlow):
+    """start > land > build_features > train (each recommender) > select > recommend > validate > publish > end
+
+    Artifacts carry snapshot ids and small results; data lies in the store.
+    """
+
+    @step
+    def start(self):
+        """Check everything that can be checked, and note what is live now."""
+        from datetime import UTC, datetime
+
+        from recsys.recommenders import create
+        from recsys.sources import open_source
+
+        self.today = datetime.now(UTC).date()
+        open_source(self.settings.dataset.source, self.settings.dataset.dials)
+        for name, parameters in self.settings.recommenders.items():
+            create(name, parameters)
+        self.champion = self.store.current()
+        self.next(self.land)
+
+    @step
+    def land(self):
+        """Take what the source gives into a raw snapshot, and check it at the border."""
+        from recsys.pipeline import land
+
+        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today)
+        self.next(self.build_features)
+
+    @step
+    def build_features(self):
+        """Run dbt as of every cutoff, or find what it made of the same before."""
+        from recsys.pipeline import build_features
+        from recsys.verdicts import require
+
+        require(self.raw_verdicts, "raw data")
+        self.built = build_features(self.store, self.raw_id, self.settings, self.project)
+        self.dbt_overhead = self.built.dbt_overhead
+        self.names = list(self.settings.recommenders)
+        self.next(self.train, foreach="names")
+
+    @step
+    def train(self):
+        """Fit and score one recommender on the selection windows and the holdout."""
+        from recsys.evaluation import evaluate
+        from recsys.pipeline import open_features
+
+        self.recommender = self.input
+        features = open_features(self.store, self.built.id, self.settings)
+        self.windows = evaluate(self.recommender, self.settings.recommenders[self.recommender], features, self.settings)
+        self.next(self.select)
+
+    @card(type="blank")
+    @step
+    def select(self, inputs):
+        """Choose the simplest recommender that none beats beyond noise, and fit it on everything."""
+        from cards import show_evaluations
+        from recsys.evaluation import select
+        from recsys.pipeline import fit
+
+        self.merge_artifacts(inputs, include=["today", "champion", "raw_verdicts", "built"])
+        self.evaluations = {task.recommender: task.windows for task in inputs}
+        self.winner = select(self.evaluations, self.settings)
+        self.model_id = fit(self.store, self.winner, self.built.id, self.settings)
+        show_evaluations(self.evaluations, self.winner, self.settings)
+        self.next(self.recommend)
+
+    @step
+    def recommend(self):
+        """Write everybody's lists, by the saved model, as an unpublished release."""
+        from recsys.pipeline import recommend
+
+        holdout = {protocol: windows[0] for protocol, windows in self.evaluations[self.winner].items()}
+        self.release_id = recommend(self.store, self.model_id, self.built.id, holdout, self.settings, self.code.to_dict())
+        self.next(self.validate)
+
+    @step
+    def validate(self):
+        """Gather the evidence on data, lists and model, and lay it beside the release."""
+        from recsys.pipeline import validate
+
+        self.evidence = validate(self.store, self.release_id, self.raw_verdicts, self.winner, self.evaluations, self.settings)
+        self.next(self.publish)
+
+    @step
+    def publish(self):
+        """Move CURRENT, last, if the evidence allows it and nobody else moved it meanwhile."""
+        from recsys.publishing import publish
+
+        publish(self.store, self.release_id, self.evidence, self.champion)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        """The release is served from here on."""
+
+
+if __name__ == "__main__":
+    TrainFlow()
