@@ -7,9 +7,7 @@ from metaflow import current
 from metaflow.cards import Markdown, Table, VegaChart
 
 from recsys.config import Settings
-from recsys.evaluation import PROTOCOLS, Window, summarise
-
-TITLES = {"allow": "All items", "novel": "Only items new to the user"}
+from recsys.evaluation import PROTOCOLS, Window, caption, summarise
 
 
 def show_evaluations(evaluations: Mapping[str, dict[str, list[Window]]], winner: str, settings: Settings) -> None:
@@ -17,9 +15,8 @@ def show_evaluations(evaluations: Mapping[str, dict[str, list[Window]]], winner:
     current.card.append(Markdown(f"# {settings.name}: {winner} is chosen"))
     for protocol in PROTOCOLS:
         holdout = {name: windows[protocol][0] for name, windows in evaluations.items()}
-        first = next(iter(holdout.values()))
         summaries = {name: summarise(window, settings) for name, window in holdout.items()}
-        current.card.append(Markdown(f"## {TITLES[protocol]}\n{len(first.users):,} users who bought in the {settings.dataset.horizon_days} days from {first.cutoff}"))
+        current.card.append(Markdown(f"## Holdout, {caption(protocol, holdout[winner], settings)}"))
         metrics = list(next(iter(summaries.values())))
         rows = [[name, *(str(summary[metric]) for metric in metrics)] for name, summary in summaries.items()]
         current.card.append(Table(rows, headers=["recommender", *metrics]))
@@ -28,18 +25,35 @@ def show_evaluations(evaluations: Mapping[str, dict[str, list[Window]]], winner:
 
 def _chart(summaries: Mapping[str, dict[str, Any]], metric: str, winner: str) -> dict[str, Any]:
     values = [
-        {"recommender": name, "mean": summary[metric].mean, "low": summary[metric].low, "high": summary[metric].high, "chosen": name == winner}
+        {
+            "recommender": name,
+            "mean": summary[metric].mean,
+            "low": summary[metric].low,
+            "high": summary[metric].high,
+            "chosen": name == winner,
+        }
         for name, summary in summaries.items()
     ]
     axis = {"field": "recommender", "type": "nominal", "sort": None, "title": None}
-    color = {"field": "chosen", "type": "nominal", "legend": None, "scale": {"domain": [True, False], "range": ["#0b7285", "#868e96"]}}
+    color = {
+        "field": "chosen",
+        "type": "nominal",
+        "legend": None,
+        "scale": {"domain": [True, False], "range": ["#0b7285", "#868e96"]},
+    }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "data": {"values": values},
         "width": 480,
         "encoding": {"y": axis, "color": color},
         "layer": [
-            {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"x": {"field": "low", "type": "quantitative", "title": f"{metric}, 95% interval"}, "x2": {"field": "high"}}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {
+                    "x": {"field": "low", "type": "quantitative", "title": f"{metric}, 95% interval"},
+                    "x2": {"field": "high"},
+                },
+            },
             {"mark": {"type": "point", "filled": True, "size": 90}, "encoding": {"x": {"field": "mean", "type": "quantitative"}}},
         ],
     }

@@ -54,13 +54,15 @@ def store(chosen: Settings) -> Store:
 def run() -> None:
     """Runs TrainFlow and sums it up."""
     chosen = settings()
-    follow(
-        "run", "--dataset", dial("DATASET"), "--as_of", dial("AS_OF"), "--sample", str(chosen.sample), "--inputs", json.dumps(inputs())
-    )  # fmt: skip
+    parameters = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(chosen.sample), "inputs": json.dumps(inputs())}
+    follow("run", *(part for name, value in parameters.items() for part in (f"--{name}", value)))
 
 
 def resume() -> None:
-    follow("resume")
+    """Goes on with the last run where it failed, under that run's own settings."""
+    from summary import latest_run
+
+    follow("resume", "--origin-run-id", latest_run().id)
 
 
 def follow(*arguments: str) -> None:
@@ -97,16 +99,13 @@ def step() -> None:
 
 
 def card() -> None:
-    target = ROOT / "data" / "card.html"
-    if subprocess.run([*FLOW, "--quiet", "card", "get", latest_select(), str(target)], cwd=ROOT).returncode:
-        raise RecsysError("there is no card yet; `make run` makes one")
-    console.print(f"written to {target.relative_to(ROOT)}")
-
-
-def latest_select() -> str:
+    """Writes the card of the last run's `select` as one HTML file."""
     from summary import latest_run
 
-    return f"{latest_run().id}/select"
+    target = ROOT / "data" / "card.html"
+    if subprocess.run([*FLOW, "--quiet", "card", "get", f"{latest_run().id}/select", str(target)], cwd=ROOT).returncode:
+        raise RecsysError("the last run made no card; it ended before `select`")
+    console.print(f"written to {target.relative_to(ROOT)}")
 
 
 def releases() -> None:

@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys import RecsysError, config
-from recsys.evaluation import PROTOCOLS, summarise as summarise_window
+from recsys.evaluation import PROTOCOLS, caption
+from recsys.evaluation import summarise as summarise_window
 from recsys.verdicts import Evidence
-
-TITLES = {"allow": "all items", "novel": "only items new to the user"}
 
 
 def latest_run() -> Run:
@@ -62,16 +61,13 @@ def summarise(run_id: str, cpu_seconds: float, console: Console) -> None:
 
 def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
     holdout = {name: windows[protocol][0] for name, windows in data.evaluations.items()}
-    first = next(iter(holdout.values()))
-    served = ", served" if protocol == settings.lists.repeat else ""
-    title = f"holdout of {settings.dataset.horizon_days} days from {first.cutoff}, {TITLES[protocol]}{served}: {len(first.users):,} users"
+    title = f"holdout, {caption(protocol, holdout[data.winner], settings)}"
     table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
     rows = {name: summarise_window(window, settings) for name, window in holdout.items()}
     for column in ("", *next(iter(rows.values()))):
         table.add_column(column)
     for name, summary in rows.items():
-        cells = [str(value) if value.low < value.high else f"{value.mean:.3f}" for value in summary.values()]
-        table.add_row(name, *cells, style="bold" if name == data.winner else "")
+        table.add_row(name, *map(str, summary.values()), style="bold" if name == data.winner else "")
     return table
 
 

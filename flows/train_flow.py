@@ -1,7 +1,8 @@
 """TrainFlow: from raw events to a published release."""
 
-from base_flow import BaseFlow
 from metaflow import card, step
+
+from base_flow import BaseFlow
 
 
 class TrainFlow(BaseFlow):

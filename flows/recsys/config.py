@@ -143,16 +143,16 @@ def day(name: str, text: str) -> date:
 
 def build(kind: type, values: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a mapping that has exactly its fields; errors name the dial."""
-    fields = {field.name: field.type for field in dataclasses.fields(kind)}
-    for wrong in values.keys() - fields.keys():
-        raise RecsysError(f'config: "{where}.{wrong}" is not a setting; known are {", ".join(fields)}')
-    for missing in fields.keys() - values.keys():
+    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
+    for wrong in values.keys() - types.keys():
+        raise RecsysError(f'config: "{where}.{wrong}" is not a setting; known are {", ".join(types)}')
+    for missing in types.keys() - values.keys():
         raise RecsysError(f'config: "{where}.{missing}" is missing; add it to config.toml')
     built = {}
-    for name, type_ in fields.items():
+    for name, type_ in types.items():
         value = values[name]
-        if dataclasses.is_dataclass(type_):
-            value = build(type_, value, f"{where}.{name}")  # type: ignore[arg-type]
+        if isinstance(type_, type) and dataclasses.is_dataclass(type_):
+            value = build(type_, value, f"{where}.{name}")
         elif type_ in TAKES and (isinstance(value, bool) or not isinstance(value, TAKES[type_])):
             raise RecsysError(f'config: "{where}.{name}" is {value!r}; it takes a value of type {type_.__name__}')
         built[name] = value

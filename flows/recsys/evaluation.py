@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.config import Settings
-from recsys.metrics import Interval, Scores, bootstrap, coverage, score
+from recsys.metrics import Interval, Scores, bootstrap, bootstrap_coverage, score
 from recsys.recommenders import create, load
 from recsys.state import State
 from recsys.warehouse import Features
@@ -22,12 +22,14 @@ PROTOCOLS = {"allow": False, "novel": True}  # what `lists.repeat` may be, and w
 
 @dataclass(frozen=True)
 class Window:
-    """Scores at one cutoff under one protocol, row by row for `users`, who were seen before it and bought after it."""
+    """Scores at one cutoff under one protocol, row by row for `users`, who were seen before it and bought after it, and the
+    first k items of their lists."""
 
     cutoff: date
     users: NDArray[np.str_]
     scores: Scores
-    coverage: float
+    lists: NDArray[np.int32]
+    available: int  # items that could have been listed
 
 
 def evaluate(name: str, parameters: dict[str, Any], features: Features, settings: Settings) -> dict[str, list[Window]]:
@@ -49,8 +51,8 @@ def evaluate(name: str, parameters: dict[str, Any], features: Features, settings
                 )
             lists = recommender.recommend(state.user_ids[asked], max(settings.evaluation.k, 12), state, novel).items
             scores = score(lists, bought_by, bought, state.shape[1], settings.evaluation.k)
-            spread = coverage(lists, state.items["is_available"], settings.evaluation.k)
-            windows[protocol].append(Window(cutoff, state.user_ids[asked], scores, spread))
+            available = int(state.items["is_available"].sum())
+            windows[protocol].append(Window(cutoff, state.user_ids[asked], scores, lists[:, : settings.evaluation.k], available))
     return windows
 
 
@@ -80,11 +82,20 @@ def compare(a: Sequence[Window], b: Sequence[Window], metric: str, settings: Set
     return bootstrap(difference, settings.evaluation.bootstraps, settings.seed)
 
 
+def caption(protocol: str, window: Window, settings: Settings) -> str:
+    """`all items, served: 536 users who bought in the 28 days from 2025-01-07`."""
+    items = "only items new to the user" if PROTOCOLS[protocol] else "all items"
+    served = ", served" if protocol == settings.lists.repeat else ""
+    return (
+        f"{items}{served}: {len(window.users):,} users who bought in the {settings.dataset.horizon_days} days from {window.cutoff}"
+    )
+
+
 def summarise(window: Window, settings: Settings) -> dict[str, Interval]:
     """Every metric of a window with its interval."""
-    return {
-        metric: bootstrap(values, settings.evaluation.bootstraps, settings.seed) for metric, values in window.scores.items()
-    } | {f"coverage@{settings.evaluation.k}": Interval(window.coverage, window.coverage, window.coverage)}
+    how = (settings.evaluation.bootstraps, settings.seed)
+    intervals = {metric: bootstrap(values, *how) for metric, values in window.scores.items()}
+    return intervals | {f"coverage@{settings.evaluation.k}": bootstrap_coverage(window.lists, window.available, *how)}
 
 
 def select(evaluations: Mapping[str, dict[str, list[Window]]], settings: Settings) -> str:

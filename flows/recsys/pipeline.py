@@ -103,7 +103,11 @@ def validate(
         for verdict in check_lists(protocol, *releases.read_all(release, protocol), state, settings)
     ]
     evidence = Evidence(
-        parents["model"], parents["features"], release.manifest.content, check_model(winner, evaluations, settings), [*raw_verdicts, *on_lists]
+        parents["model"],
+        parents["features"],
+        release.manifest.content,
+        check_model(winner, evaluations, settings),
+        [*raw_verdicts, *on_lists],
     )
     store.attach_evidence(release_id, evidence.to_json())
     return evidence

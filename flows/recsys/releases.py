@@ -63,12 +63,14 @@ def _pack(lists: Lists) -> Iterator[bytes]:
 
 
 def _items(state: State) -> pa.Table:
-    return pa.table({
-        "item_id": state.item_ids,
-        "title": state.items["title"],
-        "category": state.items["category"],
-        "is_available": state.items["is_available"],
-    })
+    return pa.table(
+        {
+            "item_id": state.item_ids,
+            "title": state.items["title"],
+            "category": state.items["category"],
+            "is_available": state.items["is_available"],
+        }
+    )
 
 
 def _fallback(state: State, settings: Settings) -> dict[str, Any]:
@@ -111,7 +113,9 @@ def read_lists(release: Snapshot, protocol: str) -> Iterator[tuple[NDArray[np.st
 def read_all(release: Snapshot, protocol: str) -> tuple[NDArray[np.str_], Lists]:
     """Every user and list at once."""
     users, lists = zip(*read_lists(release, protocol), strict=True)
-    return np.concatenate(users), Lists(np.concatenate([part.items for part in lists]), np.concatenate([part.scores for part in lists]))
+    return np.concatenate(users), Lists(
+        np.concatenate([part.items for part in lists]), np.concatenate([part.scores for part in lists])
+    )
 
 
 def export(release: Snapshot, protocol: str, target: Path) -> int:
@@ -128,7 +132,9 @@ def export(release: Snapshot, protocol: str, target: Path) -> int:
         for users, lists in read_lists(release, protocol):
             rows, ranks = np.nonzero(lists.items >= 0)
             columns = [users[rows], item_ids[lists.items[rows, ranks]], (ranks + 1).astype(np.int32), lists.scores[rows, ranks]]
-            writer.write_table(pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema))
+            writer.write_table(
+                pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
+            )
             count += len(rows)
     partial.replace(target)
     return count

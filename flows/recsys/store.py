@@ -43,7 +43,9 @@ class Manifest:
         return digest({name: file.sha256 for name, file in self.files.items()})
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self) | {"content": self.content}, indent=1, sort_keys=True, ensure_ascii=False).encode()
+        return json.dumps(
+            asdict(self) | {"content": self.content}, indent=1, sort_keys=True, ensure_ascii=False, default=str
+        ).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":

@@ -66,7 +66,7 @@ def build(raw: Snapshot, settings: Settings, project: Path, folder: Path) -> Cos
     """Runs dbt over a raw snapshot and writes every model with a contract to the folder as `<model>.parquet`."""
     with tempfile.TemporaryDirectory(prefix="warehouse-") as scratch:
         file = Path(scratch) / "warehouse.duckdb"
-        _expose(raw, file)
+        expose(raw, file)
         cost, target = run_dbt(project, file, parameters(raw.manifest, settings), settings)
         with _connect(file, settings) as connection:
             _refuse_quarantine(_quarantine(connection, "quarantine"), settings)
@@ -79,7 +79,7 @@ def build(raw: Snapshot, settings: Settings, project: Path, folder: Path) -> Cos
     return cost
 
 
-def _expose(raw: Snapshot, file: Path) -> None:
+def expose(raw: Snapshot, file: Path) -> None:
     """Makes the raw files views of a schema `raw`, which the sources of the dbt project name."""
     with duckdb.connect(str(file)) as connection:
         connection.execute("create schema raw")
@@ -89,22 +89,24 @@ def _expose(raw: Snapshot, file: Path) -> None:
 
 
 def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[Cost, Path]:
-    """`dbt build` in a process of its own (inside this one it would keep the file's lock and its memory). Returns the cost
-    and the folder with dbt's own results."""
+    """dbt in a process of its own (inside this one it would keep the file's lock and its memory): `build` of the pipeline's
+    models, or other arguments. Returns the cost and the folder with dbt's own results."""
     target = file.parent / "target"
     places = {"--project-dir": project, "--profiles-dir": project, "--target-path": target, "--log-path": file.parent / "logs"}
-    command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "--no-use-colors", "--log-level-file", "none", "build"]
+    program = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
+    command = [*program, "--quiet", "--no-use-colors", "--log-level-file", "none"]
+    command += arguments or ("build", "--select", *SELECTED, "--exclude-resource-type", "unit_test")
     command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables)]
-    command += arguments or ("--select", *SELECTED, "--exclude-resource-type", "unit_test")
     environment = os.environ | {
         "WAREHOUSE_FILE": str(file),
         "WAREHOUSE_MEMORY": settings.warehouse.memory_limit,
         "WAREHOUSE_THREADS": str(settings.warehouse.threads),
     }
+    results = target / "run_results.json"
+    results.unlink(missing_ok=True)
     before = _children_cpu()
     process = subprocess.run(command, env=environment, capture_output=True, text=True)
     total = _children_cpu() - before
-    results = target / "run_results.json"
     if not results.exists() or not (ran := json.loads(results.read_text())["results"]):
         raise RecsysError(f"dbt could not start: {(process.stdout + process.stderr).strip()[-1500:]}")
     return Cost(total, min(total, sum(result["execution_time"] for result in ran))), target

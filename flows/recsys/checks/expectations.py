@@ -43,7 +43,9 @@ def _key(configuration: Any) -> str:
 
 def _verdict(rule: Rule, result: Any) -> Verdict:
     if result.exception_info.get("raised_exception"):
-        return Verdict(rule.name, "no result", "a result", rule.severity, False, f"{rule.message}: the check itself failed; see its log")
+        return Verdict(
+            rule.name, "no result", "a result", rule.severity, False, f"{rule.message}: the check itself failed; see its log"
+        )
     seen = result.result.get("observed_value", result.result.get("unexpected_count"))
     words = rule.message if result.success else f"{rule.message}, but it does not hold ({_sample(result)})"
     return Verdict(rule.name, _plain(seen), "holds", rule.severity, bool(result.success), words)

@@ -18,13 +18,15 @@ def check_lists(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: 
     rows, ranks = np.nonzero(lists.items >= 0)
     items = lists.items[rows, ranks]
     known = items < state.shape[1]
-    table = pd.DataFrame({
-        "row": rows.astype(np.int32),
-        "rank": (ranks + 1).astype(np.int32),
-        "item": items,
-        "score": lists.scores[rows, ranks],
-        "servable": known & state.items["is_available"][np.where(known, items, 0)],
-    })
+    table = pd.DataFrame(
+        {
+            "row": rows.astype(np.int32),
+            "rank": (ranks + 1).astype(np.int32),
+            "item": items,
+            "score": lists.scores[rows, ranks],
+            "servable": known & state.items["is_available"][np.where(known, items, 0)],
+        }
+    )
     return [_served(protocol, user_ids, lists, state, settings), *examine(table, [
         Rule(
             f"{protocol}_items_available",

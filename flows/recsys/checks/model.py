@@ -25,7 +25,12 @@ def _users(window: Window, settings: Settings) -> Verdict:
 
 
 def _not_worse(
-    winner: str, other: str, protocol: str, severity: Severity, evaluations: Mapping[str, dict[str, list[Window]]], settings: Settings
+    winner: str,
+    other: str,
+    protocol: str,
+    severity: Severity,
+    evaluations: Mapping[str, dict[str, list[Window]]],
+    settings: Settings,
 ) -> Verdict:
     metric = f"ndcg@{settings.evaluation.k}"
     difference = compare(evaluations[winner][protocol][:1], evaluations[other][protocol][:1], metric, settings)
@@ -35,11 +40,18 @@ def _not_worse(
     return Verdict(f"{protocol}_not_worse_than_{other}", difference.mean, 0.0, severity, passed, f"{words}: {verdict}")
 
 
-def _better(winner: str, simplest: str, protocol: str, evaluations: Mapping[str, dict[str, list[Window]]], settings: Settings) -> Verdict:
+def _better(
+    winner: str, simplest: str, protocol: str, evaluations: Mapping[str, dict[str, list[Window]]], settings: Settings
+) -> Verdict:
     metric = f"ndcg@{settings.evaluation.k}"
     difference = compare(evaluations[winner][protocol][:1], evaluations[simplest][protocol][:1], metric, settings)
     passed = winner != simplest and difference.low > 0
     words = f"{winner} against the simplest, {simplest}: {metric} differs by {difference}"
     return Verdict(
-        "better_than_simplest", difference.mean, 0.0, "warn", passed, f"{words}: {'better' if passed else 'not better beyond noise'}"
+        "better_than_simplest",
+        difference.mean,
+        0.0,
+        "warn",
+        passed,
+        f"{words}: {'better' if passed else 'not better beyond noise'}",
     )

@@ -25,7 +25,9 @@ def create(name: str, parameters: dict[str, Any]) -> Recommender:
     try:
         return RECOMMENDERS[name](**parameters)
     except TypeError as error:
-        raise RecsysError(f"recommender {name} does not take these parameters: {error}; see [recommenders.{name}] in config.toml") from None
+        raise RecsysError(
+            f"recommender {name} does not take these parameters: {error}; see [recommenders.{name}] in config.toml"
+        ) from None
 
 
 def load(folder: Path) -> Recommender:

@@ -110,7 +110,9 @@ def _widen(matrix: sparse.csr_matrix, rows: NDArray, height: int) -> sparse.csr_
     """The matrix with empty rows put in, such that its rows come to stand at `rows` of `height`."""
     lengths = np.zeros(height, np.int64)
     lengths[rows] = np.diff(matrix.indptr)
-    return sparse.csr_matrix((matrix.data, matrix.indices, np.concatenate([[0], np.cumsum(lengths)])), shape=(height, matrix.shape[1]))
+    return sparse.csr_matrix(
+        (matrix.data, matrix.indices, np.concatenate([[0], np.cumsum(lengths)])), shape=(height, matrix.shape[1])
+    )
 
 
 def _rank(

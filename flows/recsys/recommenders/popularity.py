@@ -31,5 +31,7 @@ class Popularity(Recommender):
     def _recent(self, state: State) -> NDArray[np.float32]:
         column = f"purchases_{self.days}d"
         if column not in state.items:
-            raise RecsysError(f"popularity: days is {self.days}, but feat_items has no column {column}; add it there or choose another")
+            raise RecsysError(
+                f"popularity: days is {self.days}, but feat_items has no column {column}; add it there or choose another"
+            )
         return np.nan_to_num(state.items[column]).astype(np.float32)

@@ -45,7 +45,9 @@ class Events(Source):
                 raise RecsysError(f'{dial} "{pattern}" has no rows; pass a file with rows')
             if not pattern:
                 empty = pa.schema([(name, pa.string()) for name in COLUMNS[table]]).empty_table()
-                files.write(iter(empty.to_batches() or [pa.RecordBatch.from_pylist([], empty.schema)]), folder / table / "0000.parquet")
+                files.write(
+                    iter(empty.to_batches() or [pa.RecordBatch.from_pylist([], empty.schema)]), folder / table / "0000.parquet"
+                )
         return []
 
 
@@ -56,6 +58,8 @@ def _shape(batches: Iterator[pa.RecordBatch], table: str) -> Iterator[pa.RecordB
         for name in COLUMNS[table]:
             column = batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
             if name in TEXT and pa.types.is_floating(column.type):
-                raise RecsysError(f"{table}.{name} is of type {column.type}, which would turn 7 into 7.0; store ids as text or integers")
+                raise RecsysError(
+                    f"{table}.{name} is of type {column.type}, which would turn 7 into 7.0; store ids as text or integers"
+                )
             columns[name] = pc.cast(column, pa.string()) if name in TEXT else column
         yield pa.RecordBatch.from_pydict(columns)

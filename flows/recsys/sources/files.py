@@ -51,6 +51,8 @@ def _read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
 def _read_csv(path: Path, encoding: str) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
         header = file.readline(65_536).decode(encoding, errors="replace").lstrip("\ufeff").rstrip("\r\n")
+    if not header.replace("\t", "").isprintable():
+        raise pa.ArrowInvalid("its first line is not text")
     delimiter = max(",;\t|", key=header.count)
     names = [name.strip().strip('"') for name in header.split(delimiter)]
     reader = pyarrow.csv.open_csv(

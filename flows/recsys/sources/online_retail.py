@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +27,9 @@ DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M")
 
 
 class OnlineRetail(Source):
-    max_null_share = {"invoices": {"InvoiceNo": 0.0, "StockCode": 0.0, "Quantity": 0.0, "InvoiceDate": 0.0, "UnitPrice": 0.0, "CustomerID": 0.3}}
+    max_null_share: ClassVar = {
+        "invoices": {"InvoiceNo": 0.0, "StockCode": 0.0, "Quantity": 0.0, "InvoiceDate": 0.0, "UnitPrice": 0.0, "CustomerID": 0.3}
+    }
 
     def __init__(self, url: str, cache: str, raw: str = ""):
         self.url, self.cache, self.raw = url, Path(cache), raw
@@ -56,7 +58,9 @@ class OnlineRetail(Source):
                 with urllib.request.urlopen(self.url, timeout=60) as response, partial.open("wb") as file:
                     shutil.copyfileobj(response, file)
             except (urllib.error.URLError, OSError) as error:
-                raise RecsysError(f"{self.url} cannot be fetched: {error}; get it by hand and pass RAW=path to the workbook") from None
+                raise RecsysError(
+                    f"{self.url} cannot be fetched: {error}; get it by hand and pass RAW=path to the workbook"
+                ) from None
             partial.replace(self.cache)
         return self.cache
 
@@ -112,7 +116,9 @@ def _shape(header: list[str], columns: list[Any], path: Path) -> pa.RecordBatch:
     by_name = dict(zip((either.get(name, name) for name in seen), columns, strict=True))
     missing = [field.name for field in SCHEMA if field.name.lower() not in by_name]
     if missing:
-        raise RecsysError(f'RAW "{path}" has no column {", ".join(missing)}; it has {", ".join(header[:12])}: pass the official file')
+        raise RecsysError(
+            f'RAW "{path}" has no column {", ".join(missing)}; it has {", ".join(header[:12])}: pass the official file'
+        )
     return pa.RecordBatch.from_arrays([_cast(by_name[field.name.lower()], field) for field in SCHEMA], schema=SCHEMA)
 
 
@@ -140,9 +146,9 @@ def _whole(value: Any) -> str:
 def _moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
-    for format in DATE_FORMATS:
+    for form in DATE_FORMATS:
         try:
-            return datetime.strptime(str(value), format)
+            return datetime.strptime(str(value), form)
         except ValueError:
             continue
     raise ValueError(f'"{value}" is no time in any of the forms {", ".join(DATE_FORMATS)}')

@@ -4,6 +4,7 @@ and its line in the registry when your own events have taken over."""
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,10 @@ Columns = dict[str, np.ndarray]
 class Shop(Source):
     """Views, carts, purchases and returns of a simulated shop, with bots, late and doubled events as in life."""
 
-    max_null_share = {
-        "events": dict.fromkeys(("event_id", "user_id", "item_id", "event_type", "event_at", "quantity", "price", "session_id"), 0.0),
+    max_null_share: ClassVar = {
+        "events": dict.fromkeys(
+            ("event_id", "user_id", "item_id", "event_type", "event_at", "quantity", "price", "session_id"), 0.0
+        ),
         "items": dict.fromkeys(("item_id", "title", "category", "price", "is_available"), 0.0),
         "users": dict.fromkeys(("user_id", "segment"), 0.0),
     }
@@ -41,7 +44,9 @@ class Shop(Source):
         days = (until - self.first_day).days if until else self.world.days
         if not 0 < days <= self.world.days:
             last = self.first_day + timedelta(self.world.days)
-            raise RecsysError(f"AS_OF {until} lies outside the simulated days; pass one from {self.first_day + timedelta(1)} to {last}")
+            raise RecsysError(
+                f"AS_OF {until} lies outside the simulated days; pass one from {self.first_day + timedelta(1)} to {last}"
+            )
         (folder / "events").mkdir()
         size = max(1, round(BLOCK_EVENTS * self.world.days / self.world.events))
         for number, rows in enumerate(self._blocks(days, size)):
@@ -114,31 +119,35 @@ class Shop(Source):
     def _events(self, rows: Columns) -> pa.Table:
         at = np.datetime64(self.first_day, "us") + rows["day"].astype("m8[D]") + rows["second"].astype("m8[s]")
         user = _label(np.where(rows["user"] < 0, "b", "u"), np.where(rows["user"] < 0, -1 - rows["user"], rows["user"]))
-        return pa.table({
-            "event_id": pc.binary_join_element_wise("e", _text(rows["number"]), ""),
-            "user_id": user,
-            "item_id": _label("i", rows["item"]),
-            "event_type": TYPES[rows["kind"]],
-            "event_at": at,
-            "quantity": rows["quantity"],
-            "price": rows["price"],
-            "session_id": pc.binary_join_element_wise(user, _text(rows["day"]), "-"),
-        })
+        return pa.table(
+            {
+                "event_id": pc.binary_join_element_wise("e", _text(rows["number"]), ""),
+                "user_id": user,
+                "item_id": _label("i", rows["item"]),
+                "event_type": TYPES[rows["kind"]],
+                "event_at": at,
+                "quantity": rows["quantity"],
+                "price": rows["price"],
+                "session_id": pc.binary_join_element_wise(user, _text(rows["day"]), "-"),
+            }
+        )
 
     def _items(self, days: int) -> pa.Table:
         world = self.world
         known = np.flatnonzero(world.arrives < days)
         first = np.datetime64(self.first_day, "us")
         withdrawn = world.withdrawn[known]
-        return pa.table({
-            "item_id": _label("i", known),
-            "title": pc.binary_join_element_wise("Item", _text(known), " "),
-            "category": _label("c", world.category[known]),
-            "price": world.price(days - 1)[known],
-            "is_available": withdrawn >= days,
-            "available_from": first + world.arrives[known].astype("m8[D]"),
-            "withdrawn_at": pa.array(first + withdrawn.astype("m8[D]"), mask=withdrawn >= days),
-        })
+        return pa.table(
+            {
+                "item_id": _label("i", known),
+                "title": pc.binary_join_element_wise("Item", _text(known), " "),
+                "category": _label("c", world.category[known]),
+                "price": world.price(days - 1)[known],
+                "is_available": withdrawn >= days,
+                "available_from": first + world.arrives[known].astype("m8[D]"),
+                "withdrawn_at": pa.array(first + withdrawn.astype("m8[D]"), mask=withdrawn >= days),
+            }
+        )
 
     def _users(self, days: int) -> pa.Table:
         known = np.flatnonzero(self.world.joins < days)

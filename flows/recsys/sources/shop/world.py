@@ -121,7 +121,7 @@ class World:
         liking, period, phase = self._taste
         logits = liking[users] + 0.8 * np.sin(2 * np.pi * day / period[users] + phase[users])
         shares = np.exp(logits)
-        cells = (shares[:, :, None] * self.style[users][:, None, :]).reshape(len(users), -1)
+        cells = (shares[:, :, None] * self.style[users][:, None, :]).reshape(len(users), self.categories * STYLES)
         cells *= np.bincount(self.cell, self.weight(day), cells.shape[1]) > 0
         return cells / np.maximum(cells.sum(1, keepdims=True), 1e-300)
 

@@ -1,0 +1,102 @@
+"""What tests share: settings of the repository with small dials, stores in both places, and a world whose answer is known."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys import config
+from recsys.config import Settings
+from recsys.state import State
+from recsys.store import Store, open_store
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ROOT / "dbt_project"
+
+
+def make_settings(name: str = "shop", /, **changes: Any) -> Settings:
+    """The repository's settings; `changes` by section, such as checks={"min_events": 1}, or the run's own parameters."""
+    values = config.parse((ROOT / "config.toml").read_text())
+    run = {dial: changes.pop(dial) for dial in ("as_of", "sample", "inputs") if dial in changes}
+    for section, dials in changes.items():
+        target = values["datasets"][name] if section == "dataset" else values[section]
+        target |= dials
+    return config.resolve(values, name, **run)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return make_settings()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A bucket of a moto server on loopback, as s3://bucket."""
+    import boto3
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = make_server("127.0.0.1", port, DomainDispatcherApplication(create_backend_app), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    names = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    boto3.client("s3").create_bucket(Bucket="shop")
+    yield "s3://shop"
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture(params=["directory", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store's root: a directory, then an object store."""
+    return str(tmp_path / "store") if request.param == "directory" else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+
+
+@pytest.fixture
+def store(root: str) -> Store:
+    return open_store(root, "shop")
+
+
+def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent: list[int] | None = None) -> State:
+    """A state of users u0, u1, ... and items i0, i1, ... from a (users, items) matrix of basket counts."""
+    users, items = np.nonzero(baskets)
+    counts = baskets[users, items]
+    purchases = baskets.sum(0).astype(np.float32)
+    return State(
+        cutoff=date(2024, 2, 1),
+        user_ids=np.array([f"u{row}" for row in range(baskets.shape[0])]),
+        item_ids=np.array([f"i{column}" for column in range(baskets.shape[1])]),
+        users={"segment": np.array(["north"] * baskets.shape[0])},
+        items={
+            "title": np.array([f"Item {column}" for column in range(baskets.shape[1])]),
+            "category": np.array(["c"] * baskets.shape[1]),
+            "is_available": np.array(available or [True] * baskets.shape[1]),
+            "purchases": purchases,
+            **{f"purchases_{days}d": np.array(recent, np.float32) if recent else purchases for days in (7, 28, 91)},
+        },
+        user_items={"user_index": users.astype(np.int32), "item_index": items.astype(np.int32), "baskets": counts.astype(np.int32)},
+        history={
+            "user_index": users.astype(np.int32),
+            "item_index": items.astype(np.int32),
+            "basket_number": np.ones(len(users), np.int32),
+            "days": np.ones(len(users), np.float32),
+        },
+    )

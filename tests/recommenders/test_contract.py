@@ -1,0 +1,149 @@
+"""What every recommender must do, on a checkerboard: even users buy even items and odd users odd ones."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import make_state
+from recsys import RecsysError
+from recsys.recommenders import RECOMMENDERS, Recommender, create, load
+from recsys.state import State
+
+USERS, ITEMS = 40, 12
+EVERYBODY = np.array([f"u{row}" for row in range(USERS)])
+
+
+def checkerboard(available: list[bool] | None = None) -> State:
+    """Every user has bought all items of its colour but one, some twice."""
+    baskets = np.zeros((USERS, ITEMS), int)
+    for user in range(USERS):
+        own = np.arange(user % 2, ITEMS, 2)
+        baskets[user, own] = 1 + (own < 4)
+        baskets[user, own[(user // 2) % len(own)]] = 0
+    state = make_state(baskets, available)
+    order = np.argsort(state.user_ids)
+    assert (state.item_ids[:2] == ["i0", "i1"]).all()
+    return by_id(state, order)
+
+
+def by_id(state: State, users: np.ndarray) -> State:
+    """The state with users and items in the order of their ids, as the warehouse gives it."""
+    items = np.argsort(state.item_ids)
+    user_place, item_place = np.argsort(users), np.argsort(items)
+
+    def moved(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return table | {"user_index": user_place[table["user_index"]], "item_index": item_place[table["item_index"]]}
+
+    return replace(
+        state,
+        user_ids=state.user_ids[users],
+        item_ids=state.item_ids[items],
+        users={name: column[users] for name, column in state.users.items()},
+        items={name: column[items] for name, column in state.items.items()},
+        user_items=moved(state.user_items),
+        history=moved(state.history),
+    )
+
+
+@pytest.fixture(params=sorted(RECOMMENDERS))
+def recommender(request: pytest.FixtureRequest) -> Recommender:
+    return create(request.param, {})
+
+
+def listed(recommender: Recommender, state: State, k: int = 4, novel: bool = False) -> list[list[str]]:
+    lists = recommender.recommend(EVERYBODY, k, state, novel).items
+    return [[str(state.item_ids[item]) for item in row if item >= 0] for row in lists]
+
+
+def test_lists_are_full_without_doubles_and_scores_fall(recommender: Recommender) -> None:
+    state = checkerboard()
+    lists = recommender.fit(state).recommend(EVERYBODY, ITEMS, state)
+    assert (np.sort(lists.items, 1) == np.arange(ITEMS)).all()
+    assert (np.diff(lists.scores, axis=1) <= 0).all()
+    assert (lists.scores >= 0).all()
+
+
+def test_novel_lists_hold_nothing_bought(recommender: Recommender) -> None:
+    state = checkerboard()
+    owned = state.owned().toarray() > 0
+    for row, user in enumerate(state.rows(EVERYBODY)):
+        items = recommender.fit(state).recommend(EVERYBODY[row : row + 1], ITEMS, state, novel=True).items[0]
+        assert sorted(items[items >= 0]) == sorted(np.flatnonzero(~owned[user]))
+
+
+def test_unavailable_items_are_never_listed(recommender: Recommender) -> None:
+    state = checkerboard(available=[item != 2 for item in range(ITEMS)])
+    assert not any("i2" in row for row in listed(recommender.fit(state), state, ITEMS))
+
+
+def test_strangers_get_recent_popularity(recommender: Recommender) -> None:
+    baskets = np.array([[0, 1, 1], [0, 1, 1], [0, 0, 1]])
+    state = make_state(baskets)
+    lists = recommender.fit(state).recommend(np.array(["nobody"]), 3, state)
+    assert lists.items[0].tolist() == [2, 1, 0]
+
+
+def test_saved_and_loaded_it_ranks_the_same(recommender: Recommender, tmp_path: Path) -> None:
+    state = checkerboard()
+    recommender.fit(state).save(tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.parameters() == recommender.parameters()
+    for novel in (False, True):
+        before, after = (each.recommend(EVERYBODY, ITEMS, state, novel) for each in (recommender, loaded))
+        assert (before.items == after.items).all()
+        assert (before.scores == after.scores).all()
+
+
+def test_saving_twice_writes_the_same_bytes(recommender: Recommender, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        create(recommender.name, {}).fit(checkerboard()).save(tmp_path / name)
+    for file in ("learned.npz", "recommender.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_saved_model_holds_no_format_that_runs_code(recommender: Recommender, tmp_path: Path) -> None:
+    recommender.fit(checkerboard()).save(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".npz", ".json", ".onnx"}
+    with np.load(tmp_path / "learned.npz", allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype != object for name in arrays.files)
+
+
+def test_fitted_on_one_state_it_ranks_a_later_one_with_other_items(recommender: Recommender) -> None:
+    recommender.fit(checkerboard())
+    later = make_state(np.array([[1, 0], [0, 1], [1, 1]]))
+    later = replace(later, item_ids=np.array(["i3", "new"]))
+    lists = recommender.recommend(later.user_ids, 2, later)
+    assert (np.sort(lists.items, 1) == [0, 1]).all()
+
+
+def test_users_asked_in_another_order_get_their_own_lists(recommender: Recommender) -> None:
+    state = checkerboard()
+    recommender.fit(state)
+    straight, reversed_ = (recommender.recommend(users, 4, state).items for users in (EVERYBODY, EVERYBODY[::-1]))
+    assert (straight == reversed_[::-1]).all()
+
+
+def test_repeat_purchase_ranks_by_own_baskets_then_recent_popularity() -> None:
+    state = make_state(np.array([[1, 3, 1, 0], [0, 0, 1, 1]]), recent=[1, 0, 5, 9])
+    assert create("repeat_purchase", {}).fit(state).recommend(np.array(["u0"]), 4, state).items[0].tolist() == [1, 2, 0, 3]
+
+
+def test_item_to_item_finds_the_missing_item_of_each_colour() -> None:
+    state = checkerboard()
+    first = listed(create("item_to_item", {}).fit(state), state, k=1, novel=True)
+    assert first == [[f"i{user % 2 + 2 * ((user // 2) % (ITEMS // 2))}"] for user in range(USERS)]
+
+
+def test_popularity_of_a_window_that_no_feature_counts_is_refused() -> None:
+    with pytest.raises(RecsysError, match="purchases_3d"):
+        create("popularity", {"days": 3}).fit(checkerboard())
+
+
+def test_unknown_names_and_parameters_are_refused_by_name() -> None:
+    with pytest.raises(RecsysError, match="magic"):
+        create("magic", {})
+    with pytest.raises(RecsysError, match="neighbors"):
+        create("item_to_item", {"neighbors": 3})

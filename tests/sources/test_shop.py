@@ -1,0 +1,208 @@
+"""The simulated shop: the same bytes always, a past that no later day changes, life's dirt, and a truth that is true."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys import RecsysError, metrics, store
+from recsys.sources import shop
+from recsys.sources.shop import Shop
+
+FIRST = date(2024, 1, 1)
+USERS, ITEMS, DAYS, EVENTS = 600, 150, 200, 100_000
+CUTOFF, HORIZON = FIRST + timedelta(150), 28
+
+
+def small(seed: int = 7) -> Shop:
+    return Shop(users=200, items=80, days=90, events=8_000, first_day="2024-01-01", seed=seed)
+
+
+def land(source: Shop, folder: Path, until: date | None = None) -> Path:
+    folder.mkdir()
+    source.land(folder, until)
+    return folder
+
+
+def read_events(folder: Path) -> pa.Table:
+    """Rows in the order in which they lie in the files."""
+    return pa.concat_tables(pq.read_table(path) for path in sorted((folder / "events").iterdir()))
+
+
+@pytest.fixture(scope="module")
+def world() -> Shop:
+    return Shop(USERS, ITEMS, DAYS, EVENTS, "2024-01-01", seed=7)
+
+
+@pytest.fixture(scope="module")
+def landed(world: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return land(world, tmp_path_factory.mktemp("shop") / "raw")
+
+
+@pytest.fixture(scope="module")
+def sent(landed: Path) -> pd.DataFrame:
+    """Every event as sent, copies included."""
+    return read_events(landed).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def events(sent: pd.DataFrame) -> pd.DataFrame:
+    return sent.drop_duplicates("event_id")
+
+
+@pytest.fixture(scope="module")
+def items(landed: Path) -> pd.DataFrame:
+    return pq.read_table(landed / "items.parquet").to_pandas().set_index("item_id")
+
+
+@pytest.fixture(scope="module")
+def bought(events: pd.DataFrame) -> pd.DataFrame:
+    """What is purchased within the horizon after the cutoff."""
+    start = pd.Timestamp(CUTOFF)
+    inside = (events.event_at >= start) & (events.event_at < start + pd.Timedelta(days=HORIZON))
+    return events[inside & (events.event_type == "purchase")]
+
+
+def test_landing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = land(small(), tmp_path / "first"), land(small(), tmp_path / "second")
+    assert store.describe(first) == store.describe(second)
+
+
+def test_another_seed_is_another_shop(tmp_path: Path) -> None:
+    first, second = land(small(seed=7), tmp_path / "first"), land(small(seed=8), tmp_path / "second")
+    assert read_events(first)["user_id"].to_pylist()[:100] != read_events(second)["user_id"].to_pylist()[:100]
+
+
+@pytest.mark.parametrize(("days", "block_events"), [(1, 500), (30, 500), (89, 500), (30, 3_000), (30, 500_000)])
+def test_the_first_days_are_the_same_whatever_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, block_events: int
+) -> None:
+    monkeypatch.setattr(shop, "BLOCK_EVENTS", block_events)
+    early = read_events(land(small(), tmp_path / "early", FIRST + timedelta(days)))
+    whole = read_events(land(small(), tmp_path / "whole"))
+    assert 0 < len(early) < len(whole)
+    assert early.equals(whole.slice(0, len(early)))
+
+
+def test_the_size_of_the_files_does_not_change_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = land(small(), tmp_path / "one")
+    monkeypatch.setattr(shop, "BLOCK_EVENTS", 1_000)
+    many = land(small(), tmp_path / "many")
+    assert len(list((one / "events").iterdir())) == 1
+    assert len(list((many / "events").iterdir())) > 5
+    assert read_events(one).equals(read_events(many))
+
+
+def test_nothing_lands_of_the_day_until_or_later(tmp_path: Path) -> None:
+    until = FIRST + timedelta(40)
+    folder = land(small(), tmp_path / "raw", until)
+    items = pq.read_table(folder / "items.parquet").to_pandas()
+    assert read_events(folder).to_pandas().event_at.max() < pd.Timestamp(until)
+    assert items.available_from.max() < pd.Timestamp(until)
+    assert items.withdrawn_at.dropna().lt(pd.Timestamp(until)).all()
+
+
+def test_the_last_day_may_be_named(tmp_path: Path) -> None:
+    named, whole = land(small(), tmp_path / "named", FIRST + timedelta(90)), land(small(), tmp_path / "whole")
+    assert store.describe(named) == store.describe(whole)
+
+
+@pytest.mark.parametrize("day", [-1, 0, 91])
+def test_a_day_that_was_not_simulated_is_refused(tmp_path: Path, day: int) -> None:
+    until = FIRST + timedelta(day)
+    with pytest.raises(RecsysError, match=f"AS_OF {until} .* pass one from 2024-01-02 to 2024-03-31"):
+        small().land(tmp_path, until)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_days_bring_about_as_many_events_as_the_dial_says(sent: pd.DataFrame) -> None:
+    assert len(sent) == pytest.approx(EVENTS, rel=0.25)
+
+
+def test_some_events_come_twice_the_same_in_every_column(sent: pd.DataFrame) -> None:
+    copies = sent[sent.duplicated("event_id")]
+    assert 0.002 < len(copies) / len(sent) < 0.01
+    assert sent.duplicated().sum() == len(copies)
+
+
+def test_some_events_arrive_days_after_they_happened(tmp_path: Path, world: Shop, events: pd.DataFrame) -> None:
+    seen = set(read_events(land(world, tmp_path / "raw", CUTOFF)).to_pandas().event_id)
+    before = events[events.event_at < pd.Timestamp(CUTOFF)]
+    late = before[~before.event_id.isin(seen)]
+    assert len(late) > 0
+    assert late.event_at.min() >= pd.Timestamp(CUTOFF) - pd.Timedelta(days=3)
+
+
+def test_bots_view_much_buy_nothing_and_are_no_users(landed: Path, events: pd.DataFrame) -> None:
+    is_bot = events.user_id.str.startswith("b")
+    views = events[events.event_type == "view"].groupby("user_id").size()
+    assert set(events[is_bot].event_type) == {"view"}
+    assert views[views.index.str.startswith("b")].min() > views[views.index.str.startswith("u")].median() * 5
+    assert set(events[~is_bot].user_id) <= set(pq.read_table(landed / "users.parquet")["user_id"].to_pylist())
+
+
+def test_what_is_returned_was_bought_before(events: pd.DataFrame) -> None:
+    bought = events[events.event_type == "purchase"].groupby(["user_id", "item_id"]).event_at.min().rename("bought_at")
+    returned = events[(events.event_type == "return") & (events.event_at < pd.Timestamp(FIRST + timedelta(DAYS - 5)))]
+    both = returned.join(bought, on=["user_id", "item_id"])
+    assert len(both) > 50
+    assert (both.bought_at < both.event_at).all()
+
+
+def test_items_arrive_and_are_withdrawn_and_sell_only_between(events: pd.DataFrame, items: pd.DataFrame) -> None:
+    shown = events[events.event_type != "return"].join(items[["available_from", "withdrawn_at"]], on="item_id")
+    assert (items.available_from >= pd.Timestamp(FIRST)).sum() > 5
+    assert items.withdrawn_at.notna().sum() > 5
+    assert (items.is_available == items.withdrawn_at.isna()).all()
+    assert (shown.event_at >= shown.available_from).all()
+    assert not (shown.event_at >= shown.withdrawn_at).any()
+
+
+def test_purchases_are_repeated_more_often_than_by_chance(events: pd.DataFrame) -> None:
+    purchases = events[events.event_type == "purchase"].assign(day=lambda rows: rows.event_at.dt.floor("D"))
+    shuffled = purchases.assign(item_id=np.random.default_rng(1).permutation(purchases.item_id))
+    repeats, by_chance = ((rows.groupby(["user_id", "item_id"]).day.nunique() >= 5).sum() for rows in (purchases, shuffled))
+    assert repeats > 5 * max(by_chance, 1)
+
+
+def test_ranking_by_truth_beats_ranking_by_popularity(world: Shop, events: pd.DataFrame, bought: pd.DataFrame) -> None:
+    users = sorted(bought.user_id.unique())
+    pairs = bought[["user_id", "item_id"]].drop_duplicates()
+    rows = np.searchsorted(users, pairs.user_id).astype(np.int32)
+    columns = number(pairs.item_id)
+    age = pd.Timestamp(CUTOFF) - events[events.event_type == "purchase"].set_index("item_id").event_at
+    recent = age[(age > pd.Timedelta(0)) & (age <= pd.Timedelta(days=28))]
+    popular = np.argsort(-np.bincount(number(recent.index), minlength=ITEMS), kind="stable")[:10].astype(np.int32)
+    oracle = np.argsort(-world.truth(users, CUTOFF, HORIZON), axis=1)[:, :10].astype(np.int32)
+    of_oracle, of_popular = (
+        metrics.score(lists, rows, columns, ITEMS)["ndcg@10"].mean() for lists in (oracle, np.tile(popular, (len(users), 1)))
+    )
+    assert of_oracle > 2 * of_popular > 0.1
+
+
+def test_as_much_is_bought_as_truth_expects(world: Shop, bought: pd.DataFrame) -> None:
+    expected = world.truth([f"u{user:07}" for user in range(USERS)], CUTOFF, HORIZON)
+    assert len(bought) > 1_000
+    assert expected.sum() == pytest.approx(len(bought), rel=0.15)
+
+
+def test_truth_follows_the_order_of_the_users_asked(world: Shop) -> None:
+    first, second = world.truth(["u0000003"], CUTOFF, 7), world.truth(["u0000001"], CUTOFF, 7)
+    both = world.truth(["u0000003", "u0000001"], CUTOFF, 7)
+    np.testing.assert_allclose(both, np.concatenate([first, second]))
+    assert not np.allclose(first, second)
+
+
+def test_truth_expects_nothing_of_what_is_withdrawn(world: Shop, items: pd.DataFrame) -> None:
+    gone = number(items.index[items.withdrawn_at <= pd.Timestamp(CUTOFF)])
+    expected = world.truth([f"u{user:07}" for user in range(USERS)], CUTOFF, HORIZON)
+    assert len(gone) > 0
+    assert expected[:, gone].sum() == 0
+
+
+def number(item_ids: pd.Series | pd.Index) -> np.ndarray:
+    return item_ids.str[1:].to_numpy().astype(np.int32)

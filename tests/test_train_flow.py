@@ -1,0 +1,167 @@
+"""The flow as people run it: make's commands in a copy of the repository with a small shop."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import ROOT
+
+SMALL = {
+    "users = 2_000": "users = 300",
+    "items = 600": "items = 120",
+    "events = 200_000": "events = 25_000",
+    "days = 400": "days = 200",
+}
+
+
+class Fork:
+    """A copy of the repository, and its verbs."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        for name in ("flows", "dbt_project"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
+        config = (ROOT / "config.toml").read_text()
+        for old, new in SMALL.items():
+            assert old in config
+            config = config.replace(old, new)
+        (root / "config.toml").write_text(config)
+
+    def run(self, verb: str, **dials: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "METAFLOW_USER": "tester",
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root / "data" / "metaflow"),
+            "METAFLOW_CARD_LOCALROOT": str(self.root / "data" / "metaflow" / "cards"),
+            "METAFLOW_DEFAULT_DATASTORE": "local",
+            "METAFLOW_DEFAULT_METADATA": "local",
+            **dials,
+        }
+        command = [sys.executable, str(self.root / "flows" / "commands.py"), verb]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.root)
+
+    def store(self, dataset: str = "shop") -> Path:
+        return self.root / "data" / "store" / dataset
+
+    def current(self) -> str | None:
+        pointer = self.store() / "CURRENT"
+        return pointer.read_text().strip() if pointer.exists() else None
+
+    def content(self, release: str) -> str:
+        return json.loads((self.store() / "releases" / release / "manifest.json").read_text())["content"]
+
+    def change(self, old: str, new: str) -> None:
+        config = (self.root / "config.toml").read_text()
+        assert old in config
+        (self.root / "config.toml").write_text(config.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    """A fork with one release."""
+    fork = Fork(tmp_path_factory.mktemp("fork"))
+    first = fork.run("run")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert " built" in first.stdout
+    return fork
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One line that says what is wrong, and no traceback."""
+    assert result.returncode != 0
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    for word in words:
+        assert word in errors[0]
+
+
+def test_the_same_command_twice_gives_the_same_content_without_dbt(fork: Fork) -> None:
+    before = fork.current()
+    again = fork.run("run")
+    assert " reused" in again.stdout, again.stdout + again.stderr
+    after = fork.current()
+    assert before
+    assert after
+    assert before != after
+    assert fork.content(before) == fork.content(after)
+
+
+def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) -> None:
+    listed = fork.run("releases").stdout.splitlines()
+    assert listed[0].startswith(f"live  {fork.current()}")
+    assert fork.run("card").returncode == 0
+    assert "vega" in (fork.root / "data" / "card.html").read_text()
+    exported = {}
+    for novel in ("", "1"):
+        target = tmp_path / f"lists{novel}.parquet"
+        assert fork.run("export", TO=str(target), NOVEL=novel).returncode == 0
+        exported[novel] = pq.read_table(target).to_pydict()
+    features = json.loads((fork.store() / "releases" / str(fork.current()) / "manifest.json").read_text())["parents"]["features"]
+    users = pq.read_table(fork.store() / "features" / features / "dim_users.parquet")["user_id"].to_pylist()
+    for columns in exported.values():
+        assert sorted(set(columns["user_id"])) == users
+        assert min(columns["rank"]) == 1
+        assert max(columns["rank"]) == 50
+    assert exported[""] != exported["1"]
+
+
+def test_a_step_can_be_run_again(fork: Fork) -> None:
+    before = fork.current()
+    again = fork.run("step", STEP="recommend")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert fork.current() == before
+
+
+def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fork) -> None:
+    before = fork.current()
+    sampled = fork.run("run", SAMPLE="0.5", AS_OF="2024-06-01")
+    assert "to 2024-05-31" in sampled.stdout, sampled.stdout + sampled.stderr
+    assert fork.store("shop-sample-0.5").joinpath("CURRENT").read_text().startswith("20240601-")
+    assert fork.current() == before
+
+
+def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: Fork) -> None:
+    before = fork.current()
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: fork.run("run"), range(2)))
+    won, lost = sorted(results, key=lambda result: result.returncode)
+    assert won.returncode == 0, won.stdout + won.stderr
+    assert_refused(lost, "another run published", "run again")
+    assert fork.current() != before
+    assert str(fork.current()) in won.stdout
+
+
+def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:
+    before = fork.current()
+    fork.change("min_users_served = 0.999", "min_users_served = 1.1")
+    try:
+        assert_refused(fork.run("run"), "allow_users_served")
+        assert_refused(fork.run("resume"), "allow_users_served")
+    finally:
+        fork.change("min_users_served = 1.1", "min_users_served = 0.999")
+    assert fork.current() == before
+
+
+@pytest.mark.parametrize(
+    ("dials", "words"),
+    [
+        ({"DATASET": "nope"}, "nope"),
+        ({"AS_OF": "2031-01-01"}, "2031-01-01"),
+        ({"AS_OF": "soon"}, "YYYY-MM-DD"),
+        ({"SAMPLE": "2"}, "SAMPLE"),
+        ({"DATASET": "events"}, "EVENTS"),
+        ({"RAW": "x.csv"}, "raw"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_dial_is_one_line(fork: Fork, dials: dict[str, str], words: str) -> None:
+    before = fork.current()
+    assert_refused(fork.run("run", **dials), words)
+    assert fork.current() == before
