@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run resume step card releases export doctor test lint lock clean
+.PHONY: help run resume step card releases export doctor test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -41,7 +41,10 @@ export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASE
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor
 
-test: .venv/.test ## every quick test
+test: .venv/.test ## the quick tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.test ## those and the slow ones
 	@$(BIN)/python -m pytest
 
 lint: .venv/.test ## ruff and mypy

@@ -10,7 +10,9 @@
 {% macro default__matches(text, pattern) %}regexp_matches({{ text }}, '{{ pattern }}'){% endmacro %}
 {% macro spark__matches(text, pattern) %}({{ text }} rlike r'{{ pattern }}'){% endmacro %}
 
+{% macro has_control_characters(text) %}{{ matches(text, '[\\x00-\\x1F\\x7F-\\x9F]') }}{% endmacro %}
+
 {# Time of a text or timestamp in UTC, which a value without a zone is taken to be in; null where it is none. #}
 {% macro utc(value) %}{{ return(adapter.dispatch('utc')(value)) }}{% endmacro %}
-{% macro default__utc(value) %}(try_cast({{ value }} as timestamptz) at time zone 'UTC')::timestamp{% endmacro %}
+{% macro default__utc(value) %}(nullif(try_cast({{ value }} as timestamptz), '-infinity') at time zone 'UTC')::timestamp{% endmacro %}
 {% macro spark__utc(value) %}try_cast(try_cast({{ value }} as timestamp) as timestamp_ntz){% endmacro %}

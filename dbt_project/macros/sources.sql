@@ -13,5 +13,5 @@
 {% macro row_key(columns) %}
     {%- set texts = [] -%}
     {%- for column in columns -%}{%- do texts.append("coalesce(" ~ column ~ "::string, '')") -%}{%- endfor -%}
-    md5(concat_ws('|', {{ texts | join(', ') }}))::string
+    md5(concat_ws(chr(31), {{ texts | join(', ') }}))::string
 {%- endmacro %}

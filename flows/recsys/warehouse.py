@@ -70,6 +70,7 @@ def build(raw: Snapshot, settings: Settings, project: Path, folder: Path) -> Cos
         cost, target = run_dbt(project, file, parameters(raw.manifest, settings), settings)
         with _connect(file, settings) as connection:
             _refuse_quarantine(_quarantine(connection, "quarantine"), settings)
+            _refuse_nothing(connection)
             _refuse_failures(target)
             _refuse_as_of(connection, settings)
             for model in _contracts(target):
@@ -85,7 +86,7 @@ def expose(raw: Snapshot, file: Path) -> None:
         connection.execute("create schema raw")
         for table in sorted({Path(name).parts[0].removesuffix(".parquet") for name in raw.manifest.files}):
             files = [str(raw.path / name) for name in raw.manifest.files if Path(name).parts[0].removesuffix(".parquet") == table]
-            connection.execute(f"create view raw.{table} as select * from read_parquet({files})")
+            connection.execute(f"create view raw.{table} as select * from read_parquet({files}, union_by_name = true)")
 
 
 def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[Cost, Path]:
@@ -122,6 +123,11 @@ def failures(target: Path) -> list[str]:
     results = json.loads((target / "run_results.json").read_text())["results"]
     bad = [result for result in results if result["status"] not in ("success", "pass", "skipped")]
     return [f"{result['unique_id'].split('.', 2)[2]}: {' '.join((result['message'] or '').split())[:300]}" for result in bad]
+
+
+def _refuse_nothing(connection: duckdb.DuckDBPyConnection) -> None:
+    if not connection.execute("select * from int_events_accepted limit 1").fetchall():
+        raise RecsysError("no event is left to learn from; pass a larger SAMPLE, or data with more than rejected rows in it")
 
 
 def _refuse_failures(target: Path) -> None:
@@ -269,7 +275,8 @@ def profile(raw: Snapshot, settings: Settings) -> list[dict[str, Any]]:
     tables = sorted({Path(name).parts[0].removesuffix(".parquet") for name in describe(raw.path) if name.endswith(".parquet")})
     with _connect(None, settings) as connection:
         for table in tables:
-            relation = f"'{raw.path / table}/*.parquet'" if (raw.path / table).is_dir() else f"'{raw.path / table}.parquet'"
+            files = f"{table}/*.parquet" if (raw.path / table).is_dir() else f"{table}.parquet"
+            relation = f"read_parquet('{raw.path}/{files}', union_by_name = true)"
             columns = [name for name, *_ in connection.execute(f"describe select * from {relation}").fetchall()]
             counts = ", ".join(f'count("{column}")' for column in columns)
             total, *present = connection.execute(f"select count(*), {counts} from {relation}").fetchall()[0]

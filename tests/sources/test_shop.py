@@ -181,13 +181,23 @@ def test_ranking_by_truth_beats_ranking_by_popularity(world: Shop, events: pd.Da
     of_oracle, of_popular = (
         metrics.score(lists, rows, columns, ITEMS)["ndcg@10"].mean() for lists in (oracle, np.tile(popular, (len(users), 1)))
     )
-    assert of_oracle > 2 * of_popular > 0.1
+    assert of_oracle > 3 * of_popular > 0.3
 
 
 def test_as_much_is_bought_as_truth_expects(world: Shop, bought: pd.DataFrame) -> None:
     expected = world.truth([f"u{user:07}" for user in range(USERS)], CUTOFF, HORIZON)
     assert len(bought) > 1_000
     assert expected.sum() == pytest.approx(len(bought), rel=0.15)
+
+
+def test_likely_and_unlikely_purchases_happen_as_often_as_truth_expects(world: Shop, bought: pd.DataFrame) -> None:
+    expected = world.truth([f"u{user:07}" for user in range(USERS)], CUTOFF, HORIZON)
+    happened = np.zeros_like(expected)
+    np.add.at(happened, (number(bought.user_id), number(bought.item_id)), 1)
+    likeliest = np.argsort(-expected, axis=None)
+    quarter = (np.cumsum(expected.ravel()[likeliest]) / expected.sum() * 4).astype(int).clip(0, 3)
+    counts = np.bincount(quarter, happened.ravel()[likeliest])
+    np.testing.assert_allclose(counts, expected.sum() / 4, rtol=0.2)
 
 
 def test_truth_follows_the_order_of_the_users_asked(world: Shop) -> None:
@@ -204,5 +214,5 @@ def test_truth_expects_nothing_of_what_is_withdrawn(world: Shop, items: pd.DataF
     assert expected[:, gone].sum() == 0
 
 
-def number(item_ids: pd.Series | pd.Index) -> np.ndarray:
-    return item_ids.str[1:].to_numpy().astype(np.int32)
+def number(ids: pd.Series | pd.Index) -> np.ndarray:
+    return ids.str[1:].to_numpy().astype(np.int32)

@@ -8,7 +8,7 @@ events as (
 counted_copies as (
     select
         *,
-        row_number() over (partition by event_id order by event_at, user_id, item_id, event_type, quantity, price) as copy_number
+        row_number() over (partition by event_id order by source_reasons, event_at, user_id, item_id, event_type, quantity, price) as copy_number
     from events
 ),
 
@@ -27,7 +27,7 @@ final as (
             case when user_id is null or trim(user_id) = '' then 'no_user' end,
             case when item_id is null or trim(item_id) = '' then 'no_item' end,
             nullif(source_reasons, ''),
-            case when {{ matches("concat_ws(' ', user_id, item_id, session_id)", '[\\x00-\\x1F\\x7F]') }} then 'control_characters' end,
+            case when {{ has_control_characters("concat_ws(' ', user_id, item_id, session_id)") }} then 'control_characters' end,
             case when event_at is null then 'bad_time' end,
             case when event_at >= '{{ var('landed_before') }}'::timestamp then 'future' end,
             case when event_type not in ('view', 'cart', 'purchase', 'return') then 'unknown_type' end,

@@ -13,7 +13,11 @@ final as (
         session_id,
         -- strings
         event_type,
-        split_part(reasons, ',', 1)::string as reason,
+        (case
+            {% for reason in rejection_reasons() %}
+            when ',' || reasons || ',' like '%,{{ reason }},%' then '{{ reason }}'
+            {% endfor %}
+        end)::string as reason,
         reasons,
         -- numbers
         quantity,

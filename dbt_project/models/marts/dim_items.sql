@@ -26,7 +26,7 @@ catalogued as (
     select items.*
     from items
     inner join cutoffs on coalesce(items.available_from < cutoffs.cutoff, true)
-    where items.item_id is not null and trim(items.item_id) <> ''
+    where trim(items.item_id) <> '' and not {{ has_control_characters('items.item_id') }}
 ),
 
 final as (

@@ -38,8 +38,7 @@ class Events(Source):
             dial = table.upper()
             found = files.find(pattern, dial) if pattern else []
             rows = sum(
-                files.write(_shape(files.read(path, REQUIRED[table], dial), table), folder / table / f"{number:04}.parquet")
-                for number, path in enumerate(found)
+                files.write(_shape(path, table, dial), folder / table / f"{number:04}.parquet") for number, path in enumerate(found)
             )
             if pattern and rows == 0:
                 raise RecsysError(f'{dial} "{pattern}" has no rows; pass a file with rows')
@@ -51,15 +50,24 @@ class Events(Source):
         return []
 
 
-def _shape(batches: Iterator[pa.RecordBatch], table: str) -> Iterator[pa.RecordBatch]:
+def _shape(path: Path, table: str, dial: str) -> Iterator[pa.RecordBatch]:
     """The table's columns in their order, absent ones missing throughout; ids as text."""
-    for batch in batches:
+    for batch in files.read(path, REQUIRED[table], dial):
         columns = {}
         for name in COLUMNS[table]:
-            column = batch.column(name) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.string())
-            if name in TEXT and pa.types.is_floating(column.type):
-                raise RecsysError(
-                    f"{table}.{name} is of type {column.type}, which would turn 7 into 7.0; store ids as text or integers"
-                )
-            columns[name] = pc.cast(column, pa.string()) if name in TEXT else column
+            places = batch.schema.get_all_field_indices(name)
+            if len(places) > 1:
+                raise RecsysError(f'{dial} "{path}" has {len(places)} columns {name}; rename all but one')
+            column = batch.column(places[0]) if places else pa.nulls(batch.num_rows, pa.string())
+            columns[name] = _text(column, f'{dial} "{path}": {name}') if name in TEXT else column
         yield pa.RecordBatch.from_pydict(columns)
+
+
+def _text(column: pa.Array, name: str) -> pa.Array:
+    """Ids as text; not from floats, which would turn 7 into 7.0."""
+    if not pa.types.is_floating(column.type):
+        try:
+            return pc.cast(column, pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass
+    raise RecsysError(f"{name} is of type {column.type}, which has no faithful text; store ids as text or integers")

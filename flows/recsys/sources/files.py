@@ -17,7 +17,7 @@ def find(pattern: str, dial: str) -> list[Path]:
     """The files meant by a file, folder or glob, in the order of their names."""
     path = Path(pattern).expanduser()
     found = sorted(path.iterdir()) if path.is_dir() else [Path(name) for name in sorted(glob(str(path)))] or [path]
-    files = [file for file in found if not file.name.startswith(".")]
+    files = [file for file in found if not file.name.startswith((".", "_"))]
     for file in files:
         if not file.is_file():
             raise RecsysError(f'{dial} "{file}" is no file; pass {dial}=path to a file, a folder or a glob')

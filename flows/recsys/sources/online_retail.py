@@ -1,11 +1,10 @@
 """UCI Online Retail: a year of invoices of a British gift shop (Chen 2015, doi:10.24432/C5BW33, CC BY 4.0)."""
 
 import shutil
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +22,7 @@ SCHEMA = pa.schema([
     ("InvoiceDate", pa.timestamp("us")), ("UnitPrice", pa.float64()), ("CustomerID", pa.string()), ("Country", pa.string()),
 ])  # fmt: skip
 OFFICIAL = {"rows": 541_909, "invoices": 25_900, "customers": 4_372}
-DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M")
+DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M")
 
 
 class OnlineRetail(Source):
@@ -57,10 +56,12 @@ class OnlineRetail(Source):
             try:
                 with urllib.request.urlopen(self.url, timeout=60) as response, partial.open("wb") as file:
                     shutil.copyfileobj(response, file)
-            except (urllib.error.URLError, OSError) as error:
+            except (OSError, ValueError) as error:
                 raise RecsysError(
                     f"{self.url} cannot be fetched: {error}; get it by hand and pass RAW=path to the workbook"
                 ) from None
+            if not zipfile.is_zipfile(partial):
+                raise RecsysError(f"{self.url} gave no whole zip; run again, or get it by hand and pass RAW=path to the workbook")
             partial.replace(self.cache)
         return self.cache
 
@@ -124,16 +125,19 @@ def _shape(header: list[str], columns: list[Any], path: Path) -> pa.RecordBatch:
 
 def _cast(column: Any, field: pa.Field) -> pa.Array:
     if isinstance(column, pa.Array) and column.type == field.type:
-        return column
+        if field.type != pa.string():
+            return column
+        text = pc.replace_substring_regex(column, r"^(\d+)\.0$", r"\1")
+        return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     values = column.to_pylist() if isinstance(column, pa.Array) else column
-    values = [None if value is None or value == "" else value for value in values]
+    values = [None if value is None or value == "" or value != value else value for value in values]
     try:
         if field.type == pa.string():
             return pa.array([None if value is None else _whole(value) for value in values], pa.string())
         if pa.types.is_timestamp(field.type):
             return pa.array([value if value is None else _moment(value) for value in values], field.type)
         return pc.cast(pa.array([None if value is None else float(value) for value in values], pa.float64()), field.type)
-    except (ValueError, pa.ArrowInvalid) as error:
+    except (ValueError, TypeError, pa.ArrowInvalid) as error:
         raise RecsysError(f"RAW column {field.name}: {error}; pass the official file") from None
 
 
@@ -146,6 +150,8 @@ def _whole(value: Any) -> str:
 def _moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
+    if isinstance(value, date):
+        return datetime.combine(value, time())
     for form in DATE_FORMATS:
         try:
             return datetime.strptime(str(value), form)

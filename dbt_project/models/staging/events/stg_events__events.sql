@@ -9,7 +9,7 @@ cast_to_types as (
         *,
         {{ utc('event_at') }} as cast_event_at,
         coalesce(nullif(trim(event_type::string), ''), 'purchase') as cast_event_type,
-        case when quantity is null then 1 else try_cast(quantity as decimal(18, 4)) end as cast_quantity,
+        case when quantity is null or quantity::string = '' then 1 else try_cast(quantity as decimal(18, 4)) end as cast_quantity,
         try_cast(price as decimal(18, 4)) as cast_price
     from events
 ),
@@ -17,7 +17,7 @@ cast_to_types as (
 final as (
     select
         -- ids
-        coalesce(event_id::string, {{ row_key([
+        coalesce(nullif(event_id::string, ''), {{ row_key([
             'user_id', 'item_id', 'event_at', 'event_type', 'quantity', 'price', 'session_id'
         ]) }}) as event_id,
         user_id::string as user_id,
@@ -28,7 +28,7 @@ final as (
         concat_ws(
             ',',
             case when quantity is not null and cast_quantity is null then 'bad_quantity' end,
-            case when price is not null and cast_price is null then 'bad_price' end
+            case when price::string <> '' and cast_price is null then 'bad_price' end
         )::string as source_reasons,
         -- numbers
         cast_quantity::decimal(18, 4) as quantity,

@@ -1,0 +1,59 @@
+"""What the documents say is so."""
+
+import ast
+import re
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+VERBS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"help"}))
+def test_every_verb_is_in_the_readme(verb: str) -> None:
+    assert f"`make {verb}" in README
+
+
+def test_bare_make_prints_every_verb_with_a_line() -> None:
+    printed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert sorted(line.split()[1] for line in printed.splitlines()) == sorted(VERBS)
+    assert all(len(line.split()) > 2 for line in printed.splitlines())
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:flows|tests|dbt_project|data)/[\w/.-]+\w)`", README))))
+def test_paths_in_the_readme_exist(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_every_module_has_a_caption() -> None:
+    for path in (ROOT / "flows").rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_the_library_imports_no_metaflow_and_prints_nothing() -> None:
+    for path in (ROOT / "flows" / "recsys").rglob("*.py"):
+        assert not re.search(r"\bmetaflow\b|\bprint\(|os\.environ\[|getenv", path.read_text().replace("no Metaflow", "")), path
+
+
+def test_locks_are_pinned_by_hash_without_addresses() -> None:
+    for lock in ("requirements.lock", "requirements-test.lock"):
+        text = (ROOT / lock).read_text()
+        pins = re.findall(r"^[A-Za-z0-9._-]+==\S+", text, re.M)
+        assert len(pins) > 50
+        assert "://" not in text
+        assert len(re.findall(r"^[A-Za-z0-9._-]+==[^\n]*\\\n    --hash=sha256:", text, re.M)) == len(pins)
+
+
+def test_both_locks_hold_the_same_versions() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^[A-Za-z0-9._-]+==\S+", (ROOT / name).read_text(), re.M))
+
+    assert pins("requirements.lock") <= pins("requirements-test.lock")
+
+
+def test_tools_are_told_to_send_nothing_home() -> None:
+    assert "send_anonymous_usage_stats: false" in (ROOT / "dbt_project" / "dbt_project.yml").read_text()
+    assert "GX_ANALYTICS_ENABLED := false" in (ROOT / "Makefile").read_text()

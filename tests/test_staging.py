@@ -1,0 +1,305 @@
+"""From your own files to the feature snapshot: times, types, quarantine and ids, through every model that stands between."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import PROJECT, make_settings
+from recsys import RecsysError, pipeline, warehouse
+from recsys.config import Settings
+from recsys.store import Store, open_store
+
+LANDED_ON = date(2024, 4, 1)
+COLUMNS = ["user_id", "item_id", "event_at", "event_type", "quantity", "price", "session_id", "event_id"]
+NOON = "2024-02-01 12:00:00"
+TIMES = {
+    "2024-01-01 00:30:00": datetime(2024, 1, 1, 0, 30),
+    "2024-01-01T00:30:00": datetime(2024, 1, 1, 0, 30),
+    "2024-01-01T00:30:00Z": datetime(2024, 1, 1, 0, 30),
+    "2024-01-01T00:30:00+02:00": datetime(2023, 12, 31, 22, 30),
+    "2024-01-01 00:30:00.250-05:30": datetime(2024, 1, 1, 6, 0, 0, 250_000),
+    "2024-01-05": datetime(2024, 1, 5),
+    "2024-04-02 23:59:59": datetime(2024, 4, 2, 23, 59, 59),  # a clock ahead of ours by up to a day is believed
+    "2024-04-03T01:30:00+02:00": datetime(2024, 4, 2, 23, 30),
+}
+TYPES = {"": "purchase", " ": "purchase", "purchase": "purchase", "View": "view", " CART ": "cart", "return": "return"}
+QUANTITIES = {"": 1, "1": 1, " 3 ": 3, "2.5": 2.5, "1e2": 100}
+ODD_IDS = [
+    "007", "1e5", "1.0", "-0", "NULL", "null", "NaN", "true", "😀", "Zoë", 'a"b', "it's", "'); drop table events; --",
+    "a,b;c", "a|b", " padded ", "{{ 1 }}", "\\N", "%",
+]  # fmt: skip
+
+
+def row(**values: str) -> dict[str, str]:
+    return {"user_id": "u1", "item_id": "i1", "event_at": NOON} | values
+
+
+GOOD = [
+    *(row(user_id=f"u{day % 5}", item_id=f"i{day % 4}", event_at=str(date(2024, 1, 1) + timedelta(day))) for day in range(90)),
+    *(row(user_id="time", item_id=at, event_at=at) for at in TIMES),
+    *(row(user_id="type", item_id=f"type{kind}", event_type=kind) for kind in TYPES),
+    *(row(user_id="quantity", item_id=f"quantity{number}", quantity=number) for number in QUANTITIES),
+    *(row(user_id=id, item_id=id) for id in ODD_IDS),
+    row(user_id="same", session_id="the same in everything"),
+    row(user_id="same", session_id="the same in all but the session"),
+    row(user_id="same", session_id="named twice", event_id="e1", price="1"),
+    row(user_id="a|b", item_id="c"),
+    row(user_id="a", item_id="b|c"),
+]
+
+# Each with the reason that it is counted under; its session says what is wrong with it.
+BAD = [
+    *[("duplicate", row(user_id="same", session_id="the same in everything"))] * 2,
+    ("duplicate", row(user_id="same", session_id="named twice, later", event_id="e1", event_at="2024-02-01 13:00:00", price="2")),
+    ("no_user", row(user_id="", session_id="missing user")),
+    ("no_user", row(user_id=" ", session_id="blank user")),
+    ("no_item", row(item_id="", session_id="missing item")),
+    ("control_characters", row(user_id="a\x01b", session_id="control character in the user")),
+    ("control_characters", row(item_id="a\tb", session_id="tab in the item")),
+    ("control_characters", row(item_id="a\nb", session_id="line end in the item")),
+    ("control_characters", row(user_id="a\x7fb", session_id="delete in the user")),
+    ("bad_time", row(event_at="", session_id="missing time")),
+    ("bad_time", row(event_at="yesterday", session_id="text for a time")),
+    ("bad_time", row(event_at="2024-02-30", session_id="a day that no month has")),
+    ("bad_time", row(event_at="1704067200", session_id="seconds for a time")),
+    ("bad_time", row(event_at="-infinity", session_id="before all time")),
+    ("future", row(event_at="2024-04-03 00:00:00", session_id="later than any clock")),
+    ("future", row(event_at="2124-02-01", session_id="a century ahead")),
+    ("unknown_type", row(event_type="click", session_id="unknown type")),
+    ("bad_quantity", row(quantity="0", session_id="zero pieces")),
+    ("bad_quantity", row(quantity="-1", session_id="pieces below zero")),
+    ("bad_quantity", row(quantity="two", session_id="text for pieces")),
+    ("bad_price", row(price="-0.01", session_id="price below zero")),
+    ("bad_price", row(price="free", session_id="text for a price")),
+    ("bad_price", row(price="1,50", session_id="decimal comma")),
+    ("no_user", row(user_id="", event_at="yesterday", price="free", session_id="three reasons")),
+    ("bad_time", row(event_at="yesterday", price="-1", session_id="bad time, price below zero")),
+    ("bad_time", row(event_at="yesterday", price="free", session_id="bad time, text for a price")),
+]
+REASONS = {bad["session_id"]: reason for reason, bad in BAD}
+REJECTED = Counter(reason for reason, _ in BAD)
+SENT = len(GOOD) + len(BAD)
+
+
+@dataclass
+class Landed:
+    """A store with one raw snapshot, and the dials that it was landed with."""
+
+    store: Store
+    inputs: dict[str, str]
+    raw_id: str = ""
+
+    def __post_init__(self) -> None:
+        self.raw_id, _ = pipeline.land(self.store, self.settings(), LANDED_ON)
+
+    def settings(self, max_quarantine: float = 1.0, as_of: str = "") -> Settings:
+        dataset = {"horizon_days": 7, "step_days": 7, "max_quarantine": max_quarantine}
+        return make_settings("events", inputs=self.inputs, checks={"min_events": 1}, dataset=dataset, as_of=as_of)
+
+    def build(self, max_quarantine: float = 1.0, as_of: str = "") -> pipeline.Built:
+        return pipeline.build_features(self.store, self.raw_id, self.settings(max_quarantine, as_of), PROJECT)
+
+
+@dataclass
+class Built:
+    """A feature snapshot, to be asked in SQL."""
+
+    landed: Landed
+    result: pipeline.Built
+
+    def query(self, columns: str, tables: str) -> list[tuple]:
+        with duckdb.connect() as connection:
+            connection.execute(f"set file_search_path = '{self.landed.store.load('features', self.result.id).path}'")
+            return connection.execute(f"select {columns} from {tables} order by all").fetchall()
+
+    def column(self, name: str, table: str) -> list[Any]:
+        return [value for (value,) in self.query(name, f"'{table}.parquet'")]
+
+    def events(self, columns: str, where: str = "true") -> list[tuple]:
+        named = "'dim_users.parquet' as users using (user_index) join 'dim_items.parquet' as items using (item_index)"
+        return self.query(columns, f"'fct_events.parquet' as events join {named} where {where}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere() -> Iterator[None]:
+    """A machine whose clock is not set to UTC."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        yield
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    """CSV files with everything in them that can go wrong."""
+    folder = tmp_path_factory.mktemp("staging")
+    with (folder / "events.csv").open("w", encoding="utf8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows([*GOOD, *(bad for _, bad in BAD)])
+    (folder / "items.csv").write_text(
+        "item_id,title,price,is_available\ni1,The first,9.99,false\n007,Agent,free,\nunsold,Unsold,1,true\na\x01b,Odd,1,true\n"
+    )
+    (folder / "users.csv").write_text("user_id,segment\nu1,north\nnobody,south\n")
+    inputs = {name: str(folder / f"{name}.csv") for name in ("events", "items", "users")}
+    return Landed(open_store(str(folder / "store"), "events"), inputs)
+
+
+@pytest.fixture(scope="module")
+def refused(landed: Landed) -> tuple[str, list[str]]:
+    """What is said when the quarantine is fuller than allowed, and the feature snapshots there are afterwards."""
+    with pytest.raises(RecsysError) as error:
+        landed.build(max_quarantine=0.05)
+    return str(error.value), landed.store.ids("features")
+
+
+@pytest.fixture(scope="module")
+def built(landed: Landed, refused: tuple[str, list[str]]) -> Built:
+    return Built(landed, landed.build())
+
+
+def test_too_many_bad_rows_are_one_error_with_the_counts(refused: tuple[str, list[str]]) -> None:
+    message, _ = refused
+    assert f"quarantine holds {len(BAD)} of {SENT} events" in message
+    assert all(f"{count} {reason}" in message for reason, count in REJECTED.items())
+    assert "more than max_quarantine = 5.0%; mend the data, or raise the limit" in message
+    assert "\n" not in message
+
+
+def test_too_many_bad_rows_leave_no_feature_snapshot(refused: tuple[str, list[str]]) -> None:
+    assert refused[1] == []
+
+
+def test_a_known_snapshot_is_held_to_a_stricter_limit_too(built: Built) -> None:
+    with pytest.raises(RecsysError, match=f"quarantine holds {len(BAD)} of {SENT} events"):
+        built.landed.build(max_quarantine=0.05)
+
+
+def test_the_quarantine_counts_each_bad_row_once(built: Built) -> None:
+    quarantine = built.result.quarantine
+    assert quarantine.sent == SENT
+    assert {reason: count for reason, count in quarantine.rejected.items() if count} == dict(REJECTED)
+
+
+@pytest.mark.parametrize("wrong", REASONS)
+def test_a_bad_row_is_rejected_for_its_reason(built: Built, wrong: str) -> None:
+    found = built.query("distinct reason", f"'int_events_rejected.parquet' where session_id = '{wrong}'")
+    assert found == [(REASONS[wrong],)]
+
+
+def test_every_good_row_is_an_event(built: Built) -> None:
+    assert Counter(built.events("user_id, item_id")) == Counter((good["user_id"], good["item_id"]) for good in GOOD)
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_times_are_brought_to_utc(built: Built, text: str) -> None:
+    assert built.events("event_at", f"user_id = 'time' and item_id = '{text}'") == [(TIMES[text],)]
+
+
+@pytest.mark.parametrize("text", TYPES)
+def test_types_are_in_small_letters_and_none_is_a_purchase(built: Built, text: str) -> None:
+    assert built.events("event_type", f"item_id = 'type{text}'") == [(TYPES[text],)]
+
+
+@pytest.mark.parametrize("text", QUANTITIES)
+def test_quantities_are_numbers_and_none_is_one(built: Built, text: str) -> None:
+    assert built.events("quantity::double", f"item_id = 'quantity{text}'") == [(QUANTITIES[text],)]
+
+
+def test_of_two_events_of_one_name_the_earlier_is_kept(built: Built) -> None:
+    assert built.events("events.price::double", "user_id = 'same' and events.price is not null") == [(1.0,)]
+
+
+def test_odd_ids_are_intact(built: Built) -> None:
+    assert set(ODD_IDS) <= set(built.column("user_id", "dim_users"))
+    assert set(ODD_IDS) <= set(built.column("item_id", "dim_items"))
+
+
+def test_the_catalogue_describes_items_and_adds_those_without_events(built: Built) -> None:
+    rows = built.query("item_id, title, price::double, is_available", "'dim_items.parquet'")
+    items = {id: tuple(rest) for id, *rest in rows}
+    assert items["i1"] == ("The first", 9.99, False)
+    assert items["007"] == ("Agent", None, True)
+    assert items["unsold"] == ("Unsold", 1.0, True)
+    assert items["i2"] == ("i2", None, True)
+
+
+def test_the_catalogue_brings_no_control_characters_in(built: Built) -> None:
+    assert [id for id in built.column("item_id", "dim_items") if not id.isprintable()] == []
+
+
+def test_users_are_those_with_events_and_their_segment_where_it_is_known(built: Built) -> None:
+    users = dict(built.query("user_id, segment", "'dim_users.parquet'"))
+    assert (users["u1"], users["u2"]) == ("north", "unknown")
+    assert "nobody" not in users
+
+
+def test_features_can_be_read_at_every_cutoff(built: Built) -> None:
+    features = pipeline.open_features(built.landed.store, built.result.id, built.landed.settings())
+    purchases = [len(features.state(cutoff).history["days"]) for cutoff in features.cutoffs]
+    assert features.cutoffs == [date(2024, 4, 3) - timedelta(7 * window) for window in range(4)]
+    assert purchases == sorted(purchases, reverse=True)
+    assert purchases[-1] > 0
+
+
+# Parquet files of one folder, each typed in its own way, seen from a day in the past.
+AS_OF = datetime(2024, 2, 1)
+BEFORE = AS_OF - timedelta(seconds=1)
+
+
+def parquet_folder(folder: Path) -> str:
+    folder.mkdir()
+    times = [datetime(2024, 1, 1), BEFORE, AS_OF, datetime(2024, 3, 1)]
+    east = timezone(timedelta(hours=2))
+    first = {"user_id": [1, 2, 1, 3], "item_id": ["a", "b", "c", "d"], "event_at": times, "quantity": [1, 1, 1, 1]}
+    second = {"user_id": [4], "item_id": ["half"], "event_at": [datetime(2024, 1, 10, 0, 30, tzinfo=east)], "quantity": [2.5]}
+    pq.write_table(pa.table(first), folder / "first.parquet")
+    pq.write_table(pa.table(second), folder / "second.parquet")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    folder = tmp_path_factory.mktemp("typed")
+    return Landed(open_store(str(folder / "store"), "events"), {"events": parquet_folder(folder / "in")})
+
+
+@pytest.fixture(scope="module")
+def past(typed: Landed) -> Built:
+    return Built(typed, typed.build(as_of="2024-02-01"))
+
+
+def test_an_as_of_in_the_past_sees_only_earlier_events(past: Built) -> None:
+    assert max(past.column("event_at", "fct_events")) == BEFORE
+    assert past.column("item_id", "dim_items") == ["a", "b", "half"]
+    assert past.column("user_id", "dim_users") == ["1", "2", "4"]
+
+
+def test_a_time_with_a_zone_in_parquet_is_brought_to_utc(past: Built) -> None:
+    assert past.events("event_at", "item_id = 'half'") == [(datetime(2024, 1, 9, 22, 30),)]
+
+
+def test_a_file_of_whole_numbers_does_not_round_those_of_the_next(past: Built) -> None:
+    assert past.events("quantity::double", "item_id = 'half'") == [(2.5,)]
+
+
+def test_an_as_of_later_than_the_data_is_refused(typed: Landed, past: Built) -> None:
+    with pytest.raises(RecsysError, match=r"AS_OF 2024-03-03 is outside the data: .* of 2024-03-01; pass AS_OF=2024-03-02 or"):
+        typed.build(as_of="2024-03-03")
+    assert typed.store.ids("features") == [past.result.id]
+
+
+def test_a_csv_may_lie_beside_parquet_files(tmp_path: Path) -> None:
+    folder = parquet_folder(tmp_path / "in")
+    (tmp_path / "in" / "third.csv").write_text("user_id,item_id,event_at\nu,i,no day\n")
+    landed = Landed(open_store(str(tmp_path / "store"), "events"), {"events": folder})
+    profile = warehouse.profile(landed.store.load("raw", landed.raw_id), landed.settings())
+    assert {(row["table"], row["rows"]) for row in profile} == {("events", 6), ("items", 0), ("users", 0)}
