@@ -1,6 +1,7 @@
 """The two places a store can be: a directory, and an object store. One contract test runs on both."""
 
 import fcntl
+import functools
 import os
 import secrets
 import shutil
@@ -54,8 +55,10 @@ class Directory:
     def _sweep(self, drafts: Path) -> None:
         """Removes what killed processes left."""
         for path in drafts.iterdir():
+            pid = path.name.split("-")[0]
             try:
-                os.kill(int(path.name.split("-")[0]), 0)
+                if pid.isdecimal():
+                    os.kill(int(pid), 0)
             except ProcessLookupError:
                 shutil.rmtree(path, ignore_errors=True)
             except PermissionError:
@@ -67,6 +70,8 @@ class Directory:
             _sync(path)
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not (target / last).exists():  # no snapshot: its manifest was taken away
+            shutil.rmtree(target)
         try:
             folder.rename(target)
         except OSError:
@@ -96,7 +101,7 @@ class Directory:
 
     def children(self, name: str) -> list[str]:
         folder = self.root / name
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     @contextmanager
     def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:
@@ -117,7 +122,6 @@ class S3:
         self.bucket, _, prefix = root.removeprefix("s3://").partition("/")
         self.prefix = "/".join(part for part in (prefix.strip("/"), dataset) if part)
         self.client = boto3.client("s3")
-        self.cache = tempfile.TemporaryDirectory(prefix="snapshots-")
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"
@@ -136,7 +140,7 @@ class S3:
         self.write(f"{name}/{last}", data)
 
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
-        folder = Path(self.cache.name) / name
+        folder = Path(_cache().name) / self.bucket / self._key(name)
         for file, size in sizes.items():
             path = folder / file
             if path.exists() and path.stat().st_size == size:
@@ -182,8 +186,16 @@ class S3:
             self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data, **condition)
         except self.client.exceptions.ClientError as error:
             if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+                if self.read(name) == data:  # our own put, whose answer was lost and which was sent again
+                    return
                 raise Conflict("another run published while this one was under way; nothing was lost: run again") from None
             raise
+
+
+@functools.cache
+def _cache() -> tempfile.TemporaryDirectory[str]:
+    """Where this process keeps what it fetched, until it ends."""
+    return tempfile.TemporaryDirectory(prefix="snapshots-")
 
 
 def _code(error: Any) -> str:

@@ -126,15 +126,16 @@ class Store:
         if manifest is None:
             raise RecsysError(f"{kind} snapshot {id} is not in {self.backend}; run the flow that makes it")
         folder = self.backend.fetch(_folder(kind, id), {name: file.bytes for name, file in manifest.files.items()})
+        mend = f"remove {_folder(kind, id)}/{MANIFEST} there and run again, or roll back"
         for name, expected in manifest.files.items():
             path = folder / name
             if not path.is_file():
-                raise RecsysError(f"{kind} snapshot {id}: {name} is missing from {self.backend}; make it again or roll back")
+                raise RecsysError(f"{kind} snapshot {id}: {name} is missing from {self.backend}; {mend}")
             seen = sha256(path)
             if seen != expected.sha256:
                 raise RecsysError(
                     f"{kind} snapshot {id}: {name} differs from its manifest (sha256 {seen[:12]}, not {expected.sha256[:12]});"
-                    " it was changed after it was written: make it again or roll back"
+                    f" it was changed after it was written: {mend}"
                 )
         return Snapshot(folder, manifest)
 
@@ -157,8 +158,13 @@ class Store:
 
     def history(self) -> list[dict[str, Any]]:
         """The pointer's moves, oldest first. A move written down before a crash that kept it from happening is left out."""
-        moves = [json.loads(line) for line in (self.backend.read(HISTORY) or b"").splitlines()]
-        return moves[:-1] if moves and moves[-1]["release"] != self.current() else moves
+        moves, release = [], self.current()  # before the history, which is never behind it
+        for line in reversed((self.backend.read(HISTORY) or b"").splitlines()):
+            move = json.loads(line)
+            if move["release"] == release:
+                moves.append(move)
+                release = move["previous"]
+        return moves[::-1]
 
     def point(self, release: str, expected: str | None, **facts: Any) -> None:
         """Moves `CURRENT` to a release if it still stands where the caller saw it; raises Conflict otherwise."""
@@ -171,12 +177,12 @@ class Store:
                     f"another run published {current} while this one, judged against {expected or 'an empty store'}, was under"
                     " way; nothing was lost: run again to be judged against it"
                 )
-            moves = [*self.history(), {"release": release, "previous": current, **facts}]
-            self.backend.swap(HISTORY, "".join(json.dumps(move, sort_keys=True) + "\n" for move in moves).encode(), seen)
+            move = json.dumps({"release": release, "previous": current, **facts}, sort_keys=True)
+            self.backend.swap(HISTORY, (self.backend.read(HISTORY) or b"") + f"{move}\n".encode(), seen)
             self.backend.swap(CURRENT, f"{release}\n".encode(), seen)
 
 
 def _folder(kind: str, id: str) -> str:
-    if not id or PurePosixPath(id).name != id:
+    if id in ("", "..") or PurePosixPath(id).name != id:
         raise RecsysError(f'"{id}" is no snapshot id; `make releases` lists them')
     return f"{KINDS[kind]}/{id}"
