@@ -10,7 +10,7 @@ export METAFLOW_DATASTORE_SYSROOT_LOCAL := $(CURDIR)/data/metaflow
 export METAFLOW_CARD_LOCALROOT := $(CURDIR)/data/metaflow/cards
 export METAFLOW_DEFAULT_DATASTORE ?= local
 export METAFLOW_DEFAULT_METADATA ?= local
-export METAFLOW_USER ?= $(or $(USER),$(shell id -un))
+export METAFLOW_USER ?= $(or $(filter-out root,$(USER) $(shell id -un)),local)
 export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
