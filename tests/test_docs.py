@@ -1,6 +1,7 @@
 """What the documents say is so."""
 
 import ast
+import os
 import re
 import subprocess
 
@@ -18,12 +19,13 @@ def test_every_verb_is_in_the_readme(verb: str) -> None:
 
 
 def test_bare_make_prints_every_verb_with_a_line() -> None:
-    printed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # these tests run under make
+    printed = subprocess.run(["make"], cwd=ROOT, env=outside, capture_output=True, text=True).stdout
     assert sorted(line.split()[1] for line in printed.splitlines()) == sorted(VERBS)
     assert all(len(line.split()) > 2 for line in printed.splitlines())
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:flows|tests|dbt_project|data)/[\w/.-]+\w)`", README))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:flows|tests|dbt_project)/[\w/.-]+\w)`", README))))
 def test_paths_in_the_readme_exist(path: str) -> None:
     assert (ROOT / path).exists()
 
