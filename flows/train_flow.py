@@ -48,27 +48,24 @@ class TrainFlow(BaseFlow):
 
     @step
     def train(self):
-        """Fit and score one recommender on the selection windows and the holdout."""
-        from recsys.evaluation import evaluate
-        from recsys.pipeline import open_features
+        """Score one recommender on the selection windows and the holdout, then fit it on everything."""
+        from recsys.pipeline import train
 
         self.recommender = self.input
-        features = open_features(self.store, self.built.id, self.settings)
-        self.windows = evaluate(self.recommender, self.settings.recommenders[self.recommender], features, self.settings)
+        self.windows, self.model_id = train(self.store, self.recommender, self.built.id, self.settings)
         self.next(self.select)
 
     @card(type="blank")
     @step
     def select(self, inputs):
-        """Choose the simplest recommender that none beats beyond noise, and fit it on everything."""
+        """Choose the simplest recommender that none beats beyond noise."""
         from cards import show_evaluations
         from recsys.evaluation import select
-        from recsys.pipeline import fit
 
         self.merge_artifacts(inputs, include=["today", "champion", "raw_verdicts", "built"])
         self.evaluations = {task.recommender: task.windows for task in inputs}
         self.winner = select(self.evaluations, self.settings)
-        self.model_id = fit(self.store, self.winner, self.built.id, self.settings)
+        self.model_id = next(task.model_id for task in inputs if task.recommender == self.winner)
         show_evaluations(self.evaluations, self.winner, self.settings)
         self.next(self.recommend)
 

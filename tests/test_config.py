@@ -57,6 +57,9 @@ def test_broken_toml_is_told_with_its_line() -> None:
         config.parse("dataset = \nseed = 1")
 
 
-def test_cutoffs_are_serving_holdout_and_selection_windows_that_do_not_overlap() -> None:
-    changed = make_settings(dataset={"horizon_days": 28, "step_days": 14}, evaluation={"selection_windows": 2})
-    assert changed.cutoff_days == [0, 28, 56, 84]
+def test_cutoffs_lie_on_one_grid_with_training_windows_behind_every_evaluated_one() -> None:
+    changed = make_settings(
+        dataset={"horizon_days": 28, "step_days": 14}, evaluation={"selection_windows": 1}, features={"training_windows": 3}
+    )
+    assert changed.evaluated_days == [28, 56]
+    assert changed.cutoff_days == [0, 28, 42, 56, 70, 84, 98, 112]

@@ -57,7 +57,7 @@ def unit_test_failures(project: Path, file: Path, raw: Snapshot, settings: Setti
 
 def test_every_model_builds_and_every_test_passes(built: Path) -> None:
     results = json.loads((built.parent / "target" / "run_results.json").read_text())["results"]
-    assert len([result for result in results if result["unique_id"].startswith("unit_test.")]) >= 11
+    assert len([result for result in results if result["unique_id"].startswith("unit_test.")]) >= 17
 
 
 def test_a_comparison_with_the_cutoff_that_lets_equality_in_fails_its_unit_test(
@@ -71,6 +71,8 @@ def test_a_comparison_with_the_cutoff_that_lets_equality_in_fails_its_unit_test(
         "feat_users_sees_nothing_from_the_cutoff_on",
         "feat_items_sees_nothing_from_the_cutoff_on",
         "feat_user_items_sees_nothing_from_the_cutoff_on",
+        "the_season_of_an_item_is_the_horizon_52_weeks_ago",
+        "the_season_of_a_user_and_item_is_the_horizon_52_weeks_ago",
         "labels_lie_from_the_cutoff_to_the_end_of_the_horizon",
     }
 

@@ -6,6 +6,9 @@
 
 {% macro days_between(earlier, later) %}({{ seconds_between(earlier, later) }} / 86400.0)::float{% endmacro %}
 
+{# Missing where there is nothing to divide by. #}
+{% macro ratio(part, whole) %}(({{ part }})::double / nullif({{ whole }}, 0)::double)::float{% endmacro %}
+
 {% macro matches(text, pattern) %}{{ return(adapter.dispatch('matches')(text, pattern)) }}{% endmacro %}
 {% macro default__matches(text, pattern) %}regexp_matches({{ text }}, '{{ pattern }}'){% endmacro %}
 {% macro spark__matches(text, pattern) %}({{ text }} rlike r'{{ pattern }}'){% endmacro %}

@@ -26,6 +26,7 @@ class Warehouse:
 
 @dataclass(frozen=True)
 class Features:
+    training_windows: int
     history_cap: int
     sample_users: int
 
@@ -89,9 +90,17 @@ class Settings:
     sample: float
 
     @property
+    def evaluated_days(self) -> list[int]:
+        """Days before `as_of` of the holdout's cutoff and those of selection: horizons that do not overlap, newest first."""
+        return [self.dataset.horizon_days * (window + 1) for window in range(self.evaluation.selection_windows + 1)]
+
+    @property
     def cutoff_days(self) -> list[int]:
-        """Days before `as_of` of each cutoff: serving, holdout, then the selection windows, newest first."""
-        return [self.dataset.horizon_days * window for window in range(self.evaluation.selection_windows + 2)]
+        """Days before `as_of` of every cutoff: serving, then a grid on which each evaluated cutoff, and serving, has its
+        training windows behind it, horizons over."""
+        step, horizon = self.dataset.step_days, self.dataset.horizon_days
+        oldest = self.evaluated_days[-1] + horizon + (self.features.training_windows - 1) * step
+        return [0, *range(horizon, oldest + 1, step)]
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from recsys import RecsysError
 from recsys.config import Settings
 from recsys.metrics import Interval, Scores, bootstrap, bootstrap_coverage, score
-from recsys.recommenders import create, load
+from recsys.recommenders import Recommender, load
 from recsys.state import State
 from recsys.warehouse import Features
 
@@ -32,16 +31,16 @@ class Window:
     available: int  # items that could have been listed
 
 
-def evaluate(name: str, parameters: dict[str, Any], features: Features, settings: Settings) -> dict[str, list[Window]]:
+def evaluate(recommender: Recommender, features: Features, settings: Settings) -> dict[str, list[Window]]:
     """Per protocol, the window of the holdout and then those of selection, newest first. Fitted anew at each cutoff; lists are
     made by the saved and loaded model, as in production."""
     windows: dict[str, list[Window]] = {protocol: [] for protocol in PROTOCOLS}
-    for cutoff in features.cutoffs[1:]:
+    for cutoff in features.evaluated:
         state = features.state(cutoff)
         users, items = features.labels(cutoff)
         with tempfile.TemporaryDirectory() as folder:
-            create(name, parameters).fit(state).save(Path(folder))
-            recommender = load(Path(folder))
+            recommender.fit(state, features.windows(cutoff)).save(Path(folder))
+            loaded = load(Path(folder))
         for protocol, novel in PROTOCOLS.items():
             asked, bought_by, bought = truth(users, items, state, novel)
             if len(asked) == 0:
@@ -49,7 +48,7 @@ def evaluate(name: str, parameters: dict[str, Any], features: Features, settings
                     f"nobody seen before {cutoff} bought anything in the {settings.dataset.horizon_days} days after it;"
                     " lower horizon_days or evaluation.selection_windows, or bring more days of data"
                 )
-            lists = recommender.recommend(state.user_ids[asked], max(settings.evaluation.k, 12), state, novel).items
+            lists = loaded.recommend(state.user_ids[asked], max(settings.evaluation.k, 12), state, novel).items
             scores = score(lists, bought_by, bought, state.shape[1], settings.evaluation.k)
             available = int(state.items["is_available"].sum())
             windows[protocol].append(Window(cutoff, state.user_ids[asked], scores, lists[:, : settings.evaluation.k], available))

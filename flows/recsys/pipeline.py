@@ -12,7 +12,7 @@ from recsys.checks.lists import check_lists
 from recsys.checks.model import check_model
 from recsys.checks.raw import check_raw
 from recsys.config import Settings
-from recsys.evaluation import PROTOCOLS, Window
+from recsys.evaluation import PROTOCOLS, Window, evaluate
 from recsys.recommenders import create, load
 from recsys.sources import open_source
 from recsys.store import Store
@@ -60,14 +60,17 @@ def open_features(store: Store, features_id: str, settings: Settings) -> Feature
     return Features(store.load("features", features_id), settings)
 
 
-def fit(store: Store, name: str, features_id: str, settings: Settings) -> str:
-    """feature snapshot -> model snapshot, fitted on everything before `as_of`."""
+def train(store: Store, name: str, features_id: str, settings: Settings) -> tuple[dict[str, list[Window]], str]:
+    """feature snapshot -> scores of a recommender on the evaluated windows, and its model snapshot, fitted on everything
+    before `as_of`."""
     features = open_features(store, features_id, settings)
     parameters = settings.recommenders[name]
+    recommender = create(name, parameters, settings.seed)
+    windows = evaluate(recommender, features, settings)
     with store.draft() as folder:
-        create(name, parameters).fit(features.state(features.as_of)).save(folder)
+        recommender.fit(features.state(features.as_of), features.windows(features.as_of)).save(folder)
         made_from = {"recommender": name, "parameters": parameters, "seed": settings.seed, "as_of": features.as_of.isoformat()}
-        return store.commit(folder, "model", made_from, {"features": features_id}).id
+        return windows, store.commit(folder, "model", made_from, {"features": features_id}).id
 
 
 def recommend(

@@ -1,5 +1,6 @@
 """State: what is known at a cutoff, as NumPy arrays. Recommenders learn from one and rank another."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,7 +15,7 @@ Table = dict[str, NDArray]
 class State:
     """Users and items are rows 0, 1, 2, ... in the order of their ids; tables hold `user_index` and `item_index` into them.
 
-    users: segment, one row per user.
+    users: segment, is_sampled and the columns of feat_users, one row per user.
     items: title, category, is_available and the columns of feat_items, one row per item; an item that was not known
         before the cutoff is not available.
     user_items: the columns of feat_user_items, one row per pair with an event before the cutoff (before the last cutoff
@@ -41,6 +42,17 @@ class State:
         places = np.searchsorted(self.user_ids, user_ids).clip(0, len(self.user_ids) - 1)
         return np.where(self.user_ids[places] == user_ids, places, -1)
 
+    def bought(self, half_life_days: float = 0.0, within_days: float = 0.0) -> sparse.csr_matrix:
+        """What users bought, most recent purchases: (users, items), each purchase a 1 that halves every `half_life_days`,
+        or without one 1 for any number of purchases; only of the days `within_days` before the cutoff, if given."""
+        days = self.history["days"]
+        recent = days <= (within_days or np.inf)
+        weights = 0.5 ** (days[recent] / half_life_days) if half_life_days else np.ones(recent.sum())
+        bought = matrix(weights, self.history["user_index"][recent], self.history["item_index"][recent], self.shape)
+        if not half_life_days:
+            bought.data[:] = 1
+        return bought
+
     def owned(self) -> sparse.csr_matrix:
         """Baskets of each user that held each item: (users, items), 0 where it was never bought."""
         bought = self.user_items["baskets"] > 0
@@ -55,3 +67,17 @@ class State:
 def matrix(values: NDArray, rows: NDArray, columns: NDArray, shape: tuple[int, int]) -> sparse.csr_matrix:
     """A float32 CSR matrix; values of the same place are added up."""
     return sparse.csr_matrix((values.astype(np.float32), (rows, columns)), shape=shape)
+
+
+@dataclass(frozen=True)
+class Window:
+    """An earlier cutoff whose horizon is over: what was known then, and the users and items of what was bought after it.
+    Read when asked for."""
+
+    key: tuple[str, date]
+    state: Callable[[], State]
+    labels: Callable[[], tuple[NDArray[np.int32], NDArray[np.int32]]]
+
+    @property
+    def cutoff(self) -> date:
+        return self.key[1]

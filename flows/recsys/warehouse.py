@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.config import Settings
-from recsys.state import State, Table
+from recsys.state import State, Table, Window
 from recsys.store import Manifest, Snapshot, describe, digest
 
 SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")
@@ -216,6 +217,11 @@ class Features:
     def as_of(self) -> date:
         return self.cutoffs[0]
 
+    @property
+    def evaluated(self) -> list[date]:
+        """The holdout's cutoff, then those of selection, newest first."""
+        return [self.as_of - timedelta(days=days) for days in self.settings.evaluated_days]
+
     def counts(self) -> dict[str, Any]:
         """Events, users and items before `as_of`, and the first and last event's day."""
         return {
@@ -231,7 +237,10 @@ class Features:
     def state(self, cutoff: date) -> State:
         """What is known at one of the snapshot's cutoffs."""
         at = f"cutoff = timestamp '{cutoff}'"
-        users = self._table("select user_id, segment from '{}/dim_users.parquet' order by user_index")
+        users = self._table(
+            "select user_id, segment, is_sampled, features.* exclude (cutoff, user_index) from '{0}/dim_users.parquet' users"
+            f" left join (select * from '{{0}}/feat_users.parquet' where {at}) features using (user_index) order by user_index"
+        )
         items = self._table(
             "select item_id, title, category, features.* exclude (cutoff, item_index, is_available),"
             " coalesce(features.is_available, false) as is_available from '{0}/dim_items.parquet' items"
@@ -246,11 +255,19 @@ class Features:
                 order by user_index, purchase_number"""
         )
         user_items = self._table(
-            f"select * exclude (cutoff, quantity), quantity::float as quantity from '{{}}/feat_user_items.parquet' where {at}"
-            " order by user_index, item_index"
+            f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index"
         )
         user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
         return State(cutoff, user_ids, item_ids, users, items, user_items, history)
+
+    def windows(self, cutoff: date) -> list[Window]:
+        """Earlier cutoffs whose horizons ended by this one, newest first."""
+        horizon = timedelta(days=self.settings.dataset.horizon_days)
+        return [
+            Window((self.id, earlier), partial(self.state, earlier), partial(self.labels, earlier))
+            for earlier in self.cutoffs
+            if earlier + horizon <= cutoff
+        ]
 
     def labels(self, cutoff: date) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Users and items of what the sampled users bought within the horizon, in their order."""

@@ -9,7 +9,10 @@ items as (
 ),
 
 events as (
-    select * from {{ ref('fct_events') }}
+    select
+        *,
+        case when purchase_number is not null then price end as purchase_price
+    from {{ ref('fct_events') }}
 ),
 
 counted as (
@@ -17,15 +20,32 @@ counted as (
         cutoffs.cutoff,
         events.item_index,
         count(events.purchase_number) as purchases,
-        {% for days in [7, 28, 91] %}
-        count(events.purchase_number) filter (
-            where events.event_at >= cutoffs.cutoff - interval {{ days }} day
-        ) as purchases_{{ days }}d,
+        count(*) filter (where events.is_new_to_user) as buyers,
+        {% for days in [7, 14, 28, 91] %}
+        count(events.purchase_number) filter (where events.event_at >= cutoffs.cutoff - interval {{ days }} day) as purchases_{{ days }}d,
+        count(*) filter (
+            where events.is_new_to_user and events.event_at >= cutoffs.cutoff - interval {{ days }} day
+        ) as new_buyers_{{ days }}d,
         {% endfor %}
-        max(events.event_at) as last_event_at
+        count(events.purchase_number) filter (
+            where events.event_at >= cutoffs.cutoff - interval 364 day and events.event_at < cutoffs.horizon_end - interval 364 day
+        ) as purchases_last_year,
+        {% for type in ['view', 'cart'] %}
+        count(*) filter (
+            where events.event_type = '{{ type }}' and events.event_at >= cutoffs.cutoff - interval 28 day
+        ) as {{ type }}s_28d,
+        {% endfor %}
+        count(*) filter (where events.event_type = 'return') as returns,
+        sum(events.quantity) filter (where events.event_type = 'purchase') as quantity,
+        sum(events.purchase_price) as prices,
+        count(events.purchase_price) as priced,
+        sum(events.purchase_price) filter (where events.event_at >= cutoffs.cutoff - interval 28 day) as prices_28d,
+        count(events.purchase_price) filter (where events.event_at >= cutoffs.cutoff - interval 28 day) as priced_28d,
+        max(events.event_at) as last_event_at,
+        max(events.event_at) filter (where events.event_type = 'purchase') as last_purchase_at
     from cutoffs
     inner join events on events.event_at < cutoffs.cutoff
-    group by cutoffs.cutoff, events.item_index
+    group by events.item_index, cutoffs.cutoff
 ),
 
 final as (
@@ -33,12 +53,25 @@ final as (
         -- ids
         cutoffs.cutoff::timestamp as cutoff,
         items.item_index::int as item_index,
-        -- numbers
+        -- numbers: counts
         coalesce(counted.purchases, 0)::int as purchases,
-        coalesce(counted.purchases_7d, 0)::int as purchases_7d,
-        coalesce(counted.purchases_28d, 0)::int as purchases_28d,
-        coalesce(counted.purchases_91d, 0)::int as purchases_91d,
+        coalesce(counted.buyers, 0)::int as buyers,
+        {% for days in [7, 14, 28, 91] %}
+        coalesce(counted.purchases_{{ days }}d, 0)::int as purchases_{{ days }}d,
+        coalesce(counted.new_buyers_{{ days }}d, 0)::int as new_buyers_{{ days }}d,
+        {% endfor %}
+        coalesce(counted.purchases_last_year, 0)::int as purchases_last_year,
+        coalesce(counted.views_28d, 0)::int as views_28d,
+        coalesce(counted.carts_28d, 0)::int as carts_28d,
+        -- numbers: how it is bought
+        {{ ratio('counted.returns', 'counted.purchases') }} as returns_per_purchase,
+        {{ ratio('counted.purchases - counted.buyers', 'counted.purchases') }} as repeat_share,
+        {{ ratio('counted.quantity', 'counted.purchases') }} as quantity_per_purchase,
+        {{ ratio('counted.prices', 'counted.priced') }} as mean_price,
+        {{ ratio('counted.prices_28d::double * counted.priced', 'counted.priced_28d * counted.prices') }} as price_change,
+        -- numbers: time
         {{ days_between('counted.last_event_at', 'cutoffs.cutoff') }} as days_since_last_event,
+        {{ days_between('counted.last_purchase_at', 'cutoffs.cutoff') }} as days_since_last_purchase,
         {{ days_between('items.available_from', 'cutoffs.cutoff') }} as days_since_available,
         -- booleans: the catalogue's own flag is today's, so it speaks for the last cutoff only
         (

@@ -8,32 +8,83 @@ users as (
     select * from {{ ref('dim_users') }}
 ),
 
+user_features as (
+    select * from {{ ref('feat_users') }}
+),
+
 events as (
     select
         events.*,
+        case when events.event_type = 'purchase' then events.event_at end as purchase_at,
         users.is_sampled
     from {{ ref('fct_events') }} as events
     inner join users on events.user_index = users.user_index
 ),
 
-final as (
+counted as (
     select
-        -- ids
-        cutoffs.cutoff::timestamp as cutoff,
-        events.user_index::int as user_index,
-        events.item_index::int as item_index,
-        -- numbers
-        count(events.purchase_number)::int as baskets,
-        (count(*) filter (where events.event_type = 'view'))::int as views,
-        (count(*) filter (where events.event_type = 'cart'))::int as carts,
-        (count(*) filter (where events.event_type = 'return'))::int as returns,
-        coalesce(sum(events.quantity) filter (where events.event_type = 'purchase'), 0)::decimal(18, 4) as quantity,
-        {{ days_between('max(events.event_at)', 'cutoffs.cutoff') }} as days_since_last_event,
-        {{ days_between("max(events.event_at) filter (where events.event_type = 'purchase')", 'cutoffs.cutoff') }}
-            as days_since_last_purchase
+        cutoffs.cutoff,
+        events.user_index,
+        events.item_index,
+        count(events.purchase_number) as baskets,
+        {% for days in [28, 91] %}
+        count(events.purchase_number) filter (where events.event_at >= cutoffs.cutoff - interval {{ days }} day) as baskets_{{ days }}d,
+        {% endfor %}
+        count(events.purchase_number) filter (
+            where events.event_at >= cutoffs.cutoff - interval 364 day and events.event_at < cutoffs.horizon_end - interval 364 day
+        ) as baskets_last_year,
+        {% for type in ['view', 'cart'] %}
+        count(*) filter (where events.event_type = '{{ type }}') as {{ type }}s,
+        count(*) filter (
+            where events.event_type = '{{ type }}' and events.event_at >= cutoffs.cutoff - interval 14 day
+        ) as {{ type }}s_14d,
+        {% endfor %}
+        count(*) filter (where events.event_type = 'return') as returns,
+        min(events.basket_number) as first_basket_number,
+        max(events.basket_number) as last_basket_number,
+        sum(events.quantity) filter (where events.event_type = 'purchase') as quantity,
+        sum(events.quantity * events.price) filter (where events.event_type = 'purchase') as amount,
+        max(events.event_at) as last_event_at,
+        min(events.purchase_at) as first_purchase_at,
+        max(events.purchase_at) as last_purchase_at
     from cutoffs
     inner join events on events.event_at < cutoffs.cutoff and (cutoffs.is_serving or events.is_sampled)
     group by events.user_index, events.item_index, cutoffs.cutoff
+),
+
+timed as (
+    select
+        counted.*,
+        user_features.baskets as user_baskets,
+        {{ days_between('counted.last_purchase_at', 'counted.cutoff') }} as days_since_last_purchase,
+        {{ ratio(days_between('counted.first_purchase_at', 'counted.last_purchase_at'), 'counted.baskets - 1') }}
+            as days_between_purchases
+    from counted
+    inner join user_features on counted.cutoff = user_features.cutoff and counted.user_index = user_features.user_index
+),
+
+final as (
+    select
+        -- ids
+        cutoff::timestamp as cutoff,
+        user_index::int as user_index,
+        item_index::int as item_index,
+        -- numbers: counts
+        {% for name in ['baskets', 'baskets_28d', 'baskets_91d', 'baskets_last_year', 'views', 'views_14d', 'carts', 'carts_14d', 'returns'] %}
+        {{ name }}::int as {{ name }},
+        {% endfor %}
+        -- numbers: habit
+        (user_baskets - last_basket_number)::float as baskets_since_last,
+        {{ ratio('baskets', 'user_baskets - first_basket_number + 1') }} as share_of_baskets,
+        coalesce(quantity, 0)::float as quantity,
+        amount::float as amount,
+        -- numbers: time
+        {{ days_between('last_event_at', 'cutoff') }} as days_since_last_event,
+        days_since_last_purchase::float as days_since_last_purchase,
+        {{ days_between('first_purchase_at', 'cutoff') }} as days_since_first_purchase,
+        days_between_purchases::float as days_between_purchases,
+        {{ ratio('days_since_last_purchase', 'days_between_purchases') }} as lateness
+    from timed
 )
 
 select * from final

@@ -38,9 +38,7 @@ numbered_baskets as (
     select
         *,
         dense_rank() over (partition by user_index order by event_day, session_id) as basket_number,
-        row_number() over (
-            partition by user_index, item_index, event_day, session_id order by event_at, quantity, price
-        ) as line_number
+        row_number() over (partition by user_index, item_index, event_day, session_id order by event_at, quantity, price) as line_number
     from indexed
     where event_type = 'purchase'
 ),
@@ -48,9 +46,9 @@ numbered_baskets as (
 numbered_lines as (
     select
         *,
-        row_number() over (
-            partition by user_index, line_number = 1 order by event_at, basket_number, item_index
-        ) as purchase_number
+        row_number() over (partition by user_index, line_number = 1 order by event_at, basket_number, item_index) as purchase_number,
+        row_number() over (partition by user_index, item_index order by event_at, basket_number, line_number) as item_line_number,
+        row_number() over (partition by user_index, basket_number order by event_at, item_index, line_number) as basket_line_number
     from numbered_baskets
 ),
 
@@ -66,6 +64,9 @@ final as (
         (case when line_number = 1 then purchase_number end)::int as purchase_number,
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,
+        -- booleans
+        (item_line_number = 1)::boolean as is_new_to_user,
+        (basket_line_number = 1)::boolean as is_new_basket,
         -- times
         event_at::timestamp as event_at
     from numbered_lines
@@ -78,6 +79,8 @@ final as (
         null::int,
         quantity::decimal(18, 4),
         price::decimal(18, 4),
+        false::boolean,
+        false::boolean,
         event_at::timestamp
     from indexed
     where event_type <> 'purchase'

@@ -1,29 +1,36 @@
 """Recommenders, by the name that config.toml calls them."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 from recsys import RecsysError
 from recsys.recommenders.base import Lists, Recommender
-from recsys.recommenders.item_to_item import ItemToItem
+from recsys.recommenders.item_regression import ItemRegression
+from recsys.recommenders.item_to_item import ItemToItem, SameBasket
 from recsys.recommenders.popularity import Popularity
 from recsys.recommenders.repeat_purchase import RepeatPurchase
+from recsys.recommenders.similar_titles import SimilarTitles
+from recsys.recommenders.two_stage import TwoStage
+from recsys.recommenders.user_neighbours import UserNeighbours
 
 __all__ = ["RECOMMENDERS", "Lists", "Recommender", "create", "load"]
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     kind.name: kind
-    for kind in (Popularity, RepeatPurchase, ItemToItem)
+    for kind in (Popularity, RepeatPurchase, ItemToItem, SameBasket, ItemRegression, UserNeighbours, SimilarTitles, TwoStage)
 }  # fmt: skip
 
 
-def create(name: str, parameters: dict[str, Any]) -> Recommender:
-    """An unfitted recommender by its name."""
+def create(name: str, parameters: dict[str, Any], seed: int = 0) -> Recommender:
+    """An unfitted recommender by its name; those that draw take the run's seed, unless they are given their own."""
     if name not in RECOMMENDERS:
         raise RecsysError(f'recommender "{name}" is not known; config.toml may name {", ".join(RECOMMENDERS)}')
+    kind = RECOMMENDERS[name]
+    own = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
     try:
-        return RECOMMENDERS[name](**parameters)
+        return kind(**own | parameters)
     except TypeError as error:
         raise RecsysError(
             f"recommender {name} does not take these parameters: {error}; see [recommenders.{name}] in config.toml"

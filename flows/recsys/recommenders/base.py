@@ -3,6 +3,7 @@
 import inspect
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys import RecsysError
-from recsys.state import State
+from recsys.ranking import rank
+from recsys.state import State, Window
 
-CHUNK = 4_000  # users ranked at a time: bounds the memory
+CHUNK = 2_000  # users ranked at a time: bounds the memory
 FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
 
 
@@ -27,6 +29,9 @@ class Lists:
     scores: NDArray[np.float32]
 
 
+Scorer = Callable[[NDArray[np.int64]], sparse.csr_matrix]
+
+
 class Recommender(ABC):
     """Learns from a state and ranks for the users of another one, later or the same. As in scikit-learn, `__init__` only
     stores its parameters, `fit` returns self, and what was learned is in arrays and sparse matrices whose names end in `_`."""
@@ -34,8 +39,9 @@ class Recommender(ABC):
     name: ClassVar[str]
     item_ids_: NDArray[np.str_]
 
-    def fit(self, state: State) -> Self:
-        """Learns from everything before the state's cutoff."""
+    def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
+        """Learns from everything before the state's cutoff. `windows`: earlier cutoffs whose horizons ended by then, newest
+        first, for those that learn from outcomes."""
         self.item_ids_ = state.item_ids
         self._fit(state)
         return self
@@ -45,24 +51,26 @@ class Recommender(ABC):
         """Sets what is learned from the state."""
 
     @abstractmethod
-    def _score(self, rows: NDArray[np.int64], state: State) -> sparse.csr_matrix:
-        """Positive scores of the items that speak to these users: (len(rows), items of the state)."""
+    def scorer(self, state: State) -> Scorer:
+        """What scores rows of users of this state: positive scores of the items that speak to them, (rows, items)."""
 
     def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, novel: bool = False) -> Lists:
         """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
         recent popularity. `novel` leaves out what the user has bought before."""
-        order = popularity_order(state)
-        place = np.full(state.shape[1], len(order))  # of each item in the order; unavailable ones behind all
-        place[order] = np.arange(len(order))
-        owned = state.owned() if novel else None
-        rows = state.rows(user_ids)
+        popular = popularity_order(state)
+        place = np.zeros(state.shape[1], np.int64)  # of each item in the order
+        place[popular] = np.arange(len(popular))
+        score, owned, rows = self.scorer(state), state.owned(), state.rows(user_ids)
         lists = Lists(np.full((len(rows), k), -1, np.int32), np.zeros((len(rows), k), np.float32))
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             known = np.flatnonzero(chunk >= 0)
-            scores = _widen(self._score(chunk[known], state), known, len(chunk))
-            own = _widen(owned[chunk[known]], known, len(chunk)) if owned is not None else None
-            items, values = _rank(scores, own, k, order, place)
+            scores = _widen(score(chunk[known]), known, len(chunk))
+            hidden = np.tile(~state.items["is_available"], (len(chunk), 1))
+            if novel:
+                bought = owned[chunk[known]]
+                hidden[np.repeat(known, np.diff(bought.indptr)), bought.indices] = True
+            items, values = rank(scores, hidden, k, popular, place)
             lists.items[start : start + CHUNK], lists.scores[start : start + CHUNK] = items, values
         return lists
 
@@ -113,37 +121,6 @@ def _widen(matrix: sparse.csr_matrix, rows: NDArray, height: int) -> sparse.csr_
     return sparse.csr_matrix(
         (matrix.data, matrix.indices, np.concatenate([[0], np.cumsum(lengths)])), shape=(height, matrix.shape[1])
     )
-
-
-def _rank(
-    scores: sparse.csr_matrix, owned: sparse.csr_matrix | None, k: int, order: NDArray, place: NDArray
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Top k of each row by score, then by place in the order; filled up from the order with what is not there yet."""
-    height, width = scores.shape
-    user = np.repeat(np.arange(height), np.diff(scores.indptr))
-    item, value = scores.indices.astype(np.int64), scores.data
-    taken = np.zeros(0, np.int64)
-    if owned is not None:
-        taken = np.repeat(np.arange(height), np.diff(owned.indptr)) * width + owned.indices
-    keep = (value > 0) & (place[item] < len(order)) & ~np.isin(user * width + item, taken)
-    user, item, value = user[keep], item[keep], value[keep]
-
-    # Everybody's list could end in the most popular items: as many of them as a list and what it must not repeat.
-    most = k + int(np.bincount(np.concatenate([user, taken // width]), minlength=1).max(initial=0))
-    fill = order[:most]
-    filler_user, filler_item = np.repeat(np.arange(height), len(fill)), np.tile(fill, height)
-    fresh = ~np.isin(filler_user * width + filler_item, np.concatenate([user * width + item, taken]))
-    user = np.concatenate([user, filler_user[fresh]])
-    item = np.concatenate([item, filler_item[fresh]])
-    value = np.concatenate([value, np.zeros(fresh.sum(), np.float32)])
-
-    best = np.lexsort((place[item], -value, user))
-    user, item, value = user[best], item[best], value[best]
-    rank = np.arange(len(user)) - np.searchsorted(user, user)
-    top = rank < k
-    items, values = np.full((height, k), -1, np.int32), np.zeros((height, k), np.float32)
-    items[user[top], rank[top]], values[user[top], rank[top]] = item[top], value[top]
-    return items, values
 
 
 def check_positive(**parameters: float) -> None:

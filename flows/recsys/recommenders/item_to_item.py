@@ -1,46 +1,60 @@
 """Item to item: people who bought this also bought that."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.recommenders.base import Recommender, check_positive
+from recsys.ranking import top
+from recsys.recommenders.base import Recommender, Scorer, check_positive
 from recsys.state import State, matrix
 
 
 class ItemToItem(Recommender):
-    """Cosine similarity of items by the users who bought them, shrunk where few did (Sarwar et al. 2001,
-    doi:10.1145/371920.372071; Deshpande and Karypis 2004, doi:10.1145/963770.963776), summed over a user's history with a
-    weight that halves every `half_life_days`.
+    """Similarity of items by the users who bought both, c_ij / (n_i n_j)^damping with each user weighted by its number of
+    items to the power of -user_damping, shrunk where few bought (Deshpande and Karypis 2004, doi:10.1145/963770.963776;
+    Sarwar et al. 2001, doi:10.1145/371920.372071); summed over a user's history, which halves every `half_life_days`.
+    Only purchases of the last `within_days` are learned from, if given: what goes together changes with the season.
 
     similarity_: (items, items) CSR with the `neighbours` most similar items of each row, without itself.
     """
 
     name = "item_to_item"
 
-    def __init__(self, neighbours: int = 100, shrinkage: float = 10.0, half_life_days: float = 90.0):
+    def __init__(
+        self,
+        neighbours: int = 200,
+        damping: float = 0.5,
+        user_damping: float = 0.5,
+        shrinkage: float = 0.5,
+        half_life_days: float = 60.0,
+        within_days: float = 0.0,
+    ):
         self.neighbours = neighbours
+        self.damping = damping
+        self.user_damping = user_damping
         self.shrinkage = shrinkage
         self.half_life_days = half_life_days
+        self.within_days = within_days
 
     def _fit(self, state: State) -> None:
         check_positive(neighbours=self.neighbours, half_life_days=self.half_life_days)
-        bought = matrix(np.ones(len(state.history["days"])), state.history["user_index"], state.history["item_index"], state.shape)
-        bought.data[:] = 1
-        together = (bought.T @ bought).tocsr()
-        users = np.asarray(bought.sum(0)).ravel()
+        self.similarity_ = self._similarity(self._together(state))
+
+    def _together(self, state: State) -> sparse.csr_matrix:
+        """What goes together, a row each: here the purchases of one user."""
+        return state.bought(within_days=self.within_days)
+
+    def _similarity(self, bought: sparse.csr_matrix) -> sparse.csr_matrix:
+        sizes = np.maximum(np.diff(bought.indptr), 1)
+        together = (bought.T @ (sparse.diags(sizes**-self.user_damping) @ bought)).tocsr()
+        count = np.asarray(bought.sum(0)).ravel() ** self.damping
         rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
-        together.data /= np.sqrt(users[rows] * users[together.indices]) + self.shrinkage
-        together.setdiag(0)
-        together.eliminate_zeros()
-        self.similarity_ = top(together, self.neighbours)
+        together.data = (together.data / (count[rows] * count[together.indices] + self.shrinkage)).astype(np.float32)
+        together.data[rows == together.indices] = 0
+        return top(together, self.neighbours)
 
-    def _score(self, rows: NDArray[np.int64], state: State) -> sparse.csr_matrix:
-        return self._recent(state)[rows] @ self.similar(state)
-
-    def _recent(self, state: State) -> sparse.csr_matrix:
-        weights = 0.5 ** (state.history["days"] / self.half_life_days)
-        return matrix(weights, state.history["user_index"], state.history["item_index"], state.shape)
+    def scorer(self, state: State) -> Scorer:
+        history, similar = state.bought(half_life_days=self.half_life_days), self.similar(state)
+        return lambda rows: history[rows] @ similar
 
     def similar(self, state: State) -> sparse.csr_matrix:
         """What was learned, in the items of this state: (items, items)."""
@@ -51,9 +65,14 @@ class ItemToItem(Recommender):
         return matrix(learned.data[here], columns[learned.row[here]], columns[learned.col[here]], (items, items))
 
 
-def top(scores: sparse.csr_matrix, k: int) -> sparse.csr_matrix:
-    """The k largest values of each row; ties go to the smaller column."""
-    rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
-    order = np.lexsort((scores.indices, -scores.data, rows))
-    kept = order[np.arange(len(order)) - scores.indptr[rows[order]] < k]
-    return matrix(scores.data[kept], rows[kept], scores.indices[kept], scores.shape)
+class SameBasket(ItemToItem):
+    """The same over baskets: items that are bought in one go."""
+
+    name = "same_basket"
+
+    def _together(self, state: State) -> sparse.csr_matrix:
+        history = state.history
+        _, baskets = np.unique(history["user_index"].astype(np.int64) << 32 | history["basket_number"], return_inverse=True)
+        bought = matrix(np.ones(len(baskets)), baskets, history["item_index"], (int(baskets.max(initial=-1)) + 1, state.shape[1]))
+        bought.data[:] = 1
+        return bought

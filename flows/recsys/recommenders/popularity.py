@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys import RecsysError
-from recsys.recommenders.base import Recommender
+from recsys.recommenders.base import Recommender, Scorer
 from recsys.state import State
+
+MOST = 500  # items scored: recent popularity of a longer window fills the lists of those who have bought them all
 
 
 class Popularity(Recommender):
@@ -20,13 +22,16 @@ class Popularity(Recommender):
     def _fit(self, state: State) -> None:
         self._recent(state)  # nothing to learn: what is popular is part of the state
 
-    def _score(self, rows: NDArray[np.int64], state: State) -> sparse.csr_matrix:
-        recent = self._recent(state)
-        bought = np.flatnonzero(recent > 0)
-        return sparse.csr_matrix(
-            (np.tile(recent[bought], len(rows)), np.tile(bought, len(rows)), np.arange(len(rows) + 1) * len(bought)),
-            shape=(len(rows), len(recent)),
-        )
+    def scorer(self, state: State) -> Scorer:
+        recent = np.where(state.items["is_available"], self._recent(state), 0)
+        best = np.argsort(-recent, kind="stable")[:MOST]
+        best = best[recent[best] > 0]
+
+        def score(rows: NDArray[np.int64]) -> sparse.csr_matrix:
+            ends = np.arange(len(rows) + 1) * len(best)
+            return sparse.csr_matrix((np.tile(recent[best], len(rows)), np.tile(best, len(rows)), ends), (len(rows), len(recent)))
+
+        return score
 
     def _recent(self, state: State) -> NDArray[np.float32]:
         column = f"purchases_{self.days}d"

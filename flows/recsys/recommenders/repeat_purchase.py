@@ -1,10 +1,6 @@
 """Repeat purchase: what the user has bought before, most often first. Hard to beat wherever things are used up."""
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
-
-from recsys.recommenders.base import Recommender
+from recsys.recommenders.base import Recommender, Scorer
 from recsys.state import State
 
 
@@ -17,5 +13,6 @@ class RepeatPurchase(Recommender):
     def _fit(self, state: State) -> None:
         """Nothing to learn: the counts are part of the state."""
 
-    def _score(self, rows: NDArray[np.int64], state: State) -> sparse.csr_matrix:
-        return state.owned()[rows]
+    def scorer(self, state: State) -> Scorer:
+        owned = state.owned()
+        return lambda rows: owned[rows]

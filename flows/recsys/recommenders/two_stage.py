@@ -1,0 +1,202 @@
+"""Two stages: simple recommenders propose candidates, gradient boosting ranks them by the dbt features."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys import RecsysError, trees
+from recsys.ranking import top
+from recsys.recommenders.base import Recommender, Scorer
+from recsys.state import State, Window
+
+PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
+    # name: recommender, parameters, candidates of each user
+    "own": ("repeat_purchase", {}, 60),
+    "regression": ("item_regression", {"neighbours": 80}, 40),
+    "item_to_item": ("item_to_item", {"within_days": 60.0}, 30),
+    "same_basket": ("same_basket", {}, 20),
+    "neighbours": ("user_neighbours", {}, 40),
+    "titles": ("similar_titles", {}, 15),
+    "popularity": ("popularity", {"days": 7}, 30),
+}
+ROWS = 1_000  # users whose candidates are made at a time
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs of a row (of the users asked) and an item, and their features: (pairs, columns)."""
+
+    rows: NDArray[np.int64]
+    items: NDArray[np.int64]
+    features: NDArray[np.float32]
+    columns: list[str]
+
+
+class TwoStage(Recommender):
+    """Candidates from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
+    feat_user_items: a new column there is a new feature here. Learned from earlier windows, in which each proposer is fitted
+    on what was known then; of the candidates that were neither bought nor owned a seeded share is kept, with its weight."""
+
+    name = "two_stage"
+
+    def __init__(
+        self, windows: int = 8, trees: int = 150, leaves: int = 31, rate: float = 0.06, negatives: float = 0.1, seed: int = 0
+    ):
+        self.windows = windows
+        self.trees = trees
+        self.leaves = leaves
+        self.rate = rate
+        self.negatives = negatives
+        self.seed = seed
+        self._learned_from: dict[Any, tuple[NDArray, NDArray, NDArray, list[str]]] = {}
+
+    def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
+        parts = [part for part in (self._examples(window) for window in windows[: self.windows]) if part is not None]
+        if not parts:
+            raise RecsysError(
+                "two_stage: no earlier window has a buyer to learn from; bring more days, or leave it out of config.toml"
+            )
+        columns = parts[0][3]
+        features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
+        self.columns_ = np.array(columns)
+        self.nodes_, self.sizes_ = trees.fit(features, labels, weights, self.trees, self.leaves, self.rate, self.seed)
+        return super().fit(state)
+
+    def _fit(self, state: State) -> None:
+        self.proposers = fit_proposers(state)
+
+    def _examples(self, window: Window) -> tuple[NDArray, NDArray, NDArray, list[str]] | None:
+        """Features, labels and weights of a window's candidates; made once however many fits learn from it."""
+        if window.key not in self._learned_from:
+            self._learned_from[window.key] = self._make_examples(window)
+        return self._learned_from[window.key]
+
+    def _make_examples(self, window: Window) -> Any:
+        state, (users, items) = window.state(), window.labels()
+        if not len(users):
+            return None
+        asked = np.unique(users).astype(np.int64)
+        draw = np.random.default_rng([self.seed, window.cutoff.toordinal()])
+        bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
+        kept: list[tuple[NDArray, NDArray, NDArray]] = []
+        columns: list[str] = []
+        for rows, found in candidates(fit_proposers(state), state, asked):
+            label = np.isin(rows[found.rows] * state.shape[1] + found.items, bought)
+            own = found.features[:, found.columns.index("own")] > 0
+            share = np.where(label, 1.0, np.where(own, 0.5, self.negatives))
+            keep = draw.random(len(label)) < share
+            kept.append((found.features[keep], label[keep], (1 / share[keep]).astype(np.float32)))
+            columns = found.columns
+        return *(np.concatenate([part[n] for part in kept]) for n in range(3)), columns
+
+    def scorer(self, state: State) -> Scorer:
+        proposers = {name: proposer.scorer(state) for name, proposer in self.proposers.items()}
+        joined = Joined(state)
+
+        def score(rows: NDArray[np.int64]) -> sparse.csr_matrix:
+            parts = []
+            for start in range(0, len(rows), ROWS):
+                chunk = rows[start : start + ROWS]
+                found = propose(proposers, joined, chunk)
+                if found.columns != self.columns_.tolist():
+                    raise RecsysError("two_stage: the features are not those it was fitted on; fit it again")
+                values = trees.predict(self.nodes_, self.sizes_, found.features)
+                parts.append(sparse.csr_matrix((values, (found.rows, found.items)), (len(chunk), state.shape[1])))
+            return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, state.shape[1]), dtype=np.float32)
+
+        return score
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        for name, proposer in self.proposers.items():
+            (folder / name).mkdir()
+            proposer.save(folder / name)
+
+    def restore(self, folder: Path) -> Self:
+        from recsys.recommenders import load
+
+        self.proposers = {name: load(folder / name) for name in PROPOSERS}
+        return super().restore(folder)
+
+
+def fit_proposers(state: State) -> dict[str, Recommender]:
+    from recsys.recommenders import create
+
+    return {name: create(kind, parameters).fit(state) for name, (kind, parameters, _) in PROPOSERS.items()}
+
+
+def candidates(
+    proposers: Mapping[str, Recommender], state: State, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
+    """Candidates of some users at a time."""
+    scorers, joined = {name: proposer.scorer(state) for name, proposer in proposers.items()}, Joined(state)
+    for start in range(0, len(rows), ROWS):
+        chunk = rows[start : start + ROWS]
+        yield chunk, propose(scorers, joined, chunk)
+
+
+def propose(scorers: Mapping[str, Callable], joined: "Joined", rows: NDArray[np.int64]) -> Candidates:
+    """The union of every proposer's best available items, with every proposer's score and the joined features."""
+    width = joined.state.shape[1]
+    available = sparse.diags(joined.state.items["is_available"].astype(np.float32))
+    scores = {name: (score(rows) @ available).tocsr() for name, score in scorers.items()}
+    codes = np.unique(np.concatenate([_codes(top(scores[name], PROPOSERS[name][2])) for name in scores]))
+    chosen, items = codes // width, codes % width
+    columns = {name: _look_up(matrix, codes) for name, matrix in scores.items()} | joined.features(rows[chosen], items)
+    return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns))
+
+
+def _codes(matrix: sparse.csr_matrix) -> NDArray[np.int64]:
+    """Places of a sparse matrix as row * columns + column."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * matrix.shape[1] + matrix.indices
+
+
+def _look_up(matrix: sparse.csr_matrix, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Values at these places; 0 where there is none."""
+    matrix.sort_indices()
+    there = _codes(matrix)
+    if not len(there):
+        return np.zeros(len(codes), np.float32)
+    found = np.searchsorted(there, codes).clip(0, len(there) - 1)
+    return np.where(there[found] == codes, matrix.data[found], 0).astype(np.float32)
+
+
+class Joined:
+    """The dbt features of a state, to be looked up for pairs of user and item."""
+
+    def __init__(self, state: State):
+        self.state = state
+        self.codes = state.user_items["user_index"].astype(np.int64) * state.shape[1] + state.user_items["item_index"]
+        self.pairs = numeric(state.user_items)
+        self.users, self.items = numeric(state.users), numeric(state.items)
+
+    def features(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, and what a price and
+        a quantity mean to this user."""
+        wanted = users * self.state.shape[1] + items
+        low, high = np.searchsorted(self.codes, [wanted.min(initial=0), wanted.max(initial=0) + 1])
+        there = np.isin(wanted, self.codes[low:high])
+        found = low + np.searchsorted(self.codes[low:high], wanted[there])
+        columns: dict[str, NDArray] = {}
+        for name, column in self.pairs.items():
+            columns[f"pair_{name}"] = np.full(len(wanted), np.nan, np.float32)
+            columns[f"pair_{name}"][there] = column[found]
+        columns |= {f"user_{name}": column[users] for name, column in self.users.items()}
+        columns |= {f"item_{name}": column[items] for name, column in self.items.items()}
+        for name in ("mean_price", "quantity_per_purchase"):
+            columns[f"relative_{name}"] = columns[f"item_{name}"] / np.maximum(columns[f"user_{name}"], 1e-6)
+        return columns
+
+
+def numeric(table: Mapping[str, NDArray]) -> dict[str, NDArray[np.float32]]:
+    """The columns that are features: numbers, but no indexes and no flags."""
+    return {
+        name: column.astype(np.float32)
+        for name, column in sorted(table.items())
+        if column.dtype.kind in "iuf" and not name.endswith("_index")
+    }

@@ -1,0 +1,45 @@
+"""User neighbours: what people with a like history buy now."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys.ranking import top
+from recsys.recommenders.base import Recommender, Scorer, check_positive
+from recsys.state import State
+
+
+class UserNeighbours(Recommender):
+    """Sums what the `neighbours` most like users bought in the last `within_days`, by the cosine of histories that halve
+    every `half_life_days` and in which rare items count more (after TIFU-KNN: Hu et al. 2020, doi:10.1145/3397271.3401066).
+    The like are looked for among the sampled users. Nothing is learned: histories are part of the state."""
+
+    name = "user_neighbours"
+
+    def __init__(self, neighbours: int = 200, half_life_days: float = 90.0, within_days: float = 30.0):
+        self.neighbours = neighbours
+        self.half_life_days = half_life_days
+        self.within_days = within_days
+
+    def _fit(self, state: State) -> None:
+        check_positive(neighbours=self.neighbours, half_life_days=self.half_life_days, within_days=self.within_days)
+
+    def scorer(self, state: State) -> Scorer:
+        sampled = np.flatnonzero(state.users["is_sampled"])
+        vectors = self._vectors(state)
+        others, recent = vectors[sampled].T.tocsr(), state.bought(within_days=self.within_days)[sampled]
+
+        def score(rows: NDArray[np.int64]) -> sparse.csr_matrix:
+            alike = (vectors[rows] @ others).tocsr()
+            own = np.repeat(rows, np.diff(alike.indptr)) == sampled[alike.indices]
+            alike.data[own] = 0
+            return top(alike, self.neighbours) @ recent
+
+        return score
+
+    def _vectors(self, state: State) -> sparse.csr_matrix:
+        buyers = np.asarray(state.bought().sum(0)).ravel()
+        rarity = np.log(max(state.shape[0], 2) / np.maximum(buyers, 1))
+        vectors = state.bought(half_life_days=self.half_life_days) @ sparse.diags(rarity)
+        lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(1)).ravel())
+        return (sparse.diags(1 / np.maximum(lengths, 1e-9)) @ vectors).tocsr().astype(np.float32)

@@ -1,0 +1,52 @@
+"""Gradient-boosted trees that are kept as plain arrays: scikit-learn fits them, and nothing of it has to be unpickled."""
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+NO_CATEGORIES = np.zeros((0, 8), np.uint32)
+BATCH = 16_384  # rows predicted at a time: they stay in the cache while all trees pass over them
+
+
+def fit(
+    features: NDArray[np.float32],
+    labels: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    trees: int,
+    leaves: int,
+    rate: float,
+    seed: int,
+) -> tuple[NDArray, NDArray[np.int64]]:
+    """Nodes of all trees, one after the other, and the number of nodes of each (Friedman 2001,
+    doi:10.1214/aos/1013203451)."""
+    from sklearn.ensemble import HistGradientBoostingClassifier  # a CPU second, which only the steps that rank pay
+
+    model = HistGradientBoostingClassifier(
+        learning_rate=rate,
+        max_iter=trees,
+        max_leaf_nodes=leaves,
+        min_samples_leaf=50,
+        l2_regularization=1.0,
+        max_bins=127,
+        early_stopping=False,
+        random_state=seed,
+    )
+    with threadpool_limits(1):  # threads that wait for each other burn ten times the work where a core is shared
+        model.fit(features, labels, sample_weight=weights)
+    nodes = [stage[0].nodes for stage in model._predictors]
+    return np.concatenate(nodes), np.array([len(tree) for tree in nodes])
+
+
+def predict(nodes: NDArray, sizes: NDArray[np.int64], features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of each row, up to the constant that all rows share."""
+    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+
+    ends = np.cumsum(sizes)
+    trees = [TreePredictor(nodes[end - size : end], NO_CATEGORIES, NO_CATEGORIES) for end, size in zip(ends, sizes, strict=True)]
+    raw = np.zeros(len(features))
+    unused = np.zeros(features.shape[1], np.uint32)
+    for start in range(0, len(features), BATCH):
+        part = np.ascontiguousarray(features[start : start + BATCH], np.float64)
+        for tree in trees:
+            raw[start : start + BATCH] += tree.predict(part, NO_CATEGORIES, unused, 1)
+    return (1 / (1 + np.exp(-raw))).astype(np.float32)

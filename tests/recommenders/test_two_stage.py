@@ -1,0 +1,114 @@
+"""The two-stage recommender on a small simulated shop, whose truth is known."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from conftest import PROJECT, make_settings
+from recsys import trees
+from recsys.config import Settings
+from recsys.pipeline import build_features, land, open_features
+from recsys.recommenders import create
+from recsys.recommenders.two_stage import TwoStage, candidates
+from recsys.store import open_store
+from recsys.warehouse import Features
+
+SMALL = {"dials": {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}}
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return make_settings(dataset=SMALL, features={"training_windows": 4})
+
+
+@pytest.fixture(scope="module")
+def features(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Features:
+    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
+    raw, _ = land(store, settings, date(2026, 1, 1))
+    return open_features(store, build_features(store, raw, settings, PROJECT).id, settings)
+
+
+def accuracy(features: Features) -> float:
+    """How well the fitted trees tell what was bought in the holdout from the other candidates: area under the ROC curve."""
+    cutoff = features.evaluated[0]
+    state = features.state(cutoff)
+    fitted = TwoStage(windows=4, trees=40).fit(state, features.windows(cutoff))
+    users, items = features.labels(cutoff)
+    bought = users.astype(np.int64) * state.shape[1] + items
+    labels, scores = [], []
+    for rows, found in candidates(fitted.proposers, state, np.unique(users).astype(np.int64)):
+        labels.append(np.isin(rows[found.rows] * state.shape[1] + found.items, bought))
+        scores.append(trees.predict(fitted.nodes_, fitted.sizes_, found.features))
+    return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
+
+
+def test_it_tells_what_will_be_bought_and_shuffled_labels_bring_it_to_chance(
+    features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert accuracy(features) > 0.75
+    fit = trees.fit
+
+    def fit_shuffled(columns: Any, labels: Any, weights: Any, *rest: Any) -> Any:
+        order = np.random.default_rng(0).permutation(len(labels))
+        return fit(columns, labels[order], weights[order], *rest)
+
+    monkeypatch.setattr(trees, "fit", fit_shuffled)
+    assert accuracy(features) == pytest.approx(0.5, abs=0.12)
+
+
+def test_every_number_of_the_feature_models_is_a_feature(features: Features) -> None:
+    state = features.state(features.as_of)
+    columns = set(TwoStage(windows=1, trees=5).fit(state, features.windows(features.as_of)).columns_)
+    numbers = [name for name, column in state.items.items() if column.dtype.kind in "iuf"]
+    expected = {f"pair_{name}" for name in state.user_items} | {f"item_{name}" for name in numbers}
+    assert expected - {"pair_user_index", "pair_item_index"} <= columns
+    assert {"own", "regression", "neighbours", "user_baskets", "relative_mean_price"} <= columns
+
+
+def test_windows_end_before_the_cutoff_they_are_learned_for(features: Features, settings: Settings) -> None:
+    for cutoff in [features.as_of, *features.evaluated]:
+        windows = features.windows(cutoff)
+        assert len(windows) >= 4
+        assert all((cutoff - window.cutoff).days >= settings.dataset.horizon_days for window in windows)
+
+
+def test_the_same_seed_gives_the_same_lists_with_one_thread_and_with_two(
+    features: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = features.state(features.as_of)
+    written = []
+    for threads in ("1", "2"):
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(int(threads)):
+            fitted = create("two_stage", {"trees": 30}, seed=5).fit(state, features.windows(features.as_of))
+        lists = fitted.recommend(state.user_ids, 20, state)
+        written.append((lists.items.tobytes(), lists.scores.tobytes()))
+    assert written[0] == written[1]
+
+
+def test_trees_kept_as_arrays_predict_what_scikit_learn_predicts() -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    draw = np.random.default_rng(0)
+    columns = draw.normal(size=(3_000, 6)).astype(np.float32)
+    columns[draw.random(columns.shape) < 0.1] = np.nan
+    labels = np.nan_to_num(columns[:, 0]) + draw.normal(size=3_000) > 0
+    weights = np.ones(3_000, np.float32)
+    nodes, sizes = trees.fit(columns, labels, weights, 20, 15, 0.1, 1)
+    model = HistGradientBoostingClassifier(
+        learning_rate=0.1,
+        max_iter=20,
+        max_leaf_nodes=15,
+        min_samples_leaf=50,
+        l2_regularization=1.0,
+        max_bins=127,
+        early_stopping=False,
+        random_state=1,
+    ).fit(columns, labels)
+    expected = model.decision_function(columns) - float(model._baseline_prediction.ravel()[0])
+    assert trees.predict(nodes, sizes, columns) == pytest.approx(1 / (1 + np.exp(-expected)), abs=1e-6)

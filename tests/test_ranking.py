@@ -1,0 +1,36 @@
+"""Top k of sparse scores."""
+
+import numpy as np
+from scipy import sparse
+
+from recsys.ranking import MOST_ROWS, order, rank, top
+
+
+def test_order_is_by_row_then_falling_score_then_rising_place() -> None:
+    rows, scores, places = order(np.array([1, 0, 0, 0]), np.array([9.0, 0.25, 0.5, 0.5], np.float32), np.array([3, 1, 7, 2]))
+    assert rows.tolist() == [0, 0, 0, 1]
+    assert places.tolist() == [2, 7, 1, 3]
+    assert scores.tolist() == [0.5, 0.5, 0.25, 9.0]
+
+
+def test_order_keeps_every_bit_of_a_score() -> None:
+    seen = np.array([0.0, 1e-30, 0.1, 1 / 3, 1.0, 3e38], np.float32)
+    assert order(np.zeros(6, int), seen, np.arange(6))[1].tolist() == seen[::-1].tolist()
+
+
+def test_top_keeps_the_largest_of_each_row_however_many_rows() -> None:
+    scores = sparse.random(2 * MOST_ROWS + 5, 40, density=0.3, random_state=1, format="csr", dtype=np.float32)
+    kept = top(scores, 3).toarray()
+    dense = scores.toarray()
+    for row in (0, 1, MOST_ROWS - 1, MOST_ROWS, 2 * MOST_ROWS + 4):
+        assert sorted(kept[row][kept[row] > 0]) == sorted(np.sort(dense[row])[::-1][:3][np.sort(dense[row])[::-1][:3] > 0])
+
+
+def test_rank_hides_breaks_ties_by_place_and_fills_up_with_the_popular() -> None:
+    scores = sparse.csr_matrix(np.array([[0, 2.0, 2.0, 5.0, 0], [0, 0, 0, 0, 0]], np.float32))
+    hidden = np.array([[False, False, False, True, False], [False, True, False, True, False]])
+    popular = np.array([4, 2, 1, 0])
+    place = np.array([3, 2, 1, 0, 0])
+    items, values = rank(scores, hidden, 4, popular, place)
+    assert items.tolist() == [[2, 1, 4, 0], [4, 2, 0, -1]]
+    assert values.tolist() == [[2, 2, 0, 0], [0, 0, 0, 0]]
