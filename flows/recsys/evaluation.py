@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.config import Settings
+from recsys.features import Features
 from recsys.metrics import Interval, Scores, bootstrap, bootstrap_coverage, score
 from recsys.recommenders import Recommender, load
 from recsys.state import State
-from recsys.warehouse import Features
 
 PROTOCOLS = {"allow": False, "novel": True}  # what `lists.repeat` may be, and whether bought items are left out
 

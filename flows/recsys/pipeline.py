@@ -13,11 +13,12 @@ from recsys.checks.model import check_model
 from recsys.checks.raw import check_raw
 from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window, evaluate
+from recsys.features import Features
 from recsys.recommenders import create, load
 from recsys.sources import open_source
 from recsys.store import Store
 from recsys.verdicts import Evidence, Verdict
-from recsys.warehouse import Features, Quarantine
+from recsys.warehouse import Quarantine
 
 
 def land(store: Store, settings: Settings, today: date) -> tuple[str, list[Verdict]]:
