@@ -45,7 +45,7 @@ class TwoStage(Recommender):
     name = "two_stage"
 
     def __init__(
-        self, windows: int = 8, trees: int = 150, leaves: int = 31, rate: float = 0.06, negatives: float = 0.1, seed: int = 0
+        self, windows: int = 8, trees: int = 100, leaves: int = 31, rate: float = 0.1, negatives: float = 0.1, seed: int = 0
     ):
         self.windows = windows
         self.trees = trees
