@@ -57,6 +57,13 @@ def test_broken_toml_is_told_with_its_line() -> None:
         config.parse("dataset = \nseed = 1")
 
 
+def test_the_baseline_cannot_be_turned_off() -> None:
+    changed = values()
+    del changed["recommenders"]["popularity"]
+    with pytest.raises(RecsysError, match=r"recommenders\.popularity.* is missing"):
+        config.resolve(changed)
+
+
 def test_cutoffs_lie_on_one_grid_with_training_windows_behind_every_evaluated_one() -> None:
     changed = make_settings(
         dataset={"horizon_days": 28, "step_days": 14}, evaluation={"selection_windows": 1}, features={"training_windows": 3}

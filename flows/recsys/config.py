@@ -89,6 +89,10 @@ class Settings:
     as_of: date | None
     sample: float
 
+    def __post_init__(self) -> None:
+        if "popularity" not in self.recommenders:
+            raise RecsysError("config: [recommenders.popularity] is missing; it is the baseline nothing may be worse than, add it")
+
     @property
     def evaluated_days(self) -> list[int]:
         """Days before `as_of` of the holdout's cutoff and those of selection: horizons that do not overlap, newest first."""
