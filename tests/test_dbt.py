@@ -80,7 +80,7 @@ def test_a_comparison_with_the_cutoff_that_lets_equality_in_fails_its_unit_test(
 def test_the_same_raw_snapshot_gives_the_same_bytes(raw: Snapshot, settings: Settings, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        warehouse.build(raw, settings, PROJECT, tmp_path / name)
+        warehouse.build(raw, warehouse.parameters(raw.manifest, settings), settings, PROJECT, tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert {"fct_events.parquet", "feat_user_items.parquet", "labels.parquet", "quarantine.parquet"} <= set(files)
     for file in files:

@@ -12,6 +12,10 @@ from recsys.state import State, Table, Window
 from recsys.store import Snapshot
 from recsys.warehouse import connect
 
+LOOK_DAYS = 91  # what was looked at longer ago says little, and is most of the data
+
+WIDE = {"feat_users": ("user",), "feat_items": ("item",), "feat_user_items": ("user", "item")}  # and what a row is of
+
 
 class Features:
     """A feature snapshot, read table by table."""
@@ -63,15 +67,22 @@ class Features:
             f"""select events.user_index, item_index, basket_number,
                 (epoch(timestamp '{cutoff}' - event_at) / 86400)::float as days
                 from '{{0}}/fct_events.parquet' events
-                join (select user_index, purchases from '{{0}}/feat_users.parquet' where {at}) seen using (user_index)
+                join (select user_index, max(purchase_number) as purchases from '{{0}}/fct_events.parquet'
+                      where event_at < timestamp '{cutoff}' group by all) seen using (user_index)
                 where event_at < timestamp '{cutoff}' and purchase_number > purchases - {self.settings.features.history_cap}
                 order by user_index, purchase_number"""
+        )
+        looks = self._table(
+            f"""select distinct user_index, item_index, datediff('day', event_at::date, date '{cutoff}') as days
+                from '{{}}/fct_events.parquet' where event_type in ('view', 'cart')
+                and event_at >= timestamp '{cutoff}' - interval {LOOK_DAYS} day and event_at < timestamp '{cutoff}'
+                order by all"""
         )
         user_items = self._table(
             f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index"
         )
         user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
-        return State(cutoff, user_ids, item_ids, users, items, user_items, history)
+        return State(cutoff, user_ids, item_ids, users, items, user_items, history, looks)
 
     def windows(self, cutoff: date) -> list[Window]:
         """Earlier cutoffs whose horizons ended by this one, newest first."""
@@ -88,6 +99,26 @@ class Features:
             f"select user_index, item_index from '{{}}/labels.parquet' where cutoff = timestamp '{cutoff}' order by all"
         )
         return rows["user_index"], rows["item_index"]
+
+    def differences(self, earlier: "Features") -> dict[str, int]:
+        """Columns of the wide features that differ at the cutoff that is the last of a snapshot built `earlier`, as
+        `table.column`, with the rows that do; `table.rows` are those that the earlier one lacks. Whatever differs has seen
+        an event after the cutoff. (Whether an item is for sale may: the catalogue's own flag is today's.)"""
+        found: dict[str, int] = {}
+        for table, ids in WIDE.items():
+            keys = ", ".join(f"{name}_id" for name in ids)
+            dims = " ".join(f"join '{{0}}/dim_{name}s.parquet' using ({name}_index)" for name in ids)
+            rows = f"(from '{{0}}/{table}.parquet' {dims} where cutoff = timestamp '{earlier.as_of}')"
+            with connect(None, self.settings) as connection:
+                names = [name for name, *_ in connection.execute(f"describe from '{self.path}/{table}.parquet'").fetchall()]
+                names = [name for name in names if name not in ("cutoff", "is_available") and not name.endswith("_index")]
+                differ = ", ".join(f"count(*) filter (where there and late.{name} is distinct from early.{name})" for name in names)
+                missing, *counts = connection.execute(
+                    f"""select count(*) filter (where there is null), {differ} from {rows.format(self.path)} late
+                        left join (select *, true as there from {rows.format(earlier.path)}) early using ({keys})"""
+                ).fetchall()[0]
+            found |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
+        return found
 
 
 def _dense(column: NDArray) -> NDArray:

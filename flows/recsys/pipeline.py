@@ -43,15 +43,16 @@ class Built:
     dbt_overhead: float  # CPU seconds of dbt besides SQL
 
 
-def build_features(store: Store, raw_id: str, settings: Settings, project: Path) -> Built:
-    """raw snapshot -> dbt -> feature snapshot; an unchanged one is found, not rebuilt."""
+def build_features(store: Store, raw_id: str, settings: Settings, project: Path, serving: bool = False) -> Built:
+    """raw snapshot -> dbt -> feature snapshot; an unchanged one is found, not rebuilt. `serving`: at the last cutoff alone."""
     raw = store.load("raw", raw_id)
-    id = warehouse.features_id(raw.manifest, settings, project)
+    variables = warehouse.parameters(raw.manifest, settings, serving)
+    id = warehouse.features_id(variables, raw_id, project)
     reused, overhead = store.find("features", id) is not None, 0.0
     if not reused:
         with store.draft() as folder:
-            cost = warehouse.build(raw, settings, project, folder)
-            store.commit(folder, "features", warehouse.parameters(raw.manifest, settings), {"raw": raw_id}, id)
+            cost = warehouse.build(raw, variables, settings, project, folder)
+            store.commit(folder, "features", variables, {"raw": raw_id}, id)
             overhead = cost.total - cost.sql
     features = open_features(store, id, settings)
     return Built(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)

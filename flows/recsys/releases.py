@@ -23,7 +23,7 @@ from recsys.recommenders.item_to_item import ItemToItem
 from recsys.state import State
 from recsys.store import Snapshot
 
-CHUNK = 20_000  # users listed at a time: bounds the memory
+CHUNK = 20_000  # users read at a time: bounds the memory
 
 
 def new_id(state: State) -> str:
@@ -36,10 +36,9 @@ def write(folder: Path, recommender: Recommender, state: State, holdout: Mapping
     with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
         connection.execute("pragma journal_mode = off")
         connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
-        for start in range(0, len(state.user_ids), CHUNK):
-            users = state.user_ids[start : start + CHUNK]
-            blobs = [_pack(recommender.recommend(users, settings.lists.length, state, novel)) for novel in PROTOCOLS.values()]
-            connection.executemany("insert into lists values (?, ?, ?)", zip(users.tolist(), *blobs, strict=True))
+        for start, lists in recommender.rank(state.user_ids, settings.lists.length, state, tuple(PROTOCOLS.values())):
+            users = state.user_ids[start : start + len(lists[0].items)].tolist()
+            connection.executemany("insert into lists values (?, ?, ?)", zip(users, *map(_pack, lists), strict=True))
     pq.write_table(_items(state), folder / "items.parquet")
     (folder / "fallback.json").write_text(json.dumps(_fallback(state, settings), ensure_ascii=False, sort_keys=True))
     similar = ItemToItem(neighbours=settings.lists.length).fit(state).similarity_

@@ -21,6 +21,8 @@ class State:
     user_items: the columns of feat_user_items, one row per pair with an event before the cutoff (before the last cutoff
         only of the sampled users).
     history: user_index, item_index, basket_number and days (before the cutoff) of each user's most recent purchases.
+    looks: user_index, item_index and whole days (before the cutoff) of what a user viewed or put in the cart, once a day, in
+        the last months; empty where the source has none.
     """
 
     cutoff: date
@@ -30,6 +32,7 @@ class State:
     items: Table
     user_items: Table
     history: Table
+    looks: Table
 
     @property
     def shape(self) -> tuple[int, int]:

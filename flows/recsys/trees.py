@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 NO_CATEGORIES = np.zeros((0, 8), np.uint32)
-BATCH = 16_384  # rows predicted at a time: they stay in the cache while all trees pass over them
+BATCH = 2_048  # rows predicted at a time: they stay in the cache while all trees pass over them
 
 
 def fit(

@@ -32,22 +32,23 @@ class Cost:
     sql: float
 
 
-def parameters(raw: Manifest, settings: Settings) -> dict[str, Any]:
-    """The dbt variables of a run. All that a feature snapshot depends on besides the raw one and the SQL."""
+def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict[str, Any]:
+    """The dbt variables of a run. All that a feature snapshot depends on besides the raw one and the SQL. `serving` asks for
+    the last cutoff alone, which is all that ranking needs."""
     landed_on = date.fromisoformat(raw.made_from["landed_on"])
     return {
         "source": settings.dataset.source,
         "as_of": settings.as_of.isoformat() if settings.as_of else "",
         "landed_before": (landed_on + timedelta(days=2)).isoformat(),  # a day more than the clock, for zones ahead of it
         "horizon_days": settings.dataset.horizon_days,
-        "cutoff_days": settings.cutoff_days,
+        "cutoff_days": [0] if serving else settings.cutoff_days,
         "sample_users": settings.features.sample_users,
         "sample_below": f"{int(settings.sample * MD5_SPACE):032x}" if settings.sample < 1 else "",
     }
 
 
-def features_id(raw: Manifest, settings: Settings, project: Path) -> str:
-    """Name of the feature snapshot that `build` makes of these, known before it is made."""
+def features_id(variables: dict[str, Any], raw_id: str, project: Path) -> str:
+    """Name of the feature snapshot that `build` makes with these variables, known before it is made."""
     files = {
         path.relative_to(project).as_posix(): path.read_text()
         for folder in ("models", "macros")
@@ -56,23 +57,23 @@ def features_id(raw: Manifest, settings: Settings, project: Path) -> str:
     }
     files["dbt_project.yml"] = (project / "dbt_project.yml").read_text()
     versions = {name: version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb")}
-    return digest([raw.id, parameters(raw, settings), files, versions])
+    return digest([raw_id, variables, files, versions])
 
 
-def build(raw: Snapshot, settings: Settings, project: Path, folder: Path) -> Cost:
+def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> Cost:
     """Runs dbt over a raw snapshot and writes every model with a contract to the folder as `<model>.parquet`."""
     with tempfile.TemporaryDirectory(prefix="warehouse-") as scratch:
         file = Path(scratch) / "warehouse.duckdb"
         expose(raw, file)
-        cost, target = run_dbt(project, file, parameters(raw.manifest, settings), settings)
+        cost, target = run_dbt(project, file, variables, settings)
         with connect(file, settings) as connection:
             _refuse_quarantine(_quarantine(connection, "quarantine"), settings)
             _refuse_nothing(connection)
             _refuse_failures(target)
             _refuse_as_of(connection, settings)
-            for model in _contracts(target):
+            for model, order in _contracts(target).items():
                 connection.execute(
-                    f"copy (select * from {model} order by all) to '{folder / model}.parquet' (format parquet, compression zstd)"
+                    f"copy (from {model} order by {order}) to '{folder / model}.parquet' (format parquet, compression zstd)"
                 )
     return cost
 
@@ -143,9 +144,12 @@ def _refuse_as_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> 
         )
 
 
-def _contracts(target: Path) -> list[str]:
+def _contracts(target: Path) -> dict[str, str]:
+    """Models with a contract, and what puts their rows in the one order: the keys of wide features, or else every column."""
     nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
-    return sorted(node["name"] for node in nodes if node["resource_type"] == "model" and node["config"]["contract"]["enforced"])
+    public = [node for node in nodes if node["resource_type"] == "model" and node["config"]["contract"]["enforced"]]
+    keys = {node["name"]: [name for name in node["columns"] if name == "cutoff" or name.endswith("_index")] for node in public}
+    return {name: ", ".join(keys[name]) if name.startswith("feat_") else "all" for name in sorted(keys)}
 
 
 @dataclass(frozen=True)

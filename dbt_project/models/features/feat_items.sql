@@ -31,9 +31,7 @@ counted as (
             where events.event_at >= cutoffs.cutoff - interval 364 day and events.event_at < cutoffs.horizon_end - interval 364 day
         ) as purchases_last_year,
         {% for type in ['view', 'cart'] %}
-        count(*) filter (
-            where events.event_type = '{{ type }}' and events.event_at >= cutoffs.cutoff - interval 28 day
-        ) as {{ type }}s_28d,
+        count(*) filter (where events.event_type = '{{ type }}') as {{ type }}s_28d,
         {% endfor %}
         count(*) filter (where events.event_type = 'return') as returns,
         sum(events.quantity) filter (where events.event_type = 'purchase') as quantity,
@@ -41,10 +39,11 @@ counted as (
         count(events.purchase_price) as priced,
         sum(events.purchase_price) filter (where events.event_at >= cutoffs.cutoff - interval 28 day) as prices_28d,
         count(events.purchase_price) filter (where events.event_at >= cutoffs.cutoff - interval 28 day) as priced_28d,
-        max(events.event_at) as last_event_at,
         max(events.event_at) filter (where events.event_type = 'purchase') as last_purchase_at
     from cutoffs
+    -- looks are most of the events and count only for a while
     inner join events on events.event_at < cutoffs.cutoff
+        and (events.event_type not in ('view', 'cart') or events.event_at >= cutoffs.cutoff - interval 28 day)
     group by events.item_index, cutoffs.cutoff
 ),
 
@@ -70,7 +69,6 @@ final as (
         {{ ratio('counted.prices', 'counted.priced') }} as mean_price,
         {{ ratio('counted.prices_28d::double * counted.priced', 'counted.priced_28d * counted.prices') }} as price_change,
         -- numbers: time
-        {{ days_between('counted.last_event_at', 'cutoffs.cutoff') }} as days_since_last_event,
         {{ days_between('counted.last_purchase_at', 'cutoffs.cutoff') }} as days_since_last_purchase,
         {{ days_between('items.available_from', 'cutoffs.cutoff') }} as days_since_available,
         -- booleans: the catalogue's own flag is today's, so it speaks for the last cutoff only

@@ -15,7 +15,6 @@ user_features as (
 events as (
     select
         events.*,
-        case when events.event_type = 'purchase' then events.event_at end as purchase_at,
         users.is_sampled
     from {{ ref('fct_events') }} as events
     inner join users on events.user_index = users.user_index
@@ -34,7 +33,7 @@ counted as (
             where events.event_at >= cutoffs.cutoff - interval 364 day and events.event_at < cutoffs.horizon_end - interval 364 day
         ) as baskets_last_year,
         {% for type in ['view', 'cart'] %}
-        count(*) filter (where events.event_type = '{{ type }}') as {{ type }}s,
+        count(*) filter (where events.event_type = '{{ type }}') as {{ type }}s_91d,
         count(*) filter (
             where events.event_type = '{{ type }}' and events.event_at >= cutoffs.cutoff - interval 14 day
         ) as {{ type }}s_14d,
@@ -45,10 +44,11 @@ counted as (
         sum(events.quantity) filter (where events.event_type = 'purchase') as quantity,
         sum(events.quantity * events.price) filter (where events.event_type = 'purchase') as amount,
         max(events.event_at) as last_event_at,
-        min(events.purchase_at) as first_purchase_at,
-        max(events.purchase_at) as last_purchase_at
+        min(events.event_at) filter (where events.event_type = 'purchase') as first_purchase_at,
+        max(events.event_at) filter (where events.event_type = 'purchase') as last_purchase_at
     from cutoffs
     inner join events on events.event_at < cutoffs.cutoff and (cutoffs.is_serving or events.is_sampled)
+        and (events.event_type not in ('view', 'cart') or events.event_at >= cutoffs.cutoff - interval 91 day)
     group by events.user_index, events.item_index, cutoffs.cutoff
 ),
 
@@ -70,7 +70,7 @@ final as (
         user_index::int as user_index,
         item_index::int as item_index,
         -- numbers: counts
-        {% for name in ['baskets', 'baskets_28d', 'baskets_91d', 'baskets_last_year', 'views', 'views_14d', 'carts', 'carts_14d', 'returns'] %}
+        {% for name in ['baskets', 'baskets_28d', 'baskets_91d', 'baskets_last_year', 'views_14d', 'views_91d', 'carts_14d', 'carts_91d', 'returns'] %}
         {{ name }}::int as {{ name }},
         {% endfor %}
         -- numbers: habit

@@ -4,14 +4,20 @@ cutoffs as (
     select * from {{ ref('int_cutoffs') }}
 ),
 
+users as (
+    select * from {{ ref('dim_users') }}
+),
+
 events as (
     select
-        *,
-        case when event_type = 'purchase' then quantity end as bought,
-        case when event_type = 'purchase' then quantity * price end as paid,
-        case when purchase_number is not null then price end as purchase_price,
-        case when event_type = 'purchase' then event_at end as purchase_at
-    from {{ ref('fct_events') }}
+        events.*,
+        case when events.event_type = 'purchase' then events.quantity end as bought,
+        case when events.event_type = 'purchase' then events.quantity * events.price end as paid,
+        case when events.purchase_number is not null then events.price end as purchase_price,
+        case when events.event_type = 'purchase' then events.event_at end as purchase_at,
+        users.is_sampled
+    from {{ ref('fct_events') }} as events
+    inner join users on events.user_index = users.user_index
 ),
 
 counted as (
@@ -38,7 +44,7 @@ counted as (
         min(events.purchase_at) as first_purchase_at,
         max(events.purchase_at) as last_purchase_at
     from cutoffs
-    inner join events on events.event_at < cutoffs.cutoff
+    inner join events on events.event_at < cutoffs.cutoff and (cutoffs.is_serving or events.is_sampled)
     group by events.user_index, cutoffs.cutoff
 ),
 

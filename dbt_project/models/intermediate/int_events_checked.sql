@@ -5,11 +5,27 @@ events as (
     {% if var('sample_below') %} where md5(user_id) < '{{ var('sample_below') }}' {% endif %}
 ),
 
+-- Only ids that come twice are numbered: sorting all events would cost as much as the rest of this model.
+doubled_ids as (
+    select event_id
+    from events
+    where event_id is not null
+    group by event_id
+    having count(*) > 1
+),
+
 counted_copies as (
     select
         *,
         row_number() over (partition by event_id order by source_reasons, event_at, user_id, item_id, event_type, quantity, price) as copy_number
     from events
+    where event_id in (select event_id from doubled_ids)
+    union all
+    select
+        *,
+        1 as copy_number
+    from events
+    where coalesce(event_id not in (select event_id from doubled_ids), true)
 ),
 
 final as (

@@ -7,8 +7,9 @@ from typing import Any
 
 from recsys import RecsysError
 from recsys.recommenders.base import Lists, Recommender
+from recsys.recommenders.ease import Ease
 from recsys.recommenders.item_regression import ItemRegression
-from recsys.recommenders.item_to_item import ItemToItem, SameBasket
+from recsys.recommenders.item_to_item import ItemToItem, SameBasket, SameSession
 from recsys.recommenders.popularity import Popularity
 from recsys.recommenders.repeat_purchase import RepeatPurchase
 from recsys.recommenders.similar_titles import SimilarTitles
@@ -19,8 +20,19 @@ __all__ = ["RECOMMENDERS", "Lists", "Recommender", "create", "load"]
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     kind.name: kind
-    for kind in (Popularity, RepeatPurchase, ItemToItem, SameBasket, ItemRegression, UserNeighbours, SimilarTitles, TwoStage)
-}  # fmt: skip
+    for kind in (
+        Popularity,
+        RepeatPurchase,
+        ItemToItem,
+        SameBasket,
+        SameSession,
+        Ease,
+        ItemRegression,
+        UserNeighbours,
+        SimilarTitles,
+        TwoStage,
+    )
+}
 
 
 def create(name: str, parameters: dict[str, Any], seed: int = 0) -> Recommender:

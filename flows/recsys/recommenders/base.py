@@ -3,7 +3,7 @@
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -57,22 +57,28 @@ class Recommender(ABC):
     def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, novel: bool = False) -> Lists:
         """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
         recent popularity. `novel` leaves out what the user has bought before."""
+        lists = Lists(np.full((len(user_ids), k), -1, np.int32), np.zeros((len(user_ids), k), np.float32))
+        for start, (part,) in self.rank(user_ids, k, state, (novel,)):
+            lists.items[start : start + len(part.items)], lists.scores[start : start + len(part.items)] = part.items, part.scores
+        return lists
+
+    def rank(self, user_ids: NDArray[np.str_], k: int, state: State, novels: Sequence[bool]) -> Iterator[tuple[int, list[Lists]]]:
+        """The same for some users at a time, with the place of the first, scored once for all that is asked of `novel`."""
         popular = popularity_order(state)
         place = np.zeros(state.shape[1], np.int64)  # of each item in the order
         place[popular] = np.arange(len(popular))
         score, owned, rows = self.scorer(state), state.owned(), state.rows(user_ids)
-        lists = Lists(np.full((len(rows), k), -1, np.int32), np.zeros((len(rows), k), np.float32))
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             known = np.flatnonzero(chunk >= 0)
-            scores = _widen(score(chunk[known]), known, len(chunk))
-            hidden = np.tile(~state.items["is_available"], (len(chunk), 1))
-            if novel:
-                bought = owned[chunk[known]]
-                hidden[np.repeat(known, np.diff(bought.indptr)), bought.indices] = True
-            items, values = rank(scores, hidden, k, popular, place)
-            lists.items[start : start + CHUNK], lists.scores[start : start + CHUNK] = items, values
-        return lists
+            scores, bought = (_widen(part, known, len(chunk)) for part in (score(chunk[known]), owned[chunk[known]]))
+            lists = []
+            for novel in novels:
+                hidden = np.tile(~state.items["is_available"], (len(chunk), 1))
+                if novel:
+                    hidden[bought.nonzero()] = True
+                lists.append(Lists(*rank(scores, hidden, k, popular, place)))
+            yield start, lists
 
     def columns(self, state: State) -> NDArray[np.int64]:
         """Row in the state of each item that was learned; -1 for those that are gone."""

@@ -1,11 +1,14 @@
 """Item to item: people who bought this also bought that."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.ranking import top
 from recsys.recommenders.base import Recommender, Scorer, check_positive
-from recsys.state import State, matrix
+from recsys.state import State, Table, matrix
+
+MOST_TOGETHER = 500  # items of one basket or session
 
 
 class ItemToItem(Recommender):
@@ -53,8 +56,12 @@ class ItemToItem(Recommender):
         return top(together, self.neighbours)
 
     def scorer(self, state: State) -> Scorer:
-        history, similar = state.bought(half_life_days=self.half_life_days), self.similar(state)
+        history, similar = self._history(state), self.similar(state)
         return lambda rows: history[rows] @ similar
+
+    def _history(self, state: State) -> sparse.csr_matrix:
+        """What speaks for a user: (users, items)."""
+        return state.bought(half_life_days=self.half_life_days)
 
     def similar(self, state: State) -> sparse.csr_matrix:
         """What was learned, in the items of this state: (items, items)."""
@@ -71,8 +78,26 @@ class SameBasket(ItemToItem):
     name = "same_basket"
 
     def _together(self, state: State) -> sparse.csr_matrix:
-        history = state.history
-        _, baskets = np.unique(history["user_index"].astype(np.int64) << 32 | history["basket_number"], return_inverse=True)
-        bought = matrix(np.ones(len(baskets)), baskets, history["item_index"], (int(baskets.max(initial=-1)) + 1, state.shape[1]))
-        bought.data[:] = 1
-        return bought
+        return _grouped(state.history, state.history["basket_number"], state)
+
+
+class SameSession(ItemToItem):
+    """The same over sessions: items that a user looks at on one day, for those who lately looked at one of them (Ludewig and
+    Jannach 2018, doi:10.1007/s11257-018-9209-6). Learns nothing where the source has no views."""
+
+    name = "same_session"
+
+    def _together(self, state: State) -> sparse.csr_matrix:
+        return _grouped(state.looks, state.looks["days"], state)
+
+    def _history(self, state: State) -> sparse.csr_matrix:
+        looks = state.looks
+        return matrix(0.5 ** (looks["days"] / self.half_life_days), looks["user_index"], looks["item_index"], state.shape)
+
+
+def _grouped(table: Table, group: NDArray, state: State) -> sparse.csr_matrix:
+    """A row of ones for each group of a user's rows; a group of more items than MOST_TOGETHER is no human's and left out."""
+    _, rows = np.unique(table["user_index"].astype(np.int64) << 32 | group, return_inverse=True)
+    together = matrix(np.ones(len(rows)), rows, table["item_index"], (int(rows.max(initial=-1)) + 1, state.shape[1]))
+    together.data[:] = 1
+    return together[np.diff(together.indptr) <= MOST_TOGETHER]

@@ -1,18 +1,33 @@
 """Repeat purchase: what the user has bought before, most often first. Hard to beat wherever things are used up."""
 
+import numpy as np
+from scipy import sparse
+
 from recsys.recommenders.base import Recommender, Scorer
-from recsys.state import State
+from recsys.state import State, matrix
 
 
 class RepeatPurchase(Recommender):
     """Ranks by the number of the user's baskets that held the item (personal top frequency: Hu et al. 2020,
-    doi:10.1145/3397271.3401066)."""
+    doi:10.1145/3397271.3401066), each halved every `half_life_days`, if given. With a `period` above 0 an item that is overdue
+    by one of the user's own mean gaps between two purchases of it counts exp(-period): the habit may be over (Bhagat et al.
+    2018, doi:10.1145/3219819.3219891)."""
 
     name = "repeat_purchase"
+
+    def __init__(self, half_life_days: float = 0.0, period: float = 0.0):
+        self.half_life_days = half_life_days
+        self.period = period
 
     def _fit(self, state: State) -> None:
         """Nothing to learn: the counts are part of the state."""
 
     def scorer(self, state: State) -> Scorer:
-        owned = state.owned()
-        return lambda rows: owned[rows]
+        counts = state.bought(half_life_days=self.half_life_days) if self.half_life_days else state.owned()
+        habit = counts.multiply(self._alive(state)).tocsr() if self.period else counts
+        return lambda rows: habit[rows]
+
+    def _alive(self, state: State) -> sparse.csr_matrix:
+        pairs = state.user_items
+        overdue = np.nan_to_num(pairs["lateness"] - 1).clip(0)
+        return matrix(np.exp(-self.period * overdue), pairs["user_index"], pairs["item_index"], state.shape)

@@ -20,6 +20,7 @@ PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
     "regression": ("item_regression", {"neighbours": 80}, 40),
     "item_to_item": ("item_to_item", {"within_days": 60.0}, 30),
     "same_basket": ("same_basket", {}, 20),
+    "same_session": ("same_session", {}, 40),
     "neighbours": ("user_neighbours", {}, 40),
     "titles": ("similar_titles", {}, 15),
     "popularity": ("popularity", {"days": 7}, 30),
@@ -179,13 +180,12 @@ class Joined:
         """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, and what a price and
         a quantity mean to this user."""
         wanted = users * self.state.shape[1] + items
-        low, high = np.searchsorted(self.codes, [wanted.min(initial=0), wanted.max(initial=0) + 1])
-        there = np.isin(wanted, self.codes[low:high])
-        found = low + np.searchsorted(self.codes[low:high], wanted[there])
+        found = np.searchsorted(self.codes, wanted)
+        there = self.codes[found.clip(0, len(self.codes) - 1)] == wanted if len(self.codes) else np.zeros(len(wanted), bool)
         columns: dict[str, NDArray] = {}
         for name, column in self.pairs.items():
             columns[f"pair_{name}"] = np.full(len(wanted), np.nan, np.float32)
-            columns[f"pair_{name}"][there] = column[found]
+            columns[f"pair_{name}"][there] = column[found[there]]
         columns |= {f"user_{name}": column[users] for name, column in self.users.items()}
         columns |= {f"item_{name}": column[items] for name, column in self.items.items()}
         for name in ("mean_price", "quantity_per_purchase"):

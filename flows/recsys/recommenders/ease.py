@@ -1,0 +1,40 @@
+"""EASE: every item regressed on all others at once, in closed form. For small catalogues; item_regression is for all."""
+
+import numpy as np
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from recsys import RecsysError
+from recsys.ranking import top
+from recsys.recommenders.base import check_positive
+from recsys.recommenders.item_to_item import ItemToItem
+from recsys.state import State
+
+MOST = 10_000  # items: the inverse takes their square in memory and their cube in time
+
+
+class Ease(ItemToItem):
+    """Embarrassingly shallow autoencoder (Steck 2019, doi:10.1145/3308558.3313710): the inverse of the items' gram matrix with
+    a ridge penalty, of which each row's `neighbours` largest positive weights are kept.
+
+    similarity_: (items, items) CSR, row: what was bought, column: what it foretells.
+    """
+
+    name = "ease"
+
+    def __init__(self, neighbours: int = 200, ridge: float = 200.0, half_life_days: float = 60.0):
+        super().__init__(neighbours=neighbours, half_life_days=half_life_days)
+        self.ridge = ridge
+
+    def _fit(self, state: State) -> None:
+        check_positive(neighbours=self.neighbours, ridge=self.ridge, half_life_days=self.half_life_days)
+        if state.shape[1] > MOST:
+            raise RecsysError(f"ease: {state.shape[1]:,} items are more than the {MOST:,} it can invert; use item_regression")
+        bought = state.bought()
+        gram = (bought.T @ bought).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self.ridge
+        with threadpool_limits(1):  # more threads add up in another order
+            inverse = np.linalg.inv(gram)
+        weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        self.similarity_ = top(sparse.csr_matrix(np.maximum(weights, 0).astype(np.float32)), self.neighbours)
