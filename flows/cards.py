@@ -7,23 +7,48 @@ from metaflow import current
 from metaflow.cards import Markdown, Table, VegaChart
 
 from recsys.config import Settings
-from recsys.evaluation import PROTOCOLS, Window, caption, summarise
+from recsys.evaluation import PROTOCOLS, Window, caption, compare, share_of, summarise
+from recsys.metrics import Interval
 
 
-def show_evaluations(evaluations: Mapping[str, dict[str, list[Window]]], winner: str, settings: Settings) -> None:
-    """Holdout metrics of every recommender, as a table and a chart per protocol."""
+def show_evaluations(
+    evaluations: Mapping[str, dict[str, list[Window]]], oracle: Mapping[str, Window], winner: str, settings: Settings
+) -> None:
+    """Per protocol, the holdout's metrics of every recommender as a table and a chart, and what the winner gains on each.
+    `oracle`: its window per protocol, where there is one."""
     current.card.append(Markdown(f"# {settings.name}: {winner} is chosen"))
     for protocol in PROTOCOLS:
         holdout = {name: windows[protocol][0] for name, windows in evaluations.items()}
-        summaries = {name: summarise(window, settings) for name, window in holdout.items()}
+        shown = holdout | ({"oracle": oracle[protocol]} if oracle else {})
+        summaries = {name: summarise(window, settings.evaluation.ks, settings) for name, window in shown.items()}
         current.card.append(Markdown(f"## Holdout, {caption(protocol, holdout[winner], settings)}"))
-        metrics = list(next(iter(summaries.values())))
-        rows = [[name, *(str(summary[metric]) for metric in metrics)] for name, summary in summaries.items()]
-        current.card.append(Table(rows, headers=["recommender", *metrics]))
+        current.card.append(_metrics(shown, summaries, settings))
         current.card.append(VegaChart(_chart(summaries, f"ndcg@{settings.evaluation.k}", winner)))
+        current.card.append(Markdown(f"### {winner} less each other, over the same users"))
+        current.card.append(_differences(holdout, winner, settings))
 
 
-def _chart(summaries: Mapping[str, dict[str, Any]], metric: str, winner: str) -> dict[str, Any]:
+def _metrics(shown: Mapping[str, Window], summaries: Mapping[str, dict[str, Interval]], settings: Settings) -> Table:
+    """A row per metric and a column per recommender."""
+    metrics = next(iter(summaries.values()))
+    rows = [[metric, *(str(summary[metric]) for summary in summaries.values())] for metric in metrics]
+    if oracle := shown.get("oracle"):
+        shares = [f"{share_of(oracle, window, settings):.1%}" for window in shown.values()]
+        rows.insert(0, [f"share of the oracle's ndcg@{settings.evaluation.k}", *shares])
+    return Table(rows, headers=["", *shown])
+
+
+def _differences(holdout: Mapping[str, Window], winner: str, settings: Settings) -> Table:
+    """A row per metric at k and a column per recommender that did not win."""
+    others = [name for name in holdout if name != winner]
+    metrics = [metric for metric in holdout[winner].scores if metric.endswith(f"@{settings.evaluation.k}")]
+    rows = [
+        [metric, *(str(compare([holdout[winner]], [holdout[name]], metric, settings)) for name in others)] for metric in metrics
+    ]
+    return Table(rows, headers=["", *others])
+
+
+def _chart(summaries: Mapping[str, dict[str, Interval]], metric: str, winner: str) -> dict[str, Any]:
     values = [
         {
             "recommender": name,

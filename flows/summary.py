@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys import RecsysError, config
-from recsys.evaluation import PROTOCOLS, caption
+from recsys.evaluation import PROTOCOLS, caption, share_of
 from recsys.evaluation import summarise as summarise_window
 from recsys.verdicts import Evidence
 
@@ -63,11 +63,16 @@ def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
     holdout = {name: windows[protocol][0] for name, windows in data.evaluations.items()}
     title = f"holdout, {caption(protocol, holdout[data.winner], settings)}"
     table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
-    rows = {name: summarise_window(window, settings) for name, window in holdout.items()}
-    for column in ("", *next(iter(rows.values()))):
+    best = data.oracle.get(protocol)
+    rows = holdout | ({"oracle": best} if best else {})
+    summaries = {name: summarise_window(window, [settings.evaluation.k], settings) for name, window in rows.items()}
+    decides, *others = summaries[data.winner]
+    for column in ("", f"{decides} [95% interval]", *(["of oracle"] if best else []), *others):
         table.add_column(column)
-    for name, summary in rows.items():
-        table.add_row(name, *map(str, summary.values()), style="bold" if name == data.winner else "")
+    for name, summary in summaries.items():
+        share = [f"{share_of(best, rows[name], settings):.0%}"] if best else []
+        means = [f"{summary[metric].mean:.3f}" for metric in others]
+        table.add_row(name, str(summary[decides]), *share, *means, style="bold" if name == data.winner else "")
     return table
 
 

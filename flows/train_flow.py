@@ -58,15 +58,17 @@ class TrainFlow(BaseFlow):
     @card(type="blank")
     @step
     def select(self, inputs):
-        """Choose the simplest recommender that none beats beyond noise."""
+        """Choose the simplest recommender that none beats beyond noise, and show what is possible beside it."""
         from cards import show_evaluations
         from recsys.evaluation import select
+        from recsys.pipeline import oracle
 
         self.merge_artifacts(inputs, include=["today", "champion", "raw_verdicts", "built"])
         self.evaluations = {task.recommender: task.windows for task in inputs}
         self.winner = select(self.evaluations, self.settings)
         self.model_id = next(task.model_id for task in inputs if task.recommender == self.winner)
-        show_evaluations(self.evaluations, self.winner, self.settings)
+        self.oracle = oracle(self.store, inputs[0].built.id, self.settings)  # merged ones cannot be read by `make step`
+        show_evaluations(self.evaluations, self.oracle, self.winner, self.settings)
         self.next(self.recommend)
 
     @step

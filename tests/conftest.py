@@ -87,6 +87,7 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
         users={
             "segment": np.array(["north"] * baskets.shape[0]),
             "is_sampled": np.ones(baskets.shape[0], bool),
+            "purchases": baskets.sum(1).astype(np.int32),
             "mean_price": np.ones(baskets.shape[0], np.float32),
             "quantity_per_purchase": np.ones(baskets.shape[0], np.float32),
         },
@@ -95,6 +96,7 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
             "category": np.array(["c"] * baskets.shape[1]),
             "is_available": np.array(available or [True] * baskets.shape[1]),
             "purchases": purchases,
+            "buyers": (baskets > 0).sum(0).astype(np.int32),
             "mean_price": np.ones(baskets.shape[1], np.float32),
             "quantity_per_purchase": np.ones(baskets.shape[1], np.float32),
             **{f"purchases_{days}d": np.array(recent, np.float32) if recent else purchases for days in (7, 28, 91)},

@@ -1,7 +1,9 @@
 """The flow as people run it: make's commands in a copy of the repository with a small shop."""
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,8 @@ SMALL = {
 
 class Fork:
     """A copy of the repository, and its verbs."""
+
+    summary = ""  # of the first run
 
     def __init__(self, root: Path):
         self.root = root
@@ -69,6 +73,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     first = fork.run("run")
     assert first.returncode == 0, first.stdout + first.stderr
     assert " built" in first.stdout
+    fork.summary = first.stdout
     return fork
 
 
@@ -93,11 +98,32 @@ def test_the_same_command_twice_gives_the_same_content_without_dbt(fork: Fork) -
     assert fork.content(before) == fork.content(after)
 
 
+def test_nobody_beats_the_oracle_beyond_noise_and_everybody_is_told_their_share(fork: Fork) -> None:
+    row = re.compile(r"^(\w+) +(\d\.\d+) \[(\d\.\d+), (\d\.\d+)\] +(\d+)%", re.M)
+    for table in fork.summary.split("holdout, ")[1:]:
+        figures = {name: list(map(float, numbers)) for name, *numbers in row.findall(table)}
+        mean, _, high, share = figures["oracle"]
+        assert share == 100
+        assert set(figures) == {"popularity", "repeat_purchase", "item_to_item", "two_stage", "oracle"}
+        for name, (its_mean, its_low, _, its_share) in figures.items():
+            assert its_low <= high, name
+            assert its_share == pytest.approx(100 * its_mean / mean, abs=1)
+
+
+def test_the_release_keeps_every_metric_of_every_user(fork: Fork) -> None:
+    columns = pq.read_schema(fork.store() / "releases" / str(fork.current()) / "holdout.parquet").names
+    metrics = ("ndcg", "recall", "hit_rate", "map", "novelty", "popularity_bias")
+    assert sorted(columns) == sorted(["protocol", "user_id", *(f"{metric}@{k}" for metric in metrics for k in (5, 10, 20))])
+
+
 def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) -> None:
     listed = fork.run("releases").stdout.splitlines()
     assert listed[0].startswith(f"live  {fork.current()}")
     assert fork.run("card").returncode == 0
-    assert "vega" in (fork.root / "data" / "card.html").read_text()
+    told = re.search(r'__MF_DATA__.*= "([^"]+)"', (fork.root / "data" / "card.html").read_text())
+    assert told
+    for words in ("vega", "share of the oracle", "ndcg@20", "less each other"):
+        assert words in base64.b64decode(told[1]).decode()
     exported = {}
     for novel in ("", "1"):
         target = tmp_path / f"lists{novel}.parquet"
@@ -112,9 +138,10 @@ def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) 
     assert exported[""] != exported["1"]
 
 
-def test_a_step_can_be_run_again(fork: Fork) -> None:
+@pytest.mark.parametrize("step", ["select", "recommend"])
+def test_a_step_can_be_run_again(fork: Fork, step: str) -> None:
     before = fork.current()
-    again = fork.run("step", STEP="recommend")
+    again = fork.run("step", STEP=step)
     assert again.returncode == 0, again.stdout + again.stderr
     assert fork.current() == before
 

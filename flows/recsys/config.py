@@ -37,6 +37,11 @@ class Evaluation:
     selection_windows: int
     bootstraps: int
 
+    @property
+    def ks(self) -> list[int]:
+        """Depths down to which lists are scored; `k` is the one that decides and that tables show."""
+        return sorted({5, 10, 20, self.k})
+
 
 @dataclass(frozen=True)
 class Lists:

@@ -1,7 +1,7 @@
 """Holdout by time: fit before a cutoff, rank at it, score against the horizon after it."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from recsys import RecsysError
 from recsys.config import Settings
 from recsys.features import Features
-from recsys.metrics import Interval, Scores, bootstrap, bootstrap_coverage, score
+from recsys.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
 from recsys.recommenders import Recommender, load
+from recsys.sources.base import Simulation
 from recsys.state import State
 
 PROTOCOLS = {"allow": False, "novel": True}  # what `lists.repeat` may be, and whether bought items are left out
+CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
 
 
 @dataclass(frozen=True)
 class Window:
-    """Scores at one cutoff under one protocol, row by row for `users`, who were seen before it and bought after it, and the
-    first k items of their lists."""
+    """Scores at one cutoff under one protocol, row by row for `users`, who were seen before it and bought after it, and their
+    lists, as long as the longest that is scored."""
 
     cutoff: date
     users: NDArray[np.str_]
@@ -34,28 +36,66 @@ class Window:
 def evaluate(recommender: Recommender, features: Features, settings: Settings) -> dict[str, list[Window]]:
     """Per protocol, the window of the holdout and then those of selection, newest first. Fitted anew at each cutoff; lists are
     made by the saved and loaded model, as in production."""
-    windows: dict[str, list[Window]] = {protocol: [] for protocol in PROTOCOLS}
-    for cutoff in features.evaluated:
-        state = features.state(cutoff)
-        users, items = features.labels(cutoff)
-        with tempfile.TemporaryDirectory() as folder:
-            recommender.fit(state, features.windows(cutoff)).save(Path(folder))
-            loaded = load(Path(folder))
-        for protocol, novel in PROTOCOLS.items():
-            asked, bought_by, bought = truth(users, items, state, novel)
-            if len(asked) == 0:
-                raise RecsysError(
-                    f"nobody seen before {cutoff} bought anything in the {settings.dataset.horizon_days} days after it;"
-                    " lower horizon_days or evaluation.selection_windows, or bring more days of data"
-                )
-            lists = loaded.recommend(state.user_ids[asked], max(settings.evaluation.k, 12), state, novel).items
-            scores = score(lists, bought_by, bought, state.shape[1], settings.evaluation.k)
-            available = int(state.items["is_available"].sum())
-            windows[protocol].append(Window(cutoff, state.user_ids[asked], scores, lists[:, : settings.evaluation.k], available))
+    windows = [_evaluate_at(cutoff, recommender, features, settings) for cutoff in features.evaluated]
+    return {protocol: [window[protocol] for window in windows] for protocol in PROTOCOLS}
+
+
+def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, settings: Settings) -> dict[str, Window]:
+    state = features.state(cutoff)
+    with tempfile.TemporaryDirectory() as folder:
+        recommender.fit(state, features.windows(cutoff)).save(Path(folder))
+        loaded = load(Path(folder))
+
+    def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
+        return loaded.recommend(state.user_ids[rows], max(settings.evaluation.ks), state, novel).items
+
+    return judge(rank, state, features, settings)
+
+
+def oracle(source: Simulation, features: Features, settings: Settings) -> dict[str, Window]:
+    """Per protocol, the holdout's window of lists by the truth: who does not know the dice can beat them by luck only.
+
+    Available items are ranked by expected purchases, those of which none is expected are left out. Where relevance is binary,
+    the best list for NDCG is close to one by the chance of any purchase; expected purchases give nearly the same order, the
+    very same where purchases come independently (Poisson).
+    """
+    state = features.state(features.evaluated[0])
+    owned, hidden = state.owned(), ~state.items["is_available"]
+
+    def best(rows: NDArray, novel: bool) -> NDArray[np.int32]:
+        expected = source.truth(state.user_ids[rows], state.item_ids, state.cutoff, settings.dataset.horizon_days)
+        expected[:, hidden] = 0
+        if novel:
+            expected[owned[rows].nonzero()] = 0
+        order = np.argsort(-expected, 1, kind="stable")[:, : max(settings.evaluation.ks)]
+        return np.where(np.take_along_axis(expected, order, 1) > 0, order, -1).astype(np.int32)
+
+    def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
+        parts = np.array_split(rows, -(-len(rows) * state.shape[1] // CELLS))
+        return np.concatenate([best(part, novel) for part in parts])
+
+    return judge(rank, state, features, settings)
+
+
+def judge(
+    rank: Callable[[NDArray, bool], NDArray[np.int32]], state: State, features: Features, settings: Settings
+) -> dict[str, Window]:
+    """Per protocol, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not."""
+    windows = {}
+    for protocol, novel in PROTOCOLS.items():
+        asked, users, items = relevant(*features.labels(state.cutoff), state, novel)
+        if len(asked) == 0:
+            raise RecsysError(
+                f"nobody seen before {state.cutoff} bought anything in the {settings.dataset.horizon_days} days after it;"
+                " lower horizon_days or evaluation.selection_windows, or bring more days of data"
+            )
+        lists, ks = rank(asked, novel), settings.evaluation.ks
+        scores = score(lists, users, items, state.shape[1], ks) | beyond_accuracy(lists, users, items, buyer_share(state), ks)
+        windows[protocol] = Window(state.cutoff, state.user_ids[asked], scores, lists, int(state.items["is_available"].sum()))
     return windows
 
 
-def truth(users: NDArray[np.int32], items: NDArray[np.int32], state: State, novel: bool) -> tuple[NDArray, NDArray, NDArray]:
+def relevant(users: NDArray[np.int32], items: NDArray[np.int32], state: State, novel: bool) -> tuple[NDArray, NDArray, NDArray]:
     """Who is asked, and the pairs (row among the asked, item) that they bought; `novel` counts only what is new to them."""
     if novel:
         owned = state.owned()
@@ -63,6 +103,12 @@ def truth(users: NDArray[np.int32], items: NDArray[np.int32], state: State, nove
         users, items = users[fresh], items[fresh]
     asked, rows = np.unique(users, return_inverse=True)
     return asked, rows.astype(np.int32), items
+
+
+def buyer_share(state: State) -> NDArray[np.float64]:
+    """Of the users who had bought anything before the cutoff, those who had bought each item; at least one, so that the
+    self-information of an item that nobody bought is finite."""
+    return np.maximum(state.items["buyers"], 1) / max((state.users["purchases"] > 0).sum(), 1)
 
 
 def per_user(windows: Sequence[Window], metric: str) -> dict[str, float]:
@@ -78,7 +124,13 @@ def compare(a: Sequence[Window], b: Sequence[Window], metric: str, settings: Set
     """Paired difference a - b over the users of both, which are the same."""
     left, right = per_user(a, metric), per_user(b, metric)
     difference = np.array([left[user] - right[user] for user in left])
-    return bootstrap(difference, settings.evaluation.bootstraps, settings.seed)
+    return bootstrap({metric: difference}, settings.evaluation.bootstraps, settings.seed)[metric]
+
+
+def share_of(oracle: Window, window: Window, settings: Settings) -> float:
+    """Share of the oracle's NDCG@k that a window's lists reach."""
+    metric = f"ndcg@{settings.evaluation.k}"
+    return float(window.scores[metric].mean() / oracle.scores[metric].mean())
 
 
 def caption(protocol: str, window: Window, settings: Settings) -> str:
@@ -90,11 +142,12 @@ def caption(protocol: str, window: Window, settings: Settings) -> str:
     )
 
 
-def summarise(window: Window, settings: Settings) -> dict[str, Interval]:
-    """Every metric of a window with its interval."""
+def summarise(window: Window, ks: Sequence[int], settings: Settings) -> dict[str, Interval]:
+    """Every metric of a window with its interval, depth by depth."""
     how = (settings.evaluation.bootstraps, settings.seed)
-    intervals = {metric: bootstrap(values, *how) for metric, values in window.scores.items()}
-    return intervals | {f"coverage@{settings.evaluation.k}": bootstrap_coverage(window.lists, window.available, *how)}
+    coverages = {f"coverage@{k}": bootstrap_coverage(window.lists[:, :k], window.available, *how) for k in ks}
+    found = bootstrap(window.scores, *how) | coverages
+    return {metric: interval for k in ks for metric, interval in found.items() if metric.endswith(f"@{k}")}
 
 
 def select(evaluations: Mapping[str, dict[str, list[Window]]], settings: Settings) -> str:

@@ -1,5 +1,6 @@
 """Ranking metrics per user, and intervals over users. Relevance is binary: bought within the horizon or not."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,44 +20,79 @@ class Interval(NamedTuple):
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def score(lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.int32], n_items: int, k: int = 10) -> Scores:
-    """Metrics of each row of `lists` (rows, length), -1 for no item, against the pairs (row, item) that were bought.
-    Every row must have bought something.
+def score(lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.int32], n_items: int, ks: Sequence[int]) -> Scores:
+    """Accuracy of the first k of each row of `lists` (rows, length), -1 for no item, against the different pairs (row, item)
+    that were bought; `<metric>@<k>` for every k. Every row must have bought something.
 
     ndcg: Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418, the ideal list holding min(bought, k) items.
-    recall: share of what was bought. hit_rate: whether anything was. map@12: mean over the min(bought, 12) best places of
-    the precision at each hit.
+    recall: share of what was bought. hit_rate: whether anything was. map: mean over the min(bought, k) best places of the
+    precision at each hit; trec_eval's map_cut divides by all that was bought.
     """
     bought = np.bincount(users, minlength=len(lists))
     if (bought == 0).any():
         raise ValueError(f"{(bought == 0).sum()} users bought nothing, so no metric is defined for them; leave them out")
+    lists = _cut(lists, max(ks))
     codes = np.arange(len(lists))[:, None] * n_items + lists
     hits = np.isin(codes, users.astype(np.int64) * n_items + items) & (lists >= 0)
-    gains = 1 / np.log2(np.arange(2, max(k, 12) + 2))
-    ideal = np.cumsum(gains)[np.minimum(bought, k) - 1]
-    top, top12 = hits[:, :k], hits[:, :12]
-    precision = np.cumsum(top12, 1) / np.arange(1, top12.shape[1] + 1)
-    return {
-        f"ndcg@{k}": top @ gains[: top.shape[1]] / ideal,
-        f"recall@{k}": top.sum(1) / bought,
-        f"hit_rate@{k}": top.any(1).astype(float),
-        "map@12": (precision * top12).sum(1) / np.minimum(bought, 12),
-    }
+    ranks = np.arange(1, max(ks) + 1)
+    gains = 1 / np.log2(ranks + 1)
+    found, gained, ideal = np.cumsum(hits, 1), np.cumsum(hits * gains, 1), np.cumsum(gains)
+    precision = np.cumsum(hits * found / ranks, 1)
+    scores = {}
+    for k in ks:
+        best = np.minimum(bought, k)
+        scores[f"ndcg@{k}"] = gained[:, k - 1] / ideal[best - 1]
+        scores[f"recall@{k}"] = found[:, k - 1] / bought
+        scores[f"hit_rate@{k}"] = (found[:, k - 1] > 0).astype(float)
+        scores[f"map@{k}"] = precision[:, k - 1] / best
+    return scores
+
+
+def _cut(lists: NDArray[np.int32], length: int) -> NDArray[np.int32]:
+    """The lists with exactly so many places, -1 where there is no item."""
+    cut = np.full((len(lists), length), -1, np.int32)
+    cut[:, : lists.shape[1]] = lists[:, :length]
+    return cut
+
+
+def beyond_accuracy(
+    lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.int32], share: NDArray[np.float64], ks: Sequence[int]
+) -> Scores:
+    """How well known the first k of each row are; lists and pairs as in `score`. `share`, above 0: of the users, those who
+    bought each item before.
+
+    novelty: mean self-information of the listed items, -log2(share) (Zhou et al. 2010, doi:10.1073/pnas.1000488107).
+    popularity_bias: mean share of the listed items (average recommendation popularity: Abdollahpouri et al. 2019,
+    doi:10.48550/arXiv.1901.07555), in units of the same of what was bought, averaged over the rows: 1 is as popular as that.
+    """
+    lists = _cut(lists, max(ks))
+    listed = lists >= 0
+    length = np.maximum(np.cumsum(listed, 1), 1)
+    novelty = np.cumsum(np.where(listed, -np.log2(share)[lists], 0), 1) / length
+    popularity = np.cumsum(np.where(listed, share[lists], 0), 1) / length
+    bought = np.mean(np.bincount(users, share[items]) / np.bincount(users))
+    scores = {}
+    for k in ks:
+        scores[f"novelty@{k}"] = novelty[:, k - 1]
+        scores[f"popularity_bias@{k}"] = popularity[:, k - 1] / bought
+    return scores
 
 
 def coverage(lists: NDArray[np.int32], available: int) -> float:
     """Share of the available items that stand in somebody's list."""
-    return float((np.unique(lists) >= 0).sum() / max(available, 1))
+    return np.count_nonzero(np.bincount(lists.ravel() + 1)[1:]) / max(available, 1)
 
 
-def bootstrap(values: NDArray[np.float64], resamples: int, seed: int) -> Interval:
-    """Mean over users of (users,) values, with percentiles of its bootstrap distribution (Efron 1979,
-    doi:10.1214/aos/1176344552)."""
+def bootstrap(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
+    """Mean over users of each metric, with percentiles of its bootstrap distribution (Efron 1979, doi:10.1214/aos/1176344552);
+    all metrics are seen on the same resamples."""
     draw = np.random.default_rng(seed)
+    values = np.column_stack(list(scores.values()))
     users = len(values)
-    means = [values[draw.integers(users, size=users)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
+    drawn = (np.bincount(draw.integers(users, size=users), minlength=users) for _ in range(resamples))
+    means = np.array([counts @ values / users for counts in drawn])
+    lows, highs = np.quantile(means, [0.025, 0.975], axis=0).tolist()
+    return {metric: Interval(*found) for metric, *found in zip(scores, values.mean(0).tolist(), lows, highs, strict=True)}
 
 
 def bootstrap_coverage(lists: NDArray[np.int32], available: int, resamples: int, seed: int) -> Interval:

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from recsys import releases, warehouse
+from recsys import evaluation, releases, warehouse
 from recsys.checks.lists import check_lists
 from recsys.checks.model import check_model
 from recsys.checks.raw import check_raw
@@ -16,6 +16,7 @@ from recsys.evaluation import PROTOCOLS, Window, evaluate
 from recsys.features import Features
 from recsys.recommenders import create, load
 from recsys.sources import open_source
+from recsys.sources.base import Simulation
 from recsys.store import Store
 from recsys.verdicts import Evidence, Verdict
 from recsys.warehouse import Quarantine
@@ -73,6 +74,14 @@ def train(store: Store, name: str, features_id: str, settings: Settings) -> tupl
         recommender.fit(features.state(features.as_of), features.windows(features.as_of)).save(folder)
         made_from = {"recommender": name, "parameters": parameters, "seed": settings.seed, "as_of": features.as_of.isoformat()}
         return windows, store.commit(folder, "model", made_from, {"features": features_id}).id
+
+
+def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
+    """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation."""
+    source = open_source(settings.dataset.source, settings.dataset.dials)
+    if not isinstance(source, Simulation):
+        return {}
+    return evaluation.oracle(source, open_features(store, features_id, settings), settings)
 
 
 def recommend(

@@ -16,6 +16,7 @@ from recsys.sources.shop import Shop
 FIRST = date(2024, 1, 1)
 USERS, ITEMS, DAYS, EVENTS = 600, 150, 200, 100_000
 CUTOFF, HORIZON = FIRST + timedelta(150), 28
+EVERYBODY = [f"u{user:07}" for user in range(USERS)]
 
 
 def small(seed: int = 7) -> Shop:
@@ -177,21 +178,21 @@ def test_ranking_by_truth_beats_ranking_by_popularity(world: Shop, events: pd.Da
     age = pd.Timestamp(CUTOFF) - events[events.event_type == "purchase"].set_index("item_id").event_at
     recent = age[(age > pd.Timedelta(0)) & (age <= pd.Timedelta(days=28))]
     popular = np.argsort(-np.bincount(number(recent.index), minlength=ITEMS), kind="stable")[:10].astype(np.int32)
-    oracle = np.argsort(-world.truth(users, CUTOFF, HORIZON), axis=1)[:, :10].astype(np.int32)
+    oracle = np.argsort(-truth(world, users), axis=1)[:, :10].astype(np.int32)
     of_oracle, of_popular = (
-        metrics.score(lists, rows, columns, ITEMS)["ndcg@10"].mean() for lists in (oracle, np.tile(popular, (len(users), 1)))
+        metrics.score(lists, rows, columns, ITEMS, [10])["ndcg@10"].mean() for lists in (oracle, np.tile(popular, (len(users), 1)))
     )
     assert of_oracle > 3 * of_popular > 0.3
 
 
 def test_as_much_is_bought_as_truth_expects(world: Shop, bought: pd.DataFrame) -> None:
-    expected = world.truth([f"u{user:07}" for user in range(USERS)], CUTOFF, HORIZON)
+    expected = truth(world, EVERYBODY)
     assert len(bought) > 1_000
     assert expected.sum() == pytest.approx(len(bought), rel=0.15)
 
 
 def test_likely_and_unlikely_purchases_happen_as_often_as_truth_expects(world: Shop, bought: pd.DataFrame) -> None:
-    expected = world.truth([f"u{user:07}" for user in range(USERS)], CUTOFF, HORIZON)
+    expected = truth(world, EVERYBODY)
     happened = np.zeros_like(expected)
     np.add.at(happened, (number(bought.user_id), number(bought.item_id)), 1)
     likeliest = np.argsort(-expected, axis=None)
@@ -200,18 +201,25 @@ def test_likely_and_unlikely_purchases_happen_as_often_as_truth_expects(world: S
     np.testing.assert_allclose(counts, expected.sum() / 4, rtol=0.2)
 
 
-def test_truth_follows_the_order_of_the_users_asked(world: Shop) -> None:
-    first, second = world.truth(["u0000003"], CUTOFF, 7), world.truth(["u0000001"], CUTOFF, 7)
-    both = world.truth(["u0000003", "u0000001"], CUTOFF, 7)
-    np.testing.assert_allclose(both, np.concatenate([first, second]))
-    assert not np.allclose(first, second)
+def test_truth_follows_the_order_of_the_ids_asked_and_expects_nothing_of_strangers(world: Shop) -> None:
+    whole = truth(world, EVERYBODY)
+    users, items = np.array(["b0000003", "u0000003", "u9999999", "", "u0000001"]), np.array(["i0000005", "gone", "i0000002"])
+    expected = np.zeros((5, 3))
+    expected[np.ix_([1, 4], [0, 2])] = whole[np.ix_([3, 1], [5, 2])]
+    assert expected[[1, 4]].sum() > 0
+    np.testing.assert_allclose(world.truth(users, items, CUTOFF, HORIZON), expected)
 
 
 def test_truth_expects_nothing_of_what_is_withdrawn(world: Shop, items: pd.DataFrame) -> None:
     gone = number(items.index[items.withdrawn_at <= pd.Timestamp(CUTOFF)])
-    expected = world.truth([f"u{user:07}" for user in range(USERS)], CUTOFF, HORIZON)
+    expected = truth(world, EVERYBODY)
     assert len(gone) > 0
     assert expected[:, gone].sum() == 0
+
+
+def truth(world: Shop, users: list[str]) -> np.ndarray:
+    """Of all items, in the order of their ids."""
+    return world.truth(np.array(users), np.array([f"i{item:07}" for item in range(ITEMS)]), CUTOFF, HORIZON)
 
 
 def number(ids: pd.Series | pd.Index) -> np.ndarray:

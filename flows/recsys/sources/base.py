@@ -5,6 +5,9 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recsys.verdicts import Verdict
 
 
@@ -19,3 +22,12 @@ class Source(ABC):
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
         """Fills an empty folder, and says what is odd about the data. `until` is the day after the last that is wanted, for
         sources that can go back in time; the others give all they have."""
+
+
+class Simulation(Source):
+    """A source that made its world up, and so knows what nobody else can."""
+
+    @abstractmethod
+    def truth(self, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_], cutoff: date, horizon_days: int) -> NDArray[np.float64]:
+        """Expected purchases of each item by each user in the days from the cutoff: (users, items), 0 for ids that are not of
+        this world."""

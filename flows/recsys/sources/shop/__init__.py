@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys import RecsysError
-from recsys.sources.base import Source
+from recsys.sources.base import Simulation
 from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, Ints, World
 from recsys.verdicts import Verdict
 
@@ -24,7 +25,7 @@ BLOCK_EVENTS = 500_000  # a file holds whole days, about so many events
 Columns = dict[str, np.ndarray]
 
 
-class Shop(Source):
+class Shop(Simulation):
     """Views, carts, purchases and returns of a simulated shop, with bots, late and doubled events as in life."""
 
     max_null_share: ClassVar = {
@@ -55,10 +56,12 @@ class Shop(Source):
         pq.write_table(self._users(days), folder / "users.parquet")
         return []
 
-    def truth(self, users: list[str], cutoff: date, horizon_days: int) -> Floats:
-        """Expected purchases per user asked and item, over the horizon: (users, items), items in the order of their ids."""
-        numbers = np.array([int(user[1:]) for user in users])
-        return self.world.truth(numbers, (cutoff - self.first_day).days, horizon_days)
+    def truth(self, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_], cutoff: date, horizon_days: int) -> Floats:
+        users, items = _numbers("u", user_ids, self.world.users), _numbers("i", item_ids, self.world.items)
+        expected = self.world.truth(users[users >= 0], (cutoff - self.first_day).days, horizon_days)
+        truth = np.zeros((len(users), len(items)))
+        truth[np.ix_(users >= 0, items >= 0)] = expected[:, items[items >= 0]]
+        return truth
 
     def _blocks(self, days: int, size: int) -> Iterator[Columns]:
         """Events in order of arrival, some days at a time; what arrives after the end is not seen yet."""
@@ -166,3 +169,8 @@ def _label(letter: str | np.ndarray, numbers: Ints) -> pa.Array:
     """Ids like u000042: text whose order is the numbers' order."""
     letters = pa.scalar(letter) if isinstance(letter, str) else pa.array(letter)
     return pc.binary_join_element_wise(letters, pc.utf8_lpad(_text(numbers), 7, "0"), "")
+
+
+def _numbers(letter: str, ids: NDArray[np.str_], count: int) -> Ints:
+    """The number behind each label of the first `count`; -1 for anything else, such as a bot."""
+    return pc.index_in(pa.array(ids), _label(letter, np.arange(count))).fill_null(-1).to_numpy().astype(np.int64)

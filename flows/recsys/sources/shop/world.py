@@ -165,13 +165,13 @@ class World:
     def truth(self, users: Ints, cutoff: int, horizon: int) -> Floats:
         """Expected purchases of each item by each of the users asked, over `horizon` days from day `cutoff`: (users, items).
         Ranking by it is the *oracle*: nobody who does not know the dice can do better."""
-        expected = np.zeros((len(users), self.items))
-        for day in range(cutoff, cutoff + horizon):
-            weight = self.weight(day)
-            share = weight / np.maximum(np.bincount(self.cell, weight, self.categories * STYLES), 1e-300)[self.cell]
-            looks = self.taste(users, day) * (self.visits(users, day) * VIEWS * BUY)[:, None]
-            expected += looks[:, self.cell] * share
-            chance = self.staple_chance(users, day)
-            for slot in range(STAPLES):
-                np.add.at(expected, (np.arange(len(users)), self.staple[users, slot].clip(0)), chance[:, slot])
+        days, expected = range(cutoff, cutoff + horizon), np.zeros((len(users), self.items))
+        looks = np.stack([self.taste(users, day) * (self.visits(users, day) * VIEWS * BUY)[:, None] for day in days])
+        weight = np.stack([self.weight(day) for day in days])
+        for cell in np.unique(self.cell):
+            there = np.flatnonzero(self.cell == cell)
+            share = weight[:, there] / np.maximum(weight[:, there].sum(1, keepdims=True), 1e-300)
+            expected[:, there] = looks[:, :, cell].T @ share
+        chance = np.sum([self.staple_chance(users, day) for day in days], 0)
+        np.add.at(expected, (np.arange(len(users))[:, None], self.staple[users].clip(0)), chance)
         return expected

@@ -1,0 +1,90 @@
+"""The oracle and what is said of a window, in a world of three users whose purchases are known."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pytest
+
+from conftest import make_settings, make_state
+from recsys import evaluation
+from recsys.evaluation import Window, buyer_share, oracle, share_of, summarise
+from recsys.features import Features
+from recsys.recommenders import create
+from recsys.sources.base import Simulation
+from recsys.verdicts import Verdict
+
+SETTINGS = make_settings()
+BASKETS = np.array([[2, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+EXPECTED = np.array([[0.9, 0.5, 0.1, 0.8], [0.2, 0.6, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4]])  # of u0, u1 and i0 to i3
+
+
+class Dice(Simulation):
+    """Knows the first two of the users, and the third no more."""
+
+    max_null_share: ClassVar = {}
+
+    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+        return []
+
+    def truth(self, user_ids: np.ndarray, item_ids: np.ndarray, cutoff: date, horizon_days: int) -> np.ndarray:
+        assert (cutoff, horizon_days) == (date(2024, 2, 1), 28)
+        rows, columns = ([int(id[1:]) for id in ids] for ids in (user_ids, item_ids))
+        return np.where(np.array(rows)[:, None] < 2, EXPECTED[rows][:, columns], 0)
+
+
+class Known:
+    """Features at one cutoff: u0 buys i0 and i3, u1 buys i1, u2 buys i2; item i3 is not for sale."""
+
+    state_ = make_state(BASKETS, available=[True, True, True, False])
+    evaluated: ClassVar = [state_.cutoff]
+
+    def state(self, cutoff: date) -> Any:
+        return self.state_
+
+    def windows(self, cutoff: date) -> list[Any]:
+        return []
+
+    def labels(self, cutoff: date) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([0, 0, 1, 2], np.int32), np.array([0, 3, 1, 2], np.int32)
+
+
+FEATURES = cast(Features, Known())
+
+
+def listed(window: Window) -> dict[str, list[int]]:
+    return {user: row[row >= 0].tolist() for user, row in zip(window.users.tolist(), window.lists, strict=True)}
+
+
+@pytest.mark.parametrize("cells", [4, 2_000_000], ids=["a user at a time", "all at once"])
+def test_the_oracle_ranks_what_is_available_by_what_is_expected(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
+    monkeypatch.setattr(evaluation, "CELLS", cells)
+    windows = oracle(Dice(), FEATURES, SETTINGS)
+    assert listed(windows["allow"]) == {"u0": [0, 1, 2], "u1": [1, 0], "u2": []}
+    assert listed(windows["novel"]) == {"u0": [1], "u1": [1], "u2": []}
+    assert windows["allow"].scores["hit_rate@10"].tolist() == [1, 1, 0]
+
+
+def test_a_recommender_reaches_its_share_of_the_oracle() -> None:
+    """Popularity lists i0 first, which u0 buys; i1 comes to u1 third, after i2."""
+    best = oracle(Dice(), FEATURES, SETTINGS)["allow"]
+    window = evaluation.evaluate(create("popularity", {"days": 7}), FEATURES, SETTINGS)["allow"][0]
+    assert listed(window)["u1"] == [0, 2, 1]
+    first = 1 / (1 + 1 / np.log2(3))  # of u0: one of two bought, at the top
+    assert best.scores["ndcg@10"] == pytest.approx([first, 1, 0])
+    assert window.scores["ndcg@10"] == pytest.approx([first, 0.5, 1 / np.log2(3)])
+    assert share_of(best, best, SETTINGS) == 1
+    assert share_of(best, window, SETTINGS) == pytest.approx((first + 0.5 + 1 / np.log2(3)) / (first + 1))
+
+
+def test_a_summary_has_every_metric_at_the_depths_asked() -> None:
+    window = oracle(Dice(), FEATURES, SETTINGS)["allow"]
+    metrics = ("ndcg", "recall", "hit_rate", "map", "novelty", "popularity_bias", "coverage")
+    for ks in ([10], [5, 10, 20]):
+        assert set(summarise(window, ks, SETTINGS)) == {f"{metric}@{k}" for metric in metrics for k in ks}
+    assert summarise(window, [10], SETTINGS)["coverage@10"].mean == 1
+
+
+def test_an_item_nobody_bought_counts_as_bought_by_one() -> None:
+    assert buyer_share(Known.state_).tolist() == pytest.approx([2 / 3, 1 / 3, 1 / 3, 1 / 3])
