@@ -31,11 +31,11 @@ class Window:
     available: int  # items that could have been listed
 
 
-def evaluate(recommender: Recommender, features: Features, settings: Settings) -> dict[str, list[Window]]:
-    """Per protocol, the window of the holdout and then those of selection, newest first. Fitted anew at each cutoff; lists are
-    made by the saved and loaded model, as in production."""
+def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> dict[str, list[Window]]:
+    """Per protocol, a window for each cutoff. Fitted anew at each; lists are made by the saved and loaded model, as in
+    production. Nothing is read that was bought after the last cutoff's horizon."""
     windows: dict[str, list[Window]] = {protocol: [] for protocol in PROTOCOLS}
-    for cutoff in features.evaluated:
+    for cutoff in cutoffs:
         state = features.state(cutoff)
         users, items = features.labels(cutoff)
         with tempfile.TemporaryDirectory() as folder:
