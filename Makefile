@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run resume step card releases export doctor test test-all lint lock clean
+.PHONY: help run resume tune step card releases export doctor test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ resume: .venv/.run ## go on with the last run where it failed
 
 step: .venv/.run ## run one step again on the last run's artifacts: STEP=recommend
 	@$(RUN) step
+
+tune: .venv/.run ## try one change at a time against config.toml, into tuning.md  [RECOMMENDER=two_stage DATASET= AS_OF= SAMPLE=]
+	@$(RUN) tune
 
 card: .venv/.run ## write the last run's card to data/card.html
 	@$(RUN) card

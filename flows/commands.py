@@ -21,7 +21,10 @@ from recsys.store import Store, open_store
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-FLOW = [sys.executable, str(HERE / "train_flow.py"), "--no-pylint"]
+FLOWS = {
+    flow: [sys.executable, str(HERE / file), "--no-pylint"]
+    for flow, file in {"TrainFlow": "train_flow.py", "TuneFlow": "tune_flow.py"}.items()
+}
 STEP = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] Task (is starting|finished successfully)")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
@@ -53,34 +56,54 @@ def store(chosen: Settings) -> Store:
 
 def run() -> None:
     """Runs TrainFlow and sums it up."""
-    chosen = settings()
-    parameters = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(chosen.sample), "inputs": json.dumps(inputs())}
-    follow("run", *(part for name, value in parameters.items() for part in (f"--{name}", value)))
+    from summary import summarise
+
+    summarise(*follow("TrainFlow", "run", *parameters()), console)
+
+
+def parameters() -> list[str]:
+    """make's variables, checked, as the parameters that every flow takes."""
+    sample = settings().sample
+    values = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(sample), "inputs": json.dumps(inputs())}
+    return [part for name, value in values.items() for part in (f"--{name}", value)]
 
 
 def resume() -> None:
     """Goes on with the last run where it failed, under that run's own settings."""
-    from summary import latest_run
+    from summary import latest_run, summarise
 
-    follow("resume", "--origin-run-id", latest_run().id)
+    summarise(*follow("TrainFlow", "resume", "--origin-run-id", latest_run().id), console)
 
 
-def follow(*arguments: str) -> None:
-    """Runs the flow, tells each step's end in a line, and then what came of it."""
-    from summary import refusal, summarise
+def tune() -> None:
+    """Tries one change at a time, adds what was learned to tuning.md and prints what to write in config.toml. One task at a
+    time, for their CPU seconds are compared."""
+    from summary import learned
+
+    path, _ = follow("TuneFlow", "run", *parameters(), "--recommender", dial("RECOMMENDER"), "--max-workers", "1")
+    log, advice = learned(path)
+    with (ROOT / "tuning.md").open("a") as file:
+        file.writelines(f"{line}\n" for line in log)
+    for line in (*log, *advice):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def follow(flow: str, *arguments: str) -> tuple[str, float]:
+    """Runs a flow and tells each step's end in a line. Returns the run's path in Metaflow and its CPU seconds."""
+    from summary import refusal
 
     with tempfile.TemporaryDirectory() as folder:
         id_file = Path(folder) / "run_id"
-        command = [*FLOW, *arguments, "--run-id-file", str(id_file)]
+        command = [*FLOWS[flow], *arguments, "--run-id-file", str(id_file)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
         assert process.stdout is not None
         lines = [tell(line) for line in process.stdout]
         failed = process.wait() != 0
-        run_id = id_file.read_text().strip() if id_file.exists() else ""
+        path = f"{flow}/{id_file.read_text().strip()}" if id_file.exists() else ""
     if failed:
-        raise RecsysError(refusal(run_id) or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
+        raise RecsysError(refusal(path) or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    summarise(run_id, usage.ru_utime + usage.ru_stime, console)
+    return path, usage.ru_utime + usage.ru_stime
 
 
 def tell(line: str) -> str:
@@ -94,7 +117,7 @@ def step() -> None:
     name = dial("STEP")
     if not name:
         raise RecsysError("STEP is not given; pass STEP=recommend, or another step of flows/train_flow.py")
-    if subprocess.run([*FLOW, "spin", name], cwd=ROOT).returncode:
+    if subprocess.run([*FLOWS["TrainFlow"], "spin", name], cwd=ROOT).returncode:
         raise RecsysError(f"step {name} failed; its own words are above")
 
 
@@ -102,8 +125,8 @@ def card() -> None:
     """Writes the card of the last run's `select` as one HTML file."""
     from summary import latest_run
 
-    target = ROOT / "data" / "card.html"
-    if subprocess.run([*FLOW, "--quiet", "card", "get", f"{latest_run().id}/select", str(target)], cwd=ROOT).returncode:
+    target, run_id = ROOT / "data" / "card.html", latest_run().id
+    if subprocess.run([*FLOWS["TrainFlow"], "--quiet", "card", "get", f"{run_id}/select", str(target)], cwd=ROOT).returncode:
         raise RecsysError("the last run made no card; it ended before `select`")
     console.print(f"written to {target.relative_to(ROOT)}")
 
@@ -157,7 +180,7 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
-COMMANDS = {command.__name__: command for command in (run, resume, step, card, releases, export, doctor)}
+COMMANDS = {command.__name__: command for command in (run, resume, tune, step, card, releases, export, doctor)}
 
 if __name__ == "__main__":
     try:

@@ -25,22 +25,29 @@ def latest_run() -> Run:
     return run
 
 
-def refusal(run_id: str) -> str:
+def refusal(path: str) -> str:
     """Why a run stopped, in the words of the step that refused; empty if it broke down without any."""
-    if not run_id:
+    if not path:
         return ""
     namespace(None)
-    for step in Run(f"TrainFlow/{run_id}"):
+    for step in Run(path):
         for task in step:
             if not task.successful and "refusal" in task and task["refusal"].data:
                 return task["refusal"].data
     return ""
 
 
-def summarise(run_id: str, cpu_seconds: float, console: Console) -> None:
-    """Prints what a finished run found, chose, made and cost."""
+def learned(path: str) -> tuple[list[str], list[str]]:
+    """What a finished TuneFlow learned: lines for the log, and its advice."""
     namespace(None)
-    run = Run(f"TrainFlow/{run_id}")
+    data = Run(path)["compare"].task.data
+    return data.log, data.advice
+
+
+def summarise(path: str, cpu_seconds: float, console: Console) -> None:
+    """Prints what a finished TrainFlow found, chose, made and cost."""
+    namespace(None)
+    run = Run(path)
     data = run["publish"].task.data
     settings = config.resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
     built, counts = data.built, data.built.counts

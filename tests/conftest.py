@@ -1,7 +1,12 @@
-"""What tests share: settings of the repository with small dials, stores in both places, and a world whose answer is known."""
+"""What tests share: settings of the repository with small dials, stores in both places, a world whose answer is known,
+and a fork with a small shop."""
 
+import json
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import date
@@ -110,3 +115,64 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
         },
         looks={"user_index": users.astype(np.int32), "item_index": items.astype(np.int32), "days": np.ones(len(users), np.int64)},
     )
+
+
+SMALL = {
+    "users = 2_000": "users = 300",
+    "items = 600": "items = 120",
+    "events = 200_000": "events = 25_000",
+    "days = 400": "days = 200",
+}
+
+
+class Fork:
+    """A copy of the repository, and its verbs."""
+
+    summary = ""  # of the first run
+
+    def __init__(self, root: Path):
+        self.root = root
+        for name in ("flows", "dbt_project"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
+        config = (ROOT / "config.toml").read_text()
+        for old, new in SMALL.items():
+            assert old in config
+            config = config.replace(old, new)
+        (root / "config.toml").write_text(config)
+
+    def run(self, verb: str, **dials: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "METAFLOW_USER": "tester",
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root / "data" / "metaflow"),
+            "METAFLOW_CARD_LOCALROOT": str(self.root / "data" / "metaflow" / "cards"),
+            "METAFLOW_DEFAULT_DATASTORE": "local",
+            "METAFLOW_DEFAULT_METADATA": "local",
+            **dials,
+        }
+        command = [sys.executable, str(self.root / "flows" / "commands.py"), verb]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.root)
+
+    def store(self, dataset: str = "shop") -> Path:
+        return self.root / "data" / "store" / dataset
+
+    def current(self) -> str | None:
+        pointer = self.store() / "CURRENT"
+        return pointer.read_text().strip() if pointer.exists() else None
+
+    def content(self, release: str) -> str:
+        return json.loads((self.store() / "releases" / release / "manifest.json").read_text())["content"]
+
+    def change(self, old: str, new: str) -> None:
+        config = (self.root / "config.toml").read_text()
+        assert old in config
+        (self.root / "config.toml").write_text(config.replace(old, new))
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One line that says what is wrong, and no traceback."""
+    assert result.returncode != 0
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    for word in words:
+        assert word in errors[0]

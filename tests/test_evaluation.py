@@ -69,7 +69,7 @@ def test_the_oracle_ranks_what_is_available_by_what_is_expected(monkeypatch: pyt
 def test_a_recommender_reaches_its_share_of_the_oracle() -> None:
     """Popularity lists i0 first, which u0 buys; i1 comes to u1 third, after i2."""
     best = oracle(Dice(), FEATURES, SETTINGS)["allow"]
-    window = evaluation.evaluate(create("popularity", {"days": 7}), FEATURES, SETTINGS)["allow"][0]
+    window = evaluation.evaluate(create("popularity", {"days": 7}), FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
     assert listed(window)["u1"] == [0, 2, 1]
     first = 1 / (1 + 1 / np.log2(3))  # of u0: one of two bought, at the top
     assert best.scores["ndcg@10"] == pytest.approx([first, 1, 0])

@@ -89,6 +89,7 @@ class Settings:
     evaluation: Evaluation
     lists: Lists
     recommenders: dict[str, dict]
+    tune: dict[str, dict]
     checks: Checks
     dataset: Dataset
     as_of: date | None
@@ -97,6 +98,9 @@ class Settings:
     def __post_init__(self) -> None:
         if "popularity" not in self.recommenders:
             raise RecsysError("config: [recommenders.popularity] is missing; it is the baseline nothing may be worse than, add it")
+        for name, space in self.tune.items():
+            if not isinstance(space, dict) or not all(isinstance(values, list) for values in space.values()):
+                raise RecsysError(f"config: [tune.{name}] is {space!r}; give each parameter a list of the values to try")
 
     @property
     def evaluated_days(self) -> list[int]:
@@ -130,7 +134,7 @@ def resolve(
     config: Mapping[str, Any], dataset: str = "", as_of: str = "", sample: float = 1.0, inputs: Mapping[str, str] = {}
 ) -> Settings:
     """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are dials of the source."""
-    values = dict(config)
+    values = {"tune": {}} | dict(config)
     datasets = values.pop("datasets", {})
     dataset = dataset or values.pop("dataset", "")
     values.pop("dataset", None)

@@ -33,10 +33,10 @@ class Window:
     available: int  # items that could have been listed
 
 
-def evaluate(recommender: Recommender, features: Features, settings: Settings) -> dict[str, list[Window]]:
-    """Per protocol, the window of the holdout and then those of selection, newest first. Fitted anew at each cutoff; lists are
-    made by the saved and loaded model, as in production."""
-    windows = [_evaluate_at(cutoff, recommender, features, settings) for cutoff in features.evaluated]
+def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> dict[str, list[Window]]:
+    """Per protocol, a window for each cutoff. Fitted anew at each; lists are made by the saved and loaded model, as in
+    production. Nothing is read that was bought after the last cutoff's horizon."""
+    windows = [_evaluate_at(cutoff, recommender, features, settings) for cutoff in cutoffs]
     return {protocol: [window[protocol] for window in windows] for protocol in PROTOCOLS}
 
 

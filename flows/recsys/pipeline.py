@@ -69,7 +69,7 @@ def train(store: Store, name: str, features_id: str, settings: Settings) -> tupl
     features = open_features(store, features_id, settings)
     parameters = settings.recommenders[name]
     recommender = create(name, parameters, settings.seed)
-    windows = evaluate(recommender, features, settings)
+    windows = evaluate(recommender, features, settings, features.evaluated)
     with store.draft() as folder:
         recommender.fit(features.state(features.as_of), features.windows(features.as_of)).save(folder)
         made_from = {"recommender": name, "parameters": parameters, "seed": settings.seed, "as_of": features.as_of.isoformat()}
@@ -82,6 +82,14 @@ def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Wind
     if not isinstance(source, Simulation):
         return {}
     return evaluation.oracle(source, open_features(store, features_id, settings), settings)
+
+
+def try_variant(
+    store: Store, name: str, parameters: dict[str, Any], features_id: str, settings: Settings
+) -> dict[str, list[Window]]:
+    """feature snapshot -> scores of a recommender with these parameters on the selection windows. The holdout stays unseen."""
+    features = open_features(store, features_id, settings)
+    return evaluate(create(name, parameters, settings.seed), features, settings, features.evaluated[1:])
 
 
 def recommend(

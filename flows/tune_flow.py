@@ -1,0 +1,70 @@
+"""TuneFlow: one change at a time of a recommender's parameters, held against the present ones."""
+
+from metaflow import Parameter, catch, step
+
+from base_flow import BaseFlow
+
+
+class TuneFlow(BaseFlow):
+    """start > evaluate (each variant) > compare > end
+
+    Looks at the selection windows only: the holdout is TrainFlow's. Publishes nothing and leaves config.toml alone.
+    """
+
+    recommender = Parameter("recommender", default="", help="a section of [tune.*]; without it, the first")
+
+    @step
+    def start(self):
+        """Check the space, and find or make the features that TrainFlow would."""
+        from datetime import UTC, datetime
+
+        from recsys.pipeline import build_features, land
+        from recsys.tuning import variants
+        from recsys.verdicts import require
+
+        self.today = datetime.now(UTC).date()
+        self.tuned = self.recommender or next(iter(self.settings.tune), "")
+        self.variants = variants(self.settings, self.tuned)
+        raw_id, raw_verdicts = land(self.store, self.settings, self.today)
+        require(raw_verdicts, "raw data")
+        self.built = build_features(self.store, raw_id, self.settings, self.project)
+        self.dbt_overhead = self.built.dbt_overhead
+        self.next(self.evaluate, foreach="variants")
+
+    @catch(var="failure", print_exception=False)
+    @step
+    def evaluate(self):
+        """Score one variant on the selection windows. One that fails, or is killed, does not stop the others."""
+        from recsys.pipeline import try_variant
+
+        self.windows = try_variant(self.store, self.tuned, self.input.parameters, self.built.id, self.settings)
+        self.next(self.compare)
+
+    @step
+    def compare(self, inputs):
+        """Hold every variant against the base, and put what was learned in words."""
+        from recsys.tuning import advice, findings, log
+
+        self.merge_artifacts(inputs, include=["today", "tuned", "built"])
+        self.findings = findings([trial(task) for task in inputs], self.settings)
+        self.log = log(self.findings, self.tuned, self.today.isoformat(), self.built.id, self.settings)
+        self.advice = advice(self.findings, self.tuned, self.settings)
+        self.next(self.end)
+
+    @step
+    def end(self):
+        """`make tune` adds the log to tuning.md; the choice is a person's."""
+
+
+def trial(task):
+    """What came of an `evaluate` task."""
+    from recsys.tuning import Trial
+
+    if task.failure:
+        kind = task.failure.type.rpartition(".")[2]
+        return Trial(task.input, error=getattr(task, "refusal", "") or f"{kind}: {task.failure.exception}")
+    return Trial(task.input, task.windows, task.cost["total"] - task.cost["orchestration"])
+
+
+if __name__ == "__main__":
+    TuneFlow()

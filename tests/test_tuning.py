@@ -1,0 +1,109 @@
+"""Tuning's logic: which variants there are, and what is said of them."""
+
+import tomllib
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import make_settings
+from recsys import RecsysError
+from recsys.config import Settings
+from recsys.evaluation import Window
+from recsys.tuning import Trial, Variant, advice, findings, log, variants
+
+BASE = Variant({"leaves": 31})
+FIFTEEN = Variant({"leaves": 15}, "leaves", 31)
+
+
+def tuned(space: Any, name: str = "item_to_item") -> Settings:
+    return make_settings(tune={name: space})
+
+
+def windows(allow: float, novel: float) -> dict[str, list[Window]]:
+    """One selection window of 40 users who all score the same."""
+    users, lists = np.array([f"u{user:02}" for user in range(40)]), np.zeros((40, 1), np.int32)
+    return {
+        protocol: [Window(date(2024, 2, 1), users, {"ndcg@10": np.full(40, value)}, lists, 1)]
+        for protocol, value in (("allow", allow), ("novel", novel))
+    }
+
+
+def trial(allow: float, novel: float, variant: Variant = FIFTEEN, cpu_seconds: float = 5.0) -> Trial:
+    return Trial(variant, windows(allow, novel), cpu_seconds)
+
+
+base = trial(0.5, 0.5, BASE, cpu_seconds=10.0)
+
+
+def test_a_variant_is_the_present_section_with_one_change() -> None:
+    first, *others = variants(tuned({"neighbours": [50, 200], "within_days": [30.0]}), "item_to_item")
+    present = make_settings().recommenders["item_to_item"]
+    assert first == Variant(present)
+    assert [variant.change for variant in others] == ["neighbours = 50, not 200", "within_days = 30.0, not 0.0"]
+    assert others[0].parameters == present | {"neighbours": 50}
+
+
+def test_the_repositorys_space_can_be_tried() -> None:
+    assert len(variants(make_settings(), "two_stage")) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("magic", 'RECOMMENDER "magic".*two_stage, item_to_item'), ("item_to_item", r"tune\.item_to_item\.neighbors.*neighbours")],
+)
+def test_what_is_unknown_is_named(name: str, words: str) -> None:
+    with pytest.raises(RecsysError, match=words):
+        variants(tuned({"neighbors": [3]}), name)
+
+
+def test_a_space_of_the_present_values_is_refused() -> None:
+    with pytest.raises(RecsysError, match="nothing but the present"):
+        variants(tuned({"neighbours": [200]}), "item_to_item")
+
+
+@pytest.mark.parametrize("wrong", [{"neighbours": 50}, [50], 50])
+def test_a_space_is_lists_by_parameter(wrong: object) -> None:
+    with pytest.raises(RecsysError, match=r"tune\.item_to_item\].*list of the values"):
+        tuned(wrong)
+
+
+@pytest.mark.parametrize(("allow", "word"), [(0.6, "better"), (0.4, "worse"), (0.5, "within noise")])
+def test_the_word_goes_by_the_served_protocol(allow: float, word: str) -> None:
+    found = findings([trial(allow, 0.1), base], make_settings())
+    assert [finding.word for finding in found] == [word]
+    assert [finding.word for finding in findings([trial(0.1, allow), base], make_settings(lists={"repeat": "novel"}))] == [word]
+
+
+def test_an_interval_around_zero_is_noise() -> None:
+    mixed = trial(0.5, 0.5)
+    mixed.windows["allow"][0].scores["ndcg@10"][:] = np.tile([0.2, 0.9], 20)
+    assert findings([base, mixed], make_settings())[0].word == "within noise"
+
+
+def test_the_log_says_what_was_tried_and_what_came_of_it_failures_included() -> None:
+    failed = Trial(Variant({"leaves": 1}, "leaves", 31), error="ValueError: leaves\n  is 1")
+    found = findings([base, trial(0.6, 0.4), failed], make_settings())
+    assert log(found, "two_stage", "2026-01-02", "f1", make_settings()) == [
+        "- 2026-01-02 shop, features f1, two_stage: leaves = 15, not 31:"
+        " ndcg@10 allow +0.1000 [+0.1000, +0.1000], novel -0.1000 [-0.1000, -0.1000]; 0.50 of the CPU; better",
+        "- 2026-01-02 shop, features f1, two_stage: leaves = 1, not 31: failed: ValueError: leaves is 1",
+    ]
+
+
+def test_the_best_comes_as_a_line_of_toml_with_its_interval() -> None:
+    best = trial(0.7, 0.5, Variant({"rate": 0.06}, "rate", 0.1))
+    words, line = advice(findings([base, trial(0.6, 0.5), best], make_settings()), "two_stage", make_settings())
+    assert "[recommenders.two_stage]" in words
+    assert tomllib.loads(line) == {"rate": 0.06}
+    assert "+0.2000 [+0.2000, +0.2000] against 0.1" in line
+
+
+def test_when_nothing_is_better_nothing_is_to_be_written() -> None:
+    assert len(advice(findings([base, trial(0.4, 0.9)], make_settings()), "two_stage", make_settings())) == 1
+
+
+def test_without_the_base_there_is_nothing_to_compare_with() -> None:
+    with pytest.raises(RecsysError, match="present parameters failed: out of memory"):
+        findings([Trial(BASE, error="out of memory"), trial(0.6, 0.6)], make_settings())
