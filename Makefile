@@ -15,13 +15,16 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run resume tune step card releases export doctor test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases export doctor test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
 run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 RAW= EVENTS= ITEMS= USERS=]
 	@$(RUN) run
+
+audit: .venv/.run ## the same with the costly checks: other seeds, bad days, leaks, behaviour  [as run]
+	@$(RUN) audit
 
 resume: .venv/.run ## go on with the last run where it failed
 	@$(RUN) resume

@@ -61,6 +61,13 @@ def run() -> None:
     summarise(*follow("TrainFlow", "run", *parameters()), console)
 
 
+def audit() -> None:
+    """The same with the costly checks."""
+    from summary import summarise
+
+    summarise(*follow("TrainFlow", "run", *parameters(), "--audit", "True"), console)
+
+
 def parameters() -> list[str]:
     """make's variables, checked, as the parameters that every flow takes."""
     sample = settings().sample
@@ -180,7 +187,7 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
-COMMANDS = {command.__name__: command for command in (run, resume, tune, step, card, releases, export, doctor)}
+COMMANDS = {command.__name__: command for command in (run, audit, resume, tune, step, card, releases, export, doctor)}
 
 if __name__ == "__main__":
     try:

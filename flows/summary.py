@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys import RecsysError, config
+from recsys.checks import FAMILIES
 from recsys.evaluation import PROTOCOLS, caption, share_of
 from recsys.evaluation import summarise as summarise_window
 from recsys.verdicts import Evidence
@@ -57,7 +58,7 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     )
     console.print(f"quarantine  {built.quarantine}")
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
-    console.print(f"winner      [bold]{data.winner}[/bold], model {data.model_id}")
+    console.print(f"winner      [bold]{data.choice.winner}[/bold], model {data.choice.model_id}")
     for protocol in PROTOCOLS:
         console.print(_metrics(data, protocol, settings))
     _print_verdicts(data.evidence, console)
@@ -67,25 +68,29 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
 
 
 def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
-    holdout = {name: windows[protocol][0] for name, windows in data.evaluations.items()}
-    title = f"holdout, {caption(protocol, holdout[data.winner], settings)}"
+    holdout = {name: windows[protocol][0] for name, windows in data.choice.evaluations.items()}
+    title = f"holdout, {caption(protocol, holdout[data.choice.winner], settings)}"
     table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
     best = data.oracle.get(protocol)
     rows = holdout | ({"oracle": best} if best else {})
     summaries = {name: summarise_window(window, [settings.evaluation.k], settings) for name, window in rows.items()}
-    decides, *others = summaries[data.winner]
+    decides, *others = summaries[data.choice.winner]
     for column in ("", f"{decides} [95% interval]", *(["of oracle"] if best else []), *others):
         table.add_column(column)
     for name, summary in summaries.items():
         share = [f"{share_of(best, rows[name], settings):.0%}"] if best else []
         means = [f"{summary[metric].mean:.3f}" for metric in others]
-        table.add_row(name, str(summary[decides]), *share, *means, style="bold" if name == data.winner else "")
+        table.add_row(name, str(summary[decides]), *share, *means, style="bold" if name == data.choice.winner else "")
     return table
 
 
 def _print_verdicts(evidence: Evidence, console: Console) -> None:
     failed = [verdict for verdict in evidence.verdicts if not verdict.passed]
-    console.print(f"verdicts    {len(evidence.verdicts) - len(failed)} passed, {len(failed)} warned")
+    console.print(
+        f"verdicts    {len(evidence.verdicts) - len(failed)} passed, {len(failed)} warned, of {', '.join(evidence.families)}"
+    )
+    if silent := [name for name in FAMILIES if name not in evidence.families]:
+        console.print(f"not run     {', '.join(silent)}: `make audit` runs them")
     for verdict in failed:
         console.print(f"  warning   [{verdict.name}] {verdict.message}", markup=False)
 

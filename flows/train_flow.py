@@ -1,6 +1,6 @@
 """TrainFlow: from raw events to a published release."""
 
-from metaflow import card, step
+from metaflow import Parameter, card, step
 
 from base_flow import BaseFlow
 
@@ -11,18 +11,22 @@ class TrainFlow(BaseFlow):
     Artifacts carry snapshot ids and small results; data lies in the store.
     """
 
+    audit = Parameter("audit", default=False, help="also run the costly checks, and train the winner under several seeds")
+
     @step
     def start(self):
         """Check everything that can be checked, and note what is live now."""
         from datetime import UTC, datetime
 
-        from recsys.recommenders import create
+        from recsys.checks import check_config
+        from recsys.pipeline import recipes
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
         open_source(self.settings.dataset.source, self.settings.dataset.dials)
-        for name, parameters in self.settings.recommenders.items():
-            create(name, parameters)
+        check_config(self.settings)
+        self.audited = self.audit or self.settings.evidence.audit
+        self.recipes = recipes(self.settings, self.audited)
         self.champion = self.store.current()
         self.next(self.land)
 
@@ -36,39 +40,36 @@ class TrainFlow(BaseFlow):
 
     @step
     def build_features(self):
-        """Run dbt as of every cutoff, or find what it made of the same before."""
-        from recsys.pipeline import build_features
+        """Run dbt as of every cutoff, or find what it made of the same before; in an audit, in disturbed worlds too."""
+        from recsys.pipeline import build_features, rehearse
         from recsys.verdicts import require
 
-        require(self.raw_verdicts, "raw data")
+        require({"raw": self.raw_verdicts}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project)
         self.dbt_overhead = self.built.dbt_overhead
-        self.names = list(self.settings.recommenders)
-        self.next(self.train, foreach="names")
+        self.rehearsed = rehearse(self.store, self.built.id, self.settings, self.project) if self.audited else {}
+        self.next(self.train, foreach="recipes")
 
     @step
     def train(self):
         """Score one recommender on the selection windows and the holdout, then fit it on everything."""
         from recsys.pipeline import train
 
-        self.recommender = self.input
-        self.windows, self.model_id = train(self.store, self.recommender, self.built.id, self.settings)
+        self.trained = train(self.store, self.input, self.built.id, self.rehearsed, self.settings)
         self.next(self.select)
 
     @card(type="blank")
     @step
     def select(self, inputs):
-        """Choose the simplest recommender that none beats beyond noise, and show what is possible beside it."""
+        """Choose the simplest recommender that none beats beyond noise."""
         from cards import show_evaluations
-        from recsys.evaluation import select
-        from recsys.pipeline import oracle
+        from recsys.pipeline import choose, oracle
 
-        self.merge_artifacts(inputs, include=["today", "champion", "raw_verdicts", "built"])
-        self.evaluations = {task.recommender: task.windows for task in inputs}
-        self.winner = select(self.evaluations, self.settings)
-        self.model_id = next(task.model_id for task in inputs if task.recommender == self.winner)
-        self.oracle = oracle(self.store, inputs[0].built.id, self.settings)  # merged ones cannot be read by `make step`
-        show_evaluations(self.evaluations, self.oracle, self.winner, self.settings)
+        self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_verdicts", "rehearsed"])
+        self.built = inputs[0].built  # not merged, for `make step STEP=select` reads it, and cannot read what is merged
+        self.choice = choose([task.trained for task in inputs], self.settings)
+        self.oracle = oracle(self.store, self.built.id, self.settings)
+        show_evaluations(self.choice.evaluations, self.oracle, self.choice.winner, self.settings)
         self.next(self.recommend)
 
     @step
@@ -76,16 +77,18 @@ class TrainFlow(BaseFlow):
         """Write everybody's lists, by the saved model, as an unpublished release."""
         from recsys.pipeline import recommend
 
-        holdout = {protocol: windows[0] for protocol, windows in self.evaluations[self.winner].items()}
-        self.release_id = recommend(self.store, self.model_id, self.built.id, holdout, self.settings, self.code.to_dict())
+        self.release_id = recommend(self.store, self.choice, self.built.id, self.settings, self.code.to_dict())
         self.next(self.validate)
 
     @step
     def validate(self):
         """Gather the evidence on data, lists and model, and lay it beside the release."""
+        from recsys.checks import required
         from recsys.pipeline import validate
 
-        self.evidence = validate(self.store, self.release_id, self.raw_verdicts, self.winner, self.evaluations, self.settings)
+        seen = (self.raw_verdicts, self.choice, self.champion, self.rehearsed)
+        self.evidence = validate(self.store, self.release_id, *seen, self.settings, self.project)
+        self.required = required(self.audited)
         self.next(self.publish)
 
     @step
@@ -93,7 +96,7 @@ class TrainFlow(BaseFlow):
         """Move CURRENT, last, if the evidence allows it and nobody else moved it meanwhile."""
         from recsys.publishing import publish
 
-        publish(self.store, self.release_id, self.evidence, self.champion)
+        publish(self.store, self.release_id, self.evidence, self.champion, self.required)
         self.next(self.end)
 
     @step

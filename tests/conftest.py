@@ -26,7 +26,7 @@ PROJECT = ROOT / "dbt_project"
 
 
 def make_settings(name: str = "shop", /, **changes: Any) -> Settings:
-    """The repository's settings; `changes` by section, such as checks={"min_events": 1}, or the run's own parameters."""
+    """The repository's settings; `changes` by section, such as checks={"raw": {"min_events": 1}}, or the run's own parameters."""
     values = config.parse((ROOT / "config.toml").read_text())
     run = {dial: changes.pop(dial) for dial in ("as_of", "sample", "inputs") if dial in changes}
     for section, dials in changes.items():

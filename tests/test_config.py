@@ -18,21 +18,21 @@ def test_the_repositorys_config_resolves_for_every_dataset() -> None:
 
 
 def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(RecsysError, match=r"checks\.min_evnts"):
-        make_settings(checks={"min_evnts": 3})
+    with pytest.raises(RecsysError, match=r"lists\.lenght"):
+        make_settings(lists={"lenght": 3})
 
 
 def test_a_missing_setting_is_named() -> None:
     changed = values()
-    del changed["checks"]["min_events"]
-    with pytest.raises(RecsysError, match=r"checks\.min_events.* is missing"):
+    del changed["lists"]["length"]
+    with pytest.raises(RecsysError, match=r"lists\.length.* is missing"):
         config.resolve(changed)
 
 
 @pytest.mark.parametrize("wrong", ["3", 2.5, True])
 def test_a_value_of_another_type_is_named(wrong: object) -> None:
     with pytest.raises(RecsysError, match="takes a value of type int"):
-        make_settings(checks={"min_events": wrong})
+        make_settings(lists={"length": wrong})
 
 
 def test_the_horizon_must_be_a_multiple_of_the_step() -> None:

@@ -33,9 +33,9 @@ def publish_one(store: Store) -> str:
         for name in ("lists", "items", "fallback"):
             (folder / name).write_bytes(os.urandom(64))
         manifest = store.commit(folder, "release", {}, {"model": "m1", "features": "f1"})
-        evidence = Evidence("m1", "f1", manifest.content, on_model=[PASSED], on_data=[PASSED])
+        evidence = Evidence("m1", "f1", manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
         store.attach_evidence(manifest.id, evidence.to_json())
-        publish(store, manifest.id, evidence, expected=store.current())
+        publish(store, manifest.id, evidence, expected=store.current(), families=["lists", "simpler"])
     return manifest.id
 
 

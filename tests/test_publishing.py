@@ -20,12 +20,12 @@ def make_release(store: Store, id: str, data: bytes = b"lists") -> Evidence:
     with store.draft() as folder:
         (folder / "lists.txt").write_bytes(data)
         manifest = store.commit(folder, "release", {}, {"model": "m1", "features": "f1"}, id)
-    return Evidence("m1", "f1", manifest.content, on_model=[PASSED], on_data=[PASSED])
+    return Evidence("m1", "f1", manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
 
 
 def attach_and_publish(store: Store, release: str, evidence: Evidence, expected: str | None) -> None:
     store.attach_evidence(release, evidence.to_json())
-    publish(store, release, evidence, expected)
+    publish(store, release, evidence, expected, families=["lists", "simpler"])
 
 
 @pytest.fixture
@@ -54,26 +54,31 @@ def test_the_history_names_the_model_that_was_published(store: Store, evidence: 
 
 
 def test_a_failure_that_only_warns_does_not_block(store: Store, evidence: Evidence) -> None:
-    attach_and_publish(store, "new", replace(evidence, on_model=[PASSED, WARNED], on_data=[WARNED]), expected="live")
+    attach_and_publish(
+        store,
+        "new",
+        replace(evidence, on_model={"simpler": [PASSED, WARNED]}, on_data={"lists": [WARNED]}),
+        expected="live",
+    )
     assert store.current() == "new"
 
 
 def test_evidence_without_verdicts_on_data_is_refused(store: Store, evidence: Evidence) -> None:
-    assert_refused(store, replace(evidence, on_data=[]), "evidence on data: no check has spoken")
+    assert_refused(store, replace(evidence, on_data={"lists": []}), "no verdict of lists")
 
 
 def test_evidence_without_verdicts_on_the_model_is_refused(store: Store, evidence: Evidence) -> None:
-    assert_refused(store, replace(evidence, on_model=[]), "evidence on the model: no check has spoken")
+    assert_refused(store, replace(evidence, on_model={"simpler": []}), "no verdict of simpler")
 
 
 def test_a_failed_check_on_data_blocks_in_its_own_words(store: Store, evidence: Evidence) -> None:
-    refused = replace(evidence, on_data=[PASSED, FAILED])
-    assert_refused(store, refused, r"evidence on data: \[ndcg\] NDCG@10 is 0.1, less than the champion's 0.2")
+    refused = replace(evidence, on_data={"lists": [PASSED, FAILED]})
+    assert_refused(store, refused, r"evidence: \[ndcg\] NDCG@10 is 0.1, less than the champion's 0.2")
 
 
 def test_a_failed_check_on_the_model_blocks_in_its_own_words(store: Store, evidence: Evidence) -> None:
-    refused = replace(evidence, on_model=[FAILED, WARNED])
-    assert_refused(store, refused, r"evidence on the model: \[ndcg\] NDCG@10 is 0.1, less than the champion's 0.2$")
+    refused = replace(evidence, on_model={"simpler": [FAILED, WARNED]})
+    assert_refused(store, refused, r"evidence: \[ndcg\] NDCG@10 is 0.1, less than the champion's 0.2$")
 
 
 def test_evidence_on_another_model_is_refused(store: Store, evidence: Evidence) -> None:
@@ -90,18 +95,18 @@ def test_evidence_on_the_lists_of_another_release_is_refused(store: Store, evide
 
 
 def test_evidence_edited_after_it_was_attached_is_refused(store: Store, evidence: Evidence) -> None:
-    attached = replace(evidence, on_model=[FAILED]).to_json()
+    attached = replace(evidence, on_model={"simpler": [FAILED]}).to_json()
     edited = attached.replace(b'"passed": false', b'"passed": true')
     assert edited != attached
     store.attach_evidence("new", edited)
     with pytest.raises(RecsysError, match=r"evidence.json of release new is not what its checks wrote"):
-        publish(store, "new", evidence, expected="live")
+        publish(store, "new", evidence, expected="live", families=["lists", "simpler"])
     assert store.current() == "live"
 
 
 def test_evidence_that_was_never_attached_is_refused(store: Store, evidence: Evidence) -> None:
     with pytest.raises(RecsysError, match=r"evidence.json of release new is not what its checks wrote"):
-        publish(store, "new", evidence, expected="live")
+        publish(store, "new", evidence, expected="live", families=["lists", "simpler"])
     assert store.current() == "live"
 
 
@@ -113,11 +118,11 @@ def test_a_release_changed_after_it_was_checked_is_refused(store: Store, evidenc
 def test_a_release_judged_against_another_champion_is_a_conflict(store: Store, evidence: Evidence) -> None:
     store.attach_evidence("new", evidence.to_json())
     with pytest.raises(Conflict, match="another run published live"):
-        publish(store, "new", evidence, expected=None)
+        publish(store, "new", evidence, expected=None, families=["lists", "simpler"])
     assert store.current() == "live"
 
 
 def test_attached_evidence_reads_back_as_it_was_passed(store: Store, evidence: Evidence) -> None:
-    mixed = replace(evidence, on_model=[PASSED, WARNED])
+    mixed = replace(evidence, on_model={"simpler": [PASSED, WARNED]})
     store.attach_evidence("new", mixed.to_json())
     assert Evidence.from_json(store.evidence("new") or b"") == mixed

@@ -103,7 +103,7 @@ class Landed:
 
     def settings(self, max_quarantine: float = 1.0, as_of: str = "") -> Settings:
         dataset = {"horizon_days": 7, "step_days": 7, "max_quarantine": max_quarantine}
-        return make_settings("events", inputs=self.inputs, checks={"min_events": 1}, dataset=dataset, as_of=as_of)
+        return make_settings("events", inputs=self.inputs, checks={"raw": {"min_events": 1}}, dataset=dataset, as_of=as_of)
 
     def build(self, max_quarantine: float = 1.0, as_of: str = "") -> pipeline.Built:
         return pipeline.build_features(self.store, self.raw_id, self.settings(max_quarantine, as_of), PROJECT)
@@ -146,7 +146,8 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
         writer.writeheader()
         writer.writerows([*GOOD, *(bad for _, bad in BAD)])
     (folder / "items.csv").write_text(
-        "item_id,title,price,is_available\ni1,The first,9.99,false\n007,Agent,free,\nunsold,Unsold,1,true\na\x01b,Odd,1,true\n"
+        "item_id,title,price,is_available,withdrawn_at\ni1,The first,9.99,false,2024-03-01\n"
+        "007,Agent,free,,\nunsold,Unsold,1,true,soon\na\x01b,Odd,1,true,\n"
     )
     (folder / "users.csv").write_text("user_id,segment\nu1,north\nnobody,south\n")
     inputs = {name: str(folder / f"{name}.csv") for name in ("events", "items", "users")}
@@ -224,12 +225,12 @@ def test_odd_ids_are_intact(built: Built) -> None:
 
 
 def test_the_catalogue_describes_items_and_adds_those_without_events(built: Built) -> None:
-    rows = built.query("item_id, title, price::double, is_available", "'dim_items.parquet'")
+    rows = built.query("item_id, title, price::double, is_available, withdrawn_at::date::varchar", "'dim_items.parquet'")
     items = {id: tuple(rest) for id, *rest in rows}
-    assert items["i1"] == ("The first", 9.99, False)
-    assert items["007"] == ("Agent", None, True)
-    assert items["unsold"] == ("Unsold", 1.0, True)
-    assert items["i2"] == ("i2", None, True)
+    assert items["i1"] == ("The first", 9.99, False, "2024-03-01")
+    assert items["007"] == ("Agent", None, True, None)
+    assert items["unsold"] == ("Unsold", 1.0, True, None)
+    assert items["i2"] == ("i2", None, True, None)
 
 
 def test_the_catalogue_brings_no_control_characters_in(built: Built) -> None:

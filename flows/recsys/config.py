@@ -10,7 +10,7 @@ from typing import Any
 
 from recsys import RecsysError
 
-TAKES: dict[Any, Any] = {int: int, float: (int, float), str: str}
+TAKES: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,10 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class Checks:
-    min_events: int
-    min_users_served: float
-    min_holdout_users: int
-    min_list_length: int
+class Evidence:
+    audit: bool
+    seeds: int
+    resamples: int
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ class Settings:
     lists: Lists
     recommenders: dict[str, dict]
     tune: dict[str, dict]
-    checks: Checks
+    evidence: Evidence
+    checks: dict[str, dict]
     dataset: Dataset
     as_of: date | None
     sample: float
@@ -175,7 +175,7 @@ def build(kind: type, values: Mapping[str, Any], where: str) -> Any:
         value = values[name]
         if isinstance(type_, type) and dataclasses.is_dataclass(type_):
             value = build(type_, value, f"{where}.{name}")
-        elif type_ in TAKES and (isinstance(value, bool) or not isinstance(value, TAKES[type_])):
+        elif type_ in TAKES and (isinstance(value, bool) != (type_ is bool) or not isinstance(value, TAKES[type_])):
             raise RecsysError(f'config: "{where}.{name}" is {value!r}; it takes a value of type {type_.__name__}')
         built[name] = value
     return kind(**built)

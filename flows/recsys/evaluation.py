@@ -19,6 +19,9 @@ from recsys.state import State
 
 PROTOCOLS = {"allow": False, "novel": True}  # what `lists.repeat` may be, and whether bought items are left out
 CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
+LATER_WEEK = "later_week"
+
+Ranker = Callable[[NDArray, bool], NDArray[np.int32]]  # lists of rows of users, only novel items or all
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,11 @@ class Window:
     available: int  # items that could have been listed
 
 
-def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> dict[str, list[Window]]:
+Windows = dict[str, list[Window]]  # per protocol, newest first
+Stress = dict[str, dict[str, Window]]  # per disturbed world and protocol, the holdout
+
+
+def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> Windows:
     """Per protocol, a window for each cutoff. Fitted anew at each; lists are made by the saved and loaded model, as in
     production. Nothing is read that was bought after the last cutoff's horizon."""
     windows = [_evaluate_at(cutoff, recommender, features, settings) for cutoff in cutoffs]
@@ -44,12 +51,30 @@ def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, set
     state = features.state(cutoff)
     with tempfile.TemporaryDirectory() as folder:
         recommender.fit(state, features.windows(cutoff)).save(Path(folder))
-        loaded = load(Path(folder))
+        rank = _ranker(load(Path(folder)), state, state, settings)
+        return judge(rank, state, features.labels(cutoff), settings)
+
+
+def stress(recommender: Recommender, features: Features, worlds: Mapping[str, Features], settings: Settings) -> Stress:
+    """The holdout again: of its last week alone, and ranked in worlds whose features at the holdout's cutoff are disturbed."""
+    cutoff = features.evaluated[0]
+    state = features.state(cutoff)
+    recommender.fit(state, features.windows(cutoff))
+    found = {LATER_WEEK: judge(_ranker(recommender, state, state, settings), state, features.labels(cutoff, last_days=7), settings)}
+    for name, world in worlds.items():
+        disturbed = world.state(cutoff)
+        found[name] = judge(_ranker(recommender, disturbed, state, settings), state, features.labels(cutoff), settings)
+    return found
+
+
+def _ranker(recommender: Recommender, known: State, state: State, settings: Settings) -> Ranker:
+    """Ranks rows of users of a state by what is known in another one, whose users and items may be fewer."""
+    places = np.append(np.searchsorted(state.item_ids, known.item_ids), -1).astype(np.int32)
 
     def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
-        return loaded.recommend(state.user_ids[rows], max(settings.evaluation.ks), state, novel).items
+        return places[recommender.recommend(state.user_ids[rows], max(settings.evaluation.ks), known, novel).items]
 
-    return judge(rank, state, features, settings)
+    return rank
 
 
 def oracle(source: Simulation, features: Features, settings: Settings) -> dict[str, Window]:
@@ -74,16 +99,14 @@ def oracle(source: Simulation, features: Features, settings: Settings) -> dict[s
         parts = np.array_split(rows, -(-len(rows) * state.shape[1] // CELLS))
         return np.concatenate([best(part, novel) for part in parts])
 
-    return judge(rank, state, features, settings)
+    return judge(rank, state, features.labels(state.cutoff), settings)
 
 
-def judge(
-    rank: Callable[[NDArray, bool], NDArray[np.int32]], state: State, features: Features, settings: Settings
-) -> dict[str, Window]:
+def judge(rank: Ranker, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, Window]:
     """Per protocol, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not."""
     windows = {}
     for protocol, novel in PROTOCOLS.items():
-        asked, users, items = relevant(*features.labels(state.cutoff), state, novel)
+        asked, users, items = relevant(*labels, state, novel)
         if len(asked) == 0:
             raise RecsysError(
                 f"nobody seen before {state.cutoff} bought anything in the {settings.dataset.horizon_days} days after it;"
@@ -150,13 +173,27 @@ def summarise(window: Window, ks: Sequence[int], settings: Settings) -> dict[str
     return {metric: interval for k in ks for metric, interval in found.items() if metric.endswith(f"@{k}")}
 
 
-def select(evaluations: Mapping[str, dict[str, list[Window]]], settings: Settings) -> str:
+def select(evaluations: Mapping[str, Windows], settings: Settings) -> str:
     """The simplest recommender, in the order of config.toml, that no other beats beyond noise on the selection windows under
     the configured protocol."""
+    return unbeaten({name: evaluations[name] for name in settings.recommenders}, settings)[0]
+
+
+def steadiest(twins: Mapping[str, tuple[Windows, Stress]], settings: Settings) -> str:
+    """Of one recommender under several seeds, those that none beats beyond noise are as good as each other; this is the one of
+    them whose worst stress is best (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
+    metric, served = f"ndcg@{settings.evaluation.k}", settings.lists.repeat
+    near = unbeaten({name: windows for name, (windows, _) in twins.items()}, settings)
+    worst = {name: min((world[served].scores[metric].mean() for world in twins[name][1].values()), default=0.0) for name in near}
+    return max(near, key=lambda name: worst[name])
+
+
+def unbeaten(evaluations: Mapping[str, Windows], settings: Settings) -> list[str]:
+    """Those that no other beats beyond noise on the selection windows; the one with the highest mean is always among them."""
     metric = f"ndcg@{settings.evaluation.k}"
-    windows = {name: evaluations[name][settings.lists.repeat][1:] for name in settings.recommenders}
-    beaten = {
-        name: any(compare(other, mine, metric, settings).low > 0 for rival, other in windows.items() if rival != name)
+    windows = {name: found[settings.lists.repeat][1:] for name, found in evaluations.items()}
+    return [
+        name
         for name, mine in windows.items()
-    }
-    return next(name for name in windows if not beaten[name])  # the one with the highest mean is never beaten
+        if not any(compare(other, mine, metric, settings).low > 0 for rival, other in windows.items() if rival != name)
+    ]

@@ -93,10 +93,15 @@ class Features:
             if earlier + horizon <= cutoff
         ]
 
-    def labels(self, cutoff: date) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Users and items of what the sampled users bought within the horizon, in their order."""
+    def labels(self, cutoff: date, last_days: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Users and items of what the sampled users bought within the horizon, in their order; if `last_days` is given, only
+        within so many days at its end."""
+        end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
+        late = f"""semi join (from '{{0}}/fct_events.parquet' where event_type = 'purchase' and event_at < timestamp '{end}'
+            and event_at >= timestamp '{end}' - interval {last_days} day) events using (user_index, item_index)"""
         rows = self._table(
-            f"select user_index, item_index from '{{}}/labels.parquet' where cutoff = timestamp '{cutoff}' order by all"
+            f"select user_index, item_index from '{{0}}/labels.parquet' labels {late if last_days else ''}"
+            f" where cutoff = timestamp '{cutoff}' order by all"
         )
         return rows["user_index"], rows["item_index"]
 

@@ -1,18 +1,16 @@
 """The pipeline's arrows: each takes the ids of what exists, makes the next snapshot and returns its id. Flows say in which
 order; what an arrow does is in the module it calls."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from recsys import evaluation, releases, warehouse
-from recsys.checks.lists import check_lists
-from recsys.checks.model import check_model
-from recsys.checks.raw import check_raw
+from recsys import checks, evaluation, rehearsal, releases, warehouse
+from recsys.checks import FAMILIES, Subject
 from recsys.config import Settings
-from recsys.evaluation import PROTOCOLS, Window, evaluate
+from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
 from recsys.recommenders import create, load
 from recsys.sources import open_source
@@ -30,7 +28,8 @@ def land(store: Store, settings: Settings, today: date) -> tuple[str, list[Verdi
         made_from = {"source": settings.dataset.source, "landed_on": today.isoformat()}
         manifest = store.commit(folder, "raw", made_from)
     profile = warehouse.profile(store.load("raw", manifest.id), settings)
-    return manifest.id, [*verdicts, *check_raw(profile, source.max_null_share, settings)]
+    verdicts += checks.raw.check(profile, source.max_null_share, checks.limits("raw", settings))
+    return manifest.id, verdicts
 
 
 @dataclass(frozen=True)
@@ -63,17 +62,84 @@ def open_features(store: Store, features_id: str, settings: Settings) -> Feature
     return Features(store.load("features", features_id), settings)
 
 
-def train(store: Store, name: str, features_id: str, settings: Settings) -> tuple[dict[str, list[Window]], str]:
-    """feature snapshot -> scores of a recommender on the evaluated windows, and its model snapshot, fitted on everything
-    before `as_of`."""
+def rehearse(store: Store, features_id: str, settings: Settings, project: Path) -> dict[str, str]:
+    """feature snapshot -> those at the holdout's cutoff of the same events, as they were and disturbed."""
     features = open_features(store, features_id, settings)
-    parameters = settings.recommenders[name]
-    recommender = create(name, parameters, settings.seed)
+    until, found = features.evaluated[0], {}
+    replayed = replace(settings, dataset=replace(settings.dataset, source="events"), as_of=until, sample=1.0)
+    for name, disturbed in rehearsal.WORLDS.items():
+        raw_id = rehearsal.replay(store, features, settings, until, disturbed)
+        found[name] = build_features(store, raw_id, replayed, project, serving=True).id
+    return found
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recommender with its parameters. A twin differs in its seed alone, or learns from resampled users."""
+
+    name: str
+    parameters: dict[str, Any]
+    kind: Literal["own", "twin", "resample"] = "own"
+
+
+def recipes(settings: Settings, audit: bool) -> list[Recipe]:
+    """What competes; in an audit, with the twins of what draws."""
+    own = [Recipe(name, parameters) for name, parameters in settings.recommenders.items()]
+    twins = []
+    for name, parameters in settings.recommenders.items():
+        if audit and "seed" in create(name, parameters).parameters():
+            seeds = range(settings.seed + 1, settings.seed + max(settings.evidence.seeds, settings.evidence.resamples + 1))
+            twins += [Recipe(name, parameters | {"seed": seed}, "twin") for seed in seeds[: settings.evidence.seeds - 1]]
+            twins += [
+                Recipe(name, parameters | {"seed": seed, "resample": True}, "resample")
+                for seed in seeds[: settings.evidence.resamples]
+            ]
+    return own + twins
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`."""
+
+    recipe: Recipe
+    windows: Windows
+    stress: Stress
+    model_id: str
+
+
+def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str, str], settings: Settings) -> Trained:
+    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot."""
+    features = open_features(store, features_id, settings)
+    worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items()}
+    recommender = create(recipe.name, recipe.parameters, settings.seed)
     windows = evaluate(recommender, features, settings, features.evaluated)
+    stress = evaluation.stress(recommender, features, worlds, settings) if worlds else {}
     with store.draft() as folder:
         recommender.fit(features.state(features.as_of), features.windows(features.as_of)).save(folder)
-        made_from = {"recommender": name, "parameters": parameters, "seed": settings.seed, "as_of": features.as_of.isoformat()}
-        return windows, store.commit(folder, "model", made_from, {"features": features_id}).id
+        made_from = {"recommender": recipe.name, "parameters": recommender.parameters(), "as_of": features.as_of.isoformat()}
+        return Trained(recipe, windows, stress, store.commit(folder, "model", made_from, {"features": features_id}).id)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recommender that is served, what it was chosen from, and what else was fitted to it."""
+
+    winner: str
+    model_id: str
+    evaluations: dict[str, Windows]
+    stress: Stress
+    twins: list[Windows]
+
+
+def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
+    """The simplest recommender that none beats; of its seeds that none beats, the one whose worst stress is best."""
+    evaluations = {one.recipe.name: one.windows for one in trained if one.recipe.kind == "own"}
+    winner = evaluation.select(evaluations, settings)
+    fitted = {one.model_id: one for one in trained if one.recipe.name == winner}
+    seeds = {id: (one.windows, one.stress) for id, one in fitted.items() if one.recipe.kind != "resample"}
+    best = fitted[evaluation.steadiest(seeds, settings)]
+    twins = [one.windows for one in fitted.values() if one is not best]
+    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, best.stress, twins)
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
@@ -84,25 +150,22 @@ def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Wind
     return evaluation.oracle(source, open_features(store, features_id, settings), settings)
 
 
-def try_variant(
-    store: Store, name: str, parameters: dict[str, Any], features_id: str, settings: Settings
-) -> dict[str, list[Window]]:
+def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id: str, settings: Settings) -> Windows:
     """feature snapshot -> scores of a recommender with these parameters on the selection windows. The holdout stays unseen."""
     features = open_features(store, features_id, settings)
     return evaluate(create(name, parameters, settings.seed), features, settings, features.evaluated[1:])
 
 
-def recommend(
-    store: Store, model_id: str, features_id: str, holdout: Mapping[str, Window], settings: Settings, code: dict[str, Any]
-) -> str:
+def recommend(store: Store, choice: Choice, features_id: str, settings: Settings, code: dict[str, Any]) -> str:
     """model and feature snapshots -> release, not yet published."""
     features = open_features(store, features_id, settings)
     state = features.state(features.as_of)
+    holdout = {protocol: windows[0] for protocol, windows in choice.evaluations[choice.winner].items()}
     with store.draft() as folder:
-        recommender = load(store.load("model", model_id).path)
+        recommender = load(store.load("model", choice.model_id).path)
         releases.write(folder, recommender, state, holdout, settings)
         made_from = {"recommender": recommender.name, "code": code, "config": asdict(settings)}
-        parents = {"model": model_id, "features": features_id}
+        parents = {"model": choice.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
 
 
@@ -110,26 +173,30 @@ def validate(
     store: Store,
     release_id: str,
     raw_verdicts: list[Verdict],
-    winner: str,
-    evaluations: Mapping[str, dict[str, list[Window]]],
+    choice: Choice,
+    champion: str | None,
+    rehearsed: Mapping[str, str],
     settings: Settings,
+    project: Path,
 ) -> Evidence:
-    """release -> evidence on it, laid beside it."""
+    """release -> evidence on it, laid beside it. The costly families of checks speak where worlds were rehearsed."""
     release = store.load("release", release_id)
     parents = release.manifest.parents
-    features = open_features(store, parents["features"], settings)
-    state = features.state(features.as_of)
-    on_lists = [
-        verdict
-        for protocol in PROTOCOLS
-        for verdict in check_lists(protocol, *releases.read_all(release, protocol), state, settings)
-    ]
-    evidence = Evidence(
-        parents["model"],
-        parents["features"],
-        release.manifest.content,
-        check_model(winner, evaluations, settings),
-        [*raw_verdicts, *on_lists],
+    subject = Subject(
+        store,
+        settings,
+        project,
+        release,
+        open_features(store, parents["features"], settings),
+        choice.winner,
+        choice.evaluations,
+        store.load("release", champion) if champion else None,
+        choice.twins,
+        choice.stress,
+        {name: open_features(store, id, settings) for name, id in rehearsed.items()},
     )
+    found = {"raw": raw_verdicts} | checks.examine(subject, audit=bool(rehearsed))
+    on_model, on_data = ({name: found[name] for name in found if FAMILIES[name].on == part} for part in ("model", "data"))
+    evidence = Evidence(parents["model"], parents["features"], release.manifest.content, on_model, on_data)
     store.attach_evidence(release_id, evidence.to_json())
     return evidence

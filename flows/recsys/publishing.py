@@ -1,15 +1,16 @@
 """Publishing: checks evidence and moves `CURRENT`. The one door to production, and nothing turns its lock off."""
 
+from collections.abc import Iterable
+
 from recsys import RecsysError
 from recsys.store import Store
 from recsys.verdicts import Evidence, require
 
 
-def publish(store: Store, release: str, evidence: Evidence, expected: str | None) -> None:
-    """Moves `CURRENT` to a release, if its evidence is its own and nothing in it blocks. `expected` is what was live when
-    the run began: if that has changed, raises Conflict."""
-    require(evidence.on_data, "evidence on data")
-    require(evidence.on_model, "evidence on the model")
+def publish(store: Store, release: str, evidence: Evidence, expected: str | None, families: Iterable[str]) -> None:
+    """Moves `CURRENT` to a release, if its evidence is its own, every one of the families of checks has spoken and nothing
+    blocks. `expected` is what was live when the run began: if that has changed, raises Conflict."""
+    require(evidence.families, families, "evidence")
     manifest = store.load("release", release).manifest
     bound = {"model": evidence.model, "features": evidence.features, "content": evidence.content}
     own = {"model": manifest.parents["model"], "features": manifest.parents["features"], "content": manifest.content}

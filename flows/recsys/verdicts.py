@@ -1,7 +1,7 @@
 """A verdict: what a check says. Evidence: the verdicts on one release, bound to what they were passed on."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,17 +28,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Model evidence is bound to the model's id, data and list evidence to this run's features and the release's content."""
+    """Verdicts by family of checks. Those on the model are bound to its id, those on data and lists to this run's features and
+    the release's content."""
 
     model: str
     features: str
     content: str
-    on_model: list[Verdict]
-    on_data: list[Verdict]
+    on_model: dict[str, list[Verdict]]
+    on_data: dict[str, list[Verdict]]
+
+    @property
+    def families(self) -> dict[str, list[Verdict]]:
+        return self.on_data | self.on_model
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return [*self.on_data, *self.on_model]
+        return [verdict for verdicts in self.families.values() for verdict in verdicts]
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
@@ -47,14 +52,16 @@ class Evidence:
     def from_json(cls, data: bytes) -> "Evidence":
         fields: dict[str, Any] = json.loads(data)
         for part in ("on_model", "on_data"):
-            fields[part] = [Verdict(**verdict) for verdict in fields[part]]
+            fields[part] = {name: [Verdict(**verdict) for verdict in verdicts] for name, verdicts in fields[part].items()}
         return cls(**fields)
 
 
-def require(verdicts: Iterable[Verdict], stage: str) -> None:
-    """Raises with every blocking verdict's own words; none at all is a failure too, for then no check ran."""
-    verdicts = list(verdicts)
-    if not verdicts:
-        raise RecsysError(f"{stage}: no check has spoken; its step must have died in silence: run it again and read its log")
-    if failed := [verdict for verdict in verdicts if verdict.blocks]:
+def require(verdicts: Mapping[str, list[Verdict]], families: Iterable[str], stage: str) -> None:
+    """Raises with every blocking verdict's own words, or the families that should have spoken and did not."""
+    if silent := [name for name in families if not verdicts.get(name)]:
+        raise RecsysError(
+            f"{stage}: no verdict of {', '.join(silent)}; a check that did not run or died in silence proves nothing: run it"
+            " (`make audit` runs the costly ones) and read its log"
+        )
+    if failed := [verdict for found in verdicts.values() for verdict in found if verdict.blocks]:
         raise RecsysError(f"{stage}: " + "; ".join(f"[{verdict.name}] {verdict.message}" for verdict in failed))

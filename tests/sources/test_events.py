@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.sources.events import Events
+from recsys.sources.events import COLUMNS, Events
 
 HEADER = "user_id,item_id,event_at\n"
 ROW = "u1,i1,2024-01-01\n"
@@ -171,7 +171,7 @@ def test_columns_that_nobody_asked_for_are_left_out(tmp_path: Path) -> None:
 def test_items_and_users_that_are_not_given_are_empty_tables(tmp_path: Path) -> None:
     folder = land(tmp_path, events=write(tmp_path / "events.csv", HEADER + ROW))
     items, users = read(folder, "items"), read(folder, "users")
-    assert items.column_names == ["item_id", "title", "category", "price", "is_available"]
+    assert items.column_names == list(COLUMNS["items"])
     assert users.column_names == ["user_id", "segment"]
     assert len(items) == len(users) == 0
 
@@ -182,7 +182,7 @@ def test_items_and_users_land_when_given(tmp_path: Path) -> None:
     users = write(tmp_path / "users.parquet", pa.table({"user_id": [7], "segment": ["north"]}))
     folder = land(tmp_path, events=events, items=items, users=users)
     assert read(folder, "items").to_pylist() == [
-        {"item_id": "007", "title": "A title", "category": None, "price": None, "is_available": "false"}
+        dict.fromkeys(COLUMNS["items"]) | {"item_id": "007", "title": "A title", "is_available": "false"}
     ]
     assert read(folder, "users").to_pylist() == [{"user_id": "7", "segment": "north"}]
 

@@ -1,1 +1,57 @@
-"""Checks, one family a file; each function returns verdicts."""
+"""Families of checks. One is a file here with `Limits` and `check(subject, limits)`, its line below, and its section [checks.*] in
+config.toml, where every threshold says why it is what it is. A fork deletes all three of what it does not want."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from recsys import RecsysError, config
+from recsys.checks import lists, raw, simpler
+from recsys.checks.subject import Subject
+from recsys.config import Settings
+from recsys.verdicts import Verdict
+
+__all__ = ["FAMILIES", "Family", "Subject", "examine", "limits", "required"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """`on` says what its verdicts are bound to: the model, or this run's data and lists. `when` says where it runs: in every run,
+    in audits only (`make audit`, scheduled training), or at the border, when raw data lands."""
+
+    module: Any
+    on: Literal["model", "data"]
+    when: Literal["always", "audit", "landing"] = "always"
+
+
+FAMILIES: dict[str, Family] = {
+    "raw": Family(raw, "data", "landing"),
+    "lists": Family(lists, "data"),
+    "simpler": Family(simpler, "model"),
+}
+
+
+def limits(name: str, settings: Settings) -> Any:
+    """A family's thresholds; raises naming the one that is missing or not known."""
+    return config.build(FAMILIES[name].module.Limits, settings.checks.get(name, {}), f"checks.{name}")
+
+
+def check_config(settings: Settings) -> None:
+    """Raises on a threshold that is missing or misspelt, in a family that is registered or not."""
+    for unknown in settings.checks.keys() - FAMILIES.keys():
+        raise RecsysError(f"config: [checks.{unknown}] is no family of checks; known are {', '.join(FAMILIES)}")
+    for name in FAMILIES:
+        limits(name, settings)
+
+
+def required(audit: bool) -> list[str]:
+    """Families without which nothing is published."""
+    return [name for name, family in FAMILIES.items() if audit or family.when != "audit"]
+
+
+def examine(subject: Subject, audit: bool) -> dict[str, list[Verdict]]:
+    """Every family's verdicts on a release, those of the border apart, which spoke before it was made."""
+    return {
+        name: list(FAMILIES[name].module.check(subject, limits(name, subject.settings)))
+        for name in required(audit)
+        if FAMILIES[name].when != "landing"
+    }

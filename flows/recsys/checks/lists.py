@@ -1,18 +1,32 @@
 """The border out: are these lists fit to be shown? Read back from the release, as the service will."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.checks.expectations import Rule, examine
-from recsys.config import Settings
+from recsys.checks.subject import Subject
 from recsys.recommenders import Lists
 from recsys.state import State
 from recsys.verdicts import Verdict
 
 
-def check_lists(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: State, settings: Settings) -> list[Verdict]:
-    """Verdicts on one protocol's lists of `user_ids` against the state they were made from."""
+@dataclass(frozen=True)
+class Limits:
+    min_users_served: float
+    min_length: int
+
+
+def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    for protocol, (user_ids, lists) in subject.lists.items():
+        yield _served(protocol, user_ids, lists, subject.state, limits)
+        yield from _whole(protocol, lists, subject.state, subject.settings.lists.length)
+
+
+def _whole(protocol: str, lists: Lists, state: State, length: int) -> list[Verdict]:
     from great_expectations import expectations as gxe
 
     rows, ranks = np.nonzero(lists.items >= 0)
@@ -27,7 +41,7 @@ def check_lists(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: 
             "servable": known & state.items["is_available"][np.where(known, items, 0)],
         }
     )
-    return [_served(protocol, user_ids, lists, state, settings), *examine(table, [
+    return examine(table, [
         Rule(
             f"{protocol}_items_available",
             gxe.ExpectColumnValuesToBeInSet(column="servable", value_set=[True]),
@@ -35,8 +49,8 @@ def check_lists(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: 
         ),
         Rule(
             f"{protocol}_ranks",
-            gxe.ExpectColumnValuesToBeBetween(column="rank", min_value=1, max_value=settings.lists.length),
-            f"ranks run from 1 to {settings.lists.length}",
+            gxe.ExpectColumnValuesToBeBetween(column="rank", min_value=1, max_value=length),
+            f"ranks run from 1 to {length}",
         ),
         Rule(
             f"{protocol}_no_item_twice",
@@ -48,12 +62,12 @@ def check_lists(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: 
             gxe.ExpectColumnValuesToBeBetween(column="score", min_value=0, max_value=float(np.finfo(np.float32).max)),
             "every score is a finite number, 0 or above",
         ),
-    ])]  # fmt: skip
+    ])  # fmt: skip
 
 
-def _served(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: State, settings: Settings) -> Verdict:
-    enough = user_ids[(lists.items >= 0).sum(1) >= min(settings.checks.min_list_length, int(state.items["is_available"].sum()))]
+def _served(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: State, limits: Limits) -> Verdict:
+    enough = user_ids[(lists.items >= 0).sum(1) >= min(limits.min_length, int(state.items["is_available"].sum()))]
     share = float(np.isin(state.user_ids, enough).mean())
-    limit = settings.checks.min_users_served
-    words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {settings.checks.min_list_length} items or more"
-    return Verdict(f"{protocol}_users_served", share, limit, "block", share >= limit, f"{words}, at least {limit:.2%} must")
+    least = limits.min_users_served
+    words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {limits.min_length} items or more"
+    return Verdict(f"{protocol}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")

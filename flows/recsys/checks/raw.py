@@ -1,35 +1,40 @@
 """The border in: is what the source gave what it always gives? Judged on a profile, one row per column, whatever the size."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from recsys.checks.expectations import Rule, examine
-from recsys.config import Settings
 from recsys.verdicts import Verdict
 
 
-def check_raw(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], settings: Settings) -> list[Verdict]:
+@dataclass(frozen=True)
+class Limits:
+    min_events: int
+
+
+def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits) -> list[Verdict]:
     """`profile` as the warehouse makes it; `max_null_share` as the source declares it. The first table holds the events."""
     from great_expectations import expectations as gxe
 
-    limits = {f"{table}.{column}": share for table, columns in max_null_share.items() for column, share in columns.items()}
+    shares = {f"{table}.{column}": share for table, columns in max_null_share.items() for column, share in columns.items()}
     table = pd.DataFrame(profile)
     table["name"] = table["table"] + "." + table["column"]
-    table["null_limit"] = table["name"].map(limits).fillna(1.0)
+    table["null_limit"] = table["name"].map(shares).fillna(1.0)
     events = table["table"] == next(iter(max_null_share))
-    table["enough_rows"] = ~events | (table["rows"] >= settings.checks.min_events)
+    table["enough_rows"] = ~events | (table["rows"] >= limits.min_events)
     count = int(table.loc[events, "rows"].max()) if events.any() else 0
     return examine(table, [
         Rule(
             "raw_columns",
-            gxe.ExpectColumnDistinctValuesToContainSet(column="name", value_set=sorted(limits)),
-            f"the raw tables have the columns {', '.join(limits)}",
+            gxe.ExpectColumnDistinctValuesToContainSet(column="name", value_set=sorted(shares)),
+            f"the raw tables have the columns {', '.join(shares)}",
         ),
         Rule(
             "raw_rows",
             gxe.ExpectColumnValuesToBeInSet(column="enough_rows", value_set=[True]),
-            f"at least {settings.checks.min_events:,} events came in (checks.min_events); {count:,} did",
+            f"at least {limits.min_events:,} events came in (checks.raw.min_events); {count:,} did",
         ),
         Rule(
             "raw_missing_values",

@@ -41,12 +41,20 @@ class Candidates:
 class TwoStage(Recommender):
     """Candidates from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
     feat_user_items: a new column there is a new feature here. Learned from earlier windows, in which each proposer is fitted
-    on what was known then; of the candidates that were neither bought nor owned a seeded share is kept, with its weight."""
+    on what was known then; of the candidates that were neither bought nor owned a seeded share is kept, with its weight.
+    `resample` draws the users who are learned from with replacement: how much hangs on who happened to be there?"""
 
     name = "two_stage"
 
     def __init__(
-        self, windows: int = 8, trees: int = 100, leaves: int = 31, rate: float = 0.1, negatives: float = 0.1, seed: int = 0
+        self,
+        windows: int = 8,
+        trees: int = 100,
+        leaves: int = 31,
+        rate: float = 0.1,
+        negatives: float = 0.1,
+        seed: int = 0,
+        resample: bool = False,
     ):
         self.windows = windows
         self.trees = trees
@@ -54,6 +62,7 @@ class TwoStage(Recommender):
         self.rate = rate
         self.negatives = negatives
         self.seed = seed
+        self.resample = resample
         self._learned_from: dict[Any, tuple[NDArray, NDArray, NDArray, list[str]]] = {}
 
     def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
@@ -83,6 +92,8 @@ class TwoStage(Recommender):
             return None
         asked = np.unique(users).astype(np.int64)
         draw = np.random.default_rng([self.seed, window.cutoff.toordinal()])
+        times = draw.poisson(1, len(asked)) if self.resample else np.ones(len(asked), np.int64)
+        asked, times = asked[times > 0], times[times > 0]
         bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
         kept: list[tuple[NDArray, NDArray, NDArray]] = []
         columns: list[str] = []
@@ -91,7 +102,8 @@ class TwoStage(Recommender):
             own = found.features[:, found.columns.index("own")] > 0
             share = np.where(label, 1.0, np.where(own, 0.5, self.negatives))
             keep = draw.random(len(label)) < share
-            kept.append((found.features[keep], label[keep], (1 / share[keep]).astype(np.float32)))
+            weight = times[np.searchsorted(asked, rows[found.rows])] / share
+            kept.append((found.features[keep], label[keep], weight[keep].astype(np.float32)))
             columns = found.columns
         return *(np.concatenate([part[n] for part in kept]) for n in range(3)), columns
 

@@ -15,7 +15,7 @@ from recsys.verdicts import Verdict
 
 COLUMNS = {
     "events": ("user_id", "item_id", "event_at", "event_type", "quantity", "price", "session_id", "event_id"),
-    "items": ("item_id", "title", "category", "price", "is_available"),
+    "items": ("item_id", "title", "category", "price", "is_available", "available_from", "withdrawn_at"),
     "users": ("user_id", "segment"),
 }
 REQUIRED = {"events": {"user_id", "item_id", "event_at"}, "items": {"item_id"}, "users": {"user_id"}}

@@ -23,8 +23,8 @@ final as (
         -- booleans
         coalesce(try_cast(is_available as boolean), true)::boolean as is_available,
         -- times
-        null::timestamp as available_from,
-        null::timestamp as withdrawn_at
+        {{ utc('available_from') }}::timestamp as available_from,
+        {{ utc('withdrawn_at') }}::timestamp as withdrawn_at
     from first_rows
 )
 

@@ -1,0 +1,76 @@
+"""What checks judge."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys import releases
+from recsys.config import Settings
+from recsys.evaluation import PROTOCOLS, Stress, Window, Windows, compare
+from recsys.features import Features
+from recsys.metrics import Interval
+from recsys.recommenders import Lists, Recommender, load
+from recsys.state import State
+from recsys.store import Snapshot, Store
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A release that is not yet published, and all that led to it.
+
+    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one.
+    In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, its
+    holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff.
+    """
+
+    store: Store
+    settings: Settings
+    project: Path
+    release: Snapshot
+    features: Features
+    winner: str
+    evaluations: Mapping[str, Windows]
+    champion: Snapshot | None = None
+    twins: Sequence[Windows] = ()
+    stress: Stress = field(default_factory=dict)
+    rehearsed: Mapping[str, Features] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """The one that decides."""
+        return f"ndcg@{self.settings.evaluation.k}"
+
+    @property
+    def repeat(self) -> str:
+        """The protocol that decides and is served by default."""
+        return self.settings.lists.repeat
+
+    def holdout(self, name: str, protocol: str = "") -> Window:
+        return self.evaluations[name][protocol or self.repeat][0]
+
+    def gain(self, other: str, protocol: str) -> Interval:
+        """By how much the winner is better than another recommender on the holdout, user by user."""
+        return compare([self.holdout(self.winner, protocol)], [self.holdout(other, protocol)], self.metric, self.settings)
+
+    @cached_property
+    def state(self) -> State:
+        """What the lists were made from."""
+        return self.features.state(self.features.as_of)
+
+    @cached_property
+    def holdout_state(self) -> State:
+        return self.features.state(self.features.evaluated[0])
+
+    @cached_property
+    def model(self) -> Recommender:
+        """The winner, fitted on everything before the last cutoff."""
+        return load(self.store.load("model", self.release.manifest.parents["model"]).path)
+
+    @cached_property
+    def lists(self) -> dict[str, tuple[NDArray[np.str_], Lists]]:
+        """Per protocol, every user and list of the release, read back as the service will."""
+        return {protocol: releases.read_all(self.release, protocol) for protocol in PROTOCOLS}

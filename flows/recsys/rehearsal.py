@@ -1,0 +1,45 @@
+"""Rehearsal: what the pipeline makes of a bad day, before one comes. A feature snapshot's own events become raw data again, as
+they were or disturbed, and go through the same dbt project."""
+
+from datetime import date
+
+from recsys.config import Settings
+from recsys.features import Features
+from recsys.store import Store
+from recsys.warehouse import connect
+
+AS_IT_WAS: dict[str, str] = {"events": "from events", "items": "from items", "users": "from users"}
+WORLDS: dict[str, dict[str, str]] = {
+    "as_it_was": {},
+    "lost_events": {"events": "from events where md5(event_id) >= '1999'"},  # one in ten
+    "lost_day": {"events": "from events where event_at::date <> (select max(event_at)::date - 1 from events)"},
+}
+VIEWS = """
+    create view events as
+        select
+            lpad(row_number() over (
+                order by event_at, user_id, item_id, event_type, session_id, quantity, price
+            )::varchar, 12, '0') as event_id, *
+        from (
+            select user_id, item_id, event_at, event_type, quantity, price, lpad(basket_number::varchar, 9, '0') as session_id
+            from '{0}/fct_events.parquet' join '{0}/dim_users.parquet' using (user_index)
+            join (select item_id, item_index from '{0}/dim_items.parquet') using (item_index)
+            where event_at < timestamp '{1}'
+        );
+    create view items as
+        select item_id, title, category, price, is_available, available_from, withdrawn_at from '{0}/dim_items.parquet';
+    create view users as select user_id, segment, is_sampled from '{0}/dim_users.parquet'
+"""
+
+
+def replay(store: Store, features: Features, settings: Settings, until: date, disturbed: dict[str, str] = {}) -> str:
+    """The events before a day, the items and the users of a feature snapshot as raw data of the `events` source; `disturbed`
+    gives queries that put other rows in the place of one of the three. Returns the id of the raw snapshot."""
+    raw = store.find("raw", store.load("features", features.id).manifest.parents["raw"])
+    assert raw is not None
+    with store.draft() as folder:
+        with connect(None, settings) as connection:
+            connection.execute(VIEWS.format(features.path, until))
+            for table, query in (AS_IT_WAS | disturbed).items():
+                connection.execute(f"copy (from ({query}) order by all) to '{folder}/{table}.parquet' (format parquet)")
+        return store.commit(folder, "raw", {"source": "events", "landed_on": raw.made_from["landed_on"]}, {"raw": raw.id}).id
