@@ -15,7 +15,7 @@ from recsys.features import Features
 from recsys.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
 from recsys.recommenders import Recommender, load
 from recsys.sources.base import Simulation
-from recsys.state import State
+from recsys.state import State, places
 
 PROTOCOLS = {"allow": False, "novel": True}  # what `lists.repeat` may be, and whether bought items are left out
 CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
@@ -51,8 +51,14 @@ def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, set
     state = features.state(cutoff)
     with tempfile.TemporaryDirectory() as folder:
         recommender.fit(state, features.windows(cutoff)).save(Path(folder))
-        rank = _ranker(load(Path(folder)), state, state, settings)
-        return judge(rank, state, features.labels(cutoff), settings)
+        rank = rank_by(load(Path(folder)), state, state, settings)
+        windows = judge(rank, state, features.labels(cutoff), settings)
+    if not all(len(window.users) for window in windows.values()):
+        raise RecsysError(
+            f"nobody seen before {cutoff} bought anything in the {settings.dataset.horizon_days} days after it;"
+            " lower horizon_days or evaluation.selection_windows, or bring more days of data"
+        )
+    return windows
 
 
 def stress(recommender: Recommender, features: Features, worlds: Mapping[str, Features], settings: Settings) -> Stress:
@@ -60,19 +66,19 @@ def stress(recommender: Recommender, features: Features, worlds: Mapping[str, Fe
     cutoff = features.evaluated[0]
     state = features.state(cutoff)
     recommender.fit(state, features.windows(cutoff))
-    found = {LATER_WEEK: judge(_ranker(recommender, state, state, settings), state, features.labels(cutoff, last_days=7), settings)}
+    found = {LATER_WEEK: judge(rank_by(recommender, state, state, settings), state, features.labels(cutoff, last_days=7), settings)}
     for name, world in worlds.items():
         disturbed = world.state(cutoff)
-        found[name] = judge(_ranker(recommender, disturbed, state, settings), state, features.labels(cutoff), settings)
+        found[name] = judge(rank_by(recommender, disturbed, state, settings), state, features.labels(cutoff), settings)
     return found
 
 
-def _ranker(recommender: Recommender, known: State, state: State, settings: Settings) -> Ranker:
+def rank_by(recommender: Recommender, known: State, state: State, settings: Settings) -> Ranker:
     """Ranks rows of users of a state by what is known in another one, whose users and items may be fewer."""
-    places = np.append(np.searchsorted(state.item_ids, known.item_ids), -1).astype(np.int32)
+    columns = np.append(places(state.item_ids, known.item_ids), -1).astype(np.int32)
 
     def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
-        return places[recommender.recommend(state.user_ids[rows], max(settings.evaluation.ks), known, novel).items]
+        return columns[recommender.recommend(state.user_ids[rows], max(settings.evaluation.ks), known, novel).items]
 
     return rank
 
@@ -96,22 +102,18 @@ def oracle(source: Simulation, features: Features, settings: Settings) -> dict[s
         return np.where(np.take_along_axis(expected, order, 1) > 0, order, -1).astype(np.int32)
 
     def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
-        parts = np.array_split(rows, -(-len(rows) * state.shape[1] // CELLS))
+        parts = np.array_split(rows, -(-len(rows) * state.shape[1] // CELLS) or 1)
         return np.concatenate([best(part, novel) for part in parts])
 
     return judge(rank, state, features.labels(state.cutoff), settings)
 
 
 def judge(rank: Ranker, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, Window]:
-    """Per protocol, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not."""
+    """Per protocol, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not. Labels are
+    users and items of the state; where there are none, nobody is in the window."""
     windows = {}
     for protocol, novel in PROTOCOLS.items():
         asked, users, items = relevant(*labels, state, novel)
-        if len(asked) == 0:
-            raise RecsysError(
-                f"nobody seen before {state.cutoff} bought anything in the {settings.dataset.horizon_days} days after it;"
-                " lower horizon_days or evaluation.selection_windows, or bring more days of data"
-            )
         lists, ks = rank(asked, novel), settings.evaluation.ks
         scores = score(lists, users, items, state.shape[1], ks) | beyond_accuracy(lists, users, items, buyer_share(state), ks)
         windows[protocol] = Window(state.cutoff, state.user_ids[asked], scores, lists, int(state.items["is_available"].sum()))

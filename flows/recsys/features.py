@@ -105,6 +105,16 @@ class Features:
         )
         return rows["user_index"], rows["item_index"]
 
+    def bought(self, start: date, end: date) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+        """Ids of the sampled users and of the items that they bought from one day to the day before another."""
+        rows = self._table(
+            f"""select distinct user_id, item_id from '{{0}}/fct_events.parquet'
+                join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)
+                join (select item_id, item_index from '{{0}}/dim_items.parquet') using (item_index)
+                where event_type = 'purchase' and event_at >= timestamp '{start}' and event_at < timestamp '{end}' order by all"""
+        )
+        return rows["user_id"], rows["item_id"]
+
     def differences(self, earlier: "Features") -> dict[str, int]:
         """Columns of the wide features that differ at the cutoff that is the last of a snapshot built `earlier`, as
         `table.column`, with the rows that do; `table.rows` are those that the earlier one lacks. Whatever differs has seen

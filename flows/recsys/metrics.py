@@ -70,7 +70,7 @@ def beyond_accuracy(
     length = np.maximum(np.cumsum(listed, 1), 1)
     novelty = np.cumsum(np.where(listed, -np.log2(share)[lists], 0), 1) / length
     popularity = np.cumsum(np.where(listed, share[lists], 0), 1) / length
-    bought = np.mean(np.bincount(users, share[items]) / np.bincount(users))
+    bought = np.mean(np.bincount(users, share[items]) / np.bincount(users)) if len(users) else 1.0
     scores = {}
     for k in ks:
         scores[f"novelty@{k}"] = novelty[:, k - 1]

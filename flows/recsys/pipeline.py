@@ -15,7 +15,7 @@ from recsys.features import Features
 from recsys.recommenders import create, load
 from recsys.sources import open_source
 from recsys.sources.base import Simulation
-from recsys.store import Store
+from recsys.store import Snapshot, Store
 from recsys.verdicts import Evidence, Verdict
 from recsys.warehouse import Quarantine
 
@@ -127,7 +127,7 @@ class Choice:
     winner: str
     model_id: str
     evaluations: dict[str, Windows]
-    stress: Stress
+    stress: dict[str, Stress]
     twins: list[Windows]
 
 
@@ -139,7 +139,10 @@ def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
     seeds = {id: (one.windows, one.stress) for id, one in fitted.items() if one.recipe.kind != "resample"}
     best = fitted[evaluation.steadiest(seeds, settings)]
     twins = [one.windows for one in fitted.values() if one is not best]
-    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, best.stress, twins)
+    stress = {one.recipe.name: one.stress for one in trained if one.recipe.kind == "own" and one.stress}
+    if best.stress:
+        stress[winner] = best.stress
+    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, stress, twins)
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
@@ -180,17 +183,19 @@ def validate(
     project: Path,
 ) -> Evidence:
     """release -> evidence on it, laid beside it. The costly families of checks speak where worlds were rehearsed."""
-    release = store.load("release", release_id)
+    release, live = store.load("release", release_id), store.load("release", champion) if champion else None
     parents = release.manifest.parents
+    features = open_features(store, parents["features"], settings)
     subject = Subject(
         store,
         settings,
         project,
         release,
-        open_features(store, parents["features"], settings),
+        features,
         choice.winner,
         choice.evaluations,
-        store.load("release", champion) if champion else None,
+        live,
+        _past(store, live, features, settings, project),
         choice.twins,
         choice.stress,
         {name: open_features(store, id, settings) for name, id in rehearsed.items()},
@@ -200,3 +205,12 @@ def validate(
     evidence = Evidence(parents["model"], parents["features"], release.manifest.content, on_model, on_data)
     store.attach_evidence(release_id, evidence.to_json())
     return evidence
+
+
+def _past(store: Store, champion: Snapshot | None, features: Features, settings: Settings, project: Path) -> Features | None:
+    """This run's raw data as of the day of the live release, if that is an earlier one."""
+    if champion is None or releases.as_of(champion) >= features.as_of:
+        return None
+    raw_id = store.load("features", features.id).manifest.parents["raw"]
+    built = build_features(store, raw_id, replace(settings, as_of=releases.as_of(champion)), project)
+    return open_features(store, built.id, settings)

@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,14 @@ def write(folder: Path, recommender: Recommender, state: State, holdout: Mapping
     similar = ItemToItem(neighbours=settings.lists.length).fit(state).similarity_
     np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
     pq.write_table(_holdout(holdout), folder / "holdout.parquet")
-    about = {
+    facts = {
         "as_of": state.cutoff.isoformat(),
         "horizon_days": settings.dataset.horizon_days,
         "recommender": recommender.name,
         "repeat": settings.lists.repeat,
         "length": settings.lists.length,
     }
-    (folder / "release.json").write_text(json.dumps(about, sort_keys=True))
+    (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
 
 
 def _pack(lists: Lists) -> Iterator[bytes]:
@@ -93,11 +94,20 @@ def _holdout(windows: Mapping[str, Window]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
+def about(release: Snapshot) -> dict[str, Any]:
+    """as_of, horizon_days, recommender, repeat and length."""
+    return json.loads((release.path / "release.json").read_text())
+
+
+def as_of(release: Snapshot) -> date:
+    return date.fromisoformat(about(release)["as_of"])
+
+
 def read_lists(release: Snapshot, protocol: str) -> Iterator[tuple[NDArray[np.str_], Lists]]:
     """All users in the order of their ids, some at a time, with their lists."""
     if protocol not in PROTOCOLS:
         raise RecsysError(f'protocol "{protocol}" is not known; choose one of {", ".join(PROTOCOLS)}')
-    length = json.loads((release.path / "release.json").read_text())["length"]
+    length = about(release)["length"]
     with closing(sqlite3.connect(f"file:{release.path / 'lists.sqlite'}?mode=ro&immutable=1", uri=True)) as connection:
         cursor = connection.execute(f"select user_id, {protocol} from lists order by user_id")
         while rows := cursor.fetchmany(CHUNK):

@@ -40,10 +40,7 @@ class State:
 
     def rows(self, user_ids: NDArray[np.str_]) -> NDArray[np.int64]:
         """Row of each user; -1 for those never seen."""
-        if not len(self.user_ids):
-            return np.full(len(user_ids), -1)
-        places = np.searchsorted(self.user_ids, user_ids).clip(0, len(self.user_ids) - 1)
-        return np.where(self.user_ids[places] == user_ids, places, -1)
+        return places(self.user_ids, user_ids)
 
     def bought(self, half_life_days: float = 0.0, within_days: float = 0.0) -> sparse.csr_matrix:
         """What users bought, most recent purchases: (users, items), each purchase a 1 that halves every `half_life_days`,
@@ -65,6 +62,14 @@ class State:
             self.user_items["item_index"][bought],
             self.shape,
         )
+
+
+def places(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Place of each wanted id among sorted ids; -1 for those that are not there."""
+    if not len(ids):
+        return np.full(len(wanted), -1)
+    found = np.searchsorted(ids, wanted).clip(0, len(ids) - 1)
+    return np.where(ids[found] == wanted, found, -1)
 
 
 def matrix(values: NDArray, rows: NDArray, columns: NDArray, shape: tuple[int, int]) -> sparse.csr_matrix:

@@ -22,9 +22,10 @@ from recsys.store import Snapshot, Store
 class Subject:
     """A release that is not yet published, and all that led to it.
 
-    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one.
-    In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, its
-    holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff.
+    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one;
+    past: the features as of its day, where that is an earlier one.
+    In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, every
+    recommender's holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff.
     """
 
     store: Store
@@ -35,8 +36,9 @@ class Subject:
     winner: str
     evaluations: Mapping[str, Windows]
     champion: Snapshot | None = None
+    past: Features | None = None
     twins: Sequence[Windows] = ()
-    stress: Stress = field(default_factory=dict)
+    stress: Mapping[str, Stress] = field(default_factory=dict)
     rehearsed: Mapping[str, Features] = field(default_factory=dict)
 
     @property

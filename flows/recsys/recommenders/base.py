@@ -14,7 +14,7 @@ from scipy import sparse
 
 from recsys import RecsysError
 from recsys.ranking import rank
-from recsys.state import State, Window
+from recsys.state import State, Window, places
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
 FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
@@ -82,8 +82,7 @@ class Recommender(ABC):
 
     def columns(self, state: State) -> NDArray[np.int64]:
         """Row in the state of each item that was learned; -1 for those that are gone."""
-        places = np.searchsorted(state.item_ids, self.item_ids_).clip(0, len(state.item_ids) - 1)
-        return np.where(state.item_ids[places] == self.item_ids_, places, -1)
+        return places(state.item_ids, self.item_ids_)
 
     def parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

@@ -1,0 +1,95 @@
+"""Challenger against champion, on days that neither has seen. Where the holdout is the same, what the champion's release kept of
+each user is compared; otherwise the challenger's recipe is fitted on the day the champion was, and both lists meet what came."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.checks.subject import Subject
+from recsys.evaluation import PROTOCOLS, Ranker, Window, compare, judge, rank_by
+from recsys.recommenders import create
+from recsys.releases import as_of, read_all
+from recsys.state import State, places
+from recsys.store import Snapshot
+from recsys.verdicts import Severity, Verdict
+
+
+@dataclass(frozen=True)
+class Limits:
+    min_users: int
+
+
+def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    if subject.champion is None:
+        yield Verdict("champion", "none", "none", "warn", True, "nothing is live yet, so there is no champion to beat")
+        return
+    live = as_of(subject.champion)
+    if live > subject.features.as_of:
+        words = (
+            f"the live release has seen days up to {live}, after {subject.features.as_of}; nothing compares them fairly"
+        )
+        yield Verdict("champion", live.isoformat(), subject.features.as_of.isoformat(), "warn", False, words)
+        return
+    same = live == subject.features.as_of
+    pairs = _kept(subject, subject.champion) if same else _since(subject, subject.champion, live)
+    for protocol, (challenger, champion) in pairs.items():
+        yield _verdict(subject, limits, protocol, challenger, champion, "the holdout" if same else f"the days since {live}")
+
+
+def _verdict(subject: Subject, limits: Limits, protocol: str, ours: Window, theirs: Window, where: str) -> Verdict:
+    severity: Severity = "block" if protocol == subject.repeat else "warn"
+    name, users = f"{protocol}_not_worse_than_champion", len(ours.users)
+    if users < limits.min_users:
+        words = f"too early: {users} users bought in {where}, {limits.min_users} are needed to compare with the live release"
+        return Verdict(name, users, limits.min_users, "warn", False, words)
+    gain = compare([ours], [theirs], subject.metric, subject.settings)
+    said = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
+    words = f"against the live release, {protocol} protocol, {users:,} users in {where}: {subject.metric} differs by {gain}: {said}"
+    return Verdict(name, gain.mean, 0.0, severity, gain.high >= 0, words)
+
+
+def _kept(subject: Subject, champion: Snapshot) -> dict[str, tuple[Window, Window]]:
+    """Both on the holdout, over the users of both: the champion's metrics are those that its release kept."""
+    table = pq.read_table(champion.path / "holdout.parquet")
+    protocols, users = table["protocol"].to_numpy(zero_copy_only=False), table["user_id"].to_numpy(zero_copy_only=False).astype(str)
+    values = table[subject.metric].to_numpy()
+    found = {}
+    for protocol in PROTOCOLS:
+        window, rows = subject.holdout(subject.winner, protocol), protocols == protocol
+        both, mine, kept = np.intersect1d(window.users, users[rows], return_indices=True)
+        ours = replace(window, users=both, scores={subject.metric: window.scores[subject.metric][mine]})
+        found[protocol] = ours, replace(ours, scores={subject.metric: values[rows][kept]})
+    return found
+
+
+def _since(subject: Subject, champion: Snapshot, live: date) -> dict[str, tuple[Window, Window]]:
+    """Lists of the challenger's recipe as of the champion's day, and the champion's own, against what was bought since."""
+    assert subject.past is not None
+    state, settings = subject.past.state(live), subject.settings
+    end = min(subject.features.as_of, live + timedelta(days=settings.dataset.horizon_days))
+    users, items = subject.features.bought(live, end)
+    rows, columns = state.rows(users), places(state.item_ids, items)
+    known = (rows >= 0) & (columns >= 0)
+    labels = rows[known], columns[known]
+    recipe = create(subject.model.name, subject.model.parameters()).fit(state, subject.past.windows(live))
+    rankers = rank_by(recipe, state, state, settings), _released(champion, state)
+    ours, theirs = (judge(rank, state, labels, settings) for rank in rankers)
+    return {protocol: (ours[protocol], theirs[protocol]) for protocol in PROTOCOLS}
+
+
+def _released(champion: Snapshot, state: State) -> Ranker:
+    """The champion's own lists, in the items of a state."""
+    item_ids = pq.read_table(champion.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
+    columns = np.append(places(state.item_ids, item_ids.astype(str)), -1).astype(np.int32)
+    released = {novel: read_all(champion, protocol) for protocol, novel in PROTOCOLS.items()}
+
+    def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
+        users, lists = released[novel]
+        listed = places(users, state.user_ids[rows])
+        return np.where(listed[:, None] >= 0, columns[lists.items[listed]], -1).astype(np.int32)
+
+    return rank
