@@ -1,7 +1,9 @@
 """The simulated shop: the same bytes always, a past that no later day changes, life's dirt, and a truth that is true."""
 
+import hashlib
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import make_settings
 from recsys import RecsysError, metrics, store
 from recsys.sources import shop
 from recsys.sources.shop import Shop
+from recsys.sources.shop.world import BUY, VIEWS, World
 
 FIRST = date(2024, 1, 1)
 USERS, ITEMS, DAYS, EVENTS = 600, 150, 200, 100_000
@@ -71,6 +75,15 @@ def bought(events: pd.DataFrame) -> pd.DataFrame:
 def test_landing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second = land(small(), tmp_path / "first"), land(small(), tmp_path / "second")
     assert store.describe(first) == store.describe(second)
+
+
+def test_the_default_dials_give_the_shop_they_always_gave(tmp_path: Path) -> None:
+    folder = land(small(), tmp_path / "raw")
+    tables = [read_events(folder), *(pq.read_table(folder / f"{name}.parquet") for name in ("items", "users"))]
+    rows = repr([table.to_pydict() for table in tables])
+    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "df0551d42a54cff6"
+    dials = make_settings().dataset.dials
+    assert (dials["staples"], dials["newcomers"]) == (small().world.staples, small().world.newcomers)
 
 
 def test_another_seed_is_another_shop(tmp_path: Path) -> None:
@@ -170,6 +183,29 @@ def test_purchases_are_repeated_more_often_than_by_chance(events: pd.DataFrame) 
     assert repeats > 5 * max(by_chance, 1)
 
 
+def test_without_staples_nobody_has_a_rhythm() -> None:
+    world = World(USERS, ITEMS, DAYS, EVENTS, seed=7, staples=0, newcomers=0.4)
+    everyone = np.arange(USERS)
+    assert world.staple_chance(everyone, 150).shape == (USERS, 0)
+    looks = sum((world.visits(everyone, day) * VIEWS * BUY).sum() for day in range(150, 178))
+    assert world.truth(everyone, 150, HORIZON).sum() == pytest.approx(looks)
+
+
+@pytest.mark.parametrize("newcomers", [0.0, 0.4, 0.9, 1.0])
+def test_newcomers_arrive_during_the_days(newcomers: float) -> None:
+    world = World(5_000, 5_000, DAYS, EVENTS, seed=7, staples=3, newcomers=newcomers)
+    assert (world.joins >= 0).mean() == pytest.approx(newcomers, abs=0.03)
+    assert (world.arrives >= 0).mean() == pytest.approx(0.75 * newcomers, abs=0.03)
+    assert max(world.joins.max(), world.arrives.max()) < DAYS
+
+
+@pytest.mark.parametrize("dial", [{"staples": -1}, {"newcomers": 1.5}, {"newcomers": -0.1}])
+def test_a_dial_out_of_range_is_refused(dial: dict[str, Any]) -> None:
+    name, value = next(iter(dial.items()))
+    with pytest.raises(RecsysError, match=f"{name} = {value}"):
+        Shop(USERS, ITEMS, DAYS, EVENTS, "2024-01-01", 7, **dial)
+
+
 def test_ranking_by_truth_beats_ranking_by_popularity(world: Shop, events: pd.DataFrame, bought: pd.DataFrame) -> None:
     users = sorted(bought.user_id.unique())
     pairs = bought[["user_id", "item_id"]].drop_duplicates()
@@ -189,6 +225,14 @@ def test_as_much_is_bought_as_truth_expects(world: Shop, bought: pd.DataFrame) -
     expected = truth(world, EVERYBODY)
     assert len(bought) > 1_000
     assert expected.sum() == pytest.approx(len(bought), rel=0.15)
+
+
+def test_as_much_is_bought_as_truth_expects_where_all_is_new_and_nothing_a_habit(tmp_path: Path) -> None:
+    cold = Shop(USERS, ITEMS, DAYS, EVENTS, "2024-01-01", seed=7, staples=0, newcomers=0.9)
+    rows = read_events(land(cold, tmp_path / "raw")).to_pandas().drop_duplicates("event_id")
+    start = pd.Timestamp(CUTOFF)
+    inside = (rows.event_at >= start) & (rows.event_at < start + pd.Timedelta(days=HORIZON))
+    assert truth(cold, EVERYBODY).sum() == pytest.approx((inside & (rows.event_type == "purchase")).sum(), rel=0.15)
 
 
 def test_likely_and_unlikely_purchases_happen_as_often_as_truth_expects(world: Shop, bought: pd.DataFrame) -> None:

@@ -36,8 +36,14 @@ class Shop(Simulation):
         "users": dict.fromkeys(("user_id", "segment"), 0.0),
     }
 
-    def __init__(self, users: int, items: int, days: int, events: int, first_day: str, seed: int):
-        self.world = World(users, items, days, events, seed)
+    def __init__(
+        self, users: int, items: int, days: int, events: int, first_day: str, seed: int, staples: int = 3, newcomers: float = 0.4
+    ):
+        if staples < 0 or not 0 <= newcomers <= 1:
+            raise RecsysError(
+                f"shop: staples = {staples} and newcomers = {newcomers}; staples are 0 or more, newcomers a share from 0 to 1"
+            )
+        self.world = World(users, items, days, events, seed, staples, newcomers)
         self.first_day = date.fromisoformat(first_day)
 
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:

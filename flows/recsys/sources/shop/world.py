@@ -11,7 +11,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 STYLES = 4  # tastes that cut across categories: what item-to-item similarity can learn
-STAPLES = 3  # items a user may buy again and again
 VIEWS = 4.0  # mean views of a visit
 CART, BUY = 0.25, 0.12  # shares of views that are put in the cart, and bought
 STAPLE_BUY = 0.8  # share of a staple's periods in which it is bought
@@ -20,17 +19,26 @@ WEEKDAY = np.array([0.9, 0.9, 0.95, 1.0, 1.15, 1.2, 0.9])
 
 @dataclass(frozen=True)
 class World:
-    """A shop with known truth. `events` is what `days` days bring, roughly; everything else follows from the seed."""
+    """A shop with known truth. `events` is what `days` days bring, roughly; `staples` the most items that a user buys again and
+    again; `newcomers` the share of users (three quarters of it: of items) that arrive during the days, not before them. Everything
+    else follows from the seed."""
 
     users: int
     items: int
     days: int
     events: int
     seed: int
+    staples: int
+    newcomers: float
 
     def draw(self, *stream: int) -> np.random.Generator:
         """Random numbers of one stream of their own: drawing more of one thing changes no other."""
         return np.random.default_rng([self.seed, *stream])
+
+    def _arrival(self, stream: int, count: int, share: float) -> Ints:
+        """The day each of `count` arrives: about this share of them during the days, the others before the first (-1)."""
+        share = max(share, 1e-9)
+        return (self.draw(stream).uniform(share - 1, share, count) / share * self.days).astype(int).clip(-1)
 
     # The catalogue.
     @cached_property
@@ -48,8 +56,8 @@ class World:
 
     @cached_property
     def arrives(self) -> Ints:
-        """The day an item enters the shop; seven in ten were there before the first day."""
-        return (self.draw(3).uniform(-0.7, 0.3, self.items) / 0.3 * self.days).astype(int).clip(-1)
+        """The day an item enters the shop."""
+        return self._arrival(3, self.items, 0.75 * self.newcomers)
 
     @cached_property
     def withdrawn(self) -> Ints:
@@ -92,7 +100,7 @@ class World:
     # The people.
     @cached_property
     def joins(self) -> Ints:
-        return (self.draw(11).uniform(-0.6, 0.4, self.users) / 0.4 * self.days).astype(int).clip(-1)
+        return self._arrival(11, self.users, self.newcomers)
 
     @cached_property
     def leaves(self) -> Ints:
@@ -133,13 +141,13 @@ class World:
     # Staples: what a user buys again after a period of its own.
     @cached_property
     def staple(self) -> Ints:
-        """(users, STAPLES) items; -1 where a slot is empty."""
+        """(users, staples) items; -1 where a slot is empty."""
         draw = self.draw(16)
         items = np.flatnonzero(np.isfinite(self.period[self.category]))
         if len(items) == 0:
-            return np.full((self.users, STAPLES), -1)
+            return np.full((self.users, self.staples), -1)
         weights = self._appeal[items] / self._appeal[items].sum()
-        chosen = items[draw.choice(len(items), (self.users, STAPLES), p=weights)]
+        chosen = items[draw.choice(len(items), (self.users, self.staples), p=weights)]
         return np.where(draw.random(chosen.shape) < 0.6, chosen, -1)
 
     @cached_property
@@ -153,7 +161,7 @@ class World:
         return period, phase, first, last
 
     def staple_chance(self, users: Ints, day: int) -> Floats:
-        """Chance that each staple of each user is bought on a day: (users, STAPLES)."""
+        """Chance that each staple of each user is bought on a day: (users, staples)."""
         period, phase, first, last = (part[users] for part in self._rhythm)
         spread = np.maximum(np.round(0.15 * period), 1)
         off = np.abs((day - phase + period / 2) % period - period / 2)  # days from the nearest due day
