@@ -28,6 +28,7 @@ def fit(
         min_samples_leaf=50,
         l2_regularization=1.0,
         max_bins=127,
+        max_features=0.5,  # of the columns, drawn for each split: trees that differ add up to more
         early_stopping=False,
         random_state=seed,
     )

@@ -107,6 +107,7 @@ def test_trees_kept_as_arrays_predict_what_scikit_learn_predicts() -> None:
         min_samples_leaf=50,
         l2_regularization=1.0,
         max_bins=127,
+        max_features=0.5,
         early_stopping=False,
         random_state=1,
     ).fit(columns, labels)

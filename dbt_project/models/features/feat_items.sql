@@ -21,7 +21,7 @@ counted as (
         events.item_index,
         count(events.purchase_number) as purchases,
         count(*) filter (where events.is_new_to_user) as buyers,
-        {% for days in [7, 14, 28, 91] %}
+        {% for days in [3, 7, 14, 28, 91] %}
         count(events.purchase_number) filter (where events.event_at >= cutoffs.cutoff - interval {{ days }} day) as purchases_{{ days }}d,
         count(*) filter (
             where events.is_new_to_user and events.event_at >= cutoffs.cutoff - interval {{ days }} day
@@ -55,13 +55,19 @@ final as (
         -- numbers: counts
         coalesce(counted.purchases, 0)::int as purchases,
         coalesce(counted.buyers, 0)::int as buyers,
-        {% for days in [7, 14, 28, 91] %}
+        {% for days in [3, 7, 14, 28, 91] %}
         coalesce(counted.purchases_{{ days }}d, 0)::int as purchases_{{ days }}d,
         coalesce(counted.new_buyers_{{ days }}d, 0)::int as new_buyers_{{ days }}d,
         {% endfor %}
         coalesce(counted.purchases_last_year, 0)::int as purchases_last_year,
         coalesce(counted.views_28d, 0)::int as views_28d,
         coalesce(counted.carts_28d, 0)::int as carts_28d,
+        -- numbers: trends, 1 if as many as before; the added 1 keeps rare items near it
+        {% for name in ['purchases', 'new_buyers'] %}
+        {{ ratio('4 * coalesce(counted.' ~ name ~ '_7d, 0) + 1', 'coalesce(counted.' ~ name ~ '_28d, 0) + 1') }} as {{ name }}_trend,
+        {% endfor %}
+        {{ ratio('3.25 * coalesce(counted.purchases_28d, 0) + 1', 'coalesce(counted.purchases_91d, 0) + 1') }} as purchases_trend_28d,
+        {{ ratio('counted.new_buyers_28d', 'counted.purchases_28d') }} as new_buyers_share_28d,
         -- numbers: how it is bought
         {{ ratio('counted.returns', 'counted.purchases') }} as returns_per_purchase,
         {{ ratio('counted.purchases - counted.buyers', 'counted.purchases') }} as repeat_share,

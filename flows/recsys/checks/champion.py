@@ -29,9 +29,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         return
     live = as_of(subject.champion)
     if live > subject.features.as_of:
-        words = (
-            f"the live release has seen days up to {live}, after {subject.features.as_of}; nothing compares them fairly"
-        )
+        words = f"the live release has seen days up to {live}, after {subject.features.as_of}; nothing compares them fairly"
         yield Verdict("champion", live.isoformat(), subject.features.as_of.isoformat(), "warn", False, words)
         return
     same = live == subject.features.as_of

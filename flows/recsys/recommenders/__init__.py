@@ -13,6 +13,7 @@ from recsys.recommenders.item_to_item import ItemToItem, SameBasket, SameSession
 from recsys.recommenders.popularity import Popularity
 from recsys.recommenders.repeat_purchase import RepeatPurchase
 from recsys.recommenders.similar_titles import SimilarTitles
+from recsys.recommenders.title_words import TitleWords
 from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
 
@@ -30,6 +31,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
         ItemRegression,
         UserNeighbours,
         SimilarTitles,
+        TitleWords,
         TwoStage,
     )
 }

@@ -15,6 +15,7 @@ class ItemToItem(Recommender):
     """Similarity of items by the users who bought both, c_ij / (n_i n_j)^damping with each user weighted by its number of
     items to the power of -user_damping, shrunk where few bought (Deshpande and Karypis 2004, doi:10.1145/963770.963776;
     Sarwar et al. 2001, doi:10.1145/371920.372071); summed over a user's history, which halves every `half_life_days`.
+    Similarities are raised to `power`: 0 counts a user's similar items, a high one comes close to the most similar one.
     Only purchases of the last `within_days` are learned from, if given: what goes together changes with the season.
 
     similarity_: (items, items) CSR with the `neighbours` most similar items of each row, without itself.
@@ -30,6 +31,7 @@ class ItemToItem(Recommender):
         shrinkage: float = 0.5,
         half_life_days: float = 60.0,
         within_days: float = 0.0,
+        power: float = 1.0,
     ):
         self.neighbours = neighbours
         self.damping = damping
@@ -37,10 +39,12 @@ class ItemToItem(Recommender):
         self.shrinkage = shrinkage
         self.half_life_days = half_life_days
         self.within_days = within_days
+        self.power = power
 
     def _fit(self, state: State) -> None:
         check_positive(neighbours=self.neighbours, half_life_days=self.half_life_days)
         self.similarity_ = self._similarity(self._together(state))
+        self.similarity_.data **= self.power
 
     def _together(self, state: State) -> sparse.csr_matrix:
         """What goes together, a row each: here the purchases of one user."""

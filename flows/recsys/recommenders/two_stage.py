@@ -12,17 +12,22 @@ from scipy import sparse
 from recsys import RecsysError, trees
 from recsys.ranking import top
 from recsys.recommenders.base import Recommender, Scorer
+from recsys.recommenders.title_words import word_sales
 from recsys.state import State, Window
 
+NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
 PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
-    # name: recommender, parameters, candidates of each user
+    # name: recommender, parameters, candidates of each user; 0: its score is only a feature
     "own": ("repeat_purchase", {}, 60),
     "regression": ("item_regression", {"neighbours": 80}, 40),
     "item_to_item": ("item_to_item", {"within_days": 60.0}, 30),
+    "near": ("item_to_item", NEAR | {"power": 0.0}, 0),  # how many of the user's items are like it
+    "nearest": ("item_to_item", NEAR | {"power": 4.0}, 0),  # close to the likeness of the most like one
     "same_basket": ("same_basket", {}, 20),
     "same_session": ("same_session", {}, 40),
     "neighbours": ("user_neighbours", {}, 40),
     "titles": ("similar_titles", {}, 15),
+    "words": ("title_words", {}, 0),
     "popularity": ("popularity", {"days": 7}, 30),
 }
 ROWS = 1_000  # users whose candidates are made at a time
@@ -50,8 +55,8 @@ class TwoStage(Recommender):
         self,
         windows: int = 8,
         trees: int = 100,
-        leaves: int = 31,
-        rate: float = 0.1,
+        leaves: int = 15,
+        rate: float = 0.05,
         negatives: float = 0.1,
         seed: int = 0,
         resample: bool = False,
@@ -186,7 +191,7 @@ class Joined:
         self.state = state
         self.codes = state.user_items["user_index"].astype(np.int64) * state.shape[1] + state.user_items["item_index"]
         self.pairs = numeric(state.user_items)
-        self.users, self.items = numeric(state.users), numeric(state.items)
+        self.users, self.items = numeric(state.users), numeric(state.items) | word_sales(state)
 
     def features(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, and what a price and

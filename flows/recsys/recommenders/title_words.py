@@ -1,0 +1,55 @@
+"""Title words: what a user's purchases are called more often than everybody's, and which words sell."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys.recommenders.base import Recommender, Scorer, check_positive
+from recsys.state import State
+
+FEWEST, COMMON = 3, 0.05  # titles that hold a word, and share of them: a rarer one says nothing of other items, a commoner one too
+RARE = 0.002  # added to a word's share of all purchases, which its share of a user's is divided by
+
+
+class TitleWords(Recommender):
+    """Lift of an item's words: their share of the user's purchases, which halve every `half_life_days`, over their share of
+    everybody's of the last 91 days, averaged over the title. Nothing is learned: purchases are part of the state."""
+
+    name = "title_words"
+
+    def __init__(self, half_life_days: float = 60.0):
+        self.half_life_days = half_life_days
+
+    def _fit(self, state: State) -> None:
+        check_positive(half_life_days=self.half_life_days)
+
+    def scorer(self, state: State) -> Scorer:
+        held, purchases = words(state), np.nan_to_num(state.items["purchases_91d"])
+        lift = sparse.diags(1 / (held.T @ purchases / max(purchases.sum(), 1.0) + RARE))
+        history = state.bought(half_life_days=self.half_life_days)
+        shares = sparse.diags(1 / np.maximum(np.asarray(history.sum(1)).ravel(), 1e-9)) @ history
+        taste, titles = (shares @ held @ lift).astype(np.float32), _mean(held).T.tocsr()
+        return lambda rows: taste[rows] @ titles
+
+
+def words(state: State) -> sparse.csr_matrix:
+    """Which words each title holds: (items, words), 0 or 1."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    try:
+        return CountVectorizer(binary=True, min_df=FEWEST, max_df=COMMON, dtype=np.float32).fit_transform(state.items["title"])
+    except ValueError:  # no word is in enough titles
+        return sparse.csr_matrix((state.shape[1], 1), dtype=np.float32)
+
+
+def word_sales(state: State) -> dict[str, NDArray[np.float32]]:
+    """How well the words of each title sell, and how much better than before: (items,) each, averaged over its words."""
+    held = words(state)
+    recent, longer = (held.T @ np.nan_to_num(state.items[f"purchases_{days}d"]) for days in (28, 91))
+    sales = {"words_purchases": np.log1p(recent), "words_trend": np.log((recent * 91 / 28 + 20) / (longer + 20))}
+    return {name: (_mean(held) @ values).astype(np.float32) for name, values in sales.items()}
+
+
+def _mean(held: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Takes the mean over the words of each title."""
+    return (sparse.diags(1 / np.maximum(np.diff(held.indptr), 1)) @ held).tocsr()

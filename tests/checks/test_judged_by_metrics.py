@@ -1,0 +1,152 @@
+"""Families that judge by metrics alone: simpler, champion on the same holdout, seeds, stress. Users and scores are made up."""
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import make_settings, make_state
+from recsys.checks import Subject, champion, limits, seeds, simpler, stress
+from recsys.evaluation import PROTOCOLS, Window
+from recsys.verdicts import Verdict
+
+SETTINGS = make_settings(evaluation={"bootstraps": 200})
+USERS = np.array([f"u{row:03}" for row in range(200)])
+DAY = date(2024, 1, 4)
+
+
+def window(mean: float, spread: float = 0.05, seed: int = 0, first: int = 0) -> Window:
+    """Scores around a mean; lists of the ten items from `first` on."""
+    scores = np.random.default_rng(seed).normal(mean, spread, len(USERS))
+    lists = np.tile(np.arange(first, first + 10, dtype=np.int32), (len(USERS), 1))
+    return Window(DAY, USERS, {"ndcg@10": scores}, lists, 40)
+
+
+def windows(mean: float, **how: Any) -> dict[str, list[Window]]:
+    return {protocol: [window(mean, **how)] for protocol in PROTOCOLS}
+
+
+def subject(winner: float, popularity: float = 0.1, **parts: Any) -> Subject:
+    """two_stage wins with a mean score over popularity's; nothing is live."""
+    evaluations = {name: windows(mean) for name, mean in {"popularity": popularity, "two_stage": winner}.items()}
+    nothing = cast(Any, None)
+    made = Subject(nothing, SETTINGS, Path(), nothing, nothing, "two_stage", evaluations)
+    return replace(made, **parts)
+
+
+def verdicts(family: Any, judged: Subject) -> dict[str, Verdict]:
+    found = list(family.check(judged, limits(family.__name__.rpartition(".")[2], SETTINGS)))
+    return {verdict.name: verdict for verdict in found}
+
+
+def failed(family: Any, judged: Subject) -> dict[str, str]:
+    return {name: verdict.severity for name, verdict in verdicts(family, judged).items() if not verdict.passed}
+
+
+def test_a_winner_above_popularity_passes() -> None:
+    assert failed(simpler, subject(0.3)) == {}
+
+
+def test_a_winner_below_popularity_blocks_under_the_served_protocol_and_warns_under_the_other() -> None:
+    assert failed(simpler, subject(0.05)) == {
+        "allow_not_worse_than_popularity": "block",
+        "novel_not_worse_than_popularity": "warn",
+        "better_than_simplest": "warn",
+    }
+
+
+def test_a_winner_as_good_as_the_simplest_warns() -> None:
+    assert failed(simpler, subject(0.1)) == {"better_than_simplest": "warn"}
+
+
+def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200) -> Any:
+    """A live release whose holdout had this mean, over the last of the users."""
+    tables = [
+        pa.table(
+            {"protocol": [protocol] * users, "user_id": USERS[-users:], "ndcg@10": window(mean, seed=1).scores["ndcg@10"][-users:]}
+        )
+        for protocol in PROTOCOLS
+    ]
+    pq.write_table(pa.concat_tables(tables), folder / "holdout.parquet")
+    (folder / "release.json").write_text(f'{{"as_of": "{as_of}"}}')
+    return SimpleNamespace(path=folder)
+
+
+def challenger(mean: float, champion: Any) -> Subject:
+    return subject(mean, features=cast(Any, SimpleNamespace(as_of=date(2024, 2, 1))), champion=champion)
+
+
+def test_the_first_release_has_no_champion() -> None:
+    assert verdicts(champion, subject(0.3))["champion"].passed
+
+
+@pytest.mark.parametrize(("mean", "said"), [(0.4, "better beyond noise"), (0.3, "within noise"), (0.2, "worse beyond noise")])
+def test_a_challenger_is_held_against_what_the_live_release_kept(mean: float, said: str, tmp_path: Path) -> None:
+    verdict = verdicts(champion, challenger(mean, live(tmp_path, 0.3)))["allow_not_worse_than_champion"]
+    assert said in verdict.message
+    assert verdict.blocks == (said == "worse beyond noise")
+
+
+def test_few_users_of_both_are_too_early_to_tell(tmp_path: Path) -> None:
+    found = verdicts(champion, challenger(0.1, live(tmp_path, 0.3, users=9)))
+    assert "too early: 9 users" in found["allow_not_worse_than_champion"].message
+    assert not any(verdict.blocks for verdict in found.values())
+
+
+def test_a_champion_that_saw_later_days_is_not_compared(tmp_path: Path) -> None:
+    assert failed(champion, challenger(0.3, live(tmp_path, 0.3, as_of="2024-03-01"))) == {"champion": "warn"}
+
+
+def audited(*twins: dict[str, list[Window]]) -> Subject:
+    state = make_state(np.ones((len(USERS), 2), int))
+    state = replace(state, user_ids=USERS, users=state.users | {"baskets": np.arange(len(USERS))})
+    made = subject(0.3, twins=twins)
+    made.__dict__["holdout_state"] = state  # read once, then kept
+    return made
+
+
+def test_fits_that_agree_pass_and_a_recommender_that_draws_nothing_too() -> None:
+    assert failed(seeds, audited(windows(0.3, seed=1), windows(0.303, seed=2))) == {}
+    assert failed(seeds, subject(0.3)) == {}
+
+
+def test_fits_that_differ_in_score_warn_and_block_far_out() -> None:
+    assert failed(seeds, audited(windows(0.25))) == {"seeds_spread": "warn"}
+    assert failed(seeds, audited(windows(0.1)))["seeds_spread"] == "block"
+
+
+def test_an_even_mean_that_hides_groups_warns() -> None:
+    twin = windows(0.3)
+    for found in twin.values():
+        scores = found[0].scores["ndcg@10"].copy()
+        scores[:60] += 0.15
+        scores[-60:] -= 0.15
+        found[0] = replace(found[0], scores={"ndcg@10": scores})
+    assert failed(seeds, audited(twin)) == {"seeds_spread_in_groups": "warn"}
+
+
+def test_equal_scores_by_other_lists_warn() -> None:
+    assert failed(seeds, audited(windows(0.3, first=7))) == {"seeds_overlap": "warn"}
+
+
+def disturbed(two_stage: float, popularity: float = 0.1) -> Subject:
+    worlds = {
+        name: {"lost_day": {protocol: window(mean) for protocol in PROTOCOLS}}
+        for name, mean in {"popularity": popularity, "two_stage": two_stage}.items()
+    }
+    return subject(0.3, stress=worlds)
+
+
+def test_a_winner_that_stands_a_lost_day_passes() -> None:
+    assert failed(stress, disturbed(0.28)) == {}
+
+
+def test_losing_much_warns_and_falling_behind_popularity_blocks() -> None:
+    assert failed(stress, disturbed(0.15)) == {"stress_lost_day_loss": "warn"}
+    assert failed(stress, disturbed(0.05))["stress_lost_day_not_worse_than_popularity"] == "block"
