@@ -86,7 +86,7 @@ class TrainFlow(BaseFlow):
         from recsys.checks import required
         from recsys.pipeline import validate
 
-        seen = (self.raw_verdicts, self.choice, self.champion, self.rehearsed)
+        seen = (self.raw_verdicts, self.choice, self.champion, self.rehearsed, self.today)
         self.evidence = validate(self.store, self.release_id, *seen, self.settings, self.project)
         self.required = required(self.audited)
         self.next(self.publish)

@@ -5,7 +5,7 @@
 {% macro rejection_reasons() %}
     {{ return([
         'duplicate', 'no_user', 'no_item', 'no_product', 'control_characters', 'bad_time', 'future',
-        'unknown_type', 'bad_quantity', 'bad_price'
+        'unknown_type', 'bad_quantity', 'bad_price', 'bot'
     ]) }}
 {% endmacro %}
 

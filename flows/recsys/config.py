@@ -66,6 +66,8 @@ class Dataset:
     horizon_days: int
     step_days: int
     max_quarantine: float
+    max_daily_events: int
+    max_age_days: int
     dials: dict
 
     def __post_init__(self) -> None:

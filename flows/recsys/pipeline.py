@@ -179,6 +179,7 @@ def validate(
     choice: Choice,
     champion: str | None,
     rehearsed: Mapping[str, str],
+    today: date,
     settings: Settings,
     project: Path,
 ) -> Evidence:
@@ -194,6 +195,7 @@ def validate(
         features,
         choice.winner,
         choice.evaluations,
+        today,
         live,
         _past(store, live, features, settings, project),
         choice.twins,

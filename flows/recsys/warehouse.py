@@ -43,6 +43,7 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
         "horizon_days": settings.dataset.horizon_days,
         "cutoff_days": [0] if serving else settings.cutoff_days,
         "sample_users": settings.features.sample_users,
+        "max_daily_events": settings.dataset.max_daily_events,
         "sample_below": f"{int(settings.sample * MD5_SPACE):032x}" if settings.sample < 1 else "",
     }
 

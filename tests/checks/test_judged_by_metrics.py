@@ -1,7 +1,7 @@
 """Families that judge by metrics alone: simpler, champion on the same holdout, seeds, stress. Users and scores are made up."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import make_settings, make_state
-from recsys.checks import Subject, champion, limits, seeds, simpler, stress
+from recsys.checks import Subject, champion, freshness, limits, seeds, simpler, stress
 from recsys.evaluation import PROTOCOLS, Window
 from recsys.verdicts import Verdict
 
@@ -150,3 +150,12 @@ def test_a_winner_that_stands_a_lost_day_passes() -> None:
 def test_losing_much_warns_and_falling_behind_popularity_blocks() -> None:
     assert failed(stress, disturbed(0.15)) == {"stress_lost_day_loss": "warn"}
     assert failed(stress, disturbed(0.05))["stress_lost_day_not_worse_than_popularity"] == "block"
+
+
+@pytest.mark.parametrize(("days", "severity"), [(2, None), (5, "warn"), (30, "block")])
+def test_old_events_warn_and_block_where_a_dataset_says_how_old_is_normal(days: int, severity: str | None) -> None:
+    features = SimpleNamespace(counts=lambda: {"last_day": "2024-01-01"})
+    settings = make_settings(dataset={"max_age_days": 3})
+    judged = replace(subject(0.3), settings=settings, features=cast(Any, features), today=date(2024, 1, 1) + timedelta(days))
+    assert failed(freshness, judged) == ({"freshness": severity} if severity else {})
+    assert failed(freshness, replace(judged, settings=SETTINGS)) == {}

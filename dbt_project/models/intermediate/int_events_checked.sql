@@ -28,6 +28,16 @@ counted_copies as (
     where coalesce(event_id not in (select event_id from doubled_ids), true)
 ),
 
+-- No person does so much in a day: a bot, or a broken client.
+busy_days as (
+    select
+        user_id,
+        date_trunc('day', event_at) as event_day
+    from events
+    group by 1, 2
+    having count(*) > {{ var('max_daily_events') }}
+),
+
 final as (
     select
         -- ids
@@ -48,7 +58,8 @@ final as (
             case when event_at >= '{{ var('landed_before') }}'::timestamp then 'future' end,
             case when event_type not in ('view', 'cart', 'purchase', 'return') then 'unknown_type' end,
             case when quantity <= 0 then 'bad_quantity' end,
-            case when price < 0 then 'bad_price' end
+            case when price < 0 then 'bad_price' end,
+            case when (user_id, date_trunc('day', event_at)) in (select (user_id, event_day) from busy_days) then 'bot' end
         )::string as reasons,
         -- numbers
         quantity::decimal(18, 4) as quantity,

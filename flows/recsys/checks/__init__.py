@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys import RecsysError, config
-from recsys.checks import champion, lists, raw, seeds, simpler, stress
+from recsys.checks import champion, freshness, lists, raw, seeds, simpler, stress
 from recsys.checks.subject import Subject
 from recsys.config import Settings
 from recsys.verdicts import Verdict
@@ -25,6 +25,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "raw": Family(raw, "data", "landing"),
+    "freshness": Family(freshness, "data"),
     "lists": Family(lists, "data"),
     "simpler": Family(simpler, "model"),
     "champion": Family(champion, "model"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Subject:
     features: Features
     winner: str
     evaluations: Mapping[str, Windows]
+    today: date = date.min
     champion: Snapshot | None = None
     past: Features | None = None
     twins: Sequence[Windows] = ()
