@@ -176,3 +176,31 @@ def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> Non
     assert "Traceback" not in result.stdout + result.stderr
     for word in words:
         assert word in errors[0]
+
+
+def peeking_project(folder: Path) -> Path:
+    """A copy of the dbt project in which somebody has added a feature that sees one day past the cutoff."""
+    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs"))
+    model = folder / "models" / "features" / "feat_items"
+    column = "      - {name: days_since_last_purchase,"
+    for suffix, old, new in (
+        (
+            ".sql",
+            "final as (",
+            """peeking as (
+                select cutoffs.cutoff, events.item_index, count(*) as trend
+                from cutoffs inner join events on events.event_at < cutoffs.cutoff + interval 1 day
+                group by events.item_index, cutoffs.cutoff
+            ),
+
+            final as (""",
+        ),
+        (".sql", "        -- numbers: time", "        coalesce(peeking.trend, 0)::int as trend,"),
+        (".sql", "    left join counted on", "    left join peeking using (cutoff, item_index)\n    left join counted on"),
+        (".yml", column, f"      - {{name: trend, data_type: int}}\n{column}"),
+    ):
+        file = model.with_suffix(suffix)
+        text = file.read_text()
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new))
+    return folder
