@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys import RecsysError, config
-from recsys.checks import lists, raw, simpler
+from recsys.checks import breadth, drift, health, lists, raw, simpler, slices
 from recsys.checks.subject import Subject
 from recsys.config import Settings
 from recsys.verdicts import Verdict
@@ -27,6 +27,10 @@ FAMILIES: dict[str, Family] = {
     "raw": Family(raw, "data", "landing"),
     "lists": Family(lists, "data"),
     "simpler": Family(simpler, "model"),
+    "slices": Family(slices, "model"),
+    "breadth": Family(breadth, "data"),
+    "health": Family(health, "model"),
+    "drift": Family(drift, "data"),
 }
 
 
