@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys import config
+from recsys import config, pipeline
+from recsys.checks import FAMILIES, Subject, limits
 from recsys.config import Settings
 from recsys.state import State
 from recsys.store import Store, open_store
+from recsys.verdicts import Verdict
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
@@ -204,3 +207,36 @@ def peeking_project(folder: Path) -> Path:
         assert text.count(old) == 1
         file.write_text(text.replace(old, new))
     return folder
+
+
+@pytest.fixture(scope="session")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A release of a small shop's two_stage, healthy, and all that led to it."""
+    dials = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
+    chosen = make_settings(dataset={"dials": dials}, features={"training_windows": 2}, evaluation={"selection_windows": 1})
+    small = {"slices": chosen.checks["slices"] | {"min_users": 20}}
+    recommenders = {"popularity": {"days": 7}, "two_stage": {"windows": 2, "trees": 40}}
+    chosen = replace(chosen, recommenders=recommenders, checks=chosen.checks | small)
+    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
+    raw, _ = pipeline.land(store, chosen, date(2026, 1, 1))
+    built = pipeline.build_features(store, raw, chosen, PROJECT).id
+    trained = [pipeline.train(store, recipe, built, {}, chosen) for recipe in pipeline.recipes(chosen, audit=False)]
+    choice = pipeline.choose(trained, chosen)
+    release = store.load("release", pipeline.recommend(store, choice, built, chosen, {}))
+    features = pipeline.open_features(store, built, chosen)
+    return Subject(store, chosen, PROJECT, release, features, choice.winner, choice.evaluations)
+
+
+def sabotage(subject: Subject, **parts: Any) -> Subject:
+    """The same subject with other parts: fields, or what it reads when asked (state, holdout_state, model, lists)."""
+    fields = {name: parts.pop(name) for name in list(parts) if name in subject.__dataclass_fields__}
+    copy = replace(subject, **fields)
+    read = {name: getattr(subject, name) for name in ("state", "holdout_state", "model", "lists")}
+    vars(copy).update(read | parts)
+    return copy
+
+
+def failures(family: str, subject: Subject) -> dict[str, Verdict]:
+    """What a family of checks finds wrong, by name."""
+    verdicts = FAMILIES[family].module.check(subject, limits(family, subject.settings))
+    return {verdict.name: verdict for verdict in verdicts if not verdict.passed}

@@ -51,6 +51,25 @@ class Features:
             ).items()
         }
 
+    def daily(self, days: int) -> Table:
+        """Events and purchases of each of the last days before `as_of`, the last being day 0, by the items' category."""
+        return self._table(
+            f"""select datediff('day', event_at::date, date '{self.as_of}') - 1 as day, category,
+                count(*) as events, count(purchase_number) as purchases
+                from '{{0}}/fct_events.parquet' join '{{0}}/dim_items.parquet' using (item_index)
+                where event_at >= timestamp '{self.as_of}' - interval {days} day group by all order by all"""
+        )
+
+    def median_prices(self, days: int) -> tuple[float, float]:
+        """Median price of the purchases of the last days before `as_of`, and of as many before; NaN where none has a price."""
+        middle = f"timestamp '{self.as_of}' - interval {days} day"
+        prices = self._table(
+            f"""select median(price) filter (where event_at >= {middle})::float as now,
+                median(price) filter (where event_at < {middle})::float as before from '{{0}}/fct_events.parquet'
+                where purchase_number is not null and event_at >= {middle} - interval {days} day"""
+        )
+        return float(prices["now"][0]), float(prices["before"][0])
+
     def state(self, cutoff: date) -> State:
         """What is known at one of the snapshot's cutoffs."""
         at = f"cutoff = timestamp '{cutoff}'"

@@ -83,15 +83,15 @@ def coverage(lists: NDArray[np.int32], available: int) -> float:
     return np.count_nonzero(np.bincount(lists.ravel() + 1)[1:]) / max(available, 1)
 
 
-def bootstrap(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
+def bootstrap(scores: Scores, resamples: int, seed: int, error: float = 0.05) -> dict[str, Interval]:
     """Mean over users of each metric, with percentiles of its bootstrap distribution (Efron 1979, doi:10.1214/aos/1176344552);
-    all metrics are seen on the same resamples."""
+    all metrics are seen on the same resamples. `error`: the share of such intervals that may miss."""
     draw = np.random.default_rng(seed)
     values = np.column_stack(list(scores.values()))
     users = len(values)
     drawn = (np.bincount(draw.integers(users, size=users), minlength=users) for _ in range(resamples))
     means = np.array([counts @ values / users for counts in drawn])
-    lows, highs = np.quantile(means, [0.025, 0.975], axis=0).tolist()
+    lows, highs = np.quantile(means, [error / 2, 1 - error / 2], axis=0).tolist()
     return {metric: Interval(*found) for metric, *found in zip(scores, values.mean(0).tolist(), lows, highs, strict=True)}
 
 

@@ -1,6 +1,7 @@
 """A verdict: what a check says. Evidence: the verdicts on one release, bound to what they were passed on."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -24,6 +25,13 @@ class Verdict:
     @property
     def blocks(self) -> bool:
         return not self.passed and self.severity == "block"
+
+
+def grade(name: str, value: float, warn: float, block: float, words: str) -> Verdict:
+    """A value held against two limits: above the first it warns, above the second it blocks."""
+    value, far = float(value), bool(value > block)
+    message = f"{words}; above {warn:g} warns" + (f", above {block:g} blocks" if block < math.inf else "")
+    return Verdict(name, value, block if far else warn, "block" if far else "warn", value <= warn, message)
 
 
 @dataclass(frozen=True)

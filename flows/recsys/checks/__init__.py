@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys import RecsysError, config
-from recsys.checks import champion, freshness, lists, raw, seeds, simpler, stress
+from recsys.checks import breadth, champion, drift, freshness, health, lists, raw, seeds, simpler, slices, stress
 from recsys.checks.subject import Subject
 from recsys.config import Settings
 from recsys.verdicts import Verdict
@@ -31,6 +31,10 @@ FAMILIES: dict[str, Family] = {
     "champion": Family(champion, "model"),
     "seeds": Family(seeds, "model", "audit"),
     "stress": Family(stress, "model", "audit"),
+    "slices": Family(slices, "model"),
+    "breadth": Family(breadth, "data"),
+    "health": Family(health, "model"),
+    "drift": Family(drift, "data"),
 }
 
 

@@ -1,0 +1,79 @@
+"""Is today's data still of the kind that the winner was judged on? Against the holdout's cutoff, and the weeks before."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.checks.distributions import movements, stability
+from recsys.checks.subject import Subject
+from recsys.state import Table
+from recsys.verdicts import Verdict, grade
+
+DAYS = 28  # compared with as many before
+
+
+@dataclass(frozen=True)
+class Limits:
+    min_rows: int
+    warn_psi: float
+    block_psi: float
+    warn_mix: float
+    block_mix: float
+    min_day: float
+    min_day_events: int
+    block_days: int
+    warn_gone: float
+    block_gone: float
+    warn_price: float
+    block_price: float
+
+
+def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    yield _features(subject, limits)
+    yield from (judge(subject.features.daily(2 * DAYS), limits) for judge in (_categories, _volume))
+    yield _catalogue(subject, limits)
+    yield _prices(*subject.features.median_prices(DAYS), limits)
+
+
+def _features(subject: Subject, limits: Limits) -> Verdict:
+    moved = movements(subject.holdout_state, subject.state, limits.min_rows)
+    worst = sorted(moved, key=lambda name: -moved[name])[:3]
+    said = f"of {len(moved)} features with enough rows these moved most since {subject.holdout_state.cutoff}: "
+    words = said + ", ".join(f"{name} (PSI {moved[name]:.2f})" for name in worst)
+    return grade("feature_drift", moved[worst[0]] if worst else 0.0, limits.warn_psi, limits.block_psi, words)
+
+
+def _categories(daily: Table, limits: Limits) -> Verdict:
+    names, places = np.unique(daily["category"], return_inverse=True)
+    late = daily["day"] < DAYS
+    before, now = (np.bincount(places, daily["purchases"] * part, len(names)) for part in (~late, late))
+    value = stability(before, now) if min(before.sum(), now.sum()) >= limits.min_rows else 0.0
+    words = f"the mix of {len(names)} categories bought in the last {DAYS} days against the {DAYS} before has a PSI of {value:.2f}"
+    return grade("category_drift", value, limits.warn_mix, limits.block_mix, words)
+
+
+def _volume(daily: Table, limits: Limits) -> Verdict:
+    """Each of the last seven days against the median of four such weekdays before, for a shop may close on Sundays."""
+    events = np.bincount(daily["day"], daily["events"], 2 * DAYS).reshape(-1, 7)
+    usual = np.median(events[1:5], axis=0)
+    low = np.flatnonzero((usual >= limits.min_day_events) & (events[0] < limits.min_day * usual))
+    days = ", ".join(f"{events[0, day]:,.0f} events {day + 1} days ago, usually {usual[day]:,.0f}" for day in low)
+    words = f"{len(low)} of the last 7 days have less than {limits.min_day:.0%} of their weekday's usual events"
+    return grade("daily_events", len(low), 0, limits.block_days, f"{words}: {days}" if days else words)
+
+
+def _catalogue(subject: Subject, limits: Limits) -> Verdict:
+    """Of the items that sold, for what sold nothing may have been gone already: a catalogue's own flag has no date."""
+    then, now = subject.holdout_state.items, subject.state.items
+    sold = then["is_available"] & (then[f"purchases_{DAYS}d"] > 0)
+    gone = float((~now["is_available"][sold]).mean()) if sold.any() else 0.0
+    words = f"{gone:.1%} of the {sold.sum():,} items that sold in the {DAYS} days before {subject.holdout_state.cutoff} are gone"
+    return grade("catalogue_turnover", gone, limits.warn_gone, limits.block_gone, words)
+
+
+def _prices(now: float, before: float, limits: Limits) -> Verdict:
+    low, high = sorted((now, before))  # NaN where none was bought with a price; 0 is taken for a thousandth of the other
+    ratio = high / max(low, high / 1_000) if now + before > 0 else 1.0
+    words = f"the median price bought in the last {DAYS} days is {now:.4g}, in the {DAYS} before {before:.4g}"
+    return grade("price_drift", ratio, limits.warn_price, limits.block_price, f"{words}, {ratio:.2f} times apart")

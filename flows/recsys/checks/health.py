@@ -1,0 +1,76 @@
+"""Are the numbers themselves sound: what was learned, what was scored, and the columns that both are made of?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from recsys.checks.distributions import unsound
+from recsys.checks.subject import Subject
+from recsys.recommenders import Recommender
+from recsys.verdicts import Verdict, grade
+
+Learned = Any  # an array or a sparse matrix
+
+
+@dataclass(frozen=True)
+class Limits:
+    min_present: float
+    warn_constant: float
+    block_constant: float
+
+
+def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    learned = dict(_learned(subject.model, subject.winner))
+    broken = [name for name, array in learned.items() if not _finite(array)]
+    yield _none("learned_finite", broken, f"of {len(learned)} learned arrays hold a NaN or an infinity")
+    yield _none("learned_sizes", list(_misshapen(subject, learned)), f"of {len(learned)} learned arrays have a wrong size")
+    wrong = [protocol for protocol, (_, lists) in subject.lists.items() if not np.isfinite(lists.scores).all()]
+    yield _none("scores_finite", wrong, f"of {len(subject.lists)} protocols have a NaN or an infinity among the released scores")
+    yield _constant(subject, limits)
+    found = unsound(subject.holdout_state, subject.state, limits.min_present)
+    yield _none("feature_columns", list(found), "features are infinite, or empty that were not before")
+
+
+def _none(name: str, found: Sequence[str], words: str) -> Verdict:
+    return Verdict(name, len(found), 0, "block", not found, f"{len(found)} {words}" + (f": {'; '.join(found)}" if found else ""))
+
+
+def _learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
+    """What a recommender learned, and what those learned that propose to it."""
+    for attribute, value in sorted(vars(model).items()):
+        if attribute.endswith("_"):
+            yield f"{name}.{attribute}", value
+        for part, proposer in value.items() if isinstance(value, dict) else ():
+            if isinstance(proposer, Recommender):
+                yield from _learned(proposer, f"{name}.{part}")
+
+
+def _finite(array: Learned) -> bool:
+    if sparse.issparse(array):
+        return _finite(array.data)
+    if array.dtype.names:  # trees, whose thresholds are infinite where they part the missing values from all others
+        return _finite(array["value"]) and not any(np.isnan(array[name]).any() for name in array.dtype.names)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _misshapen(subject: Subject, learned: dict[str, Learned]) -> Iterator[str]:
+    items = subject.state.item_ids
+    for name, array in learned.items():
+        if name.endswith(".item_ids_") and not np.array_equal(array, items):
+            yield f"{name} has {array.size:,} items that are not the {len(items):,} of {subject.state.cutoff}"
+        elif sparse.issparse(array) and array.shape != (len(items), len(items)):
+            yield f"{name} is of shape {array.shape}, not of {len(items):,} items by as many"
+        elif name.count(".") == 1 and not array.size:  # of a sparse one, its entries; a proposer may know nothing
+            yield f"{name} is empty"
+
+
+def _constant(subject: Subject, limits: Limits) -> Verdict:
+    """Among all items, and of users with two scores above 0: a score of 0 is not the recommender's, it fills the list up."""
+    scores = subject.lists["allow"][1].scores
+    lowest, several = np.where(scores > 0, scores, np.inf).min(1), (scores > 0).sum(1) > 1
+    share = float((lowest == scores.max(1))[several].mean()) if several.any() else 1.0
+    said = f"{several.sum():,} of {len(scores):,} users have items that {subject.winner} scored, {share:.1%} of these all the same"
+    return grade("constant_scores", share, limits.warn_constant, limits.block_constant, said)
