@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
 RUN := $(BIN)/python flows/commands.py
+PYTEST := $(BIN)/python -m pytest --junit-xml data/test-results.xml
 LOCK := uvx uv pip compile --quiet --universal --generate-hashes --only-binary :all: --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade
 
 # Runs are kept in data/; no tool phones home; a name for the runs where the machine has no user (containers, root).
@@ -15,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases export doctor test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases export reproduce diff score doctor test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -44,14 +45,23 @@ releases: .venv/.run ## what was released, newest first  [DATASET=]
 export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE=]
 	@$(RUN) export
 
+reproduce: .venv/.run ## make a release again from its raw snapshot alone: is it the same?  [RELEASE= DATASET=]
+	@$(RUN) reproduce
+
+diff: .venv/.run ## what changed between two releases, from A to B  [A= B= DATASET=]
+	@$(RUN) diff
+
+score: .venv/.run ## the ML Test Score, by evidence found in the live release and the last tests  [DATASET=]
+	@$(RUN) score
+
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor
 
 test: .venv/.test ## the quick tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-all: .venv/.test ## those and the slow ones
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: .venv/.test ## ruff and mypy
 	@$(BIN)/ruff check flows tests

@@ -12,7 +12,7 @@ from metaflow.exception import MetaflowException
 from recsys import RecsysError, config
 from recsys.config import Settings
 from recsys.imports import count_imports
-from recsys.store import Store, open_store
+from recsys.store import Store, open_store, sha256
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent if (HERE.parent / "dbt_project").is_dir() else HERE  # on a laptop beside flows/, in a container in it
@@ -59,12 +59,17 @@ class accounting(FlowMutator):
 
 
 def code_version(context: Any) -> dict[str, Any]:
-    """Commit and dirty flag, taken where git is: containers have no .git, so it travels with the run."""
+    """Commit, dirty flag and hash of the lock, taken where they are: containers have neither, so it travels with the run."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True).stdout.strip()
 
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    lock = ROOT / "requirements.lock"
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain")),
+        "lock": sha256(lock) if lock.exists() else "",
+    }
 
 
 @accounting
@@ -73,7 +78,7 @@ class BaseFlow(FlowSpec):
     """Parameters and configs of every flow."""
 
     config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.config.parse", help="the dials")
-    code = Config("code", default_value=code_version, help="commit and dirty flag")
+    code = Config("code", default_value=code_version, help="commit, dirty flag, lock")
     dataset = Parameter("dataset", default="", help="a dataset of config.toml")
     as_of = Parameter("as_of", default="", help="YYYY-MM-DD: only events before that day are seen")
     sample = Parameter("sample", default=1.0, help="share of the users, for a quick look")

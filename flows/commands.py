@@ -156,12 +156,60 @@ def export() -> None:
     chosen, target = settings(), dial("TO")
     if not target:
         raise RecsysError("TO is not given; pass TO=path to a .parquet or .csv file")
-    release = dial("RELEASE") or store(chosen).current()
-    if not release:
-        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    release = dial("RELEASE") or live(chosen)
     protocol = "novel" if dial("NOVEL") not in ("", "0") else "allow"
     rows = export(store(chosen).load("release", release), protocol, Path(target))
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
+
+
+def reproduce() -> None:
+    """Makes a release again from its raw snapshot alone and says whether it is the same."""
+    from base_flow import code_version
+    from recsys.reproducing import reproduce
+
+    chosen = settings()
+    release = dial("RELEASE") or live(chosen)
+    with tempfile.TemporaryDirectory(prefix="reproduced-") as folder:
+        scratch = open_store(folder, chosen.name)
+        found = reproduce(store(chosen), release, scratch, ROOT / "dbt_project", code_version(None))
+    for line in (*found.differences, *found.other):
+        console.print(line, markup=False, soft_wrap=True)
+    if not found.identical:
+        raise RecsysError(f"release {release} has content {found.content}, made again {found.seen}; what differs is listed above")
+    console.print(f"identical content {found.content}")
+
+
+def diff() -> None:
+    """What changed from release A to release B; without them, from the one before to the live one."""
+    from rich.table import Table
+
+    from recsys.comparing import diff
+
+    chosen = settings()
+    b = dial("B") or live(chosen)
+    a = dial("A") or next((move["previous"] for move in store(chosen).history() if move["release"] == b), None)
+    if not a:
+        raise RecsysError(f"no release went live before {b}; pass A= and B=, two of `make releases`")
+    table = Table(*("", "", a, b, "change"), box=None, padding=(0, 2, 0, 0))
+    for section, rows in diff(store(chosen), a, b, chosen).items():
+        for place, row in enumerate(rows or [("same", "", "", "")]):
+            table.add_row("" if place else f"[bold]{section}[/bold]", *row)
+    console.print(table)
+
+
+def score() -> None:
+    """The ML Test Score by what is found in the live release, in test results and in files."""
+    from recsys.proof import Sources
+    from score import show
+
+    show(Sources(ROOT, store(settings())), console)
+
+
+def live(chosen: Settings) -> str:
+    release = store(chosen).current()
+    if not release:
+        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    return release
 
 
 def doctor() -> None:
@@ -187,7 +235,8 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
-COMMANDS = {command.__name__: command for command in (run, audit, resume, tune, step, card, releases, export, doctor)}
+VERBS = (run, audit, resume, tune, step, card, releases, export, reproduce, diff, score, doctor)
+COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":
     try:

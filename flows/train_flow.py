@@ -77,7 +77,8 @@ class TrainFlow(BaseFlow):
         """Write everybody's lists, by the saved model, as an unpublished release."""
         from recsys.pipeline import recommend
 
-        self.release_id = recommend(self.store, self.choice, self.built.id, self.settings, self.code.to_dict())
+        made_by = (self.settings, self.code.to_dict(), self.audited)
+        self.release_id = recommend(self.store, self.choice, self.built.id, *made_by)
         self.next(self.validate)
 
     @step

@@ -32,6 +32,19 @@ def test_the_same_command_twice_gives_the_same_content_without_dbt(fork: Fork) -
     assert after
     assert before != after
     assert fork.content(before) == fork.content(after)
+    told = fork.run("diff").stdout
+    assert re.search(rf"{before} +{after}", told)
+    for section in ("SQL", "code", "config"):
+        assert re.search(rf"^{section} +same *$", told, re.M), told
+    assert told.count("+0.0000 [+0.0000, +0.0000]") == told.count("0.0% of") == 2
+
+
+def test_the_live_release_is_made_again_and_scored(fork: Fork) -> None:
+    content = fork.content(str(fork.current()))
+    again = fork.run("reproduce", RELEASE=str(fork.current()))
+    assert again.stdout.splitlines() == [f"identical content {content}"], again.stdout + again.stderr
+    assert "ML test score 0" in fork.run("score").stdout
+    assert_refused(fork.run("reproduce", RELEASE="nope"), "nope", "make releases")
 
 
 def test_nobody_beats_the_oracle_beyond_noise_and_everybody_is_told_their_share(fork: Fork) -> None:

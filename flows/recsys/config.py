@@ -155,6 +155,12 @@ def resolve(
     return build(Settings, values, "config")
 
 
+def restore(values: Mapping[str, Any]) -> Settings:
+    """Settings as a release's manifest keeps them; raises if they are those of other code."""
+    as_of = values.get("as_of")
+    return build(Settings, dict(values) | {"as_of": date.fromisoformat(as_of) if as_of else None}, "config")
+
+
 def day(name: str, text: str) -> date:
     """An ISO date given by a person."""
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):

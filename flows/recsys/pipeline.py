@@ -2,12 +2,12 @@
 order; what an arrow does is in the module it calls."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys import checks, evaluation, rehearsal, releases, warehouse
+from recsys import checks, evaluation, lineage, rehearsal, releases, warehouse
 from recsys.checks import FAMILIES, Subject
 from recsys.config import Settings
 from recsys.evaluation import Stress, Window, Windows, evaluate
@@ -52,7 +52,8 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
     if not reused:
         with store.draft() as folder:
             cost = warehouse.build(raw, variables, settings, project, folder)
-            store.commit(folder, "features", variables, {"raw": raw_id}, id)
+            made_from = variables | {"dbt": warehouse.project_hashes(project)}
+            store.commit(folder, "features", made_from, {"raw": raw_id}, id)
             overhead = cost.total - cost.sql
     features = open_features(store, id, settings)
     return Built(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
@@ -159,15 +160,18 @@ def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id
     return evaluate(create(name, parameters, settings.seed), features, settings, features.evaluated[1:])
 
 
-def recommend(store: Store, choice: Choice, features_id: str, settings: Settings, code: dict[str, Any]) -> str:
+def recommend(
+    store: Store, choice: Choice, features_id: str, settings: Settings, code: dict[str, Any], audited: bool = False
+) -> str:
     """model and feature snapshots -> release, not yet published."""
-    features = open_features(store, features_id, settings)
+    snapshot = store.load("features", features_id)
+    features = Features(snapshot, settings)
     state = features.state(features.as_of)
     holdout = {protocol: windows[0] for protocol, windows in choice.evaluations[choice.winner].items()}
     with store.draft() as folder:
         recommender = load(store.load("model", choice.model_id).path)
         releases.write(folder, recommender, state, holdout, settings)
-        made_from = {"recommender": recommender.name, "code": code, "config": asdict(settings)}
+        made_from = lineage.origin(recommender, snapshot.manifest, settings, code, audited)
         parents = {"model": choice.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
 

@@ -50,15 +50,20 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
 
 def features_id(variables: dict[str, Any], raw_id: str, project: Path) -> str:
     """Name of the feature snapshot that `build` makes with these variables, known before it is made."""
+    versions = {name: version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb")}
+    return digest([raw_id, variables, project_hashes(project)["project"], versions])
+
+
+def project_hashes(project: Path) -> dict[str, Any]:
+    """One hash of all dbt files that features depend on, and one of each, by which two projects are told apart file by file."""
     files = {
-        path.relative_to(project).as_posix(): path.read_text()
+        path.relative_to(project).as_posix(): digest(path.read_text())
         for folder in ("models", "macros")
         for path in sorted((project / folder).rglob("*"))
         if path.suffix in (".sql", ".yml")
     }
-    files["dbt_project.yml"] = (project / "dbt_project.yml").read_text()
-    versions = {name: version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb")}
-    return digest([raw_id, variables, files, versions])
+    files["dbt_project.yml"] = digest((project / "dbt_project.yml").read_text())
+    return {"project": digest(files), "files": files}
 
 
 def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> Cost:
