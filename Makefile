@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases export doctor test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases export add-case doctor test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ releases: .venv/.run ## what was released, newest first  [DATASET=]
 
 export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE=]
 	@$(RUN) export
+
+add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=item,item NOT=item WHY="..."  [SEVERITY=warn DATASET=]
+	@$(RUN) add_case
 
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys import RecsysError, config
-from recsys.checks import lists, raw, simpler
+from recsys.checks import behaviour, cases, leaks, lists, raw, simpler, time_travel
 from recsys.checks.subject import Subject
 from recsys.config import Settings
 from recsys.verdicts import Verdict
@@ -27,6 +27,10 @@ FAMILIES: dict[str, Family] = {
     "raw": Family(raw, "data", "landing"),
     "lists": Family(lists, "data"),
     "simpler": Family(simpler, "model"),
+    "leaks": Family(leaks, "model"),
+    "cases": Family(cases, "model"),
+    "time_travel": Family(time_travel, "model", "audit"),
+    "behaviour": Family(behaviour, "model", "audit"),
 }
 
 

@@ -24,7 +24,8 @@ class Subject:
 
     evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one.
     In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, its
-    holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff.
+    holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff, and of
+    disturbances.WORLD at the last.
     """
 
     store: Store
