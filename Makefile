@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases export reproduce diff score doctor test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases export add-case reproduce diff score doctor test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ diff: .venv/.run ## what changed between two releases, from A to B  [A= B= DATAS
 
 score: .venv/.run ## the ML Test Score, by evidence found in the live release and the last tests  [DATASET=]
 	@$(RUN) score
+
+add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=item,item NOT=item WHY="..."  [SEVERITY=warn DATASET=]
+	@$(RUN) add_case
 
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor

@@ -9,7 +9,7 @@ from typing import Any
 from metaflow import Config, FlowMutator, FlowSpec, JSONType, Parameter, package_sources, user_step_decorator
 from metaflow.exception import MetaflowException
 
-from recsys import RecsysError, config
+from recsys import RecsysError, cases, config
 from recsys.config import Settings
 from recsys.imports import count_imports
 from recsys.store import Store, open_store, sha256
@@ -72,12 +72,19 @@ def code_version(context: Any) -> dict[str, Any]:
     }
 
 
+def read_cases(context: Any) -> dict[str, Any]:
+    """The cases of cases.jsonl, which need not be there. They travel with the run, as the commit does."""
+    file = ROOT / "cases.jsonl"
+    return {"cases": cases.parse(file.read_text()) if file.exists() else []}
+
+
 @accounting
 @package_sources(ROOT / "dbt_project", suffixes=[".sql", ".yml"])
 class BaseFlow(FlowSpec):
     """Parameters and configs of every flow."""
 
     config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.config.parse", help="the dials")
+    cases = Config("cases", default_value=read_cases, help="what people want to see in lists")
     code = Config("code", default_value=code_version, help="commit, dirty flag, lock")
     dataset = Parameter("dataset", default="", help="a dataset of config.toml")
     as_of = Parameter("as_of", default="", help="YYYY-MM-DD: only events before that day are seen")
@@ -86,7 +93,7 @@ class BaseFlow(FlowSpec):
 
     @property
     def settings(self) -> Settings:
-        return config.resolve(self.config.to_dict(), self.dataset, self.as_of, self.sample, self.inputs)
+        return config.resolve(self.config.to_dict() | self.cases.to_dict(), self.dataset, self.as_of, self.sample, self.inputs)
 
     @property
     def store(self) -> Store:

@@ -15,12 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
-from recsys import RecsysError, config
+from recsys import RecsysError, cases, config
 from recsys.config import Settings
 from recsys.store import Store, open_store
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+CASES = ROOT / "cases.jsonl"
 FLOWS = {
     flow: [sys.executable, str(HERE / file), "--no-pylint"]
     for flow, file in {"TrainFlow": "train_flow.py", "TuneFlow": "tune_flow.py"}.items()
@@ -43,7 +44,8 @@ def settings() -> Settings:
 
 
 def read_config() -> dict[str, Any]:
-    return config.parse((ROOT / "config.toml").read_text())
+    known = cases.parse(CASES.read_text()) if CASES.exists() else []
+    return config.parse((ROOT / "config.toml").read_text()) | {"cases": known}
 
 
 def inputs() -> dict[str, str]:
@@ -212,6 +214,19 @@ def live(chosen: Settings) -> str:
     return release
 
 
+def add_case() -> None:
+    """Adds a line to cases.jsonl, if the live release knows its user and items."""
+    chosen = settings()
+    expect, bar = ([item.strip() for item in dial(name).split(",") if item.strip()] for name in ("EXPECT", "NOT"))
+    case = {"dataset": chosen.name, "user": dial("USER"), "expect": expect, "not": bar, "why": dial("WHY")}
+    case |= {"severity": dial("SEVERITY") or "warn"}
+    cases.refuse_senseless(case, "add-case")
+    cases.refuse_unknown(case, store(chosen).load("release", live(chosen)))
+    with CASES.open("a") as file:
+        file.write(json.dumps(case, ensure_ascii=False) + "\n")
+    console.print(f"added to {CASES.name}; the next run holds lists against it", markup=False)
+
+
 def doctor() -> None:
     """Settings, versions, disk; then what is missing and how to mend it."""
     missing = []
@@ -235,7 +250,7 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
-VERBS = (run, audit, resume, tune, step, card, releases, export, reproduce, diff, score, doctor)
+VERBS = (run, audit, resume, tune, step, card, releases, export, add_case, reproduce, diff, score, doctor)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":

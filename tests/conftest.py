@@ -120,6 +120,35 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
     )
 
 
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """An audit's subject: a release of a small shop, made by a small two_stage, with every rehearsed world."""
+    dials = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
+    small = make_settings(
+        dataset={"dials": dials}, features={"training_windows": 4}, recommenders={"two_stage": {"windows": 4, "trees": 40}}
+    )
+    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
+    raw, _ = pipeline.land(store, small, date(2026, 1, 1))
+    features = pipeline.build_features(store, raw, small, PROJECT).id
+    rehearsed = pipeline.rehearse(store, features, small, PROJECT)
+    recipes = [recipe for recipe in pipeline.recipes(small, audit=False) if recipe.name in ("popularity", "two_stage")]
+    trained = [pipeline.train(store, recipe, features, {}, small) for recipe in recipes]
+    evaluations = {one.recipe.name: one.windows for one in trained}
+    choice = pipeline.Choice("two_stage", trained[-1].model_id, evaluations, {}, [])
+    release = store.load("release", pipeline.recommend(store, choice, features, small, {}))
+    worlds = {name: pipeline.open_features(store, id, small) for name, id in rehearsed.items()}
+    opened = pipeline.open_features(store, features, small)
+    return Subject(store, small, PROJECT, release, opened, "two_stage", evaluations, rehearsed=worlds)
+
+
+def failed(family: str, subject: Subject) -> list[str]:
+    """Names of the verdicts of a family that did not pass; every one has a sentence."""
+    verdicts = list(FAMILIES[family].module.check(subject, limits(family, subject.settings)))
+    assert verdicts
+    assert all(verdict.message for verdict in verdicts)
+    return [verdict.name for verdict in verdicts if not verdict.passed]
+
+
 SMALL = {
     "users = 2_000": "users = 300",
     "items = 600": "items = 120",

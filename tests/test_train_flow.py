@@ -87,6 +87,27 @@ def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) 
     assert exported[""] != exported["1"]
 
 
+def test_a_case_is_added_if_its_ids_are_known_and_the_next_run_is_held_against_it(fork: Fork) -> None:
+    release = fork.store() / "releases" / str(fork.current())
+    features = json.loads((release / "manifest.json").read_text())["parents"]["features"]
+    user = pq.read_table(fork.store() / "features" / features / "dim_users.parquet")["user_id"][0].as_py()
+    hidden = next(row["item_id"] for row in pq.read_table(release / "items.parquet").to_pylist() if not row["is_available"])
+    asked = {"USER": user, "EXPECT": hidden, "WHY": "Zoë wants it back", "SEVERITY": "block"}
+    for change, word in (
+        ({"USER": "nobody"}, "nobody"),
+        ({"NOT": "nothing"}, "nothing"),
+        ({"WHY": ""}, "WHY"),
+        ({"EXPECT": ""}, "NOT"),
+    ):
+        assert_refused(fork.run("add_case", **asked | change), word)
+    assert not (fork.root / "cases.jsonl").exists()
+    assert fork.run("add_case", **asked).returncode == 0
+    try:
+        assert_refused(fork.run("run"), f"[case_1] in the first 10 of user {user} {hidden} is missing, although: Zoë wants it back")
+    finally:
+        (fork.root / "cases.jsonl").unlink()
+
+
 @pytest.mark.parametrize("step", ["select", "recommend"])
 def test_a_step_can_be_run_again(fork: Fork, step: str) -> None:
     before = fork.current()

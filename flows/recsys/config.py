@@ -93,6 +93,7 @@ class Settings:
     tune: dict[str, dict]
     evidence: Evidence
     checks: dict[str, dict]
+    cases: list[dict]  # of cases.jsonl, this dataset's
     dataset: Dataset
     as_of: date | None
     sample: float
@@ -136,7 +137,7 @@ def resolve(
     config: Mapping[str, Any], dataset: str = "", as_of: str = "", sample: float = 1.0, inputs: Mapping[str, str] = {}
 ) -> Settings:
     """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are dials of the source."""
-    values = {"tune": {}} | dict(config)
+    values = {"tune": {}, "cases": []} | dict(config)
     datasets = values.pop("datasets", {})
     dataset = dataset or values.pop("dataset", "")
     values.pop("dataset", None)
@@ -147,7 +148,8 @@ def resolve(
     chosen = dict(datasets[dataset])
     chosen["dials"] = dict(chosen.get("dials", {})) | {name: path for name, path in inputs.items() if path}
     values |= {
-        "name": dataset if sample == 1 else f"{dataset}-sample-{sample:g}",
+        "name": (name := dataset if sample == 1 else f"{dataset}-sample-{sample:g}"),
+        "cases": [case for case in values["cases"] if case["dataset"] == name],
         "dataset": chosen,
         "as_of": day("AS_OF", as_of) if as_of else None,
         "sample": sample,

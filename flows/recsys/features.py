@@ -134,6 +134,23 @@ class Features:
         )
         return rows["user_id"], rows["item_id"]
 
+    def label_faults(self) -> dict[str, int]:
+        """Labels by what is wrong with them: `unbought`, no purchase of the pair at or after the cutoff and before the horizon's
+        end; `unfinished`, a horizon that ends after `as_of`; `all` counts them all."""
+        rows = self._table(
+            f"""with ended as (
+                    select *, cutoff + interval {self.settings.dataset.horizon_days} day as horizon_end from '{{0}}/labels.parquet'
+                )
+                select count(*) as "all", count(*) filter (where horizon_end > timestamp '{self.as_of}') as unfinished,
+                    count(*) filter (where not exists (
+                        from '{{0}}/fct_events.parquet' events
+                        where events.user_index = ended.user_index and events.item_index = ended.item_index
+                        and event_type = 'purchase' and event_at >= cutoff and event_at < horizon_end
+                    )) as unbought
+                from ended"""
+        )
+        return {name: int(column[0]) for name, column in rows.items()}
+
     def differences(self, earlier: "Features") -> dict[str, int]:
         """Columns of the wide features that differ at the cutoff that is the last of a snapshot built `earlier`, as
         `table.column`, with the rows that do; `table.rows` are those that the earlier one lacks. Whatever differs has seen

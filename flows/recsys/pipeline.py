@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys import checks, evaluation, lineage, rehearsal, releases, warehouse
+from recsys import checks, disturbances, evaluation, lineage, rehearsal, releases, warehouse
 from recsys.checks import FAMILIES, Subject
 from recsys.config import Settings
 from recsys.evaluation import Stress, Window, Windows, evaluate
@@ -64,14 +64,18 @@ def open_features(store: Store, features_id: str, settings: Settings) -> Feature
 
 
 def rehearse(store: Store, features_id: str, settings: Settings, project: Path) -> dict[str, str]:
-    """feature snapshot -> those at the holdout's cutoff of the same events, as they were and disturbed."""
+    """feature snapshot -> those at the holdout's cutoff of the same events, as they were and disturbed; and one at the last
+    cutoff, in which every group of users is disturbed in its own way."""
     features = open_features(store, features_id, settings)
-    until, found = features.evaluated[0], {}
-    replayed = replace(settings, dataset=replace(settings.dataset, source="events"), as_of=until, sample=1.0)
-    for name, disturbed in rehearsal.WORLDS.items():
-        raw_id = rehearsal.replay(store, features, settings, until, disturbed)
-        found[name] = build_features(store, raw_id, replayed, project, serving=True).id
-    return found
+    plan = disturbances.plan(features.state(features.as_of))
+
+    def build(until: date, disturbed: dict[str, str]) -> str:
+        raw_id = rehearsal.replay(store, features, settings, until, disturbed, plan)
+        replayed = replace(settings, dataset=replace(settings.dataset, source="events"), as_of=until, sample=1.0)
+        return build_features(store, raw_id, replayed, project, serving=True).id
+
+    found = {name: build(features.evaluated[0], disturbed) for name, disturbed in rehearsal.WORLDS.items()}
+    return found | {disturbances.WORLD: build(features.as_of, disturbances.QUERIES)}
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Trained:
 def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str, str], settings: Settings) -> Trained:
     """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot."""
     features = open_features(store, features_id, settings)
-    worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items()}
+    worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in rehearsal.WORLDS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
     windows = evaluate(recommender, features, settings, features.evaluated)
     stress = evaluation.stress(recommender, features, worlds, settings) if worlds else {}

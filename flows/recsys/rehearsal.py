@@ -2,6 +2,7 @@
 they were or disturbed, and go through the same dbt project."""
 
 from datetime import date
+from typing import Any
 
 from recsys.config import Settings
 from recsys.features import Features
@@ -32,14 +33,19 @@ VIEWS = """
 """
 
 
-def replay(store: Store, features: Features, settings: Settings, until: date, disturbed: dict[str, str] = {}) -> str:
+def replay(
+    store: Store, features: Features, settings: Settings, until: date, disturbed: dict[str, str] = {}, plan: Any = None
+) -> str:
     """The events before a day, the items and the users of a feature snapshot as raw data of the `events` source; `disturbed`
-    gives queries that put other rows in the place of one of the three. Returns the id of the raw snapshot."""
+    gives queries that put other rows in the place of one of the three, and may read a table `plan`. Returns the id of the raw
+    snapshot."""
     raw = store.find("raw", store.load("features", features.id).manifest.parents["raw"])
     assert raw is not None
     with store.draft() as folder:
         with connect(None, settings) as connection:
             connection.execute(VIEWS.format(features.path, until))
+            if plan is not None:
+                connection.register("plan", plan)
             for table, query in (AS_IT_WAS | disturbed).items():
                 connection.execute(f"copy (from ({query}) order by all) to '{folder}/{table}.parquet' (format parquet)")
         return store.commit(folder, "raw", {"source": "events", "landed_on": raw.made_from["landed_on"]}, {"raw": raw.id}).id

@@ -5,7 +5,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys import RecsysError, config
-from recsys.checks import breadth, champion, drift, freshness, health, lists, raw, seeds, simpler, slices, stress
+from recsys.checks import (
+    behaviour,
+    breadth,
+    cases,
+    champion,
+    drift,
+    freshness,
+    health,
+    leaks,
+    lists,
+    raw,
+    seeds,
+    simpler,
+    slices,
+    stress,
+    time_travel,
+)
 from recsys.checks.subject import Subject
 from recsys.config import Settings
 from recsys.verdicts import Verdict
@@ -35,6 +51,10 @@ FAMILIES: dict[str, Family] = {
     "breadth": Family(breadth, "data"),
     "health": Family(health, "model"),
     "drift": Family(drift, "data"),
+    "leaks": Family(leaks, "model"),
+    "cases": Family(cases, "model"),
+    "time_travel": Family(time_travel, "model", "audit"),
+    "behaviour": Family(behaviour, "model", "audit"),
 }
 
 

@@ -26,7 +26,8 @@ class Subject:
     evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one;
     past: the features as of its day, where that is an earlier one.
     In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, every
-    recommender's holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff.
+    recommender's holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff, and of
+    disturbances.WORLD at the last.
     """
 
     store: Store

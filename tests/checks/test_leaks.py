@@ -1,0 +1,57 @@
+"""Leaks: a label, a window or a feature on the wrong side of its cutoff is found under its name."""
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+
+from conftest import failed
+from recsys.checks import Subject
+from recsys.features import Features
+from recsys.store import Snapshot
+
+
+def test_a_healthy_release_passes(audited: Subject) -> None:
+    assert failed("leaks", audited) == []
+
+
+def relabelled(subject: Subject, folder: Path, labels: str) -> Subject:
+    """The subject with other labels, by a query of `labels`."""
+    shutil.copytree(subject.features.path, folder, dirs_exist_ok=True)
+    with duckdb.connect() as connection:
+        connection.execute(f"create table labels as from '{folder}/labels.parquet'")
+        connection.execute(f"copy ({labels}) to '{folder}/labels.parquet' (format parquet)")
+    manifest = subject.store.load("features", subject.features.id).manifest
+    return replace(subject, features=Features(Snapshot(folder, manifest), subject.settings))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ("select * replace ((item_index + 1) % 150 as item_index) from labels", ["labels_were_bought"]),
+        ("select * replace (cutoff - interval 28 day as cutoff) from labels", ["labels_were_bought"]),
+        ("select * replace (cutoff + interval 14 day as cutoff) from labels", ["labels_were_bought", "labels_horizon_is_over"]),
+    ],
+    ids=["other items", "too early", "too late"],
+)
+def test_labels_off_their_horizon_are_found(audited: Subject, tmp_path: Path, labels: str, names: list[str]) -> None:
+    assert failed("leaks", relabelled(audited, tmp_path, labels)) == names
+
+
+def test_a_window_that_reaches_past_its_cutoff_is_found(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = Features.windows
+    monkeypatch.setattr(Features, "windows", lambda self, cutoff: windows(self, cutoff + timedelta(days=14)))
+    assert failed("leaks", audited) == ["windows_are_over"]
+
+
+@pytest.mark.parametrize("table", ["users", "items", "user_items", "history"])
+def test_a_feature_that_has_seen_the_future_is_found(audited: Subject, table: str) -> None:
+    sick, state = replace(audited), audited.holdout_state
+    sicker: dict[str, Any] = {table: getattr(state, table) | {"days_since_last_look": np.array([1.0, np.nan, -0.5])}}
+    vars(sick)["holdout_state"] = replace(state, **sicker)
+    assert failed("leaks", sick) == ["nothing_is_from_the_future"]

@@ -1,0 +1,66 @@
+"""Time travel: what has seen the future is found, be it a feature, a candidate or a model."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import failed
+from recsys.checks import Subject, time_travel
+from recsys.checks.chance import areas_under_curve
+from recsys.recommenders import RECOMMENDERS, Lists
+from recsys.recommenders.two_stage import Joined, TwoStage
+
+
+def test_a_healthy_release_passes(audited: Subject) -> None:
+    assert failed("time_travel", audited) == []
+
+
+def test_features_that_differ_from_those_of_that_day_are_found(audited: Subject) -> None:
+    then = replace(audited, rehearsed={**audited.rehearsed, "as_it_was": audited.rehearsed["lost_events"]})
+    verdicts = list(time_travel.check(then, time_travel.Limits(1.0, 1.0)))
+    assert [verdict.name for verdict in verdicts if verdict.blocks] == ["features_of_that_day"]
+    assert "feat_users.purchases in " in verdicts[0].message
+
+
+def test_a_model_that_knows_the_answers_without_learning_them_is_found(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, items = audited.features.labels(audited.features.evaluated[0])
+
+    class Peeking(TwoStage):
+        """Puts what will be bought first."""
+
+        def recommend(self, user_ids: Any, k: int, state: Any, novel: bool = False) -> Lists:
+            lists = super().recommend(user_ids, k, state, novel)
+            rows = state.rows(user_ids)
+            for place, row in enumerate(rows):
+                bought = items[users == row][:k]
+                lists.items[place, : len(bought)] = bought
+            return lists
+
+    monkeypatch.setitem(RECOMMENDERS, "two_stage", Peeking)
+    assert failed("time_travel", audited) == ["shuffled_labels"]
+
+
+def test_a_feature_made_of_the_labels_is_found_and_named(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, items = audited.features.labels(audited.features.evaluated[0])
+    bought, honest, width = users.astype(np.int64) * audited.state.shape[1] + items, Joined.features, audited.state.shape[1]
+
+    def features(self: Joined, rows: np.ndarray, columns: np.ndarray) -> dict[str, np.ndarray]:
+        return honest(self, rows, columns) | {"pair_trend": np.isin(rows * width + columns, bought).astype(np.float32)}
+
+    monkeypatch.setattr(Joined, "features", features)
+    verdict = time_travel._too_good(audited, time_travel.Limits(max_shuffled=1.0, max_auc=0.97))
+    assert verdict.blocks
+    assert "pair_trend 1.000" in verdict.message
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    draw = np.random.default_rng(0)
+    label, feature = draw.random(500) < 0.2, draw.integers(0, 9, 500).astype(np.float32)
+    missing = np.where(draw.random(500) < 0.1, np.nan, -feature - label)
+    found = areas_under_curve(np.column_stack([feature, missing]), label)
+    expected = [roc_auc_score(label, feature), roc_auc_score(label, np.nan_to_num(missing, nan=-100))]
+    assert found == pytest.approx([max(area, 1 - area) for area in expected])
