@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run resume tune step card releases export doctor test test-all lint lock clean
+.PHONY: help run resume tune step card releases export doctor bench test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASE
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor
 
+bench: .venv/.bench ## what every step costs, beside implicit, into bench.json and README.md  [SIZES="1e5 1e6 1e6_wide 1e7"]
+	@$(BIN)/python flows/bench.py
+
 test: .venv/.test ## the quick tests
 	@$(BIN)/python -m pytest -m "not slow"
 
@@ -58,6 +61,7 @@ lint: .venv/.test ## ruff and mypy
 lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+	@$(LOCK) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean: ## remove the virtual environment, caches and run history; the store stays
 	@rm -rf .venv data/metaflow data/card.html .pytest_cache .ruff_cache .mypy_cache .metaflow*
@@ -75,4 +79,8 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 
 .venv/.test: requirements-test.lock .venv/.run
 	@$(INSTALL) -r requirements-test.lock
+	@touch $@
+
+.venv/.bench: requirements-bench.lock .venv/.run
+	@$(INSTALL) -r requirements-bench.lock
 	@touch $@
