@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases export add-case reproduce diff score doctor test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases export add-case reproduce diff score doctor bench test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor
 
+bench: .venv/.bench ## what every step costs, beside implicit, into bench.json and README.md  [SIZES="1e5 1e6 1e6_wide 1e7"]
+	@$(BIN)/python flows/bench.py
+
 test: .venv/.test ## the quick tests
 	@$(PYTEST) -m "not slow"
 
@@ -74,6 +77,7 @@ lint: .venv/.test ## ruff and mypy
 lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+	@$(LOCK) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean: ## remove the virtual environment, caches and run history; the store stays
 	@rm -rf .venv data/metaflow data/card.html .pytest_cache .ruff_cache .mypy_cache .metaflow*
@@ -91,4 +95,8 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 
 .venv/.test: requirements-test.lock .venv/.run
 	@$(INSTALL) -r requirements-test.lock
+	@touch $@
+
+.venv/.bench: requirements-bench.lock .venv/.run
+	@$(INSTALL) -r requirements-bench.lock
 	@touch $@

@@ -1,6 +1,5 @@
 """What the flows share: settings, store, code version, and how a step's cost and refusals are told. No steps."""
 
-import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from metaflow.exception import MetaflowException
 
 from recsys import RecsysError, cases, config
 from recsys.config import Settings
-from recsys.imports import count_imports
+from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.store import Store, open_store, sha256
 
 HERE = Path(__file__).resolve().parent
@@ -22,12 +21,6 @@ class Refused(MetaflowException):
     """Ends a run with the words of a RecsysError instead of a traceback."""
 
     headline = "refused"
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this process and its finished children."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 @user_step_decorator
@@ -45,11 +38,7 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
         finally:
             total = cpu_seconds()
             overhead = before + imports.cpu_seconds + flow.dbt_overhead
-            flow.cost = {"total": total, "orchestration": overhead, "memory_mb": _peak_mb()}
-
-
-def _peak_mb() -> int:
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+            flow.cost = {"total": total, "orchestration": overhead, "memory_mb": peak_mb()}
 
 
 class accounting(FlowMutator):

@@ -1,12 +1,14 @@
 """What the documents say is so."""
 
 import ast
+import json
 import os
 import re
 import subprocess
 
 import pytest
 
+import bench_tables
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -41,7 +43,7 @@ def test_the_library_imports_no_metaflow_and_prints_nothing() -> None:
 
 
 def test_locks_are_pinned_by_hash_without_addresses() -> None:
-    for lock in ("requirements.lock", "requirements-test.lock"):
+    for lock in ("requirements.lock", "requirements-test.lock", "requirements-bench.lock"):
         text = (ROOT / lock).read_text()
         pins = re.findall(r"^[A-Za-z0-9._-]+==\S+", text, re.M)
         assert len(pins) > 50
@@ -49,11 +51,17 @@ def test_locks_are_pinned_by_hash_without_addresses() -> None:
         assert len(re.findall(r"^[A-Za-z0-9._-]+==[^\n]*\\\n    --hash=sha256:", text, re.M)) == len(pins)
 
 
-def test_both_locks_hold_the_same_versions() -> None:
+def test_all_locks_hold_the_same_versions() -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^[A-Za-z0-9._-]+==\S+", (ROOT / name).read_text(), re.M))
 
     assert pins("requirements.lock") <= pins("requirements-test.lock")
+    assert pins("requirements.lock") <= pins("requirements-bench.lock")
+
+
+def test_the_readme_has_the_tables_of_bench_json() -> None:
+    between = README.split(bench_tables.BEGIN)[1].split(bench_tables.END)[0]
+    assert between == bench_tables.render(json.loads((ROOT / "bench.json").read_text()))
 
 
 def test_tools_are_told_to_send_nothing_home() -> None:

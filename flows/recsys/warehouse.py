@@ -204,6 +204,7 @@ def connect(file: Path | None, settings: Settings) -> Iterator[duckdb.DuckDBPyCo
     with tempfile.TemporaryDirectory(prefix="spill-") as spill, duckdb.connect(str(file) if file else ":memory:") as connection:
         connection.execute(f"set memory_limit = '{settings.warehouse.memory_limit}'")
         connection.execute(f"set threads = {settings.warehouse.threads}")
+        connection.execute("set enable_progress_bar = false")  # it would write to standard output after two seconds
         connection.execute(f"set temp_directory = '{spill}'")
         yield connection
 

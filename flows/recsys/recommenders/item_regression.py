@@ -35,11 +35,13 @@ class ItemRegression(ItemToItem):
             self.similarity_ = self._regress(near, together)
 
     def _regress(self, near: sparse.csr_matrix, together: sparse.csr_matrix) -> sparse.csr_matrix:
-        items, width = near.shape[0], self.neighbours
+        items, lengths = near.shape[0], np.diff(near.indptr)
+        by_length = np.argsort(-lengths, kind="stable")  # alike ones are solved together, so that little is padded
         codes = np.repeat(np.arange(items), np.diff(together.indptr)) * items + together.indices
         targets, sources, weights = [], [], []
         for start in range(0, items, BATCH):
-            target = np.arange(start, min(start + BATCH, items))
+            target = by_length[start : start + BATCH]
+            width = lengths[target[0]]
             columns, there = _padded(near[target], width)
             gram = _look_up(columns[:, :, None] * items + columns[:, None, :], codes, together.data)
             gram *= there[:, :, None] & there[:, None, :]

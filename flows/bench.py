@@ -1,0 +1,187 @@
+"""What the steps cost, from 10^5 to 10^7 events, and what `implicit` makes of the same data: bench.json, and README's tables."""
+
+import cProfile
+import json
+import os
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+import bench_peers
+import bench_tables
+from recsys import RecsysError, config, pipeline
+from recsys.config import Settings
+from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.store import Store, open_store
+
+ROOT = Path(__file__).resolve().parents[1]
+RANKER = "two_stage"
+PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "implicit", "numpy", "pyarrow", "scikit-learn", "scipy")
+console = Console(highlight=False)
+
+
+class Size(NamedTuple):
+    """Dials of the simulated shop, and whether the peers run at its holdout."""
+
+    users: int
+    items: int
+    events: int
+    peers: bool = False
+    days: int = 400
+
+
+SIZES = {
+    "1e5": Size(2_000, 600, 100_000, peers=True),
+    "1e6": Size(40_000, 4_000, 1_000_000, peers=True),
+    "1e6_wide": Size(40_000, 40_000, 1_000_000),
+    "1e7": Size(400_000, 20_000, 10_000_000),
+}
+
+
+class Log:
+    """Runs tasks, each in a process of its own with the yardstick before it, and notes what they cost."""
+
+    def __init__(self, size: str):
+        self.size, self.steps, self.yardsticks = size, list[dict[str, Any]](), list[float]()
+
+    def spend(self, step: str, task: Callable, *arguments: Any) -> Any:
+        self.yardsticks.append(apart(yardstick)[0])
+        value, cost = apart(task, *arguments)
+        self.steps.append({"step": step, **cost})
+        console.print(f"{self.size:<8}  {step:<22} {cost['cpu_seconds']:8.1f} CPU s  {cost['peak_mb']:6} MB")
+        return value
+
+
+def apart(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """What a task gives in a fresh process, and what that process cost from its start."""
+    start = time.monotonic()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        value, cost = pool.submit(measured, task, *arguments).result()
+    return value, cost | {"wall_seconds": round(time.monotonic() - start, 2)}
+
+
+def measured(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A task and its cost. Orchestration is the interpreter's start, imports, and what dbt spends besides SQL."""
+    before = cpu_seconds()
+    with count_imports() as imports:
+        value = task(*arguments)
+    orchestration = before + imports.cpu_seconds + getattr(value, "dbt_overhead", 0.0)
+    return value, {"cpu_seconds": round(cpu_seconds(), 2), "orchestration": round(orchestration, 2), "peak_mb": peak_mb()}
+
+
+def yardstick() -> float:
+    """CPU seconds of a fixed task of NumPy and DuckDB on one thread, about one: what costs are held against, for machines
+    differ, and one machine differs from hour to hour."""
+    import duckdb
+    import numpy as np
+
+    start = cpu_seconds()
+    np.sort(np.random.default_rng(0).random(10_000_000))
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("set enable_progress_bar = false")
+        groups = "select count(*) as n from range(20_000_000) group by hash(range) % 500_000"
+        connection.execute(f"select max(n) from ({groups})").fetchall()
+    return cpu_seconds() - start
+
+
+def settings_of(size: Size, root: Path) -> Settings:
+    """The repository's settings, with the size's shop in a store of its own."""
+    values = config.parse((ROOT / "config.toml").read_text())
+    dials = {"users": size.users, "items": size.items, "days": size.days, "events": size.events}
+    values["datasets"]["shop"]["dials"] |= dials
+    values["store"]["root"] = str(root)
+    return config.resolve(values, "shop")
+
+
+def run(name: str, size: Size, root: Path) -> dict[str, Any]:
+    """All steps of one size, as the flow would take them, but for the serving features, which are built alone too."""
+    settings, log, load = settings_of(size, root), Log(name), os.getloadavg()[0]
+    store, project = open_store(settings.store.root, settings.name), ROOT / "dbt_project"
+    raw, verdicts = log.spend("land", pipeline.land, store, settings, date.today())
+    serving = log.spend("build_features serving", pipeline.build_features, store, raw, settings, project, True)
+    built = log.spend("build_features", pipeline.build_features, store, raw, settings, project)
+    recipes = pipeline.recipes(settings, audit=False)
+    trained = [log.spend(f"train {each.name}", pipeline.train, store, each, built.id, {}, settings) for each in recipes]
+    evaluations = {each.recipe.name: each.windows for each in trained}
+    model_id = next(each.model_id for each in trained if each.recipe.name == RANKER)
+    choice = pipeline.Choice(RANKER, model_id, evaluations, {}, [])
+    ranked: tuple = (store, choice, built.id, settings, {})
+    release = log.spend("recommend", pipeline.recommend, *ranked)
+    log.spend("validate", pipeline.validate, store, release, verdicts, choice, None, {}, date.today(), settings, project)
+    return {
+        "dials": size._asdict(),
+        "counts": serving.counts,
+        "load": round(load, 2),
+        "yardsticks": [round(seconds, 3) for seconds in log.yardsticks],
+        "steps": log.steps,
+        "slowest_function": apart(slowest, pipeline.recommend, *ranked)[0],
+        "peers": compete(store, built.id, settings) if size.peers else {},
+    }
+
+
+def slowest(task: Callable, *arguments: Any) -> dict[str, Any]:
+    """The function that a task spends most time in, itself, and its share: a run of its own, for profiling costs too."""
+    profile = cProfile.Profile()
+    profile.runcall(task, *arguments)
+    stats = pstats.Stats(profile)
+    (file, _, function), (_, _, seconds, *_) = max(stats.stats.items(), key=lambda entry: entry[1][2])  # type: ignore[attr-defined]
+    where = f"{Path(file).stem}.{function}" if Path(file).exists() else function
+    return {"function": where, "share": round(seconds / stats.total_tt, 3)}  # type: ignore[attr-defined]
+
+
+def compete(store: Store, features: str, settings: Settings) -> dict[str, Any]:
+    """Ours and the peers' at the holdout's cutoff, each in a process of its own."""
+    names = [*settings.recommenders, *(bench_peers.PEERS if find_spec("implicit") else ())]
+    if not find_spec("implicit"):
+        console.print("implicit is not installed, so ours run alone; `make bench` installs it")
+    return {name: apart(bench_peers.compete, name, store, features, settings)[0] for name in names}
+
+
+def about() -> dict[str, Any]:
+    """When, where and of what a result was made."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    versions = {"python": sys.version.split()[0]} | {package: known for package in PACKAGES if (known := installed(package))}
+    return {"date": date.today().isoformat(), "commit": commit, "cores": os.cpu_count(), "versions": versions}
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def main(names: list[str]) -> None:
+    """Runs some sizes, all by default, and puts what they cost in the place of what was known of them."""
+    for name in names:
+        if name not in SIZES:
+            raise RecsysError(f'SIZES "{name}" is not known; pass some of {" ".join(SIZES)}')
+    file, made = ROOT / "bench.json", about()
+    for name in names or SIZES:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / "data") as folder:
+            found = made | run(name, SIZES[name], Path(folder))
+        known = json.loads(file.read_text()) if file.exists() else {}
+        results = {each: (known | {name: found})[each] for each in SIZES if each in known or each == name}
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        bench_tables.insert(ROOT / "README.md", results)
+    console.print(bench_tables.render(results), markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(os.environ.get("SIZES", "").split())
+    except RecsysError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,84 @@
+"""Recommenders of the library `implicit`, beside ours: the same purchases, the same users, the same metrics."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from recsys.config import Settings
+from recsys.costs import count_imports, cpu_seconds
+from recsys.evaluation import judge
+from recsys.features import Features
+from recsys.metrics import bootstrap
+from recsys.pipeline import open_features
+from recsys.recommenders import Recommender, create
+from recsys.state import State
+from recsys.store import Store
+
+Rank = Callable[[NDArray, bool], NDArray[np.int32]]
+
+
+def compete(name: str, store: Store, features_id: str, settings: Settings) -> dict[str, Any]:
+    """CPU seconds of fitting one recommender before the holdout's cutoff and of ranking under both protocols, on one thread,
+    and its NDCG@k by protocol, with the interval."""
+    warnings.simplefilter("ignore")  # implicit warns of its own conversions, and of threads before they are limited here
+    features = open_features(store, features_id, settings)
+    state = features.state(features.evaluated[0])
+    model = PEERS[name](settings.seed) if name in PEERS else create(name, settings.recommenders[name], settings.seed)
+    fit, depth, clock = fit_ours if isinstance(model, Recommender) else fit_peer, max(settings.evaluation.ks), Clock()
+    with threadpool_limits(1):
+        rank = clock(fit, model, state, features, depth)
+        windows = judge(partial(clock, rank), state, features.labels(state.cutoff), settings)
+    metric = f"ndcg@{settings.evaluation.k}"
+    found: dict[str, Any] = {"cpu_seconds": round(clock.seconds, 3)}
+    for protocol, window in windows.items():
+        scores = {metric: window.scores[metric]}
+        interval = bootstrap(scores, settings.evaluation.bootstraps, settings.seed)[metric]
+        found[protocol] = {"users": len(window.users), metric: [round(value, 4) for value in interval]}
+    return found
+
+
+class Clock:
+    """Adds up the CPU seconds of what it calls, but for imports."""
+
+    seconds = 0.0
+
+    def __call__(self, task: Callable, *arguments: Any) -> Any:
+        start = cpu_seconds()
+        with count_imports() as imports:
+            value = task(*arguments)
+        self.seconds += cpu_seconds() - start - imports.cpu_seconds
+        return value
+
+
+def fit_ours(model: Recommender, state: State, features: Features, depth: int) -> Rank:
+    """Learns from all before the state's cutoff; that takes reading the windows from the snapshot, if it asks for them."""
+    model.fit(state, features.windows(state.cutoff))
+    return lambda rows, novel: model.recommend(state.user_ids[rows], depth, state, novel).items
+
+
+def fit_peer(model: Any, state: State, features: Features, depth: int) -> Rank:
+    """Learns how often each user bought each item, and lists none that cannot be had, as ours."""
+    bought = state.bought(half_life_days=np.inf)
+    hidden = np.flatnonzero(~state.items["is_available"])
+    model.fit(bought, show_progress=False)
+    return lambda rows, novel: model.recommend(rows, bought[rows], depth, novel, hidden)[0]
+
+
+def bm25(seed: int) -> Any:
+    from implicit.nearest_neighbours import BM25Recommender
+
+    return BM25Recommender(K=100, num_threads=1)
+
+
+def als(seed: int) -> Any:
+    from implicit.als import AlternatingLeastSquares
+
+    return AlternatingLeastSquares(factors=64, iterations=15, num_threads=1, random_state=seed, use_gpu=False)
+
+
+PEERS: dict[str, Callable[[int], Any]] = {"implicit BM25": bm25, "implicit ALS": als}
