@@ -105,7 +105,7 @@ def test_trees_kept_as_arrays_predict_what_scikit_learn_predicts() -> None:
         max_iter=20,
         max_leaf_nodes=15,
         min_samples_leaf=50,
-        l2_regularization=1.0,
+        l2_regularization=20.0,
         max_bins=127,
         max_features=0.5,
         early_stopping=False,
