@@ -156,12 +156,26 @@ def export() -> None:
     chosen, target = settings(), dial("TO")
     if not target:
         raise RecsysError("TO is not given; pass TO=path to a .parquet or .csv file")
-    release = dial("RELEASE") or store(chosen).current()
-    if not release:
-        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
-    protocol = "novel" if dial("NOVEL") not in ("", "0") else "allow"
+    release, protocol = release_of(chosen), "novel" if dial("NOVEL") not in ("", "0") else "allow"
     rows = export(store(chosen).load("release", release), protocol, Path(target))
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
+
+
+def release_of(chosen: Settings) -> str:
+    """The release that RELEASE names, or the live one."""
+    if release := dial("RELEASE") or store(chosen).current():
+        return release
+    raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+
+
+def report() -> None:
+    """Writes one page about a release, and the documents it links to."""
+    from report import write
+
+    chosen, target = settings(), ROOT / "data" / "report.html"
+    release = release_of(chosen)
+    write(store(chosen), release, chosen, ROOT / "dbt_project", target)
+    console.print(f"report on release {release} written to {target.relative_to(ROOT)}")
 
 
 def doctor() -> None:
@@ -187,7 +201,7 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
-COMMANDS = {command.__name__: command for command in (run, audit, resume, tune, step, card, releases, export, doctor)}
+COMMANDS = {command.__name__: command for command in (run, audit, resume, tune, step, card, releases, report, export, doctor)}
 
 if __name__ == "__main__":
     try:
