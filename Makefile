@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases export add-case reproduce diff score doctor bench test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases report export add-case reproduce diff score doctor bench test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ card: .venv/.run ## write the last run's card to data/card.html
 
 releases: .venv/.run ## what was released, newest first  [DATASET=]
 	@$(RUN) releases
+
+report: .venv/.run ## one page about a release, in data/report.html  [DATASET= RELEASE=]
+	@$(RUN) report
 
 export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE=]
 	@$(RUN) export
@@ -80,7 +83,7 @@ lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@$(LOCK) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean: ## remove the virtual environment, caches and run history; the store stays
-	@rm -rf .venv data/metaflow data/card.html .pytest_cache .ruff_cache .mypy_cache .metaflow*
+	@rm -rf .venv data/metaflow data/card.html data/report.html data/docs .pytest_cache .ruff_cache .mypy_cache .metaflow*
 	@find flows tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.python:

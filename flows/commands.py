@@ -158,8 +158,7 @@ def export() -> None:
     chosen, target = settings(), dial("TO")
     if not target:
         raise RecsysError("TO is not given; pass TO=path to a .parquet or .csv file")
-    release = dial("RELEASE") or live(chosen)
-    protocol = "novel" if dial("NOVEL") not in ("", "0") else "allow"
+    release, protocol = release_of(chosen), "novel" if dial("NOVEL") not in ("", "0") else "allow"
     rows = export(store(chosen).load("release", release), protocol, Path(target))
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
@@ -170,7 +169,7 @@ def reproduce() -> None:
     from recsys.reproducing import reproduce
 
     chosen = settings()
-    release = dial("RELEASE") or live(chosen)
+    release = release_of(chosen)
     with tempfile.TemporaryDirectory(prefix="reproduced-") as folder:
         scratch = open_store(folder, chosen.name)
         found = reproduce(store(chosen), release, scratch, ROOT / "dbt_project", code_version(None))
@@ -188,7 +187,7 @@ def diff() -> None:
     from recsys.comparing import diff
 
     chosen = settings()
-    b = dial("B") or live(chosen)
+    b = dial("B") or release_of(chosen)
     a = dial("A") or next((move["previous"] for move in store(chosen).history() if move["release"] == b), None)
     if not a:
         raise RecsysError(f"no release went live before {b}; pass A= and B=, two of `make releases`")
@@ -207,13 +206,6 @@ def score() -> None:
     show(Sources(ROOT, store(settings())), console)
 
 
-def live(chosen: Settings) -> str:
-    release = store(chosen).current()
-    if not release:
-        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
-    return release
-
-
 def add_case() -> None:
     """Adds a line to cases.jsonl, if the live release knows its user and items."""
     chosen = settings()
@@ -221,10 +213,27 @@ def add_case() -> None:
     case = {"dataset": chosen.name, "user": dial("USER"), "expect": expect, "not": bar, "why": dial("WHY")}
     case |= {"severity": dial("SEVERITY") or "warn"}
     cases.refuse_senseless(case, "add-case")
-    cases.refuse_unknown(case, store(chosen).load("release", live(chosen)))
+    cases.refuse_unknown(case, store(chosen).load("release", release_of(chosen)))
     with CASES.open("a") as file:
         file.write(json.dumps(case, ensure_ascii=False) + "\n")
     console.print(f"added to {CASES.name}; the next run holds lists against it", markup=False)
+
+
+def release_of(chosen: Settings) -> str:
+    """The release that RELEASE names, or the live one."""
+    if release := dial("RELEASE") or store(chosen).current():
+        return release
+    raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+
+
+def report() -> None:
+    """Writes one page about a release, and the documents it links to."""
+    from report import write
+
+    chosen, target = settings(), ROOT / "data" / "report.html"
+    release = release_of(chosen)
+    write(store(chosen), release, chosen, ROOT / "dbt_project", target)
+    console.print(f"report on release {release} written to {target.relative_to(ROOT)}")
 
 
 def doctor() -> None:
@@ -250,7 +259,7 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
-VERBS = (run, audit, resume, tune, step, card, releases, export, add_case, reproduce, diff, score, doctor)
+VERBS = (run, audit, resume, tune, step, card, releases, report, export, add_case, reproduce, diff, score, doctor)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":

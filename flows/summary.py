@@ -26,6 +26,19 @@ def latest_run() -> Run:
     return run
 
 
+def maker(release: str) -> Run | None:
+    """The newest run that made a release; none if it is gone."""
+    namespace(None)
+    try:
+        for run in Flow("TrainFlow"):
+            task = run["recommend"].task if "recommend" in run else None
+            if task is not None and "release_id" in task and task["release_id"].data == release:
+                return run
+    except MetaflowNotFound:
+        pass
+    return None
+
+
 def refusal(path: str) -> str:
     """Why a run stopped, in the words of the step that refused; empty if it broke down without any."""
     if not path:

@@ -1,7 +1,9 @@
 """Great Expectations, which guards the border with the outside: raw data in, recommendations out. Its import costs two CPU
 seconds and 250 MB, so it happens in the steps that need it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -26,14 +28,42 @@ def examine(table: pd.DataFrame, rules: list[Rule]) -> list[Verdict]:
     """One verdict per rule on a pandas table."""
     import great_expectations as gx
 
-    context = gx.get_context(mode="ephemeral")
-    context.enable_analytics(False)
-    context.variables.progress_bars = {"globally": False}
+    context = _context()
     asset = context.data_sources.add_pandas("border").add_dataframe_asset("table")
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": table})
     suite = gx.ExpectationSuite(name="border", expectations=[rule.expectation for rule in rules])
     results = {_key(result.expectation_config): result for result in batch.validate(suite).results}
     return [_verdict(rule, results[_key(rule.expectation.configuration)]) for rule in rules]
+
+
+def document(borders: Mapping[str, tuple[pd.DataFrame, list[Rule]]], folder: Path) -> None:
+    """Writes Data Docs on tables and their rules to a folder, from `index.html` on."""
+    import great_expectations as gx
+
+    context = _context()
+    for site in context.get_site_names():
+        context.delete_data_docs_site(site)
+    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend, "site_index_builder": index}
+    context.add_data_docs_site("border", site)
+    source = context.data_sources.add_pandas("border")
+    for name, (table, rules) in borders.items():
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules]))
+        whole = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
+        definition = gx.ValidationDefinition(name=name, data=whole, suite=suite)
+        context.validation_definitions.add(definition).run(batch_parameters={"dataframe": table})
+    context.build_data_docs()
+
+
+def _context() -> Any:
+    """Great Expectations in memory, quiet, and sending nothing home."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.enable_analytics(False)
+    context.variables.progress_bars = {"globally": False}
+    return context
 
 
 def _key(configuration: Any) -> str:

@@ -23,10 +23,10 @@ class Limits:
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for protocol, (user_ids, lists) in subject.lists.items():
         yield _served(protocol, user_ids, lists, subject.state, limits)
-        yield from _whole(protocol, lists, subject.state, subject.settings.lists.length)
+        yield from examine(*border(protocol, lists, subject.state, subject.settings.lists.length))
 
 
-def _whole(protocol: str, lists: Lists, state: State, length: int) -> list[Verdict]:
+def border(protocol: str, lists: Lists, state: State, length: int) -> tuple[pd.DataFrame, list[Rule]]:
     from great_expectations import expectations as gxe
 
     rows, ranks = np.nonzero(lists.items >= 0)
@@ -41,7 +41,7 @@ def _whole(protocol: str, lists: Lists, state: State, length: int) -> list[Verdi
             "servable": known & state.items["is_available"][np.where(known, items, 0)],
         }
     )
-    return examine(table, [
+    return table, [
         Rule(
             f"{protocol}_items_available",
             gxe.ExpectColumnValuesToBeInSet(column="servable", value_set=[True]),
@@ -62,7 +62,7 @@ def _whole(protocol: str, lists: Lists, state: State, length: int) -> list[Verdi
             gxe.ExpectColumnValuesToBeBetween(column="score", min_value=0, max_value=float(np.finfo(np.float32).max)),
             "every score is a finite number, 0 or above",
         ),
-    ])  # fmt: skip
+    ]  # fmt: skip
 
 
 def _served(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: State, limits: Limits) -> Verdict:

@@ -15,6 +15,12 @@ class Limits:
 
 
 def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits) -> list[Verdict]:
+    return examine(*border(profile, max_null_share, limits))
+
+
+def border(
+    profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits
+) -> tuple[pd.DataFrame, list[Rule]]:
     """`profile` as the warehouse makes it; `max_null_share` as the source declares it. The first table holds the events."""
     from great_expectations import expectations as gxe
 
@@ -25,7 +31,7 @@ def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, flo
     events = table["table"] == next(iter(max_null_share))
     table["enough_rows"] = ~events | (table["rows"] >= limits.min_events)
     count = int(table.loc[events, "rows"].max()) if events.any() else 0
-    return examine(table, [
+    return table, [
         Rule(
             "raw_columns",
             gxe.ExpectColumnDistinctValuesToContainSet(column="name", value_set=sorted(shares)),
@@ -41,4 +47,4 @@ def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, flo
             gxe.ExpectColumnPairValuesAToBeGreaterThanB(column_A="null_limit", column_B="null_share", or_equal=True),
             "no column misses more values than its source normally does",
         ),
-    ])  # fmt: skip
+    ]  # fmt: skip

@@ -1,0 +1,169 @@
+"""The report: whole HTML that needs nothing from outside, escapes what it is given, and says what it could not find."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from conftest import Fork, assert_refused, make_settings
+from plots import Row, Scale, plot
+from recsys.config import Settings
+from recsys.store import Store, open_store
+from report import render, settings_of
+from statements import count, silent, verdict
+
+VOID = {"meta", "br", "wbr"}
+DRAWN = {"line", "circle"}
+LOUD = """<b id='x'>"loud"</b> & co"""
+
+
+class Page(HTMLParser):
+    """Raises on a tag that is closed out of turn; keeps text, addresses and the ids that addresses may name."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.words = ""
+        self.addresses: list[str] = []
+        self.ids: set[str | None] = set()
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("href", "src") and value]
+        self.ids |= {value for name, value in attrs if name == "id"}
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in DRAWN
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words += data
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    """A fork with one release and its report."""
+    fork = Fork(tmp_path_factory.mktemp("fork"))
+    for verb in ("run", "report"):
+        result = fork.run(verb)
+        assert result.returncode == 0, result.stdout + result.stderr
+    return fork
+
+
+@pytest.fixture(scope="module")
+def html(fork: Fork) -> str:
+    return (fork.root / "data" / "report.html").read_text()
+
+
+@pytest.fixture
+def copy(fork: Fork, tmp_path: Path) -> Store:
+    """The fork's store, without the run that filled it."""
+    shutil.copytree(fork.store(), tmp_path / "shop")
+    return open_store(str(tmp_path), "shop")
+
+
+def rendered(store: Store) -> Page:
+    release = store.load("release", str(store.current()))
+    return Page(render(store, release, settings_of(release.manifest, make_settings()), None))
+
+
+def test_it_names_every_verdict_in_its_words_and_every_recommender(fork: Fork, html: str) -> None:
+    page = Page(html)
+    evidence = json.loads((fork.store() / "releases" / str(fork.current()) / "evidence.json").read_text())
+    found = [one for part in ("on_model", "on_data") for family in evidence[part].values() for one in family]
+    assert len(found) > 10
+    for one in found:
+        assert one["name"] in page.words
+        assert one["message"].replace("`", "") in page.words
+    for words in ("popularity", "repeat_purchase", "item_to_item", "two_stage", "oracle", "live", str(fork.current())):
+        assert words in page.words
+
+
+def test_it_needs_nothing_from_outside_and_links_to_what_is_there(fork: Fork, html: str) -> None:
+    assert not re.search(r"://|url\(|@import|<script|<link|<img", html)
+    page = Page(html)
+    for address in page.addresses:
+        if address.startswith("#"):
+            assert address[1:] in page.ids
+        else:
+            assert (fork.root / "data" / address).is_file()
+    assert {"docs/expectations/index.html", "docs/dbt/index.html"} <= set(page.addresses)
+    assert "card.html" not in page.addresses
+    assert "from other sites" in page.words
+
+
+def test_data_docs_hold_the_border_checks(fork: Fork, html: str) -> None:
+    folder = fork.root / "data" / "docs" / "expectations" / "expectations"
+    assert sorted(path.stem for path in folder.glob("*.html")) == ["lists_allow", "lists_novel", "raw"]
+    assert sum("validations/" in address for address in Page(html).addresses) == 3
+
+
+def test_without_the_run_the_winner_stays_and_what_is_missing_is_named(copy: Store, html: str) -> None:
+    page = rendered(copy)
+    assert "the run that made this release is gone" in page.words
+    assert {"metrics", "slices"} <= page.ids
+    assert "stability" in Page(html).ids - page.ids
+    assert page.words.count("item_to_item") < Page(html).words.count("item_to_item")
+    interval = re.search(r"two_stage</span>.*?(\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\])", html, re.S)
+    assert interval
+    assert interval[1] in page.words
+
+
+def test_without_features_or_evidence_it_says_so(copy: Store, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "shop" / "features")
+    (tmp_path / "shop" / "releases" / str(copy.current()) / "evidence.json").write_text("[]")
+    page = rendered(copy)
+    assert "is gone: slices are left out" in page.words
+    assert "no evidence that can be read" in page.words
+    assert "gone from the store" in page.words
+
+
+def test_what_it_is_given_is_escaped(copy: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "shop" / "releases" / str(copy.current())
+    for name, path in (("evidence.json", ("on_model", "simpler", 0, "message")), ("manifest.json", ("made_from", "recommender"))):
+        values = json.loads((folder / name).read_text())
+        place = values
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = LOUD
+        (folder / name).write_text(json.dumps(values))
+    page = rendered(copy)
+    assert page.words.count(LOUD) > 3
+    assert "x" not in page.ids
+
+
+def test_a_release_that_is_not_there_is_one_line(fork: Fork) -> None:
+    assert_refused(fork.run("report", RELEASE="20240101-nope"), "20240101-nope")
+
+
+def test_the_verdict_in_a_sentence() -> None:
+    assert verdict(None, "live") == "Live, without evidence that can be read."
+    assert [count(number, "family", "families") for number in range(3)] == ["no families", "1 family", "2 families"]
+    assert set(silent(None)) >= {"raw", "lists", "simpler"}
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert Scale(0, 0.6).ticks() == [0, 0.2, 0.4, 0.6]
+    assert Scale(0.381, 0.447).ticks() == [0.4, 0.42, 0.44]
+    assert Scale(0, 2)(0.5) == "25.00%"
+
+
+@pytest.mark.parametrize("dots", [[], [0.0], [0.3, 0.3], [-1.0, 2.0]])
+def test_a_plot_of_anything_is_whole(dots: list[float]) -> None:
+    assert LOUD in Page(str(plot([Row(LOUD, dots, "words")], "caption", zero=False))).words
+
+
+def test_settings_that_the_code_has_outgrown_give_way_to_the_present_ones(copy: Store, settings: Settings) -> None:
+    release = copy.load("release", str(copy.current())).manifest
+    assert settings_of(release, settings).features.history_cap == settings.features.history_cap
+    release.made_from["config"]["gone"] = 1
+    assert settings_of(release, settings) is settings
