@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from conftest import PROJECT
 from recsys.checks import Subject
 from recsys.pipeline import build_features, open_features
 from recsys.rehearsal import replay
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_day_after_quiet_ones_can_be_rehearsed(audited: Subject) -> None:

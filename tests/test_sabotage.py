@@ -105,7 +105,7 @@ def test_a_future_leak_through_a_feature(shop: Shop, tmp_path: Path) -> None:
     rehearsed = pipeline.rehearse(shop.store, features, shop.settings, project)
     leaking = replace(shop, features=features, rehearsed=rehearsed)
     choice = retrained(leaking, "popularity")
-    assert_stopped(leaking, "time_travel", choice=choice)
+    assert_stopped(leaking, "features_of_that_day", choice=choice)
 
 
 def test_popularity_relabelled_as_the_winner(shop: Shop) -> None:
@@ -172,7 +172,7 @@ def test_evidence_of_another_run(shop: Shop) -> None:
     assert shop.store.current() == shop.live
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", make_settings().checks)
 def test_a_missing_threshold(family: str, shop: Shop) -> None:
     name, *_ = shop.settings.checks[family]
     spoilt = {dial: value for dial, value in shop.settings.checks[family].items() if dial != name}

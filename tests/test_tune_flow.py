@@ -12,6 +12,8 @@ from recsys.features import Features
 from recsys.pipeline import open_features, try_variant
 from recsys.store import open_store
 
+pytestmark = pytest.mark.slow
+
 SPACE = "[tune.two_stage]"
 FAILING = "[tune.item_to_item]\nneighbours = [0, 20]\n\n"  # 0 is refused when it is fitted
 

@@ -16,6 +16,8 @@ from recsys.recommenders import Lists
 from recsys.state import State
 from recsys.store import Snapshot
 
+pytestmark = pytest.mark.slow
+
 
 def test_healthy_lists_pass(audited: Subject) -> None:
     assert failed("behaviour", audited) == []

@@ -12,6 +12,8 @@ from recsys.checks.chance import areas_under_curve
 from recsys.recommenders import RECOMMENDERS, Lists
 from recsys.recommenders.two_stage import Joined, TwoStage
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_healthy_release_passes(audited: Subject) -> None:
     assert failed("time_travel", audited) == []
