@@ -55,18 +55,9 @@ def what_is_left(release: str) -> Made | None:
         return None
 
 
-def evidence_of(store: Store, release: str) -> Evidence | None:
-    """None if there is none, or of code that wrote it in another form."""
-    written = store.evidence(release)
-    try:
-        return Evidence.from_json(written) if written else None
-    except (AttributeError, KeyError, TypeError):
-        return None
-
-
 def render(store: Store, release: Snapshot, settings: Settings, made: Made | None, links: Sequence[docs.Link] = ()) -> str:
     """The page as HTML. What is not at hand is left out and named."""
-    manifest, evidence = release.manifest, evidence_of(store, release.manifest.id)
+    manifest, evidence = release.manifest, Evidence.read(store.evidence(release.manifest.id))
     moves, own = store.history(), figures.holdout(release)
     state = statements.state_of(manifest.id, moves)
     known = store.find("features", manifest.parents["features"])

@@ -29,8 +29,8 @@ class Sources:
     @cached_property
     def verdicts(self) -> dict[str, list[Verdict]]:
         """Of the live release, by family and, one each, by name; none if its evidence is gone."""
-        data = self.store.evidence(self.release) if self.release else None
-        families = Evidence.from_json(data).families if data else {}
+        evidence = Evidence.read(self.store.evidence(self.release)) if self.release else None
+        families = evidence.families if evidence else {}
         return families | {verdict.name: [verdict] for found in families.values() for verdict in found}
 
     @cached_property
@@ -128,10 +128,10 @@ def tuned(sources: Sources) -> Finding:
     if manifest is None:
         return 0.0, "no release, so nothing to be tuned"
     name, settings = manifest.made_from["recommender"], manifest.made_from["config"]
-    line = rf"^- \S+ {re.escape(settings['name'])}, features \w+, {name}: (\w+) = (\S+), not (\S+): .*?([\w ]+)$"
+    line = rf"^- \S+ {re.escape(settings['name'])}, features \w+, {re.escape(name)}: (\w+) = (\S+), not (\S+): .*?([\w ]+)$"
     path = sources.root / "tuning.md"
     tried = re.findall(line, path.read_text() if path.exists() else "", re.M)
-    present = settings["recommenders"][name]
+    present = settings["recommenders"].get(name, {})
     if missing := present.keys() - {parameter for parameter, *_ in tried}:
         return 0.0, f"tuning.md: {', '.join(sorted(missing))} of {name} was never tried on {settings['name']}"
     for parameter, value, base, word in tried:

@@ -63,6 +63,14 @@ class Evidence:
             fields[part] = {name: [Verdict(**verdict) for verdict in verdicts] for name, verdicts in fields[part].items()}
         return cls(**fields)
 
+    @classmethod
+    def read(cls, data: bytes | None) -> "Evidence | None":
+        """None if there is none, or it was written in another form."""
+        try:
+            return cls.from_json(data) if data else None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+
 
 def require(verdicts: Mapping[str, list[Verdict]], families: Iterable[str], stage: str) -> None:
     """Raises with every blocking verdict's own words, or the families that should have spoken and did not."""
