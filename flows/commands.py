@@ -203,7 +203,8 @@ def score() -> None:
     from recsys.proof import Sources
     from score import show
 
-    show(Sources(ROOT, store(settings())), console)
+    kept = store(settings())
+    show(Sources(ROOT, kept, kept.current()), console)
 
 
 def add_case() -> None:

@@ -140,7 +140,8 @@ def stability(made: Made, settings: Settings) -> Markup | None:
         "other seeds": [_mean(one.windows[served][0], metric) for one in others if one.recipe.kind != "resample"],
         "on resampled users": [_mean(one.windows[served][0], metric) for one in others if one.recipe.kind == "resample"],
     }
-    found |= {name.replace("_", " "): [_mean(one[served], metric)] for name, one in choice.stress.get(choice.winner, {}).items()}
+    worlds = {name: one[served] for name, one in choice.stress.get(choice.winner, {}).items()}
+    found |= {name.replace("_", " "): [_mean(one, metric)] for name, one in worlds.items() if len(one.users)}
     first = Row("what is served", [own.mean], str(own), own[1:], "chosen")
     rows = [Row(name, dots, _against(dots, own.mean)) for name, dots in found.items() if dots]
     words = f"{metric} on the holdout, a dot per fit; the line is what is served"

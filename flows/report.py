@@ -76,7 +76,7 @@ def render(store: Store, release: Snapshot, settings: Settings, made: Made | Non
         slices=figures.slices(own[settings.lists.repeat], store.load("features", known.id).path, settings) if known else None,
         stability=figures.stability(made, settings) if made else None,
         drift=figures.drift(evidence.families.get("drift", [])) if evidence else None,
-        score=[answer._asdict() for answer in items(Sources(ROOT, store))],
+        score=[answer._asdict() for answer in items(Sources(ROOT, store, manifest.id))],
         lineage=statements.lineage(store, manifest),
         moves=[(move, store.find("release", move["release"])) for move in reversed(moves[-MOVES:])],
         links=links,

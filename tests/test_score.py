@@ -15,7 +15,7 @@ from recsys.store import open_store
 from recsys.verdicts import Evidence, Verdict
 
 NAMED = sorted(set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "score.py").read_text())))
-FAMILIES = ("raw", "lists", "simpler", "slices", "drift", "champion", "time_travel", "leaks_deep")
+FAMILIES = ("raw", "health", "simpler", "slices", "drift", "champion", "time_travel")
 CODE = {"commit": "c" * 40, "dirty": False}
 CONFIG = {"name": "shop", "recommenders": {"two_stage": {"leaves": 31}}}
 
@@ -38,12 +38,12 @@ def make_sources(root: Path, *failed: str, cases: dict[str, str] = {}, leave_out
     with store.draft() as folder:
         (folder / "lists").write_text("")
         store.commit(folder, "release", {"recommender": "two_stage", "code": CODE, "config": CONFIG} | made_from, id="r1")
-    names = {family: [family] for family in FAMILIES} | {"lists": ["allow_scores", "novel_scores"]}
+    names = {family: [family] for family in FAMILIES} | {"champion": [f"{protocol}_not_worse_than_champion" for protocol in ("allow", "novel")]}
     found = {family: [verdict(name, name not in failed) for name in names[family]] for family in FAMILIES if family != leave_out}
     store.attach_evidence("r1", Evidence("m", "f", "c", {}, found).to_json())
     if store.current() is None:
         store.point("r1", None)
-    return Sources(root, store)
+    return Sources(root, store, store.current())
 
 
 def scores(sources: Sources) -> dict[str, float]:
@@ -65,7 +65,7 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def test_in_a_bare_repository_every_score_is_zero(tmp_path: Path) -> None:
-    bare = Sources(tmp_path, open_store(str(tmp_path), "shop"))
+    bare = Sources(tmp_path, open_store(str(tmp_path), "shop"), None)
     assert set(scores(bare).values()) == {0.0}
     assert score.sums(score.items(bare)) == dict.fromkeys(score.SECTIONS, 0)
 
@@ -73,7 +73,8 @@ def test_in_a_bare_repository_every_score_is_zero(tmp_path: Path) -> None:
 def test_without_evidence_what_verdicts_proved_falls_to_zero(tmp_path: Path) -> None:
     before = scores(make_sources(tmp_path))
     (tmp_path / "store" / "shop" / "releases" / "r1" / "evidence.json").unlink()
-    after = scores(Sources(tmp_path, open_store(str(tmp_path / "store"), "shop")))
+    store = open_store(str(tmp_path / "store"), "shop")
+    after = scores(Sources(tmp_path, store, store.current()))
     assert {name: (before[name], after[name]) for name in before if before[name] != after[name]} == {
         "A simpler model is not better": (1, 0),
         "Model quality is sufficient on important data slices": (1, 0),
@@ -88,7 +89,8 @@ def test_without_evidence_what_verdicts_proved_falls_to_zero(tmp_path: Path) -> 
 def test_without_test_results_what_tests_proved_falls_to_zero(tmp_path: Path) -> None:
     before = scores(make_sources(tmp_path))
     (tmp_path / proof.RESULTS).unlink()
-    after = scores(Sources(tmp_path, open_store(str(tmp_path / "store"), "shop")))
+    store = open_store(str(tmp_path / "store"), "shop")
+    after = scores(Sources(tmp_path, store, store.current()))
     fell = {name for name in before if after[name] < before[name]}
     assert {"Training is reproducible", "Model specs are unit tested", "The ML pipeline is integration tested"} <= fell
     assert all(after[name] == 0 for name in fell)

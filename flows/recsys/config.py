@@ -10,6 +10,14 @@ from typing import Any
 
 from recsys import RecsysError
 
+
+def _at_least(least: int, **sections: Mapping[str, int]) -> None:
+    for section, dials in sections.items():
+        for name, value in dials.items():
+            if value < least:
+                raise RecsysError(f"config: {section}.{name} is {value}; it must be {least} or more")
+
+
 TAKES: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
 
 
@@ -42,6 +50,9 @@ class Evaluation:
         """Depths down to which lists are scored; `k` is the one that decides and that tables show."""
         return sorted({5, 10, 20, self.k})
 
+    def __post_init__(self) -> None:
+        _at_least(1, evaluation=vars(self))
+
 
 @dataclass(frozen=True)
 class Lists:
@@ -58,6 +69,10 @@ class Evidence:
     audit: bool
     seeds: int
     resamples: int
+
+    def __post_init__(self) -> None:
+        _at_least(2, evidence={"seeds": self.seeds})
+        _at_least(0, evidence={"resamples": self.resamples})
 
 
 @dataclass(frozen=True)

@@ -183,11 +183,14 @@ def select(evaluations: Mapping[str, Windows], settings: Settings) -> str:
 
 def steadiest(twins: Mapping[str, tuple[Windows, Stress]], settings: Settings) -> str:
     """Of one recommender under several seeds, those that none beats beyond noise are as good as each other; this is the one of
-    them whose worst stress is best (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
+    them whose worst stress, on the holdout, is best (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
     metric, served = f"ndcg@{settings.evaluation.k}", settings.lists.repeat
     near = unbeaten({name: windows for name, (windows, _) in twins.items()}, settings)
-    worst = {name: min((world[served].scores[metric].mean() for world in twins[name][1].values()), default=0.0) for name in near}
-    return max(near, key=lambda name: worst[name])
+    scores = {
+        name: [world[served].scores[metric].mean() for world in twins[name][1].values() if len(world[served].users)]
+        for name in near
+    }
+    return max(near, key=lambda name: min(scores[name], default=0.0))
 
 
 def unbeaten(evaluations: Mapping[str, Windows], settings: Settings) -> list[str]:

@@ -137,7 +137,8 @@ class Choice:
 
 
 def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
-    """The simplest recommender that none beats; of its seeds that none beats, the one whose worst stress is best."""
+    """The simplest recommender that none beats on the selection windows. An audit takes, of its seeds that none beats there, the
+    one whose worst stress is best: that is seen on the holdout, and flatters it a little."""
     evaluations = {one.recipe.name: one.windows for one in trained if one.recipe.kind == "own"}
     winner = evaluation.select(evaluations, settings)
     fitted = {one.model_id: one for one in trained if one.recipe.name == winner}

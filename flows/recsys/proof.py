@@ -17,14 +17,11 @@ RESULTS = "data/test-results.xml"  # where the Makefile has pytest write them
 
 @dataclass(frozen=True)
 class Sources:
-    """Where proof is looked for: the repository's files, and the store with the live release."""
+    """Where proof is looked for: the repository's files, the store, and the release that is asked about."""
 
     root: Path
     store: Store
-
-    @cached_property
-    def release(self) -> str | None:
-        return self.store.current()
+    release: str | None
 
     @cached_property
     def verdicts(self) -> dict[str, list[Verdict]]:
@@ -132,10 +129,13 @@ def tuned(sources: Sources) -> Finding:
     path = sources.root / "tuning.md"
     tried = re.findall(line, path.read_text() if path.exists() else "", re.M)
     present = settings["recommenders"].get(name, {})
+    if not tried:
+        return 0.0, f"tuning.md: nothing of {name} was ever tried on {settings['name']}"
     if missing := present.keys() - {parameter for parameter, *_ in tried}:
         return 0.0, f"tuning.md: {', '.join(sorted(missing))} of {name} was never tried on {settings['name']}"
-    for parameter, value, base, word in tried:
-        if word.strip() == "better" and str(present[parameter]) == base:
+    newest = {change: word for *change_, word in tried for change in [tuple(change_)]}
+    for (parameter, value, base), word in newest.items():
+        if word.strip() == "better" and str(present.get(parameter)) == base:
             return 0.5, f"tuning.md: {parameter} = {value} was better than {base}, which is still live"
     return 1.0, f"tuning.md: {len(tried)} changes of {name} were tried on {settings['name']}"
 

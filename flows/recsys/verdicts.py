@@ -29,7 +29,7 @@ class Verdict:
 
 def grade(name: str, value: float, warn: float, block: float, words: str) -> Verdict:
     """A value held against two limits: above the first it warns, above the second it blocks."""
-    value, far = float(value), bool(value > block)
+    value, far = float(value), not value <= block  # a value that is no number blocks
     message = f"{words}; above {warn:g} warns" + (f", above {block:g} blocks" if block < math.inf else "")
     return Verdict(name, value, block if far else warn, "block" if far else "warn", value <= warn, message)
 

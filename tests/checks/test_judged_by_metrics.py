@@ -65,7 +65,7 @@ def test_a_winner_as_good_as_the_simplest_warns() -> None:
     assert failed(simpler, subject(0.1)) == {"better_than_simplest": "warn"}
 
 
-def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200) -> Any:
+def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200, horizon: int = 28) -> Any:
     """A live release whose holdout had this mean, over the last of the users."""
     tables = [
         pa.table(
@@ -74,7 +74,7 @@ def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200)
         for protocol in PROTOCOLS
     ]
     pq.write_table(pa.concat_tables(tables), folder / "holdout.parquet")
-    (folder / "release.json").write_text(f'{{"as_of": "{as_of}"}}')
+    (folder / "release.json").write_text(f'{{"as_of": "{as_of}", "horizon_days": {horizon}}}')
     return SimpleNamespace(path=folder)
 
 
@@ -101,6 +101,10 @@ def test_few_users_of_both_are_too_early_to_tell(tmp_path: Path) -> None:
 
 def test_a_champion_that_saw_later_days_is_not_compared(tmp_path: Path) -> None:
     assert failed(champion, challenger(0.3, live(tmp_path, 0.3, as_of="2024-03-01"))) == {"champion": "warn"}
+
+
+def test_a_champion_that_was_judged_on_another_horizon_is_not_compared(tmp_path: Path) -> None:
+    assert failed(champion, challenger(0.1, live(tmp_path, 0.3, horizon=14))) == {"champion": "warn"}
 
 
 def audited(*twins: dict[str, list[Window]]) -> Subject:

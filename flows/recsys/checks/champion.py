@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys.checks.subject import Subject
 from recsys.evaluation import PROTOCOLS, Ranker, Window, compare, judge, rank_by
 from recsys.recommenders import create
-from recsys.releases import as_of, read_all
+from recsys.releases import about, as_of, read_all
 from recsys.state import State, places
 from recsys.store import Snapshot
 from recsys.verdicts import Severity, Verdict
@@ -33,6 +33,11 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         yield Verdict("champion", live.isoformat(), subject.features.as_of.isoformat(), "warn", False, words)
         return
     same = live == subject.features.as_of
+    horizon, kept = about(subject.champion)["horizon_days"], pq.read_schema(subject.champion.path / "holdout.parquet").names
+    if same and (horizon != subject.settings.dataset.horizon_days or subject.metric not in kept):
+        words = f"the live release was judged by another metric or horizon ({horizon} days); nothing compares them fairly"
+        yield Verdict("champion", horizon, subject.settings.dataset.horizon_days, "warn", False, words)
+        return
     pairs = _kept(subject, subject.champion) if same else _since(subject, subject.champion, live)
     for protocol, (challenger, champion) in pairs.items():
         yield _verdict(subject, limits, protocol, challenger, champion, "the holdout" if same else f"the days since {live}")

@@ -16,7 +16,7 @@ class Limits:
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     last, normal = date.fromisoformat(subject.features.counts()["last_day"]), subject.settings.dataset.max_age_days
     age = (subject.today - last).days
-    if not normal or subject.settings.as_of:
+    if not normal:
         yield Verdict(
             "freshness", age, "any", "warn", True, f"the last event is of {last}; closed histories are not asked to be fresh"
         )

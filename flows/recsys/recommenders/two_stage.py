@@ -99,6 +99,8 @@ class TwoStage(Recommender):
         draw = np.random.default_rng([self.seed, window.cutoff.toordinal()])
         times = draw.poisson(1, len(asked)) if self.resample else np.ones(len(asked), np.int64)
         asked, times = asked[times > 0], times[times > 0]
+        if not len(asked):
+            return None
         bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
         kept: list[tuple[NDArray, NDArray, NDArray]] = []
         columns: list[str] = []
