@@ -15,7 +15,7 @@ from recsys.store import open_store
 from recsys.verdicts import Evidence, Verdict
 
 NAMED = sorted(set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "score.py").read_text())))
-FAMILIES = ("raw", "health", "simpler", "slices", "drift", "champion", "time_travel")
+FAMILIES = ("raw", "lists", "health", "simpler", "slices", "drift", "champion", "time_travel")
 CODE = {"commit": "c" * 40, "dirty": False}
 CONFIG = {"name": "shop", "recommenders": {"two_stage": {"leaves": 31}}}
 
@@ -38,7 +38,8 @@ def make_sources(root: Path, *failed: str, cases: dict[str, str] = {}, leave_out
     with store.draft() as folder:
         (folder / "lists").write_text("")
         store.commit(folder, "release", {"recommender": "two_stage", "code": CODE, "config": CONFIG} | made_from, id="r1")
-    names = {family: [family] for family in FAMILIES} | {"champion": [f"{protocol}_not_worse_than_champion" for protocol in ("allow", "novel")]}
+    names = {family: [family] for family in FAMILIES}
+    names["champion"] = [f"{protocol}_not_worse_than_champion" for protocol in ("allow", "novel")]
     found = {family: [verdict(name, name not in failed) for name in names[family]] for family in FAMILIES if family != leave_out}
     store.attach_evidence("r1", Evidence("m", "f", "c", {}, found).to_json())
     if store.current() is None:
