@@ -79,7 +79,8 @@ lint: .venv/.test ## ruff and mypy
 
 lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@$(LOCK) pyproject.toml -o requirements.lock
-	@$(LOCK) --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+	@$(LOCK) --extra serve -c requirements.lock pyproject.toml -o requirements-serve.lock
+	@$(LOCK) --extra serve --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
 	@$(LOCK) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean: ## remove the virtual environment, caches and run history; the store stays

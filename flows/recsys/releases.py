@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from recsys import RecsysError
 from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window
+from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
 from recsys.recommenders.base import FILL_DAYS, popularity_order
 from recsys.recommenders.item_to_item import ItemToItem
 from recsys.state import State
 from recsys.store import Snapshot
 
+HISTORY = 20  # items of a user's past that a release keeps
 CHUNK = 20_000  # users read at a time: bounds the memory
 
 
@@ -40,6 +42,8 @@ def write(folder: Path, recommender: Recommender, state: State, holdout: Mapping
         for start, lists in recommender.rank(state.user_ids, settings.lists.length, state, tuple(PROTOCOLS.values())):
             users = state.user_ids[start : start + len(lists[0].items)].tolist()
             connection.executemany("insert into lists values (?, ?, ?)", zip(users, *map(_pack, lists), strict=True))
+        connection.execute("create table users (user_id text primary key, segment text, bought blob not null) without rowid")
+        connection.executemany("insert into users values (?, ?, ?)", _users(state))
     pq.write_table(_items(state), folder / "items.parquet")
     (folder / "fallback.json").write_text(json.dumps(_fallback(state, settings), ensure_ascii=False, sort_keys=True))
     similar = ItemToItem(neighbours=settings.lists.length).fit(state).similarity_
@@ -60,6 +64,18 @@ def _pack(lists: Lists) -> Iterator[bytes]:
     for items, scores in zip(lists.items, lists.scores, strict=True):
         length = int((items >= 0).sum())
         yield items[:length].astype("<i4").tobytes() + scores[:length].astype("<f4").tobytes()
+
+
+def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
+    """Of each user the items bought last, the newest first, and how many days ago: what a page shows beside a list."""
+    rows, items, days = (state.history[name] for name in ("user_index", "item_index", "days"))
+    order = np.lexsort((items, days, rows))
+    first = order[np.sort(np.unique(rows[order].astype(np.int64) << 32 | items[order], return_index=True)[1])]
+    place = position(rows[first])
+    bought = Lists(np.full((state.shape[0], HISTORY), -1, np.int32), np.zeros((state.shape[0], HISTORY), np.float32))
+    kept, at = first[place < HISTORY], place[place < HISTORY]
+    bought.items[rows[kept], at], bought.scores[rows[kept], at] = items[kept], days[kept]
+    yield from zip(state.user_ids.tolist(), state.users["segment"].tolist(), _pack(bought), strict=True)
 
 
 def _items(state: State) -> pa.Table:

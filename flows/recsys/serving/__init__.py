@@ -1,0 +1,1 @@
+"""The service: reads releases, and nothing else."""

@@ -1,0 +1,155 @@
+"""One release, asked as the service asks it."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys import RecsysError
+from recsys.checks import Subject
+from recsys.evaluation import PROTOCOLS
+from recsys.releases import read_all
+from recsys.serving.reader import Reader
+from recsys.state import places
+
+
+@pytest.fixture(scope="module")
+def reader(subject: Subject) -> Reader:
+    return Reader(subject.release)
+
+
+Broken = Callable[[Callable[[Path], None]], Reader]
+
+
+@pytest.fixture
+def broken(subject: Subject, tmp_path: Path) -> Broken:
+    """A copy of the release after somebody has laid hands on its files."""
+
+    def make(hurt: Callable[[Path], None]) -> Reader:
+        shutil.copytree(subject.release.path, tmp_path / "release")
+        hurt(tmp_path / "release")
+        return Reader(replace(subject.release, path=tmp_path / "release"))
+
+    return make
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_user_gets_the_list_that_was_released(reader: Reader, subject: Subject, protocol: str) -> None:
+    users, lists = read_all(subject.release, protocol)
+    answer = reader.recommend(str(users[3]), 5, protocol)
+    assert answer.items == lists.items[3, :5].tolist()
+    assert answer.scores == pytest.approx(lists.scores[3, :5])
+    assert answer.source == "personal"
+
+
+def test_a_stranger_gets_the_segment_then_everybodys(reader: Reader) -> None:
+    segment = next(name for rung, name in reader.fallback if rung == "segment")
+    answer = reader.recommend("nobody", 100, segment=segment)
+    assert answer.source == "segment"
+    assert answer.items[0] == reader.fallback["segment", segment][0]
+    assert set(reader.fallback["popular", ""]) <= set(answer.items)
+    assert len(set(answer.items)) == len(answer.items)
+
+
+def test_a_stranger_of_no_segment_gets_what_is_popular(reader: Reader) -> None:
+    assert reader.recommend("nobody", 5).items == reader.fallback["popular", ""][:5]
+    assert reader.recommend("nobody", 5).source == "popular"
+
+
+def test_a_blocked_item_is_in_no_answer(reader: Reader, subject: Subject) -> None:
+    user = str(subject.state.user_ids[3])
+    gone = reader.recommend(user, 1).items[0]
+    blocking = Reader(subject.release, blocked=[reader.item_ids[gone], "no such item"])
+    assert blocking.recommend(user, 49).items == [item for item in reader.recommend(user, 50).items if item != gone][:49]
+    assert gone not in blocking.recommend("nobody", 50).items
+    assert all(gone not in blocking.similar(item, 50).items for item in range(len(reader.item_ids)))
+
+
+def test_similar_items_are_the_strongest_neighbours(reader: Reader) -> None:
+    item = reader.recommend("nobody", 1).items[0]
+    near = reader.neighbours[item].toarray().ravel() * reader.listed
+    answer = reader.similar(item, 5)
+    assert answer.scores == pytest.approx(np.sort(near)[::-1][: len(answer.scores)])
+    assert item not in answer.items
+
+
+def test_a_session_shows_nothing_that_was_seen_and_ends_with_the_users_list(reader: Reader, subject: Subject) -> None:
+    seen = reader.recommend("nobody", 3).items
+    answer = reader.session(seen, 20, str(subject.state.user_ids[3]))
+    assert answer.source == "session"
+    assert not set(seen) & set(answer.items)
+    assert {"session", "personal"} <= set(answer.sources)
+    assert answer.scores == sorted(answer.scores, reverse=True)
+
+
+def test_an_item_seen_last_counts_more_than_one_seen_first(reader: Reader) -> None:
+    first, last = reader.recommend("nobody", 2).items
+    forth, back = reader._of_session([first, last], 500), reader._of_session([last, first], 500)
+    only = np.setdiff1d(reader._near(last)[0], [*reader._near(first)[0], first])
+    only = [int(item) for item in only if reader.listed[item]]
+    assert only
+    for item in only:
+        assert forth.scores[forth.items.index(item)] > back.scores[back.items.index(item)]
+
+
+def test_a_user_is_shown_with_what_was_bought_last(reader: Reader, subject: Subject) -> None:
+    state, row = subject.state, int(subject.state.history["user_index"][0])
+    user = reader.user(str(state.user_ids[row]))
+    mine = state.history["user_index"] == row
+    assert user is not None
+    assert user.segment == state.users["segment"][row]
+    assert user.days == sorted(user.days)
+    assert user.days[0] == pytest.approx(state.history["days"][mine].min())
+    assert set(user.bought) <= set(state.history["item_index"][mine].tolist())
+    assert len(set(user.bought)) == len(user.bought)
+
+
+def test_nobody_is_no_user(reader: Reader) -> None:
+    assert reader.user("nobody") is None
+
+
+def test_reasons_name_the_item_that_speaks(reader: Reader) -> None:
+    answer = reader.recommend("nobody", 5)
+    item = answer.items[0]
+    neighbour = int(reader._near(item)[0][0])
+    assert reader.reason(item, answer, [item]) == ("bought_before", item)
+    assert reader.reason(item, answer, [neighbour]) == ("goes_with", neighbour)
+    assert reader.reason(item, answer, []) == ("popular", -1)
+
+
+def test_a_healthy_release_passes_its_canaries(reader: Reader) -> None:
+    reader.check()
+
+
+def _rewrite(folder: Path, query: str, *values: object) -> None:
+    with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
+        connection.execute(query, values)
+
+
+def test_a_release_that_lists_an_unknown_item_is_refused(broken: Broken) -> None:
+    blob = np.array([10_000], "<i4").tobytes() + np.array([0.5], "<f4").tobytes()
+    reader = broken(lambda folder: _rewrite(folder, "update lists set allow = ?", blob))
+    with pytest.raises(RecsysError, match="does not know"):
+        reader.check()
+
+
+def test_a_release_of_no_user_is_refused(broken: Broken) -> None:
+    reader = broken(lambda folder: _rewrite(folder, "delete from lists"))
+    with pytest.raises(RecsysError, match="no list of any user"):
+        reader.check()
+
+
+def test_a_release_without_fallback_is_refused(broken: Broken) -> None:
+    reader = broken(lambda folder: (folder / "fallback.json").write_text(json.dumps({"all": [], "segments": {}})) and None)
+    with pytest.raises(RecsysError, match="is empty"):
+        reader.check()
+
+
+def test_where_each_item_stands_is_what_the_pipeline_meant(reader: Reader, subject: Subject) -> None:
+    assert (places(subject.state.item_ids, np.array(reader.item_ids)) == np.arange(len(reader.item_ids))).all()
