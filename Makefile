@@ -16,12 +16,12 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases report export add-case reproduce diff score doctor bench test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases verify rollback pin canary promote gc report export add-case reproduce diff score doctor bench test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 RAW= EVENTS= ITEMS= USERS=]
+run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 CANARY=0.05 RAW= EVENTS= ITEMS= USERS=]
 	@$(RUN) run
 
 audit: .venv/.run ## the same with the costly checks: other seeds, bad days, leaks, behaviour  [as run]
@@ -39,8 +39,26 @@ tune: .venv/.run ## try one change at a time against config.toml, into tuning.md
 card: .venv/.run ## write the last run's card to data/card.html
 	@$(RUN) card
 
-releases: .venv/.run ## what was released, newest first  [DATASET=]
+releases: .venv/.run ## every release that is kept, newest first, and who points at it  [DATASET=]
 	@$(RUN) releases
+
+verify: .venv/.run ## could a release be served? bytes, structure, evidence, answers  [RELEASE= DATASET=]
+	@$(RUN) verify
+
+rollback: .venv/.run ## back to the release that was live before, or to another  [RELEASE= DATASET=]
+	@$(RUN) rollback
+
+pin: .venv/.run ## keep a release from being freed: RELEASE=id  [OFF=1 DATASET=]
+	@$(RUN) pin
+
+canary: .venv/.run ## try a release beside the live one: RELEASE=id SHARE=0.05, or OFF=1  [DATASET=]
+	@$(RUN) canary
+
+promote: .venv/.run ## make the canary live  [DATASET=]
+	@$(RUN) promote
+
+gc: .venv/.run ## what nobody needs any more; YES=1 frees it  [KEEP=3 GRACE_HOURS=24 DATASET=]
+	@$(RUN) gc
 
 report: .venv/.run ## one page about a release, in data/report.html  [DATASET= RELEASE=]
 	@$(RUN) report

@@ -1,6 +1,7 @@
 """What `make` calls: every verb but the tests. Reads make's variables from the environment and prints for people."""
 
 import json
+import math
 import os
 import platform
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,23 @@ def dial(name: str) -> str:
     return os.environ.get(name, "").strip()
 
 
+def number(name: str, usual: float) -> float:
+    try:
+        value = float(dial(name) or usual)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RecsysError(f'{name} "{dial(name)}" is no number; pass one, such as {usual:g}')
+    return value
+
+
+def switched(name: str) -> bool:
+    return dial(name) not in ("", "0")
+
+
 def settings() -> Settings:
     """Settings of the dataset that make's variables name."""
-    try:
-        sample = float(dial("SAMPLE") or 1)
-    except ValueError:
-        raise RecsysError(f'SAMPLE "{dial("SAMPLE")}" is no number; pass a share of the users, such as 0.01') from None
-    return config.resolve(read_config(), dial("DATASET"), dial("AS_OF"), sample, inputs())
+    return config.resolve(read_config(), dial("DATASET"), dial("AS_OF"), number("SAMPLE", 1), inputs())
 
 
 def read_config() -> dict[str, Any]:
@@ -60,14 +72,14 @@ def run() -> None:
     """Runs TrainFlow and sums it up."""
     from summary import summarise
 
-    summarise(*follow("TrainFlow", "run", *parameters()), console)
+    summarise(*follow("TrainFlow", "run", *parameters(), *tried()), console)
 
 
 def audit() -> None:
     """The same with the costly checks."""
     from summary import summarise
 
-    summarise(*follow("TrainFlow", "run", *parameters(), "--audit", "True"), console)
+    summarise(*follow("TrainFlow", "run", *parameters(), *tried(), "--audit", "True"), console)
 
 
 def parameters() -> list[str]:
@@ -75,6 +87,14 @@ def parameters() -> list[str]:
     sample = settings().sample
     values = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(sample), "inputs": json.dumps(inputs())}
     return [part for name, value in values.items() for part in (f"--{name}", value)]
+
+
+def tried() -> list[str]:
+    """The share of the users who try the release as a canary, if it shall not go live."""
+    share = number("CANARY", -1)
+    if dial("CANARY") and not 0 <= share <= 1:
+        raise RecsysError(f"CANARY {share:g} is no share of the users; pass a number from 0, where nobody sees it, to 1")
+    return ["--canary", str(share)]
 
 
 def resume() -> None:
@@ -141,15 +161,84 @@ def card() -> None:
 
 
 def releases() -> None:
-    """Moves of the pointer, newest first."""
+    """Every release that is kept, newest first, and who points at it."""
+    from rich.table import Table
+
+    from recsys.evaluation import PROTOCOLS
+    from recsys.lifecycle import listed
+
     chosen = settings()
-    moves, live = store(chosen).history(), store(chosen).current()
-    if not moves:
+    found, metric = listed(store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
+    if not found:
         raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
-    for move in reversed(moves):
-        manifest = store(chosen).find("release", move["release"])
-        about = f"{manifest.made_from['recommender']:<16} content {manifest.content}" if manifest else "gone"
-        console.print(f"{'live' if move['release'] == live else '    '}  {move['release']}  {about}")
+    table = Table("", "release", "data", "winner", *(f"{metric} {name}" for name in PROTOCOLS), box=None, padding=(0, 2, 0, 0))
+    for one in found:
+        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else "damaged" for name in PROTOCOLS]
+        table.add_row(", ".join(one.roles), one.id, " to ".join(one.days), one.recommender, *means)
+    console.print(table)
+
+
+def verify() -> None:
+    """Says whether a release could be served, by asking it as the service does."""
+    from recsys.verifying import verify
+
+    chosen = settings()
+    evidence = verify(store(chosen), release := release_of(chosen))
+    console.print(f"release {release} is whole and answers; {len(evidence.verdicts)} verdicts, none blocks")
+
+
+def rollback() -> None:
+    """Moves CURRENT back."""
+    from recsys.lifecycle import rollback
+
+    kept = store(settings())
+    left, release = kept.current(), rollback(kept, dial("RELEASE"))
+    console.print(f"release {release} is live; rolled back from {left}, which stays where it is")
+
+
+def pin() -> None:
+    """Keeps a release from being freed, or no longer."""
+    release, on = dial("RELEASE"), not switched("OFF")
+    if not release:
+        raise RecsysError("RELEASE is not given; pass RELEASE=, one of `make releases`")
+    store(settings()).pin(release, on)
+    console.print(f"release {release} is {'pinned' if on else 'no longer pinned'}")
+
+
+def canary() -> None:
+    """Tries a release beside the live one, or ends that."""
+    from recsys.lifecycle import try_out
+
+    kept, release = store(settings()), dial("RELEASE")
+    if switched("OFF"):
+        kept.point_canary(None, kept.current())
+        console.print("there is no canary")
+        return
+    if not release or not dial("SHARE"):
+        raise RecsysError("RELEASE or SHARE is not given; pass RELEASE=, one of `make releases`, and SHARE=0.05, or OFF=1")
+    try_out(kept, release, number("SHARE", 0))
+    console.print(f"release {release} is the canary of {number('SHARE', 0):.0%} of the users")
+
+
+def promote() -> None:
+    """Makes the canary live."""
+    from recsys.checks import required
+    from recsys.lifecycle import promote
+
+    chosen = settings()
+    console.print(f"release {promote(store(chosen), required(chosen.evidence.audit))} is live; there is no canary")
+
+
+def gc() -> None:
+    """Tells what nobody needs, and frees it if told so."""
+    from recsys.retention import free, unneeded
+
+    sure, how = switched("YES"), (int(number("KEEP", 3)), number("GRACE_HOURS", 24))
+    found = (free if sure else unneeded)(store(settings()), *how)
+    for one in found:
+        console.print(f"{one.kind:<8}  {one.id:<18}  {one.bytes / 1e6:10,.1f} MB")
+    total = f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in {len(found)} snapshots"
+    console.print(f"freed {total}" if sure else f"would free {total}" + ("; pass YES=1 to do it" if found else ""))
 
 
 def export() -> None:
@@ -158,7 +247,7 @@ def export() -> None:
     chosen, target = settings(), dial("TO")
     if not target:
         raise RecsysError("TO is not given; pass TO=path to a .parquet or .csv file")
-    release, protocol = release_of(chosen), "novel" if dial("NOVEL") not in ("", "0") else "allow"
+    release, protocol = release_of(chosen), "novel" if switched("NOVEL") else "allow"
     rows = export(store(chosen).load("release", release), protocol, Path(target))
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
@@ -260,7 +349,23 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
-VERBS = (run, audit, resume, tune, step, card, releases, report, export, add_case, reproduce, diff, score, doctor)
+VERBS: tuple[Callable[[], None], ...] = (
+    run,
+    audit,
+    resume,
+    tune,
+    step,
+    card,
+    releases,
+    report,
+    export,
+    add_case,
+    reproduce,
+    diff,
+    score,
+    doctor,
+)
+VERBS += (verify, rollback, pin, canary, promote, gc)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":
@@ -268,3 +373,5 @@ if __name__ == "__main__":
         COMMANDS[sys.argv[1]]()
     except RecsysError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # no room, no right to write, no such disk
+        sys.exit(f"error: {error}; what is live has not changed: mend that and run again")

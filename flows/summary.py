@@ -76,7 +76,8 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
         console.print(_metrics(data, protocol, settings))
     _print_verdicts(data.evidence, console)
     console.print(_costs(run, cpu_seconds))
-    console.print(f"release     [bold]{data.release_id}[/bold] is live, content {data.evidence.content}")
+    place = f"the canary of {data.canary:.0%} of the users" if data.canary >= 0 else "live"
+    console.print(f"release     [bold]{data.release_id}[/bold] is {place}, content {data.evidence.content}")
     console.print("look next   make card · make releases · make export TO=lists.parquet")
 
 

@@ -12,6 +12,9 @@ class TrainFlow(BaseFlow):
     """
 
     audit = Parameter("audit", default=False, help="also run the costly checks, and train the winner under several seeds")
+    canary = Parameter(
+        "canary", default=-1.0, help="share of the users who try the release beside the live one; below 0: it goes live"
+    )
 
     @step
     def start(self):
@@ -94,10 +97,13 @@ class TrainFlow(BaseFlow):
 
     @step
     def publish(self):
-        """Move CURRENT, last, if the evidence allows it and nobody else moved it meanwhile."""
-        from recsys.publishing import publish
+        """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile; or CANARY."""
+        from recsys.relisting import Candidate, publish
 
-        publish(self.store, self.release_id, self.evidence, self.champion, self.required)
+        candidate, share = Candidate(self.release_id, self.evidence, self.champion), self.canary if self.canary >= 0 else None
+        made_by = (self.choice, self.required, self.today, self.settings, self.project)
+        published = publish(self.store, candidate, *made_by, share)
+        self.release_id, self.evidence = published.id, published.evidence
         self.next(self.end)
 
     @step

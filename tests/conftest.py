@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys import config, pipeline
+from recsys import config, pipeline, releases
 from recsys.checks import FAMILIES, Subject, limits
 from recsys.config import Settings
+from recsys.evaluation import PROTOCOLS, Window
+from recsys.recommenders import create
 from recsys.state import State
 from recsys.store import Store, open_store
-from recsys.verdicts import Verdict
+from recsys.verdicts import Evidence, Verdict
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
@@ -118,6 +120,31 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
         },
         looks={"user_index": users.astype(np.int32), "item_index": items.astype(np.int32), "days": np.ones(len(users), np.int64)},
     )
+
+
+PASSED = Verdict("events", 100, 50, "block", True, "100 events")
+
+
+def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1)) -> None:
+    """A release of four users and six items, as the service reads it. `mark`: in every title, so that contents differ."""
+    state = make_state(np.array([[2, 1, 0, 1, 0, 1], [1, 0, 0, 1, 1, 0], [0, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 0]]))
+    state = replace(state, cutoff=cutoff, items=state.items | {"title": np.array([f"{mark} {id}" for id in state.item_ids])})
+    scores = {"ndcg@10": np.array([0.5, 0.25])}
+    window = Window(cutoff, state.user_ids[:2], scores, np.zeros((2, 3), np.int32), 3)
+    releases.write(folder, create("popularity", {"days": 7}).fit(state), state, dict.fromkeys(PROTOCOLS, window), make_settings())
+
+
+def make_release(
+    store: Store, id: str, mark: str = "", cutoff: date = date(2024, 2, 1), model: str = "m1", features: str = "f1"
+) -> Evidence:
+    """Commits such a release; returns the evidence that lets it pass, attached."""
+    with store.draft() as folder:
+        write_release(folder, mark, cutoff)
+        made_from = {"recommender": "popularity", "code": {}, "audited": False, "days": ["2024-01-01", "2024-01-31"]}
+        manifest = store.commit(folder, "release", made_from, {"model": model, "features": features}, id)
+    evidence = Evidence(model, features, manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
+    store.attach_evidence(id, evidence.to_json())
+    return evidence
 
 
 @pytest.fixture(scope="session")

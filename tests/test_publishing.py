@@ -4,23 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from conftest import PASSED, make_release
 from recsys import RecsysError
 from recsys.backends import Conflict
 from recsys.publishing import publish
 from recsys.store import Store
 from recsys.verdicts import Evidence, Verdict
 
-PASSED = Verdict("events", 100, 50, "block", True, "100 events")
 WARNED = Verdict("coverage", 0.1, 0.2, "warn", False, "10 % of the items are listed")
 FAILED = Verdict("ndcg", 0.1, 0.2, "block", False, "NDCG@10 is 0.1, less than the champion's 0.2")
-
-
-def make_release(store: Store, id: str, data: bytes = b"lists") -> Evidence:
-    """Commits a release of model m1 and features f1; returns the evidence that lets it pass, not yet attached."""
-    with store.draft() as folder:
-        (folder / "lists.txt").write_bytes(data)
-        manifest = store.commit(folder, "release", {}, {"model": "m1", "features": "f1"}, id)
-    return Evidence("m1", "f1", manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
 
 
 def attach_and_publish(store: Store, release: str, evidence: Evidence, expected: str | None) -> None:
@@ -31,7 +23,7 @@ def attach_and_publish(store: Store, release: str, evidence: Evidence, expected:
 @pytest.fixture
 def evidence(store: Store) -> Evidence:
     """Evidence that lets release "new" pass, in a store where "live" is current."""
-    attach_and_publish(store, "live", make_release(store, "live", b"older lists"), expected=None)
+    attach_and_publish(store, "live", make_release(store, "live", "older"), expected=None)
     return make_release(store, "new")
 
 
@@ -90,7 +82,7 @@ def test_evidence_on_other_features_is_refused(store: Store, evidence: Evidence)
 
 
 def test_evidence_on_the_lists_of_another_release_is_refused(store: Store, evidence: Evidence) -> None:
-    other = make_release(store, "other", b"other lists")
+    other = make_release(store, "other", "other")
     assert_refused(store, other, f"not of release new: it speaks of content {other.content}, not {evidence.content};")
 
 
@@ -105,14 +97,15 @@ def test_evidence_edited_after_it_was_attached_is_refused(store: Store, evidence
 
 
 def test_evidence_that_was_never_attached_is_refused(store: Store, evidence: Evidence) -> None:
+    store.backend.remove("releases/new/evidence.json")
     with pytest.raises(RecsysError, match=r"evidence.json of release new is not what its checks wrote"):
         publish(store, "new", evidence, expected="live", families=["lists", "simpler"])
     assert store.current() == "live"
 
 
 def test_a_release_changed_after_it_was_checked_is_refused(store: Store, evidence: Evidence) -> None:
-    store.backend.write("releases/new/lists.txt", b"liszt")
-    assert_refused(store, evidence, r"lists.txt differs from its manifest")
+    store.backend.write("releases/new/items.parquet", b"others")
+    assert_refused(store, evidence, r"items.parquet differs from its manifest|items.parquet is missing")
 
 
 def test_a_release_judged_against_another_champion_is_a_conflict(store: Store, evidence: Evidence) -> None:

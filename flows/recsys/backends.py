@@ -2,12 +2,15 @@
 
 import fcntl
 import functools
+import math
 import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +19,19 @@ from recsys import RecsysError
 
 class Conflict(RecsysError):
     """Somebody else moved the pointer first."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of a file, or of all files in a folder: bytes, and when the last was written, in seconds since 1970; never is -inf."""
+
+    bytes: int
+    written: float
+
+    @property
+    def hours(self) -> float:
+        """Since it was written."""
+        return (time.time() - self.written) / 3600
 
 
 class Backend(Protocol):
@@ -27,6 +43,9 @@ class Backend(Protocol):
     def read(self, name: str) -> bytes | None: ...
     def write(self, name: str, data: bytes) -> None: ...  # atomic
     def children(self, name: str) -> list[str]: ...
+    def remove(self, name: str) -> None: ...  # a file, or a folder with all that is in it
+    def renew(self, name: str) -> bool: ...  # makes a file's age 0; false if it is not there
+    def usage(self, name: str) -> Usage: ...
     def exclusive(self, names: list[str]) -> Any: ...  # context manager: the versions that `swap` must still find
     def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None: ...
 
@@ -42,25 +61,29 @@ class Directory:
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        drafts = self.root / ".drafts"
-        drafts.mkdir(parents=True, exist_ok=True)
-        self._sweep(drafts)
-        folder = drafts / f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._sweep()
+        folder = self._aside()
         folder.mkdir()
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _sweep(self, drafts: Path) -> None:
+    def _aside(self) -> Path:
+        """A new name among the drafts, where what a killed process leaves is swept."""
+        drafts = self.root / ".drafts"
+        drafts.mkdir(parents=True, exist_ok=True)
+        return drafts / f"{os.getpid()}-{secrets.token_hex(4)}"
+
+    def _sweep(self) -> None:
         """Removes what killed processes left."""
-        for path in drafts.iterdir():
+        for path in (self.root / ".drafts").glob("*"):
             pid = path.name.split("-")[0]
             try:
                 if pid.isdecimal():
                     os.kill(int(pid), 0)
             except ProcessLookupError:
-                shutil.rmtree(path, ignore_errors=True)
+                _delete(path)
             except PermissionError:
                 continue
 
@@ -91,20 +114,48 @@ class Directory:
     def write(self, name: str, data: bytes) -> None:
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        temporary = self._aside()
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
         _sync(target.parent)
 
     def children(self, name: str) -> list[str]:
         folder = self.root / name
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
+    def remove(self, name: str) -> None:
+        """Out of sight at once: it is moved among the drafts, and deleted there."""
+        self._sweep()
+        aside, target = self._aside(), self.root / name
+        try:
+            target.rename(aside)
+        except FileNotFoundError:
+            return
+        _sync(target.parent)
+        _delete(aside)
+
+    def renew(self, name: str) -> bool:
+        try:
+            os.utime(self.root / name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def usage(self, name: str) -> Usage:
+        target = self.root / name
+        paths = [target] if target.is_file() else [path for path in target.rglob("*") if path.is_file()]
+        seen = [path.stat() for path in paths]
+        return Usage(sum(one.st_size for one in seen), max((one.st_mtime for one in seen), default=-math.inf))
+
     @contextmanager
     def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:
+        self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield {}
@@ -168,6 +219,31 @@ class S3:
         )
         return sorted(entry["Prefix"].rstrip("/").rpartition("/")[2] for page in pages for entry in page.get("CommonPrefixes", []))
 
+    def remove(self, name: str) -> None:
+        keys = [{"Key": entry["Key"]} for entry in self._entries(name)]
+        for start in range(0, len(keys), 1000):  # so many at a time may be named
+            self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys[start : start + 1000]})
+
+    def renew(self, name: str) -> bool:
+        place = {"Bucket": self.bucket, "Key": self._key(name)}
+        try:
+            self.client.copy_object(**place, CopySource=place, MetadataDirective="REPLACE")
+        except self.client.exceptions.ClientError as error:
+            if _code(error) in ("NoSuchKey", "404"):
+                return False
+            raise
+        return True
+
+    def usage(self, name: str) -> Usage:
+        entries = list(self._entries(name))
+        newest = max((entry["LastModified"].timestamp() for entry in entries), default=-math.inf)
+        return Usage(sum(entry["Size"] for entry in entries), newest)
+
+    def _entries(self, name: str) -> Iterator[Any]:
+        key = self._key(name)
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=key):
+            yield from (entry for entry in page.get("Contents", []) if entry["Key"] == key or entry["Key"].startswith(f"{key}/"))
+
     @contextmanager
     def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:
         yield {name: tag for name in names if (tag := self._tag(name))}
@@ -200,6 +276,14 @@ def _cache() -> tempfile.TemporaryDirectory[str]:
 
 def _code(error: Any) -> str:
     return error.response["Error"]["Code"]
+
+
+def _delete(path: Path) -> None:
+    """A file or a folder, which others may be deleting too."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -125,10 +125,9 @@ def _lists(a: Snapshot, b: Snapshot, protocol: str, k: int) -> Row:
 
 def compare_lists(a: Snapshot, b: Snapshot, protocol: str, k: int) -> ListChange:
     """The first k items of every user that both releases serve, in their order; items are told apart by their ids."""
-    (old_users, old), (new_users, new) = (_top(release, protocol, k) for release in (a, b))
-    ids = [pq.read_table(release.path / "items.parquet")["item_id"].to_numpy(zero_copy_only=False) for release in (a, b)]
-    places = {id: place for place, id in enumerate(ids[1])}
-    rows = np.array([places.get(id, -2 - place) for place, id in enumerate(ids[0])] + [-1], np.int64)  # the last for none, -1
+    (old_users, old_items, old), (new_users, new_items, new) = (top(release, protocol, k) for release in (a, b))
+    places = {id: place for place, id in enumerate(new_items)}
+    rows = np.array([places.get(id, -2 - place) for place, id in enumerate(old_items)] + [-1], np.int64)  # the last for none, -1
     _, left, right = np.intersect1d(old_users, new_users, return_indices=True)
     was, now = rows[old[left]], new[right]
     both = np.sum([(was[:, [rank]] == now).any(1) & (was[:, rank] != -1) for rank in range(k)], axis=0)
@@ -138,8 +137,11 @@ def compare_lists(a: Snapshot, b: Snapshot, protocol: str, k: int) -> ListChange
     return ListChange(len(left), changed, overlap, len(new_users) - len(left), len(old_users) - len(left))
 
 
-def _top(release: Snapshot, protocol: str, k: int) -> tuple[NDArray[np.str_], NDArray[np.int32]]:
-    """Every user with the first k items, -1 where a list is shorter, as all of a release may be."""
+def top(release: Snapshot, protocol: str, k: int) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.int32]]:
+    """Every user, every item, and each user's first k items by their rows, -1 where a list is shorter, as all of a release may
+    be."""
     users, items = zip(*((users, lists.items[:, :k]) for users, lists in read_lists(release, protocol)), strict=True)
-    top = np.concatenate(items)
-    return np.concatenate(users), np.pad(top, ((0, 0), (0, k - top.shape[1])), constant_values=-1)
+    first = np.concatenate(items)
+    item_ids = pq.read_table(release.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
+    padded = np.pad(first, ((0, 0), (0, k - first.shape[1])), constant_values=-1)
+    return np.concatenate(users), item_ids.astype(str), padded

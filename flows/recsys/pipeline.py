@@ -48,7 +48,7 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
     raw = store.load("raw", raw_id)
     variables = warehouse.parameters(raw.manifest, settings, serving)
     id = warehouse.features_id(variables, raw_id, project)
-    reused, overhead = store.find("features", id) is not None, 0.0
+    reused, overhead = store.reuse("features", id) is not None, 0.0
     if not reused:
         with store.draft() as folder:
             cost = warehouse.build(raw, variables, settings, project, folder)
@@ -177,6 +177,7 @@ def recommend(
         recommender = load(store.load("model", choice.model_id).path)
         releases.write(folder, recommender, state, holdout, settings)
         made_from = lineage.origin(recommender, snapshot.manifest, settings, code, audited)
+        made_from["days"] = [features.counts()[f"{end}_day"] for end in ("first", "last")]
         parents = {"model": choice.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
 

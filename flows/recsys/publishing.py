@@ -3,20 +3,38 @@
 from collections.abc import Iterable
 
 from recsys import RecsysError
-from recsys.store import Store
+from recsys.backends import Conflict
+from recsys.store import Canary, Store
 from recsys.verdicts import Evidence, require
+from recsys.verifying import verify
 
 
-def publish(store: Store, release: str, evidence: Evidence, expected: str | None, families: Iterable[str]) -> None:
-    """Moves `CURRENT` to a release, if its evidence is its own, every one of the families of checks has spoken and nothing
-    blocks. `expected` is what was live when the run began: if that has changed, raises Conflict."""
+def publish(
+    store: Store, release: str, evidence: Evidence, expected: str | None, families: Iterable[str], share: float | None = None
+) -> None:
+    """Moves `CURRENT` to a release, if its evidence is its own, every one of the families of checks has spoken, nothing blocks
+    and the service can answer from it. `expected` is what was live when it was judged: if that has changed, raises Conflict.
+    With a share of the users, the release becomes the canary instead."""
     require(evidence.families, families, "evidence")
-    manifest = store.load("release", release).manifest
-    bound = {"model": evidence.model, "features": evidence.features, "content": evidence.content}
-    own = {"model": manifest.parents["model"], "features": manifest.parents["features"], "content": manifest.content}
-    if bound != own:
-        wrong = ", ".join(f"{name} {bound[name]}, not {own[name]}" for name in own if bound[name] != own[name])
-        raise RecsysError(f"the evidence is not of release {release}: it speaks of {wrong}; run the flow again")
     if store.evidence(release) != evidence.to_json():
         raise RecsysError(f"evidence.json of release {release} is not what its checks wrote; run the flow again")
-    store.point(release, expected, model=evidence.model)
+    verify(store, release)
+    if share is None:
+        store.point(release, expected, model=evidence.model)
+    else:
+        store.point_canary(Canary(release, share), expected)
+
+
+def same_champion(store: Store, expected: str | None) -> str:
+    """The release that is live instead of the one expected, where the two differ in their lists alone: the model is the same, and
+    nobody rolled back meanwhile. Raises Conflict otherwise, for what was judged against another champion proves nothing."""
+    live, moves = store.current(), store.history()
+    was, now = (store.find("release", id) if id else None for id in (expected, live))
+    last = max((place for place, move in enumerate(moves) if move["release"] == expected), default=-1)
+    rolled_back = any("rolled_back" in move for move in moves[last + 1 :])
+    if live and was and now and was.parents["model"] == now.parents["model"] and not rolled_back:
+        return live
+    raise Conflict(
+        f"another run published {live} while this one, judged against {expected or 'an empty store'}, was under way: another"
+        " champion is to be beaten; nothing was lost: run again to be judged against it"
+    )

@@ -1,7 +1,7 @@
 """Snapshots, and the pointer to the one that is served: the one module that knows how anything durable is kept.
 
 A snapshot is an immutable folder of data files with a `manifest.json`, and exists when its manifest does. The store of a
-dataset is `<root>/<dataset>/`: `raw/ features/ models/ releases/ history.jsonl CURRENT`. The root is a directory or an
+dataset is `<root>/<dataset>/`: `raw/ features/ models/ releases/ pins/ history.jsonl CURRENT CANARY`. The root is a directory or an
 object store (`s3://bucket/prefix`); backends.py holds all that differs between the two.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from recsys import RecsysError
-from recsys.backends import S3, Backend, Conflict, Directory
+from recsys.backends import S3, Backend, Conflict, Directory, Usage
 
 KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases"}
-MANIFEST, EVIDENCE, CURRENT, HISTORY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl"
+MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl", "CANARY"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,14 @@ class Snapshot:
 
     path: Path
     manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A release that is tried beside the live one. share: of the users who see it; at 0 it is a shadow that nobody sees."""
+
+    release: str
+    share: float
 
 
 def digest(value: Any) -> str:
@@ -110,7 +118,7 @@ class Store:
         same twice finds the first."""
         files = describe(folder)
         id = id or digest([made_from.get("source"), dict(parents), {name: file.sha256 for name, file in files.items()}])
-        if known := self.find(kind, id):
+        if known := self.reuse(kind, id):
             return known
         manifest = Manifest(kind, id, dict(parents), dict(made_from), files)
         self.backend.commit(folder, _folder(kind, id), MANIFEST, manifest.to_json())
@@ -119,6 +127,10 @@ class Store:
     def find(self, kind: str, id: str) -> Manifest | None:
         data = self.backend.read(f"{_folder(kind, id)}/{MANIFEST}")
         return Manifest.from_json(data) if data else None
+
+    def reuse(self, kind: str, id: str) -> Manifest | None:
+        """The same, and as young as if it were made now, so that nothing frees it while a run builds on it."""
+        return self.find(kind, id) if self.backend.renew(f"{_folder(kind, id)}/{MANIFEST}") else None
 
     def load(self, kind: str, id: str) -> Snapshot:
         """Checks every byte of a snapshot against its manifest; raises naming the file that differs."""
@@ -138,6 +150,20 @@ class Store:
                     f" it was changed after it was written: {mend}"
                 )
         return Snapshot(folder, manifest)
+
+    def read(self, kind: str, id: str, name: str) -> bytes | None:
+        """One file of a snapshot; none if it is missing, or not what was committed."""
+        manifest, data = self.find(kind, id), self.backend.read(f"{_folder(kind, id)}/{name}")
+        known = manifest.files.get(name) if manifest else None
+        return data if data and known and hashlib.sha256(data).hexdigest() == known.sha256 else None
+
+    def usage(self, kind: str, id: str, name: str = MANIFEST) -> Usage:
+        """What a file of a snapshot takes, or with an empty name all of them, and when it was written."""
+        return self.backend.usage(f"{_folder(kind, id)}/{name}".rstrip("/"))
+
+    def newest(self, kind: str) -> list[str]:
+        """Every snapshot of a kind that exists, the one made last first."""
+        return sorted(self.ids(kind), key=lambda id: (self.usage(kind, id).written, id), reverse=True)
 
     def ids(self, kind: str) -> list[str]:
         """Every snapshot of a kind that exists, in the order of their ids."""
@@ -168,18 +194,55 @@ class Store:
 
     def point(self, release: str, expected: str | None, **facts: Any) -> None:
         """Moves `CURRENT` to a release if it still stands where the caller saw it; raises Conflict otherwise."""
-        if self.find("release", release) is None:
-            raise RecsysError(f"release {release} is not in {self.backend}; `make releases` lists what is")
         with self.backend.exclusive([HISTORY, CURRENT]) as seen:
-            current = self.current()
-            if current != expected:
-                raise Conflict(
-                    f"another run published {current} while this one, judged against {expected or 'an empty store'}, was under"
-                    " way; nothing was lost: run again to be judged against it"
-                )
-            move = json.dumps({"release": release, "previous": current, **facts}, sort_keys=True)
+            self._refuse_unknown(release)
+            self._refuse_moved(expected)
+            move = json.dumps({"release": release, "previous": expected, **facts}, sort_keys=True)
             self.backend.swap(HISTORY, (self.backend.read(HISTORY) or b"") + f"{move}\n".encode(), seen)
             self.backend.swap(CURRENT, f"{release}\n".encode(), seen)
+
+    def canary(self) -> Canary | None:
+        """The release that is tried beside the live one."""
+        data = self.backend.read(CANARY)
+        return Canary(**json.loads(data)) if data else None
+
+    def point_canary(self, canary: Canary | None, expected: str | None) -> None:
+        """Moves `CANARY`, or takes it away, if `CURRENT` still stands where the caller saw it; raises Conflict otherwise."""
+        with self.backend.exclusive([CANARY]) as seen:
+            self._refuse_moved(expected)
+            if canary is None:
+                self.backend.remove(CANARY)
+            else:
+                self._refuse_unknown(canary.release)
+                self.backend.swap(CANARY, json.dumps(asdict(canary)).encode(), seen)
+
+    def pin(self, release: str, on: bool = True) -> None:
+        """What is pinned is never freed."""
+        with self.backend.exclusive([]):
+            self._refuse_unknown(release)
+            if on:
+                self.backend.write(f"pins/{release}", b"")
+            else:
+                self.backend.remove(f"pins/{release}")
+
+    def pinned(self, release: str) -> bool:
+        return self.backend.read(f"pins/{release}") is not None
+
+    def _refuse_unknown(self, release: str) -> None:
+        if self.find("release", release) is None:
+            raise RecsysError(f"release {release} is not in {self.backend}; `make releases` lists what is")
+
+    def _refuse_moved(self, expected: str | None) -> None:
+        if (current := self.current()) != expected:
+            raise Conflict(
+                f"another run published {current} while this one, judged against {expected or 'an empty store'}, was under"
+                " way; nothing was lost: run again to be judged against it"
+            )
+
+    def free(self, kind: str, id: str) -> None:
+        """Deletes a snapshot: the manifest first, so that a kill leaves none that is half there."""
+        self.backend.remove(f"{_folder(kind, id)}/{MANIFEST}")
+        self.backend.remove(_folder(kind, id))
 
 
 def _folder(kind: str, id: str) -> str:

@@ -1,6 +1,7 @@
 """Families of checks. One is a file here with `Limits` and `check(subject, limits)`, its line below, and its section [checks.*] in
 config.toml, where every threshold says why it is what it is. A fork deletes all three of what it does not want."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from recsys.checks import (
     breadth,
     cases,
     champion,
+    churn,
     drift,
     freshness,
     health,
@@ -51,6 +53,7 @@ FAMILIES: dict[str, Family] = {
     "breadth": Family(breadth, "data"),
     "health": Family(health, "model"),
     "drift": Family(drift, "data"),
+    "churn": Family(churn, "data"),
     "leaks": Family(leaks, "model"),
     "cases": Family(cases, "model"),
     "time_travel": Family(time_travel, "model", "audit"),
@@ -76,10 +79,10 @@ def required(audit: bool) -> list[str]:
     return [name for name, family in FAMILIES.items() if audit or family.when != "audit"]
 
 
-def examine(subject: Subject, audit: bool) -> dict[str, list[Verdict]]:
+def examine(subject: Subject, audit: bool, on: Sequence[str] = ("model", "data")) -> dict[str, list[Verdict]]:
     """Every family's verdicts on a release, those of the border apart, which spoke before it was made."""
     return {
         name: list(FAMILIES[name].module.check(subject, limits(name, subject.settings)))
         for name in required(audit)
-        if FAMILIES[name].when != "landing"
+        if FAMILIES[name].when != "landing" and FAMILIES[name].on in on
     }

@@ -1,0 +1,107 @@
+"""The life of a release after it was made: listed, rolled back to, tried as a canary, promoted."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from recsys import RecsysError
+from recsys.config import Settings
+from recsys.publishing import publish
+from recsys.store import Canary, Store
+from recsys.verdicts import Evidence
+from recsys.verifying import verify
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A release as people look for it. days: the first and the last of its data, where its manifest tells them. metrics: means of
+    its holdout by protocol, none where that file is damaged. roles: live, previous, canary, pinned."""
+
+    id: str
+    days: list[str]
+    recommender: str
+    metrics: dict[str, float]
+    roles: list[str]
+
+
+def listed(store: Store, settings: Settings) -> list[Listed]:
+    """Every release that exists, newest first."""
+    pointed, metric, found = roles(store), f"ndcg@{settings.evaluation.k}", []
+    for id in store.newest("release"):
+        if manifest := store.find("release", id):
+            days, recommender = manifest.made_from.get("days", []), manifest.made_from["recommender"]
+            means = _means(store.read("release", id, "holdout.parquet"), metric)
+            found.append(Listed(id, days, recommender, means, pointed.get(id, [])))
+    return found
+
+
+def _means(holdout: bytes | None, metric: str) -> dict[str, float]:
+    table = pq.read_table(io.BytesIO(holdout)) if holdout else None
+    if table is None or metric not in table.column_names:
+        return {}
+    means = table.group_by("protocol").aggregate([(metric, "mean")]).to_pydict()
+    return dict(zip(means["protocol"], means[f"{metric}_mean"], strict=True))
+
+
+def roles(store: Store) -> dict[str, list[str]]:
+    """Who points at which release."""
+    canary = store.canary()
+    pointers = [(store.current(), "live"), (previous(store), "previous"), (canary.release if canary else None, "canary")]
+    pointers += [(id, "pinned") for id in store.ids("release") if store.pinned(id)]
+    found: dict[str, list[str]] = {}
+    for id, role in pointers:
+        if id:
+            found.setdefault(id, []).append(role)
+    return found
+
+
+def previous(store: Store) -> str | None:
+    """The release that was live before the present one and still exists. What was rolled back from does not count: after a, b, c
+    and a rollback to b, it is a."""
+    lived: list[str] = []
+    for move in store.history():
+        if "rolled_back" in move and move["release"] in lived:
+            while lived.pop() != move["release"]:
+                pass
+        lived.append(move["release"])
+    return next((id for id in lived[-2::-1] if id != lived[-1] and store.find("release", id)), None)
+
+
+def rollback(store: Store, release: str = "") -> str:
+    """Moves `CURRENT` back to the previous release, or to the one named, if it could be served, and returns its id."""
+    live = store.current()
+    target = release or previous(store)
+    if target is None:
+        raise RecsysError(f"nothing that is kept was live before {live or 'anything'}; pass RELEASE=, one of `make releases`")
+    if target == live:
+        raise RecsysError(f"release {target} is live already; pass another RELEASE=, one of `make releases`")
+    evidence = verify(store, target)
+    store.point(target, live, model=evidence.model, rolled_back=live)
+    return target
+
+
+def try_out(store: Store, release: str, share: float) -> None:
+    """Makes a release that could be served the canary."""
+    live = store.current()
+    if not 0 <= share <= 1:
+        raise RecsysError(f"SHARE {share:g} is no share of the users; pass a number from 0, where nobody sees it, to 1")
+    if release == live:
+        raise RecsysError(f"release {release} is live already; a canary is another one, see `make releases`")
+    verify(store, release)
+    store.point_canary(Canary(release, share), live)
+
+
+def promote(store: Store, families: Iterable[str]) -> str:
+    """Moves `CURRENT` to the canary by the door that every release takes, and takes the canary away."""
+    live, canary = store.current(), store.canary()
+    if canary is None:
+        raise RecsysError("there is no canary to promote; `make canary RELEASE= SHARE=` makes one")
+    if canary.release != live:  # else: killed before the canary was taken away
+        evidence = Evidence.read(store.evidence(canary.release))
+        if evidence is None:
+            raise RecsysError(f"release {canary.release} has no evidence that can be read; run the flow again")
+        publish(store, canary.release, evidence, live, families)
+    store.point_canary(None, canary.release)
+    return canary.release

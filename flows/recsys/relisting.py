@@ -1,0 +1,69 @@
+"""Publishing while others publish too: where only the live lists changed meanwhile, the release follows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from recsys import checks, publishing, releases
+from recsys.backends import Conflict
+from recsys.checks import Subject
+from recsys.config import Settings
+from recsys.pipeline import Choice, build_features, open_features, recommend
+from recsys.store import Snapshot, Store
+from recsys.verdicts import Evidence
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A release with its evidence, and what was live when it was judged."""
+
+    id: str
+    evidence: Evidence
+    champion: str | None
+
+
+def publish(
+    store: Store,
+    candidate: Candidate,
+    choice: Choice,
+    families: Sequence[str],
+    today: date,
+    settings: Settings,
+    project: Path,
+    share: float | None = None,
+) -> Candidate:
+    """Publishes a release, or makes it the canary of a share of the users, and returns it. Where another release of the same
+    champion went live meanwhile it tries again, with lists as new as those. Raises Conflict where the champion is another one."""
+    for attempt in range(ATTEMPTS):
+        try:
+            publishing.publish(store, candidate.id, candidate.evidence, candidate.champion, families, share)
+            break
+        except Conflict:
+            if attempt == ATTEMPTS - 1:
+                raise
+            live = store.load("release", publishing.same_champion(store, candidate.champion))
+            if releases.as_of(live) > releases.as_of(store.load("release", candidate.id)):
+                candidate = _list_again(store, candidate, choice, live, today, settings, project)
+            candidate = replace(candidate, champion=live.manifest.id)
+    return candidate
+
+
+def _list_again(
+    store: Store, candidate: Candidate, choice: Choice, live: Snapshot, today: date, settings: Settings, project: Path
+) -> Candidate:
+    """The same model's lists on the live release's data. What was proven of the model stays; data and lists are judged again."""
+    made, parents = store.load("release", candidate.id).manifest.made_from, live.manifest.parents
+    raw_id = store.load("features", parents["features"]).manifest.parents["raw"]
+    later = replace(settings, as_of=releases.as_of(live))
+    features_id = build_features(store, raw_id, later, project).id
+    id = recommend(store, choice, features_id, later, made["code"], made["audited"])
+    release, features = store.load("release", id), open_features(store, features_id, later)
+    subject = Subject(store, later, project, release, features, choice.winner, choice.evaluations, today, live)
+    seen = Evidence.read(store.evidence(live.manifest.id))
+    on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | checks.examine(subject, audit=False, on=("data",))
+    evidence = replace(candidate.evidence, features=features_id, content=release.manifest.content, on_data=on_data)
+    store.attach_evidence(id, evidence.to_json())
+    return Candidate(id, evidence, live.manifest.id)
