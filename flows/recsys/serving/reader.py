@@ -54,7 +54,7 @@ class Reader:
         self.titles: list[str] = items["title"]
         self.categories: list[str] = items["category"]
         self.rows = {id: row for row, id in enumerate(self.item_ids)}
-        self.listed = np.array(items["is_available"], bool)
+        self.listed = np.array(items["is_listed"], bool)
         self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
         self.listed[list(self.hidden)] = False
         with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
