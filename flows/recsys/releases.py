@@ -4,7 +4,7 @@ import json
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -75,16 +75,25 @@ def lists_file(folder: Path, beside: str = "") -> Path:
 def _write_lists(file: Path, recommender: Recommender, ruling: Ruling) -> dict[str, dict[str, int]]:
     """Everybody's lists into a new file. Returns, per protocol, how often each rule kept an item out or moved it behind."""
     counts = {protocol: np.zeros(len(RULES), np.int64) for protocol in PROTOCOLS}
+
+    def ranked() -> Iterator[tuple[list[str], list[Lists]]]:
+        for start, ruled in ruling.rank(recommender, ruling.state.user_ids):
+            lists = [part.lists for part in ruled.values()]
+            yield ruling.state.user_ids[start : start + len(lists[0].items)].tolist(), lists
+            for protocol, part in ruled.items():
+                counts[protocol] += part.counts
+
+    write_lists(file, ranked())
+    return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
+
+
+def write_lists(file: Path, parts: Iterable[tuple[list[str], list[Lists]]]) -> None:
+    """Users in the order of their ids, some at a time, with their lists of each protocol."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
         connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
-        for start, ruled in ruling.rank(recommender, ruling.state.user_ids):
-            lists = [part.lists for part in ruled.values()]
-            users = ruling.state.user_ids[start : start + len(lists[0].items)].tolist()
+        for users, lists in parts:
             connection.executemany("insert into lists values (?, ?, ?)", zip(users, *map(_pack, lists), strict=True))
-            for protocol, part in ruled.items():
-                counts[protocol] += part.counts
-    return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
 
 
 def _write_beside(folder: Path, name: str, other: Recommender, winner: Recommender, ruling: Ruling) -> None:
