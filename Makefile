@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases verify rollback pin canary promote gc report export add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases verify rollback pin canary promote gc report export explain add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ report: .venv/.run ## one page about a release, in data/report.html  [DATASET= R
 
 export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE=]
 	@$(RUN) export
+
+explain: .venv/.run ## why a user has this list: USER=id  [ITEM= NOVEL=1 RELEASE= DATASET=]
+	@$(RUN) explain
 
 reproduce: .venv/.run ## make a release again from its raw snapshot alone: is it the same?  [RELEASE= DATASET=]
 	@$(RUN) reproduce
