@@ -28,6 +28,7 @@ from recsys.state import State, places
 from recsys.store import Snapshot
 
 HISTORY = 20  # items of a user's past that a release keeps
+PAGE = 2**14  # bytes of SQLite's pages: lists that do not fit into a quarter of one take a page of their own
 CHUNK = 20_000  # users read at a time: bounds the memory
 
 
@@ -91,6 +92,7 @@ def write_lists(file: Path, parts: Iterable[tuple[list[str], list[Lists]]]) -> N
     """Users in the order of their ids, some at a time, with their lists of each protocol."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
+        connection.execute(f"pragma page_size = {PAGE}")
         connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
         for users, lists in parts:
             connection.executemany("insert into lists values (?, ?, ?)", zip(users, *map(_pack, lists), strict=True))
