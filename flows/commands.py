@@ -296,6 +296,19 @@ def score() -> None:
     show(Sources(ROOT, kept, kept.current()), console)
 
 
+def explain() -> None:
+    """Why USER has the list that a release holds."""
+    from explain import show
+    from recsys.explaining import explain
+
+    chosen, user = settings(), dial("USER")
+    if not user:
+        raise RecsysError("USER is not given; pass USER=id, one of those that `make export` shows")
+    release, protocol = release_of(chosen), "novel" if dial("NOVEL") not in ("", "0") else "allow"
+    console.print(f"release {release}, {protocol} lists")
+    show(explain(store(chosen), release, user, protocol), dial("ITEM"), chosen.evaluation.k, console)
+
+
 def add_case() -> None:
     """Adds a line to cases.jsonl, if the live release knows its user and items."""
     chosen = settings()
@@ -350,22 +363,10 @@ def doctor() -> None:
 
 
 VERBS: tuple[Callable[[], None], ...] = (
-    run,
-    audit,
-    resume,
-    tune,
-    step,
-    card,
-    releases,
-    report,
-    export,
-    add_case,
-    reproduce,
-    diff,
-    score,
-    doctor,
+    *(run, audit, resume, tune, step, card),
+    *(releases, verify, rollback, pin, canary, promote, gc),
+    *(report, export, explain, add_case, reproduce, diff, score, doctor),
 )
-VERBS += (verify, rollback, pin, canary, promote, gc)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from recsys.evaluation import PROTOCOLS, Stress, Window, Windows, compare
 from recsys.features import Features
 from recsys.metrics import Interval
 from recsys.recommenders import Lists, Recommender, load
+from recsys.rules import Ruling
 from recsys.state import State
 from recsys.store import Snapshot, Store
 
@@ -79,3 +80,8 @@ class Subject:
     def lists(self) -> dict[str, tuple[NDArray[np.str_], Lists]]:
         """Per protocol, every user and list of the release, read back as the service will."""
         return {protocol: releases.read_all(self.release, protocol) for protocol in PROTOCOLS}
+
+    @cached_property
+    def ruling(self) -> Ruling:
+        """What the lists must obey."""
+        return Ruling(self.state, self.settings)
