@@ -1,7 +1,5 @@
 """The verbs of the life cycle as people call them."""
 
-from pathlib import Path
-
 import pytest
 
 from conftest import Fork, assert_refused, make_release
@@ -76,11 +74,3 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
 )
 def test_what_cannot_be_done_is_told_in_one_line(fork: Fork, verb: str, dials: dict[str, str], words: str) -> None:
     assert_refused(fork.run(verb, **dials), words)
-
-
-def test_every_verb_is_listed_and_told(fork: Fork) -> None:
-    root = Path(__file__).parents[1]
-    makefile, readme = (root / "Makefile").read_text(), (root / "README.md").read_text()
-    for verb in ("releases", "verify", "rollback", "pin", "canary", "promote", "gc"):
-        assert f"\n{verb}: .venv/.run ## " in makefile
-        assert f"`make {verb}" in readme
