@@ -138,6 +138,20 @@ def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: For
     assert str(fork.current()) in won.stdout
 
 
+def test_a_run_may_end_as_a_canary_which_is_promoted_and_rolled_back(fork: Fork) -> None:
+    before = fork.current()
+    tried = fork.run("run", CANARY="0.05")
+    assert "is the canary of 5% of the users" in tried.stdout, tried.stdout + tried.stderr
+    assert fork.current() == before
+    canary = json.loads((fork.store() / "CANARY").read_text())
+    assert canary["share"] == 0.05
+    assert canary["release"] in fork.run("promote").stdout
+    assert fork.current() == canary["release"]
+    assert not (fork.store() / "CANARY").exists()
+    assert f"rolled back from {canary['release']}" in fork.run("rollback").stdout
+    assert fork.current() == before
+
+
 def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:
     before = fork.current()
     fork.change("min_users_served = 0.999", "min_users_served = 1.1")
