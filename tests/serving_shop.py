@@ -1,6 +1,7 @@
 """A store with releases to serve."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ from recsys.verdicts import Evidence, Verdict
 PASSED = Verdict("events", 100, 50, "block", True, "100 events")
 
 
-def publish_copy(store: Store, subject: Subject, id: str, live: bool = True, hurt: str = "") -> None:
-    """A copy of the subject's release under another id, with evidence; `hurt`: a file that is changed after it was committed."""
+def publish_copy(
+    store: Store, subject: Subject, id: str, live: bool = True, hurt: str = "", change: Callable[[Path], object] = str
+) -> None:
+    """A copy of the subject's release under another id, with evidence. `change`: what is done to its folder before it is committed;
+    `hurt`: a file that is overwritten afterwards."""
     parents = subject.release.manifest.parents
     with store.draft() as folder:
         shutil.copytree(subject.release.path, folder, dirs_exist_ok=True)
         for other in ("manifest.json", "evidence.json"):
             (folder / other).unlink(missing_ok=True)
+        change(folder)
         manifest = store.commit(folder, "release", subject.release.manifest.made_from, parents, id)
     evidence = Evidence(parents["model"], parents["features"], manifest.content, {"simpler": [PASSED]}, {"lists": [PASSED]})
     store.attach_evidence(id, evidence.to_json())
