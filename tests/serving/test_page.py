@@ -3,35 +3,27 @@
 import json
 import shutil
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import uvicorn
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver import Chrome, Keys
 
+from browser import Page, Server, asked, errors, open_chrome, wait
 from conftest import make_settings
 from recsys.checks import Subject
-from recsys.serving.app import Service
 from recsys.store import Store, open_store
 from serving_shop import publish_copy, serving
 
 pytestmark = pytest.mark.slow
 
 ODD_ID, ODD_TITLE = '"><script>hurt = 1</script>', "<img src=x onerror='hurt = 1'>"
-QUIET = ("disable-background-networking", "disable-component-update", "disable-sync", "disable-quic", "no-first-run")
-NO_BROWSER = "chromium and chromedriver are needed; install them (Debian: apt-get install chromium chromium-driver)"
 KEY = "k" * 16
+SETTINGS = serving(make_settings(), exposures=False)
 
 
 @pytest.fixture(scope="module")
@@ -78,108 +70,26 @@ def rename(folder: Path, user: str) -> None:
     items = pq.read_table(folder / "items.parquet")
     names = {"item_id": ODD_ID, "title": ODD_TITLE}
     columns = {name: items[name].to_pylist() for name in items.column_names}
+    row = int(np.frombuffer(blob, "<i4")[0])
+    fallback = (folder / "fallback.json").read_text().replace(json.dumps(columns["item_id"][row]), json.dumps(ODD_ID))
+    (folder / "fallback.json").write_text(fallback)
     for name, odd in names.items():
-        columns[name][int(np.frombuffer(blob, "<i4")[0])] = odd
+        columns[name][row] = odd
     pq.write_table(pa.table(columns, schema=items.schema), folder / "items.parquet")
-
-
-class Server:
-    """The service in a thread; can be stopped and started again on its port."""
-
-    def __init__(self, store: Store, *keys: str):
-        self.store, self.keys, self.port = store, keys, 0
-        self.start()
-
-    def start(self) -> None:
-        app = Service(self.store, serving(make_settings(), exposures=False)).app(self.keys)
-        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error"))
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        wait(lambda: self.server.started)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join()
-
-
-def wait(seen: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `seen` returns as soon as it is true."""
-    end = time.monotonic() + seconds
-    while not (found := seen()):
-        assert time.monotonic() < end, "not seen in time"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")
 def server(store: Store) -> Iterator[Server]:
-    server = Server(store)
+    server = Server(store, SETTINGS)
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.fail(NO_BROWSER)
-    options = ChromeOptions()
-    options.binary_location = browser
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", *QUIET, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = Chrome(options, ChromeService(driver))
+    chrome = open_chrome(tmp_path_factory.mktemp("profile"))
     yield chrome
     chrome.quit()
-
-
-class Page:
-    """The page as a person uses it: by what is written on it."""
-
-    def __init__(self, chrome: Chrome, server: Server):
-        self.chrome, self.server = chrome, server
-
-    def open(self, **state: str) -> "Page":
-        self.chrome.get("about:blank")
-        self.chrome.get(f"{self.server.url}#{'&'.join(f'{name}={quote(value)}' for name, value in state.items())}")
-        return self.settle()
-
-    def settle(self) -> "Page":
-        wait(lambda: self.chrome.execute_script("return document.querySelector('main').ariaBusy === 'false'"))
-        return self
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.chrome.find_elements(By.CSS_SELECTOR, selector)
-
-    def texts(self, selector: str) -> list[str]:
-        return [str(found.get_property("textContent")) for found in self.all(selector)]
-
-    def text(self, selector: str) -> str:
-        return self.chrome.find_element(By.CSS_SELECTOR, selector).text
-
-    def click(self, selector: str) -> "Page":
-        self.chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.all(selector)[0])
-        self.all(selector)[0].click()
-        return self.settle()
-
-    def type(self, selector: str, text: str) -> "Page":
-        field = self.all(selector)[0]
-        field.clear()
-        field.send_keys(text)
-        return self.settle()
-
-    def keys(self, *keys: str) -> "Page":
-        for key in keys:
-            self.chrome.switch_to.active_element.send_keys(key)
-        return self.settle()
-
-    def focused(self) -> str:
-        return self.chrome.execute_script("return document.activeElement.id || document.activeElement.textContent")
-
-    def choose(self, value: str) -> "Page":
-        return self.click(f"#beside option[value='{value}']")
 
 
 @pytest.fixture
@@ -190,17 +100,6 @@ def page(chrome: Chrome, server: Server) -> Iterator[Page]:
     yield Page(chrome, server)
     assert asked(chrome) == {"127.0.0.1"}
     assert not errors(chrome)
-
-
-def asked(chrome: Chrome) -> set[str | None]:
-    """Hosts of all requests."""
-    messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
-    urls = [message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    return {urlsplit(url).hostname for url in urls if not url.startswith(("data:", "about:"))}
-
-
-def errors(chrome: Chrome, source: str = "") -> list[str]:
-    return [entry["message"] for entry in chrome.get_log("browser") if entry["level"] == "SEVERE" and entry["source"] != source]
 
 
 def test_it_starts_with_a_user_a_history_and_a_list_with_reasons(page: Page) -> None:
@@ -245,7 +144,7 @@ def test_lists_stand_side_by_side_with_what_moved_came_and_went(page: Page, user
     page.open(user=user).choose(other)
     assert page.text(".overlap") == "9 of 10 as in the live list, 1 came, 1 went"
     assert page.texts(".mark") == ["▲ up 1"] * 9 + ["came", "went, was 1"]
-    assert page.texts(".went .item") == page.texts("#lists .item")[:1] == [ODD_TITLE]
+    assert page.texts("[aria-label=Went] .item") == page.texts("#lists .item")[:1] == [ODD_TITLE]
 
 
 def test_all_models_stand_side_by_side(page: Page, user: str) -> None:
@@ -366,7 +265,7 @@ def test_what_is_not_there_is_told_in_its_place(page: Page, user: str) -> None:
 
 
 def test_before_the_first_release_it_says_so(page: Page, tmp_path: Path) -> None:
-    page.server = Server(open_store(str(tmp_path), "shop"))
+    page.server = Server(open_store(str(tmp_path), "shop"), SETTINGS)
     page.open()
     assert "no release is live yet" in page.text("#notice")
     page.server.stop()
@@ -375,7 +274,7 @@ def test_before_the_first_release_it_says_so(page: Page, tmp_path: Path) -> None
 
 def test_a_key_is_asked_for_only_where_it_is_needed(page: Page, store: Store, user: str) -> None:
     assert not page.open().all("#key")
-    page.server = Server(store, KEY)
+    page.server = Server(store, SETTINGS, KEY)
     page.open(user=user)
     assert page.focused() == "key"
     page.type("#key", "wrong").keys(Keys.ENTER)
