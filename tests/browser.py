@@ -1,56 +1,19 @@
-"""A real browser, the service it asks, and a page in it."""
+"""A real browser, and a page in it."""
 
 import json
 import shutil
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-import uvicorn
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from recsys.config import Settings
-from recsys.serving.app import Service
-from recsys.store import Store
+from serving_shop import Server, wait
 
 QUIET = ("disable-background-networking", "disable-component-update", "disable-sync", "disable-quic", "no-first-run")
 NO_BROWSER = "chromium and chromedriver are needed; install them (Debian: apt-get install chromium chromium-driver)"
-
-
-def wait(seen: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `seen` returns as soon as it is true."""
-    end = time.monotonic() + seconds
-    while not (found := seen()):
-        assert time.monotonic() < end, "not seen in time"
-        time.sleep(0.05)
-    return found
-
-
-class Server:
-    """The service in a thread; can be stopped and started again on its port."""
-
-    def __init__(self, store: Store, settings: Settings, *keys: str):
-        self.store, self.settings, self.keys, self.port = store, settings, keys, 0
-        self.start()
-
-    def start(self) -> None:
-        app = Service(self.store, self.settings).app(self.keys)
-        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error"))
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        wait(lambda: self.server.started)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join()
 
 
 def open_chrome(profile: Path) -> Chrome:

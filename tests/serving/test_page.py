@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from selenium.webdriver import Chrome, Keys
 
-from browser import Page, Server, asked, errors, open_chrome, wait
+from browser import Page, asked, errors, open_chrome
 from conftest import make_settings
 from recsys.checks import Subject
 from recsys.store import Store, open_store
-from serving_shop import publish_copy, serving
+from serving_shop import Server, publish_copy, serving, wait
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,7 @@
 """The service's routes. Answers are bytes put together from what was prepared when the release was opened."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from recsys.serving.meters import Meters
 from recsys.serving.reader import Answer, Reader
 from recsys.store import Store
 
+log = logging.getLogger("recsys.serving")
 PAGE = File(__file__).parent / "page.html"
 MOST_BYTES = 64 * 1024  # of a body
 UNTOLD: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)  # no telemetry
@@ -106,7 +108,7 @@ class Service:
         user = reader.user(asked.user_id) if asked.reasons else None
         bought = user.bought if user else []
         why = [reader.reason(item, answer, bought) for item in answer.items] if asked.reasons else []
-        return self._respond(reader, answer, asked.user_id, why, shown=not asked.release)
+        return self._respond(reader, answer, asked.user_id, why, asked.model, asked.shown)
 
     async def session(self, body: schemas.Session) -> Response:
         """What goes with the items that a visitor looks at now, together with the user's own list."""
@@ -118,7 +120,7 @@ class Service:
         def question(reader: Reader) -> Answer:
             return reader.session([reader.rows[item] for item in seen if item in reader.rows], body.k, body.user_id)
 
-        return self._respond(*self._ask(body.user_id, question), body.user_id)
+        return self._respond(*self._ask(body.user_id, question), body.user_id, shown=body.shown)
 
     async def similar(self, item_id: Id, k: K = 10) -> Response:
         """The items that are most often bought by the same users."""
@@ -186,17 +188,24 @@ class Service:
         try:
             reader = await asyncio.to_thread(self.live.other, release)
         except (RecsysError, OSError) as error:
-            raise HTTPException(404, str(error)) from None
+            log.warning("release %s cannot be compared: %s", release, error)
+            raise HTTPException(404, "no such release can be served; /v1/releases lists those that were") from None
         return reader, question(reader)
 
     def _respond(
-        self, reader: Reader, answer: Answer, user_id: str = "", reasons: Sequence[tuple[str, int]] = (), shown: bool = True
+        self,
+        reader: Reader,
+        answer: Answer,
+        user_id: str = "",
+        reasons: Sequence[tuple[str, int]] = (),
+        model: str = "",
+        shown: bool = True,
     ) -> Response:
         now = datetime.now(UTC)
         self.meters.count(reader, answer)
         if self.exposures and shown and user_id and answer.items:
             self.exposures.add(now, user_id, reader, answer)
-        return Response(reader.write(answer, now.date(), reasons), media_type="application/json")
+        return Response(reader.write(answer, now.date(), reasons, model), media_type="application/json")
 
 
 async def every(seconds: float, work: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ class Asked(BaseModel):
     model: Annotated[Name, Field(description="one of /v1/models")] = ""
     release: Annotated[Name, Field(description="in the demo: another one than the live release")] = ""
     reasons: Annotated[bool, Field(description="tell why each item is listed")] = False
+    shown: Annotated[bool, Field(description="false: nobody but the team sees it, so it is no exposure")] = True
 
 
 class Item(BaseModel):
@@ -63,6 +64,7 @@ class Session(BaseModel):
     items: Annotated[list[Id], Field(min_length=1, max_length=MOST_SEEN)]
     user_id: Name = ""
     k: Annotated[int, Field(ge=1, le=MOST)] = 10
+    shown: bool = True
 
 
 class Bought(Item):
