@@ -24,10 +24,13 @@ from recsys.store import Store, open_store
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CASES = ROOT / "cases.jsonl"
-FLOWS = {
-    flow: [sys.executable, str(HERE / file), "--no-pylint"]
-    for flow, file in {"TrainFlow": "train_flow.py", "TuneFlow": "tune_flow.py"}.items()
+FILES = {
+    "TrainFlow": "train_flow.py",
+    "RecommendFlow": "recommend_flow.py",
+    "MonitorFlow": "monitor_flow.py",
+    "TuneFlow": "tune_flow.py",
 }
+FLOWS = {flow: [sys.executable, str(HERE / file), "--no-pylint"] for flow, file in FILES.items()}
 STEP = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] Task (is starting|finished successfully)")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
