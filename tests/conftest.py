@@ -26,6 +26,8 @@ from recsys.state import State
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 
+pytest_plugins = ["serving_shop"]
+
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
 

@@ -99,6 +99,19 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Serve:
+    host: str
+    port: int
+    poll_seconds: float
+    most_connections: int
+    demo: bool
+    exposures: bool
+    flush_seconds: float
+    canary_answers: int
+    canary_failures: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     audit: bool
     seeds: int
@@ -140,6 +153,7 @@ class Settings:
     evaluation: Evaluation
     lists: Lists
     rules: Rules
+    serve: Serve
     recommenders: dict[str, dict]
     tune: dict[str, dict]
     evidence: Evidence

@@ -1,5 +1,5 @@
 """Daily lists: the champion's model on new data. Users are ranked in shards, whose parts are kept in the store and gathered into
-one release, of the same bytes however many there are. What was proven of the model is taken over; data and lists are judged anew."""
+one release, of the same bytes however many there are. What was proven of the model is taken over, data and lists are judged."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def recommend(store: Store, champion: Champion, features_id: str, rows: tuple[in
     recommender = load(store.load("model", champion.model_id).path)
     beside = {name: load(store.load("model", id).path) for name, id in _beside(champion, settings).items()}
     with store.draft() as folder:
-        counts = releases.write_lists(folder, recommender, beside, ruling, ruling.state.user_ids[slice(*rows)])
+        counts = releases.write_ranked(folder, recommender, beside, ruling, ruling.state.user_ids[slice(*rows)])
         (folder / "counts.json").write_text(json.dumps(counts))
         parents = {"model": champion.model_id, "features": features_id}
         return store.commit(folder, "part", {"rows": list(rows)}, parents).id

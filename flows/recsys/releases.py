@@ -50,7 +50,7 @@ def write(
     """Fills a release's folder. `beside`: other recommenders whose lists are released as well. `holdout`: the winner's window
     per protocol. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
     ruling = Ruling(state, settings)
-    counts = write_lists(folder, recommender, beside, ruling, state.user_ids)
+    counts = write_ranked(folder, recommender, beside, ruling, state.user_ids)
     pq.write_table(_holdout(holdout), folder / "holdout.parquet")
     write_others(folder, recommender.name, counts, ruling, settings)
 
@@ -74,7 +74,7 @@ def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling,
     (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
 
 
-def write_lists(
+def write_ranked(
     folder: Path, recommender: Recommender, beside: Mapping[str, Recommender], ruling: Ruling, users: NDArray[np.str_]
 ) -> Counts:
     """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
@@ -106,6 +106,11 @@ def _write_lists(file: Path, recommender: Recommender, ruling: Ruling, user_ids:
 
     write_rows(file, rows())
     return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
+
+
+def write_lists(file: Path, parts: Iterable[tuple[list[str], list[Lists]]]) -> None:
+    """Users in the order of their ids, some at a time, with their lists of each protocol."""
+    write_rows(file, (row for users, lists in parts for row in zip(users, *map(_pack, lists), strict=True)))
 
 
 def write_rows(file: Path, rows: Iterable[Row]) -> None:

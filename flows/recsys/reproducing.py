@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys import RecsysError, config, pipeline
+from recsys import RecsysError, pipeline
 from recsys.comparing import compare_lists
 from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
-from recsys.lineage import changes, trace
+from recsys.lineage import changes, made_under, trace
 from recsys.pipeline import Choice, Recipe
 from recsys.recommenders import create
 from recsys.store import Manifest, Store
@@ -67,13 +67,7 @@ def _settings(made: Mapping[str, Manifest]) -> Settings:
             f"release {release.id} ranks features {made['features'].id} by a model of features"
             f" {made['model'].parents['features']}; reproduce the release that first served model {made['model'].id}"
         )
-    try:
-        return config.restore(release.made_from["config"])
-    except RecsysError as error:
-        commit = release.made_from["code"].get("commit") or "that made it"
-        raise RecsysError(
-            f"release {release.id} was made by code with other settings ({error}); check out commit {commit}"
-        ) from None
+    return made_under(release)
 
 
 def _copy(store: Store, raw: Manifest, scratch: Store) -> None:
