@@ -79,12 +79,12 @@ def _since(subject: Subject, champion: Snapshot, live: date) -> dict[str, tuple[
     known = (rows >= 0) & (columns >= 0)
     labels = rows[known], columns[known]
     recipe = create(subject.model.name, subject.model.parameters()).fit(state, subject.past.windows(live))
-    rankers = rank_by(recipe, state, state, settings), _released(champion, state)
+    rankers = rank_by(recipe, state, state, settings), released(champion, state)
     ours, theirs = (judge(rank, state, labels, settings) for rank in rankers)
     return {protocol: (ours[protocol], theirs[protocol]) for protocol in PROTOCOLS}
 
 
-def _released(champion: Snapshot, state: State) -> Ranker:
+def released(champion: Snapshot, state: State) -> Ranker:
     """The champion's own lists, in the items of a state."""
     item_ids = pq.read_table(champion.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
     columns = np.append(places(state.item_ids, item_ids.astype(str)), -1).astype(np.int32)
