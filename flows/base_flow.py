@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.operations import Operations
 from recsys.store import Store, open_store, sha256
+from recsys.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 HERE = Path(__file__).resolve().parent
@@ -164,3 +165,10 @@ class BaseFlow(FlowSpec):
     @property
     def project(self) -> Path:
         return ROOT / "dbt_project"
+
+    def warn(self, step_name: str, failed: Sequence[Verdict]) -> None:
+        """Alerts people of verdicts that failed, if any did, though the step did not."""
+        if failed:
+            reason = f"failed: {', '.join(verdict.name for verdict in failed)}"
+            where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
+            send(Alert(*where, tuple(failed)), self.store, self.operations.alerts, ROOT)

@@ -89,6 +89,13 @@ def recommend() -> None:
     tell_lists(*follow("RecommendFlow", "run", *parameters()), console)
 
 
+def monitor() -> None:
+    """Runs MonitorFlow and prints its report."""
+    from summary import tell_monitoring
+
+    tell_monitoring(follow("MonitorFlow", "run", *parameters())[0], console)
+
+
 def parameters() -> list[str]:
     """make's variables, checked, as the parameters that every flow takes."""
     sample = settings().sample
@@ -370,7 +377,7 @@ def doctor() -> None:
 
 
 VERBS: tuple[Callable[[], None], ...] = (
-    *(run, audit, recommend, resume, tune, step, card),
+    *(run, audit, recommend, monitor, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
     *(report, export, explain, add_case, reproduce, diff, score, doctor),
 )
