@@ -21,7 +21,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 CANARY=0.05 RAW= EVENTS= ITEMS= USERS=]
+run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 CANARY=0.05 ON=batch RAW= EVENTS= ITEMS= USERS=]
 	@$(RUN) run
 
 audit: .venv/.run ## the same with the costly checks: other seeds, bad days, leaks, behaviour  [as run]
