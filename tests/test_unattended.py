@@ -21,6 +21,24 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     return Fork(tmp_path_factory.mktemp("fork"))
 
 
+@pytest.fixture(scope="module")
+def queue(s3: str) -> str:
+    """A job queue of the moto server's Batch."""
+    import boto3
+
+    role = boto3.client("iam").create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    batch = boto3.client("batch")
+    network = boto3.client("ec2")
+    subnets = [subnet["SubnetId"] for subnet in network.describe_subnets()["Subnets"]]
+    groups = [group["GroupId"] for group in network.describe_security_groups()["SecurityGroups"]]
+    resources = {"type": "FARGATE", "maxvCpus": 4, "subnets": subnets[:1], "securityGroupIds": groups[:1]}
+    place = batch.create_compute_environment(
+        computeEnvironmentName="place", type="MANAGED", serviceRole=role, computeResources=resources
+    )
+    order = [{"order": 1, "computeEnvironment": place["computeEnvironmentArn"]}]
+    return batch.create_job_queue(jobQueueName="queue", state="ENABLED", priority=1, computeEnvironmentOrder=order)["jobQueueName"]
+
+
 def compiled(fork: Fork, s3: str, flow: str, *options: str) -> dict[str, Any]:
     """The state machine that `step-functions create` makes."""
     settings = {
@@ -33,6 +51,7 @@ def compiled(fork: Fork, s3: str, flow: str, *options: str) -> dict[str, Any]:
         "METAFLOW_SFN_IAM_ROLE": "arn:aws:iam::123456789012:role/states",
         "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": "arn:aws:iam::123456789012:role/events",
         "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": "arn:aws:iam::123456789012:role/job",
+        "METAFLOW_ECS_FARGATE_EXECUTION_ROLE": "arn:aws:iam::123456789012:role/pull",
         "METAFLOW_BATCH_JOB_QUEUE": "queue",
         "METAFLOW_SFN_DYNAMO_DB_TABLE": "table",
     }
@@ -44,10 +63,10 @@ def compiled(fork: Fork, s3: str, flow: str, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("flow", ["train", "recommend", "monitor"])
-def test_each_step_has_its_retries_time_and_resources(fork: Fork, s3: str, flow: str) -> None:
+def test_each_step_has_its_retries_time_and_resources(fork: Fork, s3: str, queue: str, flow: str) -> None:
     text = json.dumps(compiled(fork, s3, flow))
     assert text.count('"Attempts": 3') == text.count('"JobName"')
-    assert '"attemptDurationSeconds": 21600' in text or '"AttemptDurationSeconds": 21600' in text
+    assert text.count('"AttemptDurationSeconds": 21600') == text.count('"JobName"')
     assert "--max-user-code-retries 2" in text
 
 
