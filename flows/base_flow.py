@@ -1,19 +1,27 @@
 """What the flows share: settings, store, code version, and how a step's cost and refusals are told. No steps."""
 
+import logging
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaflow import Config, FlowMutator, FlowSpec, JSONType, Parameter, package_sources, user_step_decorator
+from metaflow import Config, FlowMutator, FlowSpec, JSONType, Parameter, current, package_sources, user_step_decorator
+from metaflow.cli_args import cli_args
 from metaflow.exception import MetaflowException
 
-from recsys import RecsysError, cases, config
+from alerts import Alert, send
+from recsys import RecsysError, cases, config, operations
 from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.operations import Operations
 from recsys.store import Store, open_store, sha256
+from recsys.verdicts import Verdict
 
+log = logging.getLogger(__name__)
 HERE = Path(__file__).resolve().parent
+DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
 ROOT = HERE.parent if (HERE.parent / "dbt_project").is_dir() else HERE  # on a laptop beside flows/, in a container in it
 
 
@@ -32,19 +40,73 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
     with count_imports() as imports:
         try:
             yield
-        except (RecsysError, OSError) as error:
-            flow.refusal = str(error)
-            raise Refused(f"{step_name}: {error}") from error
+        except Exception as error:
+            mendable = isinstance(error, RecsysError | OSError)
+            flow.refusal = str(error) if mendable else ""
+            if for_good(flow, step_name):
+                alert(flow, step_name, error)
+            if mendable:
+                raise Refused(f"{step_name}: {error}") from error
+            raise
         finally:
             total = cpu_seconds()
             overhead = before + imports.cpu_seconds + flow.dbt_overhead
             flow.cost = {"total": total, "orchestration": overhead, "memory_mb": peak_mb()}
 
 
+def for_good(flow: Any, step_name: str) -> bool:
+    """Whether a failure of this attempt is the step's: no other attempt follows, and nothing catches it. (What is killed cannot
+    tell; a scheduler's own alarm does.)"""
+    caught = any(decorator.name == "catch" for decorator in getattr(type(flow), step_name).decorators)
+    return not caught and current.retry_count >= int((cli_args.step_kwargs or {}).get("max_user_code_retries") or 0)
+
+
+def alert(flow: Any, step_name: str, error: Exception) -> None:
+    """Tells people why, with the verdicts that failed and the run to look at."""
+    found = [*getattr(flow, "raw_verdicts", []), *getattr(getattr(flow, "evidence", None), "verdicts", [])]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
+    try:
+        send(Alert(*where, tuple(verdict for verdict in found if not verdict.passed)), flow.store, flow.operations.alerts, ROOT)
+    except Exception as other:  # of the store or of config.toml: the step's own error is the one to tell
+        log.warning("no alert was sent: %s", other)
+
+
 class accounting(FlowMutator):
     def mutate(self, mutable_flow: Any) -> None:
         for _, step in mutable_flow.steps:
             step.add_decorator(accounted)
+
+
+class unattended(FlowMutator):
+    """Makes a flow one that a scheduler can run, as config.toml says: its project, whose branches are deployed apart, its
+    [schedule.<name>], and for each step resources, a time limit and, where it is deployed, retries: on a laptop a person is there.
+
+    Every step may be repeated: snapshots are named by their content, or are not served before they are published, and publishing
+    finds that it was done. So no step needs times=0.
+    """
+
+    def init(self, name: str) -> None:
+        self.name = name
+
+    def pre_mutate(self, mutable_flow: Any) -> None:
+        known = self.read(mutable_flow)
+        mutable_flow.add_decorator("project", deco_kwargs={"name": known.unattended.project})
+        if self.name in known.schedule:
+            mutable_flow.add_decorator("schedule", deco_kwargs={"cron": known.schedule[self.name].eventbridge})
+
+    def mutate(self, mutable_flow: Any) -> None:
+        known = self.read(mutable_flow)
+        limits = known.unattended
+        retries = {"times": limits.retries, "minutes_between_retries": limits.minutes_between_retries}
+        for name, step in mutable_flow.steps:
+            step.add_decorator("resources", deco_kwargs=vars(known.resources_of(name)))
+            step.add_decorator("timeout", deco_kwargs={"minutes": limits.timeout_minutes})
+            if DEPLOYING & set(sys.argv):
+                step.add_decorator("retry", deco_kwargs=retries)
+
+    def read(self, mutable_flow: Any) -> Operations:
+        return operations.read(dict(mutable_flow.configs)["config"].to_dict())
 
 
 def code_version(context: Any) -> dict[str, Any]:
@@ -67,6 +129,12 @@ def read_cases(context: Any) -> dict[str, Any]:
     return {"cases": cases.parse(file.read_text()) if file.exists() else []}
 
 
+def branch() -> str:
+    """The branch whose store this run works in: none in production, and in a plain run on a laptop."""
+    name, deployed = current.get("branch_name") or "", str(current.run_id).startswith(("sfn-", "argo-"))
+    return "" if name == "prod" or (current.get("is_user_branch") and not deployed) else name
+
+
 @accounting
 @package_sources(ROOT / "dbt_project", suffixes=[".sql", ".yml"])
 class BaseFlow(FlowSpec):
@@ -85,10 +153,22 @@ class BaseFlow(FlowSpec):
         return config.resolve(self.config.to_dict() | self.cases.to_dict(), self.dataset, self.as_of, self.sample, self.inputs)
 
     @property
+    def operations(self) -> Operations:
+        return operations.read(self.config.to_dict())
+
+    @property
     def store(self) -> Store:
+        """A branch deploy has one of its own."""
         settings = self.settings
-        return open_store(settings.store.root, settings.name, ROOT)
+        return open_store(settings.store.root, settings.name, ROOT, branch())
 
     @property
     def project(self) -> Path:
         return ROOT / "dbt_project"
+
+    def warn(self, step_name: str, failed: Sequence[Verdict]) -> None:
+        """Alerts people of verdicts that failed, if any did, though the step did not."""
+        if failed:
+            reason = f"failed: {', '.join(verdict.name for verdict in failed)}"
+            where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
+            send(Alert(*where, tuple(failed)), self.store, self.operations.alerts, ROOT)

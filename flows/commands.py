@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recsys import RecsysError, cases, config
+from recsys import RecsysError, cases, config, operations
 from recsys.config import Settings
 from recsys.store import Store, open_store
 
@@ -25,8 +25,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CASES = ROOT / "cases.jsonl"
 FLOWS = {
-    flow: [sys.executable, str(HERE / file), "--no-pylint"]
-    for flow, file in {"TrainFlow": "train_flow.py", "TuneFlow": "tune_flow.py"}.items()
+    f"{name.title()}Flow": [sys.executable, str(HERE / f"{name}_flow.py"), "--no-pylint"]
+    for name in ("train", "recommend", "monitor", "tune")
 }
 STEP = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] Task (is starting|finished successfully)")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -65,7 +65,7 @@ def inputs() -> dict[str, str]:
 
 
 def store(chosen: Settings) -> Store:
-    return open_store(chosen.store.root, chosen.name, ROOT)
+    return open_store(chosen.store.root, chosen.name, ROOT, dial("BRANCH"))
 
 
 def run() -> None:
@@ -82,11 +82,52 @@ def audit() -> None:
     summarise(*follow("TrainFlow", "run", *parameters(), *tried(), "--audit", "True"), console)
 
 
+def recommend() -> None:
+    """Runs RecommendFlow and tells what it made."""
+    from summary import tell_lists
+
+    tell_lists(*follow("RecommendFlow", "run", *parameters()), console)
+
+
+def monitor() -> None:
+    """Runs MonitorFlow and prints its report."""
+    from summary import tell_monitoring
+
+    tell_monitoring(follow("MonitorFlow", "run", *parameters())[0], console)
+
+
 def parameters() -> list[str]:
     """make's variables, checked, as the parameters that every flow takes."""
     sample = settings().sample
     values = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(sample), "inputs": json.dumps(inputs())}
-    return [part for name, value in values.items() for part in (f"--{name}", value)]
+    return [part for name, value in values.items() for part in (f"--{name}", value)] + where()
+
+
+def where() -> list[str]:
+    """Options that send steps elsewhere (ON=batch), or repeat those that fail where nobody looks (UNATTENDED=1)."""
+    chosen, on, options = settings(), dial("ON"), []
+    if on not in ("", "batch"):
+        raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
+    if on and not chosen.store.root.startswith("s3://"):
+        raise RecsysError(
+            f'ON=batch: store.root is "{chosen.store.root}", which containers cannot reach; set it to s3://bucket/prefix'
+        )
+    if on and (kept := dial("METAFLOW_DEFAULT_DATASTORE")) != "s3":
+        raise RecsysError(f'ON=batch: METAFLOW_DEFAULT_DATASTORE is "{kept}", which containers cannot reach; set it to s3')
+    options += ["--with", "batch"] if on else []
+    if switched("UNATTENDED"):
+        options += ["--with", f"retry:times={operations.read(read_config()).unattended.retries}"]
+    return options
+
+
+def cron() -> None:
+    """Prints a schedule for this machine."""
+    from cron import crontab, systemd
+
+    settings()  # refuses a wrong dial before it is written down
+    dials = {name: dial(name) for name in ("DATASET", *(name.upper() for name in inputs())) if dial(name)}
+    for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, operations.read(read_config()), dials):
+        console.out(line, highlight=False)
 
 
 def tried() -> list[str]:
@@ -363,7 +404,7 @@ def doctor() -> None:
 
 
 VERBS: tuple[Callable[[], None], ...] = (
-    *(run, audit, resume, tune, step, card),
+    *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
     *(report, export, explain, add_case, reproduce, diff, score, doctor),
 )

@@ -18,6 +18,8 @@ def _at_least(least: int, **sections: Mapping[str, int]) -> None:
                 raise RecsysError(f"config: {section}.{name} is {value}; it must be {least} or more")
 
 
+OPERATIONS = ("recommend", "monitor", "alerts", "unattended", "schedule", "resources")  # operations.py reads them
+
 TAKES: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
 
 
@@ -114,6 +116,7 @@ class Evidence:
     audit: bool
     seeds: int
     resamples: int
+    max_model_age_days: int
 
     def __post_init__(self) -> None:
         _at_least(2, evidence={"seeds": self.seeds})
@@ -202,7 +205,7 @@ def resolve(
     config: Mapping[str, Any], dataset: str = "", as_of: str = "", sample: float = 1.0, inputs: Mapping[str, str] = {}
 ) -> Settings:
     """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are dials of the source."""
-    values = {"tune": {}, "cases": []} | dict(config)
+    values = {"tune": {}, "cases": []} | {name: value for name, value in config.items() if name not in OPERATIONS}
     datasets = values.pop("datasets", {})
     dataset = dataset or values.pop("dataset", "")
     values.pop("dataset", None)

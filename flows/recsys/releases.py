@@ -31,6 +31,9 @@ HISTORY = 20  # items of a user's past that a release keeps
 PAGE = 2**14  # bytes of SQLite's pages: lists that do not fit into a quarter of one take a page of their own
 CHUNK = 20_000  # users read at a time: bounds the memory
 
+Counts = dict[str, dict[str, int]]  # per protocol, what each rule kept out of lists
+Row = tuple[str, bytes, bytes]  # a user with the packed lists of both protocols
+
 
 def new_id(state: State) -> str:
     """A release's name: its day, and letters of its own."""
@@ -44,23 +47,29 @@ def write(
     state: State,
     holdout: Mapping[str, Window],
     settings: Settings,
+    trained_as_of: date | None = None,
 ) -> None:
     """Fills a release's folder. `beside`: other recommenders whose lists are released as well. `holdout`: the winner's window
     per protocol. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
     ruling = Ruling(state, settings)
-    counts = _write_lists(lists_file(folder), recommender, ruling)
-    for name, other in beside.items():
-        _write_beside(folder, name, other, recommender, ruling)
+    counts = write_ranked(folder, recommender, beside, ruling, state.user_ids)
+    pq.write_table(_holdout(holdout), folder / "holdout.parquet")
+    write_others(folder, recommender.name, counts, ruling, settings, trained_as_of or state.cutoff)
+
+
+def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling, settings: Settings, trained_as_of: date) -> None:
+    """All files of a release but lists, which are there already, and holdout.parquet."""
+    state = ruling.state
     _write_users(lists_file(folder), state)
     pq.write_table(_items(ruling), folder / "items.parquet")
     (folder / "fallback.json").write_text(json.dumps(_fallback(ruling, settings), ensure_ascii=False, sort_keys=True))
     similar = ItemToItem(neighbours=settings.lists.length).fit(state).similarity_
     np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
-    pq.write_table(_holdout(holdout), folder / "holdout.parquet")
     facts = {
         "as_of": state.cutoff.isoformat(),
+        "trained_as_of": trained_as_of.isoformat(),
         "horizon_days": settings.dataset.horizon_days,
-        "recommender": recommender.name,
+        "recommender": recommender,
         "repeat": settings.lists.repeat,
         "length": settings.lists.length,
         "rules": counts,
@@ -68,42 +77,58 @@ def write(
     (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
 
 
+def write_ranked(
+    folder: Path, recommender: Recommender, beside: Mapping[str, Recommender], ruling: Ruling, users: NDArray[np.str_]
+) -> Counts:
+    """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
+    counts = _write_lists(lists_file(folder), recommender, ruling, users)
+    for name, other in beside.items():
+        lists_file(folder, name).parent.mkdir(exist_ok=True)
+        if name == recommender.name:
+            shutil.copyfile(lists_file(folder), lists_file(folder, name))
+        else:
+            _write_lists(lists_file(folder, name), other, ruling, users)
+    return counts
+
+
 def lists_file(folder: Path, beside: str = "") -> Path:
     """The winner's lists in a release's folder, or those of a recommender beside it."""
     return folder / "beside" / f"{beside}.sqlite" if beside else folder / "lists.sqlite"
 
 
-def _write_lists(file: Path, recommender: Recommender, ruling: Ruling) -> dict[str, dict[str, int]]:
-    """Everybody's lists into a new file. Returns, per protocol, how often each rule kept an item out or moved it behind."""
+def _write_lists(file: Path, recommender: Recommender, ruling: Ruling, user_ids: NDArray[np.str_]) -> Counts:
+    """Lists into a new file. Returns, per protocol, how often each rule kept an item out or moved it behind."""
     counts = {protocol: np.zeros(len(RULES), np.int64) for protocol in PROTOCOLS}
 
-    def ranked() -> Iterator[tuple[list[str], list[Lists]]]:
-        for start, ruled in ruling.rank(recommender, ruling.state.user_ids):
+    def rows() -> Iterator[Row]:
+        for start, ruled in ruling.rank(recommender, user_ids):
             lists = [part.lists for part in ruled.values()]
-            yield ruling.state.user_ids[start : start + len(lists[0].items)].tolist(), lists
+            yield from zip(user_ids[start : start + len(lists[0].items)].tolist(), *map(_pack, lists), strict=True)
             for protocol, part in ruled.items():
                 counts[protocol] += part.counts
 
-    write_lists(file, ranked())
+    write_rows(file, rows())
     return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
 
 
 def write_lists(file: Path, parts: Iterable[tuple[list[str], list[Lists]]]) -> None:
     """Users in the order of their ids, some at a time, with their lists of each protocol."""
+    write_rows(file, (row for users, lists in parts for row in zip(users, *map(_pack, lists), strict=True)))
+
+
+def write_rows(file: Path, rows: Iterable[Row]) -> None:
+    """Users with their packed lists, in the order of their ids, into a new file: the same rows make the same bytes."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
         connection.execute(f"pragma page_size = {PAGE}")
         connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
-        for users, lists in parts:
-            connection.executemany("insert into lists values (?, ?, ?)", zip(users, *map(_pack, lists), strict=True))
+        connection.executemany("insert into lists values (?, ?, ?)", rows)
 
 
-def _write_beside(folder: Path, name: str, other: Recommender, winner: Recommender, ruling: Ruling) -> None:
-    lists_file(folder, name).parent.mkdir(exist_ok=True)
-    if name == winner.name:
-        shutil.copyfile(lists_file(folder), lists_file(folder, name))
-    else:
-        _write_lists(lists_file(folder, name), other, ruling)
+def read_rows(file: Path) -> Iterator[Row]:
+    """What `write_rows` wrote."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
+        yield from connection.execute("select user_id, allow, novel from lists order by user_id")
 
 
 def _write_users(file: Path, state: State) -> None:
@@ -179,6 +204,12 @@ def about(release: Snapshot) -> dict[str, Any]:
 
 def as_of(release: Snapshot) -> date:
     return date.fromisoformat(about(release)["as_of"])
+
+
+def trained_as_of(release: Snapshot) -> date:
+    """The day up to which the model has learned: lists may be newer."""
+    facts = about(release)
+    return date.fromisoformat(facts.get("trained_as_of", facts["as_of"]))
 
 
 def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:

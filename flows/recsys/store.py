@@ -8,7 +8,7 @@ object store (`s3://bucket/prefix`); backends.py holds all that differs between 
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,7 @@ from typing import Any
 from recsys import RecsysError
 from recsys.backends import S3, Backend, Conflict, Directory, Usage
 
-KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases"}
+KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases", "part": "parts"}
 MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl", "CANARY"
 
 
@@ -94,8 +94,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_store(root: str, dataset: str, base: Path = Path()) -> "Store":
-    """The store of one dataset; a relative root lies below `base`."""
+def open_store(root: str, dataset: str, base: Path = Path(), branch: str = "") -> "Store":
+    """The store of one dataset; a relative root lies below `base`. What is deployed from a branch has a store of its own."""
+    root = f"{root.rstrip('/')}/{branch}" if branch else root
     backend = S3(root, dataset) if root.startswith("s3://") else Directory(base / root / dataset)
     return Store(backend)
 
@@ -208,6 +209,19 @@ class Store:
             move = json.dumps({"release": release, "previous": expected, **facts}, sort_keys=True)
             self.backend.swap(HISTORY, (self.backend.read(HISTORY) or b"") + f"{move}\n".encode(), seen)
             self.backend.swap(CURRENT, f"{release}\n".encode(), seen)
+
+    def note(self, name: str) -> bytes | None:
+        """What was kept beside the snapshots under a name, such as `monitor/2024-06-01.json`."""
+        return self.backend.read(name)
+
+    def notes(self, folder: str) -> list[str]:
+        """Names of what is kept in a folder, in their order."""
+        return [f"{folder}/{name}" for name in sorted(self.backend.files(folder))]
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Keeps what `change` makes of what was kept; raises Conflict if another did so meanwhile."""
+        with self.backend.exclusive([name]) as seen:
+            self.backend.swap(name, change(self.backend.read(name)), seen)
 
     def canary(self) -> Canary | None:
         """The release that is tried beside the live one."""

@@ -24,8 +24,10 @@ from recsys.store import Snapshot, Store
 class Subject:
     """A release that is not yet published, and all that led to it.
 
-    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one;
-    past: the features as of its day, where that is an earlier one.
+    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one,
+    and rival the one that came of its model's training;
+    past: the features as of its day, where that is an earlier one. judged: the features that the winner was trained and judged
+    on, where those are not this run's.
     In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, every
     recommender's holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff, and of
     disturbances.WORLD at the last.
@@ -44,6 +46,8 @@ class Subject:
     twins: Sequence[Windows] = ()
     stress: Mapping[str, Stress] = field(default_factory=dict)
     rehearsed: Mapping[str, Features] = field(default_factory=dict)
+    judged: Features | None = None
+    rival: Snapshot | None = None
 
     @property
     def metric(self) -> str:
@@ -69,7 +73,14 @@ class Subject:
 
     @cached_property
     def holdout_state(self) -> State:
-        return self.features.state(self.features.evaluated[0])
+        """What the winner was judged on. Users and items have rows of their own where `judged` is given."""
+        features = self.judged or self.features
+        return features.state(features.evaluated[0])
+
+    @property
+    def trained_as_of(self) -> date:
+        """The day up to which the winner has learned."""
+        return releases.trained_as_of(self.release)
 
     @cached_property
     def model(self) -> Recommender:
