@@ -17,6 +17,8 @@ from typing import Any
 
 from rich.console import Console
 
+import cloud
+from cloud import Target
 from recsys import RecsysError, cases, config
 from recsys.config import Settings
 from recsys.store import Store, open_store
@@ -349,6 +351,51 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
+def target() -> Target:
+    values, place = read_config(), dial("TO") or "step-functions"
+    branch = ["--production"] * switched("PRODUCTION") + [f"--branch={dial('BRANCH')}"] * bool(dial("BRANCH"))
+    return Target(place, cloud.read(values, place), branch)
+
+
+def deployed() -> list[str]:
+    """The flows that run on a schedule, or the one of FLOW."""
+    wanted = [dial("FLOW")] if dial("FLOW") else [name for name in FLOWS if name != "TuneFlow"]
+    if unknown := [name for name in wanted if name not in FLOWS]:
+        raise RecsysError(f'FLOW "{unknown[0]}" is no flow; choose one of {", ".join(FLOWS)}')
+    return wanted
+
+
+def deploy() -> None:
+    """Puts the scheduled flows where they run by themselves."""
+    chosen = target()
+    for flow in deployed():
+        made = chosen.deploy(FLOWS[flow])
+        console.print(f"{flow} is {made.name} on {chosen.name}, {made.schedule}: {len(made.steps)} steps, {', '.join(made.steps)}")
+    console.print(
+        f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
+    )
+
+
+def undeploy() -> None:
+    """Takes flows and schedules away again; releases stay."""
+    for flow in deployed():
+        target().ask(FLOWS[flow], "delete")
+        console.print(f"{flow} runs by itself no more")
+
+
+def trigger() -> None:
+    """Starts a deployed flow now."""
+    if not dial("FLOW"):
+        raise RecsysError("FLOW is not given; pass FLOW=TrainFlow")
+    console.print(target().ask(FLOWS[deployed()[0]], "trigger").strip() or "started", markup=False)
+
+
+def cloud_status() -> None:
+    """What became of the executions of every deployed flow."""
+    for flow in deployed():
+        console.print(f"{flow}\n{target().ask(FLOWS[flow], 'list-runs').strip()}", markup=False)
+
+
 VERBS: tuple[Callable[[], None], ...] = (
     run,
     audit,
@@ -366,6 +413,7 @@ VERBS: tuple[Callable[[], None], ...] = (
     doctor,
 )
 VERBS += (verify, rollback, pin, canary, promote, gc)
+VERBS += (deploy, undeploy, trigger, cloud_status)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":
