@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases verify rollback pin canary promote gc report export add-case reproduce diff score doctor bench test test-all lint lock clean
+.PHONY: help run audit resume tune step card releases verify rollback pin canary promote gc report export explain add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -60,11 +60,20 @@ promote: .venv/.run ## make the canary live  [DATASET=]
 gc: .venv/.run ## what nobody needs any more; YES=1 frees it  [KEEP=3 GRACE_HOURS=24 DATASET=]
 	@$(RUN) gc
 
+serve: .venv/.serve ## answer requests from the live release, with a page to try it  [DATASET= HOST= PORT=8000]
+	@$(BIN)/python flows/serve.py
+
+bench-serve: .venv/.serve ## what a request costs, beside a bare FastAPI and a bare uvicorn
+	@$(BIN)/python flows/bench_serve.py
+
 report: .venv/.run ## one page about a release, in data/report.html  [DATASET= RELEASE=]
 	@$(RUN) report
 
 export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE=]
 	@$(RUN) export
+
+explain: .venv/.run ## why a user has this list: USER=id  [ITEM= NOVEL=1 RELEASE= DATASET=]
+	@$(RUN) explain
 
 reproduce: .venv/.run ## make a release again from its raw snapshot alone: is it the same?  [RELEASE= DATASET=]
 	@$(RUN) reproduce
@@ -87,7 +96,7 @@ bench: .venv/.bench ## what every step costs, beside implicit, into bench.json a
 test: .venv/.test ## the quick tests
 	@$(PYTEST) -m "not slow"
 
-test-all: .venv/.test ## those and the slow ones
+test-all: .venv/.test .venv/.bench ## those and the slow ones
 	@$(PYTEST)
 
 lint: .venv/.test ## ruff and mypy
@@ -117,6 +126,10 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 
 .venv/.test: requirements-test.lock .venv/.run
 	@$(INSTALL) -r requirements-test.lock
+	@touch $@
+
+.venv/.serve: requirements-serve.lock .venv/.run
+	@$(INSTALL) -r requirements-serve.lock
 	@touch $@
 
 .venv/.bench: requirements-bench.lock .venv/.run

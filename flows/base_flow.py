@@ -1,19 +1,22 @@
 """What the flows share: settings, store, code version, and how a step's cost and refusals are told. No steps."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metaflow import Config, FlowMutator, FlowSpec, JSONType, Parameter, package_sources, user_step_decorator
+from metaflow import Config, FlowMutator, FlowSpec, JSONType, Parameter, current, package_sources, user_step_decorator
 from metaflow.exception import MetaflowException
 
-from recsys import RecsysError, cases, config
+from recsys import RecsysError, cases, config, operations
 from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.operations import Operations
 from recsys.store import Store, open_store, sha256
 
 HERE = Path(__file__).resolve().parent
+DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
 ROOT = HERE.parent if (HERE.parent / "dbt_project").is_dir() else HERE  # on a laptop beside flows/, in a container in it
 
 
@@ -47,6 +50,37 @@ class accounting(FlowMutator):
             step.add_decorator(accounted)
 
 
+class unattended(FlowMutator):
+    """Makes a flow one that a scheduler can run, as config.toml says: its project, whose branches are deployed apart, its
+    [schedule.<name>], and for each step resources, a time limit and, where it is deployed, retries: on a laptop a person is there.
+
+    Every step may be repeated: snapshots are named by their content, or are not served before they are published, and publishing
+    finds that it was done. So no step needs times=0.
+    """
+
+    def init(self, name: str) -> None:
+        self.name = name
+
+    def pre_mutate(self, mutable_flow: Any) -> None:
+        known = self.read(mutable_flow)
+        mutable_flow.add_decorator("project", deco_kwargs={"name": known.unattended.project})
+        if self.name in known.schedule:
+            mutable_flow.add_decorator("schedule", deco_kwargs={"cron": known.schedule[self.name].eventbridge})
+
+    def mutate(self, mutable_flow: Any) -> None:
+        known = self.read(mutable_flow)
+        limits = known.unattended
+        retries = {"times": limits.retries, "minutes_between_retries": limits.minutes_between_retries}
+        for name, step in mutable_flow.steps:
+            step.add_decorator("resources", deco_kwargs=vars(known.resources_of(name)))
+            step.add_decorator("timeout", deco_kwargs={"minutes": limits.timeout_minutes})
+            if DEPLOYING & set(sys.argv):
+                step.add_decorator("retry", deco_kwargs=retries)
+
+    def read(self, mutable_flow: Any) -> Operations:
+        return operations.read(dict(mutable_flow.configs)["config"].to_dict())
+
+
 def code_version(context: Any) -> dict[str, Any]:
     """Commit, dirty flag and hash of the lock, taken where they are: containers have neither, so it travels with the run."""
 
@@ -67,6 +101,12 @@ def read_cases(context: Any) -> dict[str, Any]:
     return {"cases": cases.parse(file.read_text()) if file.exists() else []}
 
 
+def branch() -> str:
+    """The branch whose store this run works in: none in production, and in a plain run on a laptop."""
+    name, deployed = current.get("branch_name") or "", str(current.run_id).startswith(("sfn-", "argo-"))
+    return "" if name == "prod" or (current.get("is_user_branch") and not deployed) else name
+
+
 @accounting
 @package_sources(ROOT / "dbt_project", suffixes=[".sql", ".yml"])
 class BaseFlow(FlowSpec):
@@ -85,9 +125,14 @@ class BaseFlow(FlowSpec):
         return config.resolve(self.config.to_dict() | self.cases.to_dict(), self.dataset, self.as_of, self.sample, self.inputs)
 
     @property
+    def operations(self) -> Operations:
+        return operations.read(self.config.to_dict())
+
+    @property
     def store(self) -> Store:
+        """A branch deploy has one of its own."""
         settings = self.settings
-        return open_store(settings.store.root, settings.name, ROOT)
+        return open_store(settings.store.root, settings.name, ROOT, branch())
 
     @property
     def project(self) -> Path:

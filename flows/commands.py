@@ -27,8 +27,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CASES = ROOT / "cases.jsonl"
 FLOWS = {
-    flow: [sys.executable, str(HERE / file), "--no-pylint"]
-    for flow, file in {"TrainFlow": "train_flow.py", "TuneFlow": "tune_flow.py"}.items()
+    f"{name.title()}Flow": [sys.executable, str(HERE / f"{name}_flow.py"), "--no-pylint"]
+    for name in ("train", "recommend", "monitor", "tune")
 }
 STEP = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] Task (is starting|finished successfully)")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -82,6 +82,13 @@ def audit() -> None:
     from summary import summarise
 
     summarise(*follow("TrainFlow", "run", *parameters(), *tried(), "--audit", "True"), console)
+
+
+def recommend() -> None:
+    """Runs RecommendFlow and tells what it made."""
+    from summary import tell_lists
+
+    tell_lists(*follow("RecommendFlow", "run", *parameters()), console)
 
 
 def parameters() -> list[str]:
@@ -298,6 +305,19 @@ def score() -> None:
     show(Sources(ROOT, kept, kept.current()), console)
 
 
+def explain() -> None:
+    """Why USER has the list that a release holds."""
+    from explain import show
+    from recsys.explaining import explain
+
+    chosen, user = settings(), dial("USER")
+    if not user:
+        raise RecsysError("USER is not given; pass USER=id, one of those that `make export` shows")
+    release, protocol = release_of(chosen), "novel" if dial("NOVEL") not in ("", "0") else "allow"
+    console.print(f"release {release}, {protocol} lists")
+    show(explain(store(chosen), release, user, protocol), dial("ITEM"), chosen.evaluation.k, console)
+
+
 def add_case() -> None:
     """Adds a line to cases.jsonl, if the live release knows its user and items."""
     chosen = settings()
@@ -397,22 +417,10 @@ def cloud_status() -> None:
 
 
 VERBS: tuple[Callable[[], None], ...] = (
-    run,
-    audit,
-    resume,
-    tune,
-    step,
-    card,
-    releases,
-    report,
-    export,
-    add_case,
-    reproduce,
-    diff,
-    score,
-    doctor,
+    *(run, audit, recommend, resume, tune, step, card),
+    *(releases, verify, rollback, pin, canary, promote, gc),
+    *(report, export, explain, add_case, reproduce, diff, score, doctor),
 )
-VERBS += (verify, rollback, pin, canary, promote, gc)
 VERBS += (deploy, undeploy, trigger, cloud_status)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 

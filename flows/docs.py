@@ -11,6 +11,7 @@ from recsys.checks import expectations
 from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
 from recsys.features import Features
+from recsys.rules import Ruling
 from recsys.sources import open_source
 from recsys.store import Manifest, Store
 
@@ -68,10 +69,10 @@ def _border(store: Store, release: Manifest, settings: Settings, folder: Path) -
     nulls = open_source(settings.dataset.source, settings.dataset.dials).max_null_share
     borders = {"raw": checks.raw.border(profile, nulls, checks.limits("raw", settings))}
     features = Features(made_of, settings)
-    snapshot, state = store.load("release", release.id), features.state(features.as_of)
+    snapshot, ruling = store.load("release", release.id), Ruling(features.state(features.as_of), settings)
     for protocol in PROTOCOLS:
         _, lists = releases.read_all(snapshot, protocol)
-        borders[f"lists_{protocol}"] = checks.lists.border(protocol, lists, state, settings.lists.length)
+        borders[f"lists_{protocol}"] = checks.lists.border(protocol, lists, ruling)
     expectations.document(borders, folder)
 
 

@@ -1,5 +1,6 @@
 """The short summary at the end of a run, read back from its artifacts."""
 
+from pathlib import Path
 from typing import Any
 
 from metaflow import Flow, namespace
@@ -12,7 +13,11 @@ from recsys import RecsysError, config
 from recsys.checks import FAMILIES
 from recsys.evaluation import PROTOCOLS, caption, share_of
 from recsys.evaluation import summarise as summarise_window
+from recsys.releases import about
+from recsys.store import open_store
 from recsys.verdicts import Evidence
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def latest_run() -> Run:
@@ -74,11 +79,26 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"winner      [bold]{data.choice.winner}[/bold], model {data.choice.model_id}")
     for protocol in PROTOCOLS:
         console.print(_metrics(data, protocol, settings))
+    console.print(_rules(data.release_id, settings))
     _print_verdicts(data.evidence, console)
     console.print(_costs(run, cpu_seconds))
     place = f"the canary of {data.canary:.0%} of the users" if data.canary >= 0 else "live"
     console.print(f"release     [bold]{data.release_id}[/bold] is {place}, content {data.evidence.content}")
     console.print("look next   make card · make releases · make export TO=lists.parquet")
+
+
+def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
+    """Prints what a finished RecommendFlow made and cost."""
+    namespace(None)
+    data = Run(path)["publish"].task.data
+    settings = config.resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    counts, model = data.built.counts, data.champion.model_id
+    console.print(f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events up to {counts['last_day']}, lists of model {model}")
+    console.print(_rules(data.release_id, settings))
+    _print_verdicts(data.evidence, console)
+    console.print(_costs(Run(path), cpu_seconds))
+    other = "" if data.live_id == data.release_id else f"; it knows as many days as {data.release_id}, which this run made"
+    console.print(f"release     [bold]{data.live_id}[/bold] is live{other}")
 
 
 def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
@@ -96,6 +116,17 @@ def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
         means = [f"{summary[metric].mean:.3f}" for metric in others]
         table.add_row(name, str(summary[decides]), *share, *means, style="bold" if name == data.choice.winner else "")
     return table
+
+
+def _rules(release: str, settings: config.Settings) -> str:
+    """What was kept out of the released lists, rule by rule."""
+    store = open_store(settings.store.root, settings.name, ROOT)
+    counts = about(store.load("release", release))["rules"]
+    told = [
+        f"{protocol}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"
+        for protocol, found in counts.items()
+    ]
+    return f"rules       kept out of lists, {'; '.join(told)}"
 
 
 def _print_verdicts(evidence: Evidence, console: Console) -> None:

@@ -2,9 +2,10 @@
 
 from metaflow import Parameter, card, step
 
-from base_flow import BaseFlow
+from base_flow import BaseFlow, unattended
 
 
+@unattended("train")
 class TrainFlow(BaseFlow):
     """start > land > build_features > train (each recommender) > select > recommend > validate > publish > end
 

@@ -26,6 +26,8 @@ from recsys.state import State
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 
+pytest_plugins = ["serving_shop"]
+
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
 
@@ -131,7 +133,8 @@ def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1))
     state = replace(state, cutoff=cutoff, items=state.items | {"title": np.array([f"{mark} {id}" for id in state.item_ids])})
     scores = {"ndcg@10": np.array([0.5, 0.25])}
     window = Window(cutoff, state.user_ids[:2], scores, np.zeros((2, 3), np.int32), 3)
-    releases.write(folder, create("popularity", {"days": 7}).fit(state), state, dict.fromkeys(PROTOCOLS, window), make_settings())
+    popularity, windows = create("popularity", {"days": 7}).fit(state), dict.fromkeys(PROTOCOLS, window)
+    releases.write(folder, popularity, {}, state, windows, make_settings())
 
 
 def make_release(

@@ -1,42 +1,76 @@
-"""kill -9 in the middle of publishing: whatever is current is whole, and the next run publishes."""
+"""kill -9 while releases are published, rolled back and freed: whatever is current is whole, and the next command cleans up."""
 
+import contextlib
 import itertools
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
+from conftest import PASSED, write_release
+from recsys import RecsysError
+from recsys.lifecycle import rollback
 from recsys.publishing import publish
-from recsys.store import Store, open_store
-from recsys.verdicts import Evidence, Verdict
+from recsys.retention import free
+from recsys.store import KINDS, MANIFEST, Store, open_store
+from recsys.verdicts import Evidence
 
-PASSED = Verdict("events", 100, 50, "block", True, "100 events")
 MOMENTS = {
-    "at any time": [f"after {random.Random(kill).uniform(0, 0.02)} seconds" for kill in range(50)],  # some publications
-    "before every change": [f"before {change} changes" for change in range(1, 41)],  # to files, in two publications
+    "at any time": [f"after {random.Random(kill).uniform(0, 0.05)} seconds" for kill in range(45)],
+    "before every change": [f"before {change} changes" for change in range(1, 46)],  # to files, in two rounds or more
 }
-moments = pytest.mark.parametrize("moments", MOMENTS.values(), ids=MOMENTS)
 
 
-def publish_one(store: Store) -> str:
-    """The last steps of a run: a release of several small files, its evidence, the pointer. Without fsync: what a killed
-    process has written stays, and a slow disk would let nobody publish before the kill."""
+def publish_one(store: Store, prepared: Path) -> str:
+    """The last steps of a run: a release, its evidence, the pointer. Without fsync: what a killed process has written stays, and a
+    slow disk would let nobody publish before the kill."""
     with patch("os.fsync"), store.draft() as folder:
-        for name in ("lists", "items", "fallback"):
-            (folder / name).write_bytes(os.urandom(64))
+        for path in prepared.iterdir():
+            shutil.copyfile(path, folder / path.name)
+        facts = json.loads((prepared / "release.json").read_text()) | {"mark": os.urandom(8).hex()}
+        (folder / "release.json").write_text(json.dumps(facts))
         manifest = store.commit(folder, "release", {}, {"model": "m1", "features": "f1"})
         evidence = Evidence("m1", "f1", manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
         store.attach_evidence(manifest.id, evidence.to_json())
         publish(store, manifest.id, evidence, expected=store.current(), families=["lists", "simpler"])
     return manifest.id
+
+
+def go_back(store: Store, prepared: Path) -> None:
+    with patch("os.fsync"), contextlib.suppress(RecsysError):  # the first release has none before it
+        rollback(store)
+
+
+def collect(store: Store, prepared: Path) -> None:
+    with patch("os.fsync"):
+        free(store, keep=1, grace_hours=0)
+
+
+ROUNDS: dict[str, list[Callable[[Store, Path], object]]] = {
+    "publish": [publish_one],
+    "rollback": [publish_one, go_back],
+    "gc": [collect, publish_one, publish_one],
+}
+rounds = pytest.mark.parametrize("round", ROUNDS)
+moments = pytest.mark.parametrize("moments", MOMENTS.values(), ids=MOMENTS)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A release's files."""
+    (tmp_path / "prepared").mkdir()
+    write_release(tmp_path / "prepared")
+    return tmp_path / "prepared"
 
 
 def die_before(change: int) -> None:
@@ -51,10 +85,10 @@ def die_before(change: int) -> None:
     sys.addaudithook(watch)
 
 
-def kill_publishers(root: str) -> None:
-    """For every moment read, has a process publish until it is killed then, and writes its exit code. The process is forked,
+def kill_all(root: str, prepared: str, round: str) -> None:
+    """For every moment read, has a process go on until it is killed then, and writes its exit code. The process is forked,
     because starting Python takes longer than it lives."""
-    import pyarrow.parquet  # noqa: F401 - once here, not in every publisher
+    import pyarrow.parquet  # noqa: F401 - once here, not in every process
 
     store, me = open_store(root, "shop"), os.getpid()
     for line in sys.stdin:
@@ -65,7 +99,8 @@ def kill_publishers(root: str) -> None:
                 if how == "before":
                     die_before(int(number))
                 while os.getppid() == me:
-                    publish_one(store)
+                    for act in ROUNDS[round]:
+                        act(store, Path(prepared))
             finally:
                 os._exit(1)
         if how == "after":
@@ -75,9 +110,9 @@ def kill_publishers(root: str) -> None:
         sys.stdout.flush()
 
 
-def killed(root: Path, moments: list[str]) -> Iterator[Store]:
-    """The store as each killed publisher left it."""
-    command = [sys.executable, "-c", f"import test_kills; test_kills.kill_publishers({str(root)!r})"]
+def killed(root: Path, prepared: Path, round: str, moments: list[str]) -> Iterator[Store]:
+    """The store as each killed process left it."""
+    command = [sys.executable, "-c", f"import test_kills; test_kills.kill_all({str(root)!r}, {str(prepared)!r}, {round!r})"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdin is not None
@@ -90,39 +125,40 @@ def killed(root: Path, moments: list[str]) -> Iterator[Store]:
         process.stdin.close()
 
 
+@rounds
 @moments
-def test_after_every_kill_the_current_release_is_whole_and_the_last_of_the_history(tmp_path: Path, moments: list[str]) -> None:
-    lengths = []
-    for store in killed(tmp_path, moments):
+def test_after_every_kill_what_is_current_and_what_exists_is_whole(
+    tmp_path: Path, prepared: Path, round: str, moments: list[str]
+) -> None:
+    lengths: list[int] = []
+    for store in killed(tmp_path, prepared, round, moments):
         current, history = store.current(), store.history()
         releases = [None, *(move["release"] for move in history)]
         assert releases[-1] == current
         assert [move["previous"] for move in history] == releases[:-1]
         if current:
-            assert set(store.load("release", current).manifest.files) == {"lists", "items", "fallback"}
             assert store.evidence(current)
+            store.load("release", current)
+        for id in store.ids("release"):
+            store.load("release", id)
         lengths.append(len(history))
     assert lengths == sorted(lengths)
-    assert lengths[-1] > 0  # the publishers were alive
+    assert lengths[-1] > 0  # they were alive
 
 
+@rounds
 @moments
-def test_after_every_kill_each_release_that_exists_is_whole(tmp_path: Path, moments: list[str]) -> None:
-    checked: set[str] = set()
-    for store in killed(tmp_path, moments):
-        for id in set(store.ids("release")) - checked:
-            store.load("release", id)
-            checked.add(id)
-    assert checked
-
-
-@moments
-def test_after_every_kill_the_next_run_publishes_and_sweeps_the_drafts(tmp_path: Path, moments: list[str]) -> None:
-    left = 0
-    drafts = tmp_path / "shop" / ".drafts"
-    for store in killed(tmp_path, moments):
-        left += len(list(drafts.iterdir())) if drafts.exists() else 0
-        release = publish_one(store)
+def test_after_every_kill_the_next_commands_clean_up_and_publish(
+    tmp_path: Path, prepared: Path, round: str, moments: list[str]
+) -> None:
+    left, shop = 0, tmp_path / "shop"
+    for store in killed(tmp_path, prepared, round, moments):
+        left += len(list((shop / ".drafts").glob("*")))
+        release = publish_one(store, prepared)
+        collect(store, prepared)
         assert store.current() == release
-        assert list(drafts.iterdir()) == []
+        assert set(store.ids("release")) <= {release, store.history()[-1]["previous"]}
+        assert list((shop / ".drafts").iterdir()) == []
+        folders = [f"{KINDS[kind]}/{id}" for kind in KINDS for id in store.backend.children(KINDS[kind])]
+        assert all((shop / folder / MANIFEST).exists() for folder in folders)
     assert left > 0  # some were killed in the middle

@@ -31,6 +31,7 @@ def test_rank_hides_breaks_ties_by_place_and_fills_up_with_the_popular() -> None
     hidden = np.array([[False, False, False, True, False], [False, True, False, True, False]])
     popular = np.array([4, 2, 1, 0])
     place = np.array([3, 2, 1, 0, 0])
-    items, values = rank(scores, hidden, 4, popular, place)
+    items, values, (rows, out) = rank(scores, hidden, 4, popular, place)
     assert items.tolist() == [[2, 1, 4, 0], [4, 2, 0, -1]]
     assert values.tolist() == [[2, 2, 0, 0], [0, 0, 0, 0]]
+    assert (rows.tolist(), out.tolist()) == ([0], [3])

@@ -44,14 +44,15 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    settings, root = make_settings(dataset=SMALL), tmp_path_factory.mktemp("store")
+    settings, root = make_settings(dataset=SMALL, lists={"beside": ["popularity"]}), tmp_path_factory.mktemp("store")
     store = open_store(str(root), "shop")
     raw, _ = land(store, settings, date(2026, 1, 1))
     features = build_features(store, raw, settings, PROJECT).id
-    releases = {}
+    releases, models = {}, {}
     for recipe in RECIPES:
         trained = train(store, recipe, features, {}, settings)
-        choice = Choice(recipe.name, trained.model_id, {recipe.name: trained.windows}, {}, [])
+        models[recipe.name] = trained.model_id
+        choice = Choice(recipe.name, trained.model_id, {recipe.name: trained.windows}, {}, [], models)
         releases[recipe.name] = recommend(store, choice, features, settings, CODE, audited=True)
     return Shop(root / "shop", releases)
 
@@ -93,12 +94,15 @@ def test_what_differs_and_what_may_have_made_it_differ_is_told(shop: Shop, tmp_p
 
 
 def test_the_manifest_of_a_release_tells_what_made_it(shop: Shop) -> None:
-    made = trace(open_store(str(shop.root.parent), "shop"), shop.releases["two_stage"])
+    store = open_store(str(shop.root.parent), "shop")
+    made = trace(store, shop.releases["two_stage"])
     assert made.keys() == {"release", "model", "features", "raw"}
     origin = made["release"].made_from
     assert origin["code"] == CODE
     assert origin["seeds"] == {"run": 7, "model": 11, "source": 1}
     assert origin["audited"]
+    assert origin["beside"] == {"popularity": trace(store, shop.releases["popularity"])["model"].id}
+    assert "beside/popularity.sqlite" in made["release"].files
     assert origin["config"]["dataset"]["dials"]["users"] == 60
     assert "models/features/feat_items.sql" in origin["dbt"]["files"]
     assert {"python", "sqlite", "duckdb", "numpy"} <= origin["versions"].keys()

@@ -384,11 +384,12 @@ def race(stores: list[Store], ids: list[str], expected: str | None) -> list[str]
         return [winner for winner in pool.map(run, stores, ids) if winner]
 
 
-def test_of_two_publishers_at_once_exactly_one_wins(store: Store, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    publishers = [open_store(root, "shop"), open_store(root, "shop")]
+@pytest.mark.parametrize("number", [2, 6])
+def test_of_publishers_at_once_exactly_one_wins(store: Store, root: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    publishers = [open_store(root, "shop") for _ in range(number)]
     one_put_at_a_time(publishers, monkeypatch)
     for round in range(20 if isinstance(store.backend, Directory) else 4):
-        ids = [f"left-{round}", f"right-{round}"]
+        ids = [f"{round}-{publisher}" for publisher in range(number)]
         releases(store, *ids)
         winners = race(publishers, ids, expected=store.current())
         assert len(winners) == 1

@@ -42,10 +42,11 @@ class Backend(Protocol):
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # a local folder that holds these files
     def read(self, name: str) -> bytes | None: ...
     def write(self, name: str, data: bytes) -> None: ...  # atomic
-    def children(self, name: str) -> list[str]: ...
     def remove(self, name: str) -> None: ...  # a file, or a folder with all that is in it
     def renew(self, name: str) -> bool: ...  # makes a file's age 0; false if it is not there
     def usage(self, name: str) -> Usage: ...
+    def children(self, name: str) -> list[str]: ...  # folders below a folder
+    def files(self, name: str) -> list[str]: ...  # files right in it
     def exclusive(self, names: list[str]) -> Any: ...  # context manager: the versions that `swap` must still find
     def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None: ...
 
@@ -153,6 +154,10 @@ class Directory:
         seen = [path.stat() for path in paths]
         return Usage(sum(one.st_size for one in seen), max((one.st_mtime for one in seen), default=-math.inf))
 
+    def files(self, name: str) -> list[str]:
+        folder = self.root / name
+        return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
     @contextmanager
     def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -214,10 +219,16 @@ class S3:
         self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data)
 
     def children(self, name: str) -> list[str]:
+        return self._listed(name, "CommonPrefixes", "Prefix")
+
+    def files(self, name: str) -> list[str]:
+        return self._listed(name, "Contents", "Key")
+
+    def _listed(self, name: str, part: str, field: str) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=self._key(f"{name}/"), Delimiter="/"
         )
-        return sorted(entry["Prefix"].rstrip("/").rpartition("/")[2] for page in pages for entry in page.get("CommonPrefixes", []))
+        return sorted(entry[field].rstrip("/").rpartition("/")[2] for page in pages for entry in page.get(part, []))
 
     def remove(self, name: str) -> None:
         keys = [{"Key": entry["Key"]} for entry in self._entries(name)]

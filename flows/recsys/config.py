@@ -18,6 +18,8 @@ def _at_least(least: int, **sections: Mapping[str, int]) -> None:
                 raise RecsysError(f"config: {section}.{name} is {value}; it must be {least} or more")
 
 
+OPERATIONS = ("recommend", "monitor", "alerts", "unattended", "schedule", "resources")  # operations.py reads them
+
 TAKES: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
 
 
@@ -54,14 +56,59 @@ class Evaluation:
         _at_least(1, evaluation=vars(self))
 
 
+def _take_texts(**dials: Any) -> None:
+    for name, value in dials.items():
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise RecsysError(f'config: {name} is {value!r}; give it a list of texts, such as ["a", "b"]')
+
+
 @dataclass(frozen=True)
 class Lists:
     length: int
     repeat: str
+    beside: list[str]
 
     def __post_init__(self) -> None:
+        _take_texts(**{"lists.beside": self.beside})
         if self.repeat not in ("allow", "novel"):
             raise RecsysError(f'config: lists.repeat is "{self.repeat}"; set it to "allow" or "novel"')
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may be listed, whatever a recommender thinks of it; rules.py applies it."""
+
+    blocked: list[str]
+    blocked_categories: list[str]
+    min_age_days: int
+    max_age_days: int
+    max_days_unsold: int
+    max_category_share: float
+    static: list[str]
+
+    def __post_init__(self) -> None:
+        _take_texts(**{f"rules.{name}": getattr(self, name) for name in ("blocked", "blocked_categories", "static")})
+        _at_least(0, rules={name: getattr(self, name) for name in ("min_age_days", "max_age_days", "max_days_unsold")})
+        if 0 < self.max_age_days < self.min_age_days:
+            raise RecsysError(
+                f"config: rules.max_age_days = {self.max_age_days} is below min_age_days = {self.min_age_days}, so nothing could be"
+                " listed; raise it, or set it to 0"
+            )
+        if not 0 < self.max_category_share <= 1:
+            raise RecsysError(f"config: rules.max_category_share is {self.max_category_share}; set it above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class Serve:
+    host: str
+    port: int
+    poll_seconds: float
+    most_connections: int
+    demo: bool
+    exposures: bool
+    flush_seconds: float
+    canary_answers: int
+    canary_failures: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +116,7 @@ class Evidence:
     audit: bool
     seeds: int
     resamples: int
+    max_model_age_days: int
 
     def __post_init__(self) -> None:
         _at_least(2, evidence={"seeds": self.seeds})
@@ -104,6 +152,8 @@ class Settings:
     features: Features
     evaluation: Evaluation
     lists: Lists
+    rules: Rules
+    serve: Serve
     recommenders: dict[str, dict]
     tune: dict[str, dict]
     evidence: Evidence
@@ -116,6 +166,9 @@ class Settings:
     def __post_init__(self) -> None:
         if "popularity" not in self.recommenders:
             raise RecsysError("config: [recommenders.popularity] is missing; it is the baseline nothing may be worse than, add it")
+        for name in self.lists.beside:
+            if name not in self.recommenders:
+                raise RecsysError(f'config: lists.beside names "{name}"; choose of {", ".join(self.recommenders)}')
         for name, space in self.tune.items():
             if not isinstance(space, dict) or not all(isinstance(values, list) for values in space.values()):
                 raise RecsysError(f"config: [tune.{name}] is {space!r}; give each parameter a list of the values to try")
@@ -152,7 +205,7 @@ def resolve(
     config: Mapping[str, Any], dataset: str = "", as_of: str = "", sample: float = 1.0, inputs: Mapping[str, str] = {}
 ) -> Settings:
     """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are dials of the source."""
-    values = {"tune": {}, "cases": []} | dict(config)
+    values = {"tune": {}, "cases": []} | {name: value for name, value in config.items() if name not in OPERATIONS}
     datasets = values.pop("datasets", {})
     dataset = dataset or values.pop("dataset", "")
     values.pop("dataset", None)

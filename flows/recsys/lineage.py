@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from recsys import RecsysError
+from recsys import RecsysError, config
 from recsys.config import Settings
 from recsys.recommenders import Recommender
 from recsys.store import Manifest, Store
@@ -52,6 +52,17 @@ def trace(store: Store, release: str) -> dict[str, Manifest]:
     if "release" not in found:
         raise RecsysError(f"release {release} is not in {store.backend}; `make releases` lists what is")
     return found
+
+
+def made_under(release: Manifest) -> Settings:
+    """The settings of a release; raises if they are those of other code."""
+    try:
+        return config.restore(release.made_from["config"])
+    except RecsysError as error:
+        commit = release.made_from["code"].get("commit") or "that made it"
+        raise RecsysError(
+            f"release {release.id} was made by code with other settings ({error}); check out commit {commit}"
+        ) from None
 
 
 def changes(old: Any, new: Any, name: str = "") -> dict[str, tuple[Any, Any]]:

@@ -2,7 +2,7 @@
 order; what an arrow does is in the module it calls."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from recsys.checks import FAMILIES, Subject
 from recsys.config import Settings
 from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
-from recsys.recommenders import create, load
+from recsys.recommenders import Recommender, create, load
 from recsys.sources import open_source
 from recsys.sources.base import Simulation
 from recsys.store import Snapshot, Store
@@ -119,21 +119,31 @@ def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str
     recommender = create(recipe.name, recipe.parameters, settings.seed)
     windows = evaluate(recommender, features, settings, features.evaluated)
     stress = evaluation.stress(recommender, features, worlds, settings) if worlds else {}
+    return Trained(recipe, windows, stress, fit(store, recommender, features))
+
+
+def fit(store: Store, recommender: Recommender, features: Features) -> str:
+    """feature snapshot -> model snapshot of a recommender, fitted on everything before `as_of`."""
     with store.draft() as folder:
         recommender.fit(features.state(features.as_of), features.windows(features.as_of)).save(folder)
-        made_from = {"recommender": recipe.name, "parameters": recommender.parameters(), "as_of": features.as_of.isoformat()}
-        return Trained(recipe, windows, stress, store.commit(folder, "model", made_from, {"features": features_id}).id)
+        made_from = {
+            "recommender": recommender.name,
+            "parameters": recommender.parameters(),
+            "as_of": features.as_of.isoformat(),
+        }
+        return store.commit(folder, "model", made_from, {"features": features.id}).id
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The recommender that is served, what it was chosen from, and what else was fitted to it."""
+    """The recommender that is served, what it was chosen from, what else was fitted to it, and the model of every recommender."""
 
     winner: str
     model_id: str
     evaluations: dict[str, Windows]
     stress: dict[str, Stress]
     twins: list[Windows]
+    models: dict[str, str] = field(default_factory=dict)
 
 
 def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
@@ -148,7 +158,8 @@ def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
     stress = {one.recipe.name: one.stress for one in trained if one.recipe.kind == "own" and one.stress}
     if best.stress:
         stress[winner] = best.stress
-    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, stress, twins)
+    models = {one.recipe.name: one.model_id for one in trained if one.recipe.kind == "own"} | {winner: best.model_id}
+    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, stress, twins, models)
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
@@ -168,15 +179,18 @@ def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id
 def recommend(
     store: Store, choice: Choice, features_id: str, settings: Settings, code: dict[str, Any], audited: bool = False
 ) -> str:
-    """model and feature snapshots -> release, not yet published."""
+    """model and feature snapshots -> release, not yet published. Models of lists beside the winner's are in `made_from`, for
+    parents name one of a kind."""
     snapshot = store.load("features", features_id)
     features = Features(snapshot, settings)
     state = features.state(features.as_of)
     holdout = {protocol: windows[0] for protocol, windows in choice.evaluations[choice.winner].items()}
     with store.draft() as folder:
         recommender = load(store.load("model", choice.model_id).path)
-        releases.write(folder, recommender, state, holdout, settings)
-        made_from = lineage.origin(recommender, snapshot.manifest, settings, code, audited)
+        models = {name: choice.models[name] for name in settings.lists.beside}
+        beside = {name: load(store.load("model", id).path) for name, id in models.items()}
+        releases.write(folder, recommender, beside, state, holdout, settings)
+        made_from = lineage.origin(recommender, snapshot.manifest, settings, code, audited) | {"beside": models}
         made_from["days"] = [features.counts()[f"{end}_day"] for end in ("first", "last")]
         parents = {"model": choice.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id

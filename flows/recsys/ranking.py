@@ -49,18 +49,22 @@ def position(rows: NDArray) -> NDArray[np.int64]:
 
 def rank(
     scores: sparse.csr_matrix, hidden: NDArray[np.bool_], k: int, popular: NDArray[np.int64], place: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int32], NDArray[np.float32], tuple[NDArray[np.int64], NDArray[np.int32]]]:
     """Top k of each row that is not hidden, ties by place; then `popular`, the items in the order of their places, fills
-    up. Returns (rows, k) items, -1 where there are no more, and their scores, 0 where filled up. `hidden` is used up."""
+    up. Returns (rows, k) items, -1 where there are no more, their scores, 0 where filled up, and rows and items of what is
+    hidden though it scored above the last that is listed. `hidden` is used up."""
     height = scores.shape[0]
     items, values = np.full((height, k), -1, np.int32), np.zeros((height, k), np.float32)
     rows = np.repeat(np.arange(height), np.diff(scores.indptr))
-    keep = (scores.data > 0) & ~hidden[rows, scores.indices]
+    positive, shown = scores.data > 0, ~hidden[rows, scores.indices]
+    keep, out = positive & shown, np.flatnonzero(positive & ~shown)
+    out_rows, out_items, out_scores = rows[out], scores.indices[out], scores.data[out]
     rows, best, places = order(rows[keep], scores.data[keep], place[scores.indices[keep]])
     ranks = position(rows)
     kept = ranks < k
     rows, best, places, ranks = rows[kept], best[kept], places[kept], ranks[kept]
     items[rows, ranks], values[rows, ranks] = popular[places], best
+    missed = out_scores > values[out_rows, -1]
 
     hidden[rows, popular[places]] = True
     short = np.flatnonzero(items[:, -1] < 0)
@@ -70,4 +74,4 @@ def rank(
     place_of_free = np.cumsum(free, 1)
     row, column = np.nonzero(free & (place_of_free <= (k - lengths)[:, None]))
     items[short[row], lengths[row] + place_of_free[row, column] - 1] = popular[column]
-    return items, values
+    return items, values, (out_rows[missed], out_items[missed])

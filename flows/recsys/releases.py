@@ -2,8 +2,9 @@
 
 import json
 import secrets
+import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -22,11 +23,15 @@ from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
 from recsys.recommenders.base import FILL_DAYS, popularity_order
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.state import State
+from recsys.rules import RULES, Ruling
+from recsys.state import State, places
 from recsys.store import Snapshot
 
 HISTORY = 20  # items of a user's past that a release keeps
 CHUNK = 20_000  # users read at a time: bounds the memory
+
+Counts = dict[str, dict[str, int]]  # per protocol, what each rule kept out of lists
+Row = tuple[str, bytes, bytes]  # a user with the packed lists of both protocols
 
 
 def new_id(state: State) -> str:
@@ -34,29 +39,100 @@ def new_id(state: State) -> str:
     return f"{state.cutoff:%Y%m%d}-{secrets.token_hex(4)}"
 
 
-def write(folder: Path, recommender: Recommender, state: State, holdout: Mapping[str, Window], settings: Settings) -> None:
-    """Fills a release's folder. `holdout`: the winner's window per protocol."""
-    with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
-        connection.execute("pragma journal_mode = off")
-        connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
-        for start, lists in recommender.rank(state.user_ids, settings.lists.length, state, tuple(PROTOCOLS.values())):
-            users = state.user_ids[start : start + len(lists[0].items)].tolist()
-            connection.executemany("insert into lists values (?, ?, ?)", zip(users, *map(_pack, lists), strict=True))
-        connection.execute("create table users (user_id text primary key, segment text, bought blob not null) without rowid")
-        connection.executemany("insert into users values (?, ?, ?)", _users(state))
-    pq.write_table(_items(state), folder / "items.parquet")
-    (folder / "fallback.json").write_text(json.dumps(_fallback(state, settings), ensure_ascii=False, sort_keys=True))
+def write(
+    folder: Path,
+    recommender: Recommender,
+    beside: Mapping[str, Recommender],
+    state: State,
+    holdout: Mapping[str, Window],
+    settings: Settings,
+) -> None:
+    """Fills a release's folder. `beside`: other recommenders whose lists are released as well. `holdout`: the winner's window
+    per protocol. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
+    ruling = Ruling(state, settings)
+    counts = write_ranked(folder, recommender, beside, ruling, state.user_ids)
+    pq.write_table(_holdout(holdout), folder / "holdout.parquet")
+    write_others(folder, recommender.name, counts, ruling, settings)
+
+
+def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling, settings: Settings) -> None:
+    """All files of a release but lists, which are there already, and holdout.parquet."""
+    state = ruling.state
+    _write_users(lists_file(folder), state)
+    pq.write_table(_items(ruling), folder / "items.parquet")
+    (folder / "fallback.json").write_text(json.dumps(_fallback(ruling, settings), ensure_ascii=False, sort_keys=True))
     similar = ItemToItem(neighbours=settings.lists.length).fit(state).similarity_
     np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
-    pq.write_table(_holdout(holdout), folder / "holdout.parquet")
     facts = {
         "as_of": state.cutoff.isoformat(),
         "horizon_days": settings.dataset.horizon_days,
-        "recommender": recommender.name,
+        "recommender": recommender,
         "repeat": settings.lists.repeat,
         "length": settings.lists.length,
+        "rules": counts,
     }
     (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
+
+
+def write_ranked(
+    folder: Path, recommender: Recommender, beside: Mapping[str, Recommender], ruling: Ruling, users: NDArray[np.str_]
+) -> Counts:
+    """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
+    counts = _write_lists(lists_file(folder), recommender, ruling, users)
+    for name, other in beside.items():
+        lists_file(folder, name).parent.mkdir(exist_ok=True)
+        if name == recommender.name:
+            shutil.copyfile(lists_file(folder), lists_file(folder, name))
+        else:
+            _write_lists(lists_file(folder, name), other, ruling, users)
+    return counts
+
+
+def lists_file(folder: Path, beside: str = "") -> Path:
+    """The winner's lists in a release's folder, or those of a recommender beside it."""
+    return folder / "beside" / f"{beside}.sqlite" if beside else folder / "lists.sqlite"
+
+
+def _write_lists(file: Path, recommender: Recommender, ruling: Ruling, user_ids: NDArray[np.str_]) -> Counts:
+    """Lists into a new file. Returns, per protocol, how often each rule kept an item out or moved it behind."""
+    counts = {protocol: np.zeros(len(RULES), np.int64) for protocol in PROTOCOLS}
+
+    def rows() -> Iterator[Row]:
+        for start, ruled in ruling.rank(recommender, user_ids):
+            lists = [part.lists for part in ruled.values()]
+            yield from zip(user_ids[start : start + len(lists[0].items)].tolist(), *map(_pack, lists), strict=True)
+            for protocol, part in ruled.items():
+                counts[protocol] += part.counts
+
+    write_rows(file, rows())
+    return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
+
+
+def write_lists(file: Path, parts: Iterable[tuple[list[str], list[Lists]]]) -> None:
+    """Users in the order of their ids, some at a time, with their lists of each protocol."""
+    write_rows(file, (row for users, lists in parts for row in zip(users, *map(_pack, lists), strict=True)))
+
+
+def write_rows(file: Path, rows: Iterable[Row]) -> None:
+    """Users with their packed lists, in the order of their ids, into a new file: the same rows make the same bytes."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("pragma journal_mode = off")
+        connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
+        connection.executemany("insert into lists values (?, ?, ?)", rows)
+
+
+def read_rows(file: Path) -> Iterator[Row]:
+    """What `write_rows` wrote."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
+        yield from connection.execute("select user_id, allow, novel from lists order by user_id")
+
+
+def _write_users(file: Path, state: State) -> None:
+    """Beside everybody's lists: what is known of them."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("pragma journal_mode = off")
+        connection.execute("create table users (user_id text primary key, segment text, bought blob not null) without rowid")
+        connection.executemany("insert into users values (?, ?, ?)", _users(state))
 
 
 def _pack(lists: Lists) -> Iterator[bytes]:
@@ -78,19 +154,24 @@ def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
     yield from zip(state.user_ids.tolist(), state.users["segment"].tolist(), _pack(bought), strict=True)
 
 
-def _items(state: State) -> pa.Table:
+def _items(ruling: Ruling) -> pa.Table:
+    """`is_listed`: available, and hidden by no rule."""
+    state = ruling.state
     return pa.table(
         {
             "item_id": state.item_ids,
             "title": state.items["title"],
             "category": state.items["category"],
             "is_available": state.items["is_available"],
+            "is_listed": ruling.listed,
         }
     )
 
 
-def _fallback(state: State, settings: Settings) -> dict[str, Any]:
-    """What strangers get: the recently popular items of their segment, and of everybody."""
+def _fallback(ruling: Ruling, settings: Settings) -> dict[str, Any]:
+    """What strangers get: the recently popular items of their segment, and of everybody; and where nothing else is left, the
+    static list, in the order of config.toml."""
+    state = ruling.state
     order = popularity_order(state)
     recent = state.history["days"] <= FILL_DAYS
     items, users = state.history["item_index"][recent], state.history["user_index"][recent]
@@ -98,8 +179,10 @@ def _fallback(state: State, settings: Settings) -> dict[str, Any]:
     for segment in np.unique(state.users["segment"]):
         counts = np.bincount(items[state.users["segment"][users] == segment], minlength=state.shape[1])
         best = order[np.argsort(-counts[order], kind="stable")]
-        lists[str(segment)] = state.item_ids[best[: settings.lists.length]].tolist()
-    return {"all": state.item_ids[order[: settings.lists.length]].tolist(), "segments": lists}
+        lists[str(segment)] = ruling.shorten(best)
+    static = places(state.item_ids, np.array(settings.rules.static, str))
+    static = static[static >= 0]
+    return {"all": ruling.shorten(order), "segments": lists, "static": state.item_ids[static[ruling.listed[static]]].tolist()}
 
 
 def _holdout(windows: Mapping[str, Window]) -> pa.Table:
@@ -111,7 +194,7 @@ def _holdout(windows: Mapping[str, Window]) -> pa.Table:
 
 
 def about(release: Snapshot) -> dict[str, Any]:
-    """as_of, horizon_days, recommender, repeat and length."""
+    """as_of, horizon_days, recommender, repeat, length, and what the rules kept out of the lists."""
     return json.loads((release.path / "release.json").read_text())
 
 
@@ -119,13 +202,14 @@ def as_of(release: Snapshot) -> date:
     return date.fromisoformat(about(release)["as_of"])
 
 
-def read_lists(release: Snapshot, protocol: str) -> Iterator[tuple[NDArray[np.str_], Lists]]:
-    """All users in the order of their ids, some at a time, with their lists."""
+def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:
+    """All users in the order of their ids, some at a time, with their lists; or one user alone, if there is such a list.
+    `beside` names a recommender whose lists are released beside the winner's."""
     if protocol not in PROTOCOLS:
         raise RecsysError(f'protocol "{protocol}" is not known; choose one of {", ".join(PROTOCOLS)}')
-    length = about(release)["length"]
-    with closing(sqlite3.connect(f"file:{release.path / 'lists.sqlite'}?mode=ro&immutable=1", uri=True)) as connection:
-        cursor = connection.execute(f"select user_id, {protocol} from lists order by user_id")
+    length, one = about(release)["length"], "where user_id = ?" if user else ""
+    with closing(sqlite3.connect(f"file:{lists_file(release.path, beside)}?mode=ro&immutable=1", uri=True)) as connection:
+        cursor = connection.execute(f"select user_id, {protocol} from lists {one} order by user_id", (user,) if user else ())
         while rows := cursor.fetchmany(CHUNK):
             lists = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
             for row, (_, blob) in enumerate(rows):
@@ -135,9 +219,9 @@ def read_lists(release: Snapshot, protocol: str) -> Iterator[tuple[NDArray[np.st
             yield np.array([user for user, _ in rows]), lists
 
 
-def read_all(release: Snapshot, protocol: str) -> tuple[NDArray[np.str_], Lists]:
+def read_all(release: Snapshot, protocol: str, beside: str = "") -> tuple[NDArray[np.str_], Lists]:
     """Every user and list at once."""
-    users, lists = zip(*read_lists(release, protocol), strict=True)
+    users, lists = zip(*read_lists(release, protocol, beside), strict=True)
     return np.concatenate(users), Lists(
         np.concatenate([part.items for part in lists]), np.concatenate([part.scores for part in lists])
     )

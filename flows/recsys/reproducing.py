@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys import RecsysError, config, pipeline
+from recsys import RecsysError, pipeline
 from recsys.comparing import compare_lists
 from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
-from recsys.lineage import changes, trace
+from recsys.lineage import changes, made_under, trace
 from recsys.pipeline import Choice, Recipe
+from recsys.recommenders import create
 from recsys.store import Manifest, Store
 
 
@@ -39,12 +40,21 @@ def reproduce(store: Store, release: str, scratch: Store, project: Path, code: M
     built = pipeline.build_features(scratch, made["raw"].id, settings, project)
     name, parameters = (made["model"].made_from[part] for part in ("recommender", "parameters"))
     trained = pipeline.train(scratch, Recipe(name, parameters), built.id, {}, settings)
-    choice = Choice(name, trained.model_id, {name: trained.windows}, {}, [])
+    models = {name: trained.model_id} | dict(_beside(scratch, name, built.id, settings))
+    choice = Choice(name, trained.model_id, {name: trained.windows}, {}, [], models)
     audited = made["release"].made_from.get("audited", False)
     again = trace(scratch, pipeline.recommend(scratch, choice, built.id, settings, dict(code), audited))
     differences = [line for kind in ("features", "model", "release") for line in _files(made[kind], again[kind])]
     differences += _lists(store, made["release"], scratch, again["release"])
     return Reproduction(made["release"].content, again["release"].content, differences, list(_other(made, again)))
+
+
+def _beside(scratch: Store, winner: str, features_id: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Models of the lists beside the winner's, fitted again."""
+    for name in settings.lists.beside:
+        if name != winner:
+            recommender = create(name, settings.recommenders[name], settings.seed)
+            yield name, pipeline.fit(scratch, recommender, pipeline.open_features(scratch, features_id, settings))
 
 
 def _settings(made: Mapping[str, Manifest]) -> Settings:
@@ -57,13 +67,7 @@ def _settings(made: Mapping[str, Manifest]) -> Settings:
             f"release {release.id} ranks features {made['features'].id} by a model of features"
             f" {made['model'].parents['features']}; reproduce the release that first served model {made['model'].id}"
         )
-    try:
-        return config.restore(release.made_from["config"])
-    except RecsysError as error:
-        commit = release.made_from["code"].get("commit") or "that made it"
-        raise RecsysError(
-            f"release {release.id} was made by code with other settings ({error}); check out commit {commit}"
-        ) from None
+    return made_under(release)
 
 
 def _copy(store: Store, raw: Manifest, scratch: Store) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from recsys import RecsysError
 from recsys.backends import S3, Backend, Conflict, Directory, Usage
 
-KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases"}
+KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases", "part": "parts"}
 MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl", "CANARY"
 
 
@@ -93,8 +93,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_store(root: str, dataset: str, base: Path = Path()) -> "Store":
-    """The store of one dataset; a relative root lies below `base`."""
+def open_store(root: str, dataset: str, base: Path = Path(), branch: str = "") -> "Store":
+    """The store of one dataset; a relative root lies below `base`. What is deployed from a branch has a store of its own."""
+    root = f"{root.rstrip('/')}/{branch}" if branch else root
     backend = S3(root, dataset) if root.startswith("s3://") else Directory(base / root / dataset)
     return Store(backend)
 

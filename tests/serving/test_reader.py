@@ -24,14 +24,14 @@ def reader(subject: Subject) -> Reader:
     return Reader(subject.release)
 
 
-Broken = Callable[[Callable[[Path], None]], Reader]
+Broken = Callable[[Callable[[Path], object]], Reader]
 
 
 @pytest.fixture
 def broken(subject: Subject, tmp_path: Path) -> Broken:
     """A copy of the release after somebody has laid hands on its files."""
 
-    def make(hurt: Callable[[Path], None]) -> Reader:
+    def make(hurt: Callable[[Path], object]) -> Reader:
         shutil.copytree(subject.release.path, tmp_path / "release")
         hurt(tmp_path / "release")
         return Reader(replace(subject.release, path=tmp_path / "release"))
@@ -91,8 +91,8 @@ def test_a_session_shows_nothing_that_was_seen_and_ends_with_the_users_list(read
 def test_an_item_seen_last_counts_more_than_one_seen_first(reader: Reader) -> None:
     first, last = reader.recommend("nobody", 2).items
     forth, back = reader._of_session([first, last], 500), reader._of_session([last, first], 500)
-    only = np.setdiff1d(reader._near(last)[0], [*reader._near(first)[0], first])
-    only = [int(item) for item in only if reader.listed[item]]
+    near = set(reader._near(last)[0].tolist()) - {first, *reader._near(first)[0].tolist()}
+    only = [item for item in near if reader.listed[item]]
     assert only
     for item in only:
         assert forth.scores[forth.items.index(item)] > back.scores[back.items.index(item)]
@@ -141,12 +141,18 @@ def test_a_release_that_lists_an_unknown_item_is_refused(broken: Broken) -> None
 
 def test_a_release_of_no_user_is_refused(broken: Broken) -> None:
     reader = broken(lambda folder: _rewrite(folder, "delete from lists"))
-    with pytest.raises(RecsysError, match="no list of any user"):
+    with pytest.raises(RecsysError, match="knows no user"):
+        reader.check()
+
+
+def test_a_release_whose_tables_are_gone_is_refused(broken: Broken) -> None:
+    reader = broken(lambda folder: _rewrite(folder, "drop table users"))
+    with pytest.raises(RecsysError, match="cannot be read: no such table: users"):
         reader.check()
 
 
 def test_a_release_without_fallback_is_refused(broken: Broken) -> None:
-    reader = broken(lambda folder: (folder / "fallback.json").write_text(json.dumps({"all": [], "segments": {}})) and None)
+    reader = broken(lambda folder: (folder / "fallback.json").write_text(json.dumps({"all": [], "segments": {}})))
     with pytest.raises(RecsysError, match="is empty"):
         reader.check()
 

@@ -55,7 +55,7 @@ FAMILIES: dict[str, Family] = {
     "drift": Family(drift, "data"),
     "churn": Family(churn, "data"),
     "leaks": Family(leaks, "model"),
-    "cases": Family(cases, "model"),
+    "cases": Family(cases, "data"),
     "time_travel": Family(time_travel, "model", "audit"),
     "behaviour": Family(behaviour, "model", "audit"),
 }

@@ -73,8 +73,8 @@ def _stranger(subject: Subject) -> Verdict:
     state, k = subject.state, subject.settings.evaluation.k
     stranger = np.array(["x" * (state.user_ids.dtype.itemsize // 4 + 1)])  # longer than every known id
     told = json.loads((subject.release.path / "fallback.json").read_text())["all"]
-    given = subject.model.recommend(stranger, k, state).items[0]
-    popular = state.item_ids[popularity_order(state)[:k]].tolist()
-    same = sum(a == b == c for a, b, c in zip(state.item_ids[given[given >= 0]].tolist(), told, popular, strict=False))
+    given = subject.model.recommend(stranger, state.shape[1], state).items[0]
+    shown, popular = (subject.ruling.shorten(items)[:k] for items in (given[given >= 0], popularity_order(state)))
+    same = sum(a == b == c for a, b, c in zip(shown, told, popular, strict=False))
     words = f"{same} of {len(popular)} items that a stranger gets are the recently popular ones, and all must be"
     return Verdict("stranger_gets_fallback", same, len(popular), "block", same == len(popular), words)

@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.checks.distributions import movements, stability
 from recsys.checks.subject import Subject
-from recsys.state import Table
+from recsys.state import Table, places
 from recsys.verdicts import Verdict, grade
 
 DAYS = 28  # compared with as many before
@@ -67,7 +67,8 @@ def _catalogue(subject: Subject, limits: Limits) -> Verdict:
     """Of the items that sold, for what sold nothing may have been gone already: a catalogue's own flag has no date."""
     then, now = subject.holdout_state.items, subject.state.items
     sold = then["is_available"] & (then[f"purchases_{DAYS}d"] > 0)
-    gone = float((~now["is_available"][sold]).mean()) if sold.any() else 0.0
+    rows = places(subject.state.item_ids, subject.holdout_state.item_ids[sold])
+    gone = float((~now["is_available"][rows] | (rows < 0)).mean()) if sold.any() else 0.0
     words = f"{gone:.1%} of the {sold.sum():,} items that sold in the {DAYS} days before {subject.holdout_state.cutoff} are gone"
     return grade("catalogue_turnover", gone, limits.warn_gone, limits.block_gone, words)
 

@@ -1,4 +1,4 @@
-"""Freshness: do events still come in, and is the last day of data whole? The only check that asks what day it is."""
+"""Freshness: do events still come in, and is the model still of these days? The only check that asks what day it is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ class Limits:
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    yield _model(subject)
     last, normal = date.fromisoformat(subject.features.counts()["last_day"]), subject.settings.dataset.max_age_days
     age = (subject.today - last).days
     if not normal:
@@ -24,3 +25,12 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     words = f"the last event is of {last}, {age} days before {subject.today}; {normal} are normal (max_age_days)"
     severe = age > normal + limits.block_days
     yield Verdict("freshness", age, normal, "block" if severe else "warn", age <= normal, words)
+
+
+def _model(subject: Subject) -> Verdict:
+    """What was proven of a model is taken over by later lists, for a while."""
+    trained, most = subject.trained_as_of, subject.settings.evidence.max_model_age_days
+    age = (subject.features.as_of - trained).days
+    words = f"the model has learned up to {trained}, {age} days before {subject.features.as_of}; {most} are allowed"
+    old = "" if age <= most else " (evidence.max_model_age_days): train, with `make run`"
+    return Verdict("model_age", age, most, "block", age <= most, words + old)

@@ -1,5 +1,6 @@
-"""The border out: are these lists fit to be shown? Read back from the release, as the service will."""
+"""The border out: are these lists fit to be shown, after the rules? Read back from the release, as the service will."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 
 from recsys.checks.expectations import Rule, examine
 from recsys.checks.subject import Subject
+from recsys.evaluation import PROTOCOLS
 from recsys.recommenders import Lists
+from recsys.releases import read_all
+from recsys.rules import Ruling
 from recsys.state import State
 from recsys.verdicts import Verdict
 
@@ -23,12 +27,20 @@ class Limits:
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for protocol, (user_ids, lists) in subject.lists.items():
         yield _served(protocol, user_ids, lists, subject.state, limits)
-        yield from examine(*border(protocol, lists, subject.state, subject.settings.lists.length))
+        yield from examine(*border(protocol, lists, subject.ruling))
+    for name in subject.settings.lists.beside:
+        for protocol in PROTOCOLS:
+            user_ids, lists = read_all(subject.release, protocol, name)
+            yield _served(f"{name}_{protocol}", user_ids, lists, subject.state, limits)
+            yield from examine(*border(f"{name}_{protocol}", lists, subject.ruling))
+    yield _fallback(subject)
+    yield _known(subject)
 
 
-def border(protocol: str, lists: Lists, state: State, length: int) -> tuple[pd.DataFrame, list[Rule]]:
+def border(protocol: str, lists: Lists, ruling: Ruling) -> tuple[pd.DataFrame, list[Rule]]:
     from great_expectations import expectations as gxe
 
+    state, length = ruling.state, ruling.length
     rows, ranks = np.nonzero(lists.items >= 0)
     items = lists.items[rows, ranks]
     known = items < state.shape[1]
@@ -39,6 +51,7 @@ def border(protocol: str, lists: Lists, state: State, length: int) -> tuple[pd.D
             "item": items,
             "score": lists.scores[rows, ranks],
             "servable": known & state.items["is_available"][np.where(known, items, 0)],
+            "allowed": known & ruling.listed[np.where(known, items, 0)],
         }
     )
     return table, [
@@ -46,6 +59,11 @@ def border(protocol: str, lists: Lists, state: State, length: int) -> tuple[pd.D
             f"{protocol}_items_available",
             gxe.ExpectColumnValuesToBeInSet(column="servable", value_set=[True]),
             "every listed item is known and for sale",
+        ),
+        Rule(
+            f"{protocol}_items_allowed",
+            gxe.ExpectColumnValuesToBeInSet(column="allowed", value_set=[True]),
+            "no listed item is hidden by a rule",
         ),
         Rule(
             f"{protocol}_ranks",
@@ -71,3 +89,23 @@ def _served(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: Stat
     least = limits.min_users_served
     words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {limits.min_length} items or more"
     return Verdict(f"{protocol}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")
+
+
+def _fallback(subject: Subject) -> Verdict:
+    """On what strangers get."""
+    kept = json.loads((subject.release.path / "fallback.json").read_text())
+    shown = {item for items in (kept["all"], kept["static"], *kept["segments"].values()) for item in items}
+    wrong = sorted(shown - set(subject.state.item_ids[subject.ruling.listed].tolist()))
+    words = f"{len(wrong)} items of the fallback may not be listed{', such as ' + wrong[0] if wrong else ''}; none may be there"
+    return Verdict("fallback_items_allowed", len(wrong), 0, "block", not wrong, words)
+
+
+def _known(subject: Subject) -> Verdict:
+    """A misspelt id in a rule hides nothing, and nobody would see it."""
+    rules, state = subject.settings.rules, subject.state
+    asked = {*rules.blocked, *rules.static}, set(rules.blocked_categories)
+    known = set(state.item_ids.tolist()), set(state.items["category"].tolist())
+    strange = sorted((asked[0] - known[0]) | (asked[1] - known[1]))
+    words = f"the rules name {len(strange)} items or categories that nobody knows"
+    words += f": {', '.join(strange[:5])}; correct [rules] in config.toml" if strange else ""
+    return Verdict("rules_known", len(strange), 0, "warn", not strange, words)

@@ -15,6 +15,7 @@ from recsys.evaluation import PROTOCOLS, Stress, Window, Windows, compare
 from recsys.features import Features
 from recsys.metrics import Interval
 from recsys.recommenders import Lists, Recommender, load
+from recsys.rules import Ruling
 from recsys.state import State
 from recsys.store import Snapshot, Store
 
@@ -24,7 +25,8 @@ class Subject:
     """A release that is not yet published, and all that led to it.
 
     evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one;
-    past: the features as of its day, where that is an earlier one.
+    past: the features as of its day, where that is an earlier one. judged: the features that the winner was trained and judged
+    on, where those are not this run's.
     In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, every
     recommender's holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff, and of
     disturbances.WORLD at the last.
@@ -43,6 +45,7 @@ class Subject:
     twins: Sequence[Windows] = ()
     stress: Mapping[str, Stress] = field(default_factory=dict)
     rehearsed: Mapping[str, Features] = field(default_factory=dict)
+    judged: Features | None = None
 
     @property
     def metric(self) -> str:
@@ -68,7 +71,15 @@ class Subject:
 
     @cached_property
     def holdout_state(self) -> State:
-        return self.features.state(self.features.evaluated[0])
+        """What the winner was judged on. Users and items have rows of their own where `judged` is given."""
+        features = self.judged or self.features
+        return features.state(features.evaluated[0])
+
+    @property
+    def trained_as_of(self) -> date:
+        """The day up to which the winner has learned."""
+        manifest = self.store.find("model", self.release.manifest.parents["model"])
+        return date.fromisoformat(manifest.made_from["as_of"]) if manifest else self.features.as_of
 
     @cached_property
     def model(self) -> Recommender:
@@ -79,3 +90,8 @@ class Subject:
     def lists(self) -> dict[str, tuple[NDArray[np.str_], Lists]]:
         """Per protocol, every user and list of the release, read back as the service will."""
         return {protocol: releases.read_all(self.release, protocol) for protocol in PROTOCOLS}
+
+    @cached_property
+    def ruling(self) -> Ruling:
+        """What the lists must obey."""
+        return Ruling(self.state, self.settings)

@@ -23,10 +23,12 @@ FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
 @dataclass(frozen=True)
 class Lists:
     """Ranked items of some users, best first: (users, k) rows of the state's items, -1 where there are no more, and their
-    scores. Items with a score of 0 are recent popularity, which fills the list up."""
+    scores. Items with a score of 0 are recent popularity, which fills the list up.
+    kept_out: rows and items that scored above the last of their list and may not be in it; only `rank` tells them."""
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
+    kept_out: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
 
 
 Scorer = Callable[[NDArray[np.int64]], sparse.csr_matrix]
@@ -62,9 +64,14 @@ class Recommender(ABC):
             lists.items[start : start + len(part.items)], lists.scores[start : start + len(part.items)] = part.items, part.scores
         return lists
 
-    def rank(self, user_ids: NDArray[np.str_], k: int, state: State, novels: Sequence[bool]) -> Iterator[tuple[int, list[Lists]]]:
-        """The same for some users at a time, with the place of the first, scored once for all that is asked of `novel`."""
+    def rank(
+        self, user_ids: NDArray[np.str_], k: int, state: State, novels: Sequence[bool], listed: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[int, list[Lists]]]:
+        """The same for some users at a time, with the place of the first, scored once for all that is asked of `novel`.
+        `listed`: the items that lists may hold, where they are not all that are available."""
+        listed = state.items["is_available"] if listed is None else listed
         popular = popularity_order(state)
+        popular = popular[listed[popular]]
         place = np.zeros(state.shape[1], np.int64)  # of each item in the order
         place[popular] = np.arange(len(popular))
         score, owned, rows = self.scorer(state), state.owned(), state.rows(user_ids)
@@ -74,7 +81,7 @@ class Recommender(ABC):
             scores, bought = (_widen(part, known, len(chunk)) for part in (score(chunk[known]), owned[chunk[known]]))
             lists = []
             for novel in novels:
-                hidden = np.tile(~state.items["is_available"], (len(chunk), 1))
+                hidden = np.tile(~listed, (len(chunk), 1))
                 if novel:
                     hidden[bought.nonzero()] = True
                 lists.append(Lists(*rank(scores, hidden, k, popular, place)))

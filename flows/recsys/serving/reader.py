@@ -4,6 +4,8 @@ import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,20 +51,26 @@ class Reader:
         path = release.path
         self.id = release.manifest.id
         self.about: dict[str, Any] = about(release)
+        self.as_of = date.fromisoformat(self.about["as_of"])
+        head = {"release": self.id, "model": self.about["recommender"], "as_of": self.about["as_of"]}
+        self._head = json.dumps(head, ensure_ascii=False)[:-1]
         items = pq.read_table(path / "items.parquet").to_pydict()
         self.item_ids: list[str] = items["item_id"]
         self.titles: list[str] = items["title"]
         self.categories: list[str] = items["category"]
         self.rows = {id: row for row, id in enumerate(self.item_ids)}
-        self.listed = np.array(items["is_available"], bool)
+        self.listed = np.array(items["is_listed"], bool)
         self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
         self.listed[list(self.hidden)] = False
         with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
             shape = (len(self.item_ids), len(self.item_ids))
             self.neighbours = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=shape)
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
-        self._database = sqlite3.connect(f"file:{path / 'lists.sqlite'}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._database = connect(path / "lists.sqlite")
+        beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
+        self.models = beside | {self.about["recommender"]: self._database}
         self._select = {protocol: f"select {protocol} from lists where user_id = ?" for protocol in PROTOCOLS}
+        self._told = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
 
     def _fallback(self, written: dict[str, Any]) -> dict[tuple[str, str], list[int]]:
         """Rows of what strangers get, by rung and segment: what is popular in one, with everybody, and the static list."""
@@ -71,18 +79,27 @@ class Reader:
         rows = {rung: [self.rows[id] for id in ids if id in self.rows] for rung, ids in rungs.items()}
         return {rung: [row for row in found if self.listed[row]] for rung, found in rows.items()}
 
-    def recommend(self, user_id: str, k: int, protocol: str = "", segment: str = "") -> Answer:
+    def item(self, item_id: str) -> dict[str, str]:
+        row = self.rows[item_id]
+        return {"item_id": item_id, "title": self.titles[row] or "", "category": self.categories[row] or ""}
+
+    def users(self, prefix: str, limit: int) -> list[str]:
+        """Users whose ids begin so, in the order of their ids."""
+        query = "select user_id from lists where user_id >= ? and user_id < ? order by user_id limit ?"
+        return [user for (user,) in self._database.execute(query, (prefix, prefix + chr(0x10FFFF), limit))]
+
+    def recommend(self, user_id: str, k: int, protocol: str = "", segment: str = "", model: str = "") -> Answer:
         """The first k items of a user's list. Who has none gets what is popular in the segment, then what is popular with
         everybody, then the static list."""
-        found = self._database.execute(self._select[protocol or self.about["repeat"]], (user_id,)).fetchone()
+        database = self.models.get(model, self._database)
+        found = database.execute(self._select[protocol or self.about["repeat"]], (user_id,)).fetchone()
         items, scores = self._unpack(found[0], k) if found else ([], [])
         if items:
             return Answer("personal", items, scores, ["personal" if score else "popular" for score in scores])
         return self._stranger(k, segment or (user.segment if found and (user := self.user(user_id)) else ""))
 
     def _unpack(self, blob: bytes, k: int) -> tuple[list[int], list[float]]:
-        values = np.frombuffer(blob, "<i4")
-        items, scores = values[: len(values) // 2], values[len(values) // 2 :].view("<f4")
+        items, scores = unpack(blob)
         if self.hidden:
             kept = self.listed[items]
             items, scores = items[kept], scores[kept]
@@ -147,16 +164,38 @@ class Reader:
             return "goes_with", int(near[speaks][scores[speaks].argmax()])
         return answer.sources[answer.items.index(item)], -1
 
+    def write(self, answer: Answer, today: date, reasons: Sequence[tuple[str, int]] = ()) -> bytes:
+        """An answer as JSON; `reasons` as `reason` gives them, one for each item."""
+        items = [
+            f'{self._told[item]}, "score": {score:.6g}, "source": "{source}"'
+            for item, score, source in zip(answer.items, answer.scores, answer.sources, strict=True)
+        ]
+        for place, (kind, item) in enumerate(reasons):
+            told = {"kind": kind, "item_id": self.item_ids[item] if item >= 0 else None}
+            items[place] += f', "reason": {json.dumps(told, ensure_ascii=False)}'
+        age = (today - self.as_of).days
+        head = f'{self._head}, "age_days": {age}, "source": "{answer.source}", "items": ['
+        return f"{head}{', '.join(item + '}' for item in items)}]}}".encode()
+
     def check(self) -> None:
         """Asks all that the service asks; raises if an answer is one that nobody may see."""
+        try:
+            self._ask_canaries()
+        except (sqlite3.Error, IndexError, ValueError) as error:
+            raise RecsysError(f"release {self.id} cannot be read: {error}; run the flow again, or roll back") from None
+
+    def _ask_canaries(self) -> None:
         query = "select user_id from lists order by user_id"
         users = [user for (user,) in self._database.execute(f"{query} limit {CANARIES // 2}")]
         users += [user for (user,) in self._database.execute(f"{query} desc limit {CANARIES // 2}")]
-        if not users:
-            raise RecsysError(f"release {self.id} has no list of any user; run the flow again, or roll back")
+        if not users or not all(self.user(user) for user in users):
+            raise RecsysError(f"release {self.id} knows no user, or some have a list only; run the flow again, or roll back")
         for user in (*users, ""):
             for protocol in PROTOCOLS:
-                self._judge(f"the {protocol} list of a canary", self.recommend(user, self.about["length"], protocol))
+                for model in self.models:
+                    self._judge(
+                        f"the {protocol} list of a canary", self.recommend(user, self.about["length"], protocol, model=model)
+                    )
         shown = self.recommend(users[0], self.about["length"]).items
         for item in shown:
             self._judge("what is similar to a canary item", self.similar(item, 10), empty=True)
@@ -174,3 +213,14 @@ class Reader:
         )  # fmt: skip
         if wrong:
             raise RecsysError(f"release {self.id}: {what} {wrong}; run the flow again, or roll back")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """To read only, from any thread, a file that never changes."""
+    return sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
+def unpack(blob: bytes) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """A list as releases.py packs it."""
+    values = np.frombuffer(blob, "<i4")
+    return values[: len(values) // 2], values[len(values) // 2 :].view("<f4")

@@ -1,0 +1,205 @@
+"""What a request costs: `make bench-serve`. Ours, with keys, metrics, limits and exposures on, beside a bare FastAPI hello and a
+bare uvicorn hello, in turns on the same machine; and a release of many users: how long it takes to write, how large it is, how
+fast a list is found."""
+
+import asyncio
+import multiprocessing
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+from rich.console import Console
+from rich.table import Table
+
+from commands import settings, store
+from recsys import RecsysError
+from recsys.recommenders import Lists
+from recsys.releases import CHUNK, read_lists, write_lists
+from recsys.serving.app import Service
+from recsys.serving.reader import connect, unpack
+
+CLIENTS, REQUESTS, ROUNDS = 16, 8_000, 3
+USERS, ITEMS, LENGTH = 1_000_000, 20_000, 100
+KEY = "a key for the benchmark only"
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Load:
+    cpu_us: float  # of the server, per request
+    rate: float  # requests per second
+    p50_ms: float
+    p99_ms: float
+
+
+async def uvicorn_hello(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"17")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"hello":"world"}'})
+
+
+def fastapi_hello() -> Any:
+    app = FastAPI()
+
+    @app.get("/{user_id}")
+    async def hello(user_id: str) -> dict[str, str]:
+        return {"hello": "world"}
+
+    return app
+
+
+def ours() -> Any:
+    chosen = settings()
+    return Service(store(chosen), chosen).app([KEY])
+
+
+APPS: dict[str, Callable[[], Any]] = {
+    "uvicorn hello": lambda: uvicorn_hello,
+    "FastAPI hello": fastapi_hello,
+    "recommendations": ours,
+}
+
+
+def serve(name: str, listener: socket.socket) -> None:
+    """One server; /cpu tells the CPU seconds it has spent."""
+    app = APPS[name]()
+
+    async def measured(scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("path") == "/cpu":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": str(time.process_time()).encode()})
+        else:
+            await app(scope, receive, send)
+
+    config = uvicorn.Config(measured, log_level="error", access_log=False, limit_concurrency=1_000)
+    uvicorn.Server(config).run([listener])
+
+
+def load(name: str, paths: list[str]) -> Load:
+    """Starts a server, warms it up, and puts the paths to it from some clients that keep their connections."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        port = listener.getsockname()[1]
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, listener), daemon=True)
+        process.start()
+        try:
+            asyncio.run(put(port, paths[: CLIENTS * 20]))
+            before, start = spent(port), time.perf_counter()
+            seconds = asyncio.run(put(port, paths))
+            wall, cpu = time.perf_counter() - start, spent(port) - before
+        finally:
+            process.terminate()
+            process.join()
+    p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
+    return Load(cpu / len(paths) * 1e6, len(paths) / wall, p50, p99)
+
+
+def spent(port: int) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/cpu", timeout=30) as answer:
+        return float(answer.read())
+
+
+async def put(port: int, paths: list[str]) -> list[float]:
+    """Seconds of each request."""
+    parts = await asyncio.gather(*(client(port, paths[number::CLIENTS]) for number in range(CLIENTS)))
+    return [seconds for part in parts for seconds in part]
+
+
+async def client(port: int, paths: list[str]) -> list[float]:
+    for _ in range(100):
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            break
+        except OSError:
+            await asyncio.sleep(0.1)
+    found = []
+    for path in paths:
+        start = time.perf_counter()
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: shop\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RecsysError(f"the server answered {head[:60]!r} to {path}; mend that before it is measured")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        found.append(time.perf_counter() - start)
+    writer.close()
+    return found
+
+
+def paths(count: int) -> list[str]:
+    """Of users of the live release, in a drawn order."""
+    chosen = settings()
+    kept = store(chosen)
+    live = kept.current()
+    if live is None:
+        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    users = np.concatenate([users for users, _ in read_lists(kept.load("release", live), "allow")])
+    drawn = np.random.default_rng(chosen.seed).choice(users, count)
+    return [f"/v1/users/{quote(user, safe='')}/recommendations?k=10" for user in drawn.tolist()]
+
+
+def requests() -> dict[str, Load]:
+    """The median of some rounds, in each of which every server has its turn."""
+    asked = paths(REQUESTS)
+    found: dict[str, list[Load]] = {name: [] for name in APPS}
+    for _ in range(ROUNDS):
+        for name in APPS:
+            found[name].append(load(name, asked if name == "recommendations" else ["/hello"] * REQUESTS))
+    return {name: Load(*(median(values) for values in zip(*map(astuple, loads), strict=True))) for name, loads in found.items()}
+
+
+def look_ups() -> dict[str, float]:
+    """A release's lists of many users: what writing them costs, how large they are, and how long finding one takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, start = Path(folder) / "lists.sqlite", time.process_time()
+        write_lists(path, drawn())
+        built, seconds = time.process_time() - start, []
+        with closing(connect(path)) as connection:
+            for number in np.random.default_rng(0).integers(USERS, size=20_000).tolist():
+                start = time.perf_counter()
+                unpack(connection.execute("select allow from lists where user_id = ?", (f"u{number:07}",)).fetchone()[0])
+                seconds.append(time.perf_counter() - start)
+        p50, p99 = np.percentile(seconds, [50, 99]) * 1e6
+        return {"CPU s to write": built, "GB": path.stat().st_size / 1e9, "look-up p50 us": p50, "look-up p99 us": p99}
+
+
+def drawn() -> Iterator[tuple[list[str], list[Lists]]]:
+    """Users with lists of both protocols."""
+    rng = np.random.default_rng(0)
+    for first in range(0, USERS, CHUNK):
+        items, scores = rng.integers(ITEMS, size=(CHUNK, LENGTH), dtype=np.int32), rng.random((CHUNK, LENGTH), np.float32)
+        yield [f"u{number:07}" for number in range(first, first + CHUNK)], [Lists(items, scores)] * 2
+
+
+def main() -> None:
+    found = requests()
+    table = Table(
+        "", "CPU us a request", "of FastAPI hello", "requests a second", "p50 ms", "p99 ms", box=None, padding=(0, 2, 0, 0)
+    )
+    for name, one in found.items():
+        times = f"{one.cpu_us / found['FastAPI hello'].cpu_us:.2f}"
+        table.add_row(name, f"{one.cpu_us:.0f}", times, f"{one.rate:,.0f}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}")
+    console.print(f"{CLIENTS} clients that keep their connections, median of {ROUNDS} rounds of {REQUESTS:,} requests", table)
+    told = ", ".join(f"{name} {value:.3g}" for name, value in look_ups().items())
+    console.print(f"lists of {USERS:,} users, {LENGTH} items each, both protocols: {told}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RecsysError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,125 @@
+"""`make explain`: why a user has this list, for people to read."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from recsys import RecsysError
+from recsys.explaining import Candidate, Explanation, Stranger
+from recsys.rules import HIDING
+from recsys.state import State, places
+
+BASKETS, LOOKS, CANDIDATES, ITEMS, FEATURES = 5, 10, 20, 3, 8  # how many of each are shown
+
+
+def show(found: Explanation | Stranger, item_id: str, k: int, console: Console) -> None:
+    """Prints an explanation; with an item, that item's features instead of those of the top items."""
+    for part in _stranger(found, k) if isinstance(found, Stranger) else _parts(found, item_id, k):
+        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+
+
+def _stranger(found: Stranger, k: int) -> Iterator[str]:
+    yield f"user {found.user_id} is not known to this release, so gets the list of its segment, if that is told, else the next:"
+    for name, items in found.rungs.items():
+        yield f"  {name}: {', '.join(items[:k]) or 'empty'}"
+
+
+def _parts(found: Explanation, item_id: str, k: int) -> Iterator[str | Table]:
+    yield f"user {found.user_id}, by {found.recommender}"
+    yield f"\nhistory: {len(found.baskets)} baskets, {len(found.looks)} looks; the last of each"
+    yield _history(found)
+    if found.candidates:
+        yield f"\ncandidates: {len(found.candidates)}; the best of them"
+        yield _candidates(found)
+    for candidate in _asked(found, item_id) if item_id else found.candidates[:ITEMS]:
+        yield _sum(found, candidate)
+        yield _contributions(candidate, 0 if item_id else FEATURES)
+    if item_id:
+        yield _fate(found, _row(found.state, item_id))
+    yield f"\nkept out though it scored high enough, or moved behind, by a rule: {len(found.removed)} items"
+    yield _removed(found)
+    yield f"\nthe list: {len(found.items)} items; the first {k}"
+    yield _list(found, k)
+    if found.items != found.released:
+        yield "this is not the list that the release holds: other code or versions made it; `make reproduce` tells which"
+
+
+def name(state: State, item: int) -> str:
+    return f"{state.item_ids[item]} {state.items['title'][item]}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _history(found: Explanation) -> Table:
+    table = _table("days ago", "", "items")
+    for days, items in found.baskets[:BASKETS]:
+        table.add_row(f"{days:.0f}", "bought", ", ".join(name(found.state, item) for item in items))
+    for day, item in found.looks[:LOOKS]:
+        table.add_row(str(day), "looked at", name(found.state, item))
+    return table
+
+
+def _candidates(found: Explanation) -> Table:
+    table = _table("score", "item", "proposed by, with its own score")
+    for one in found.candidates[:CANDIDATES]:
+        by = ", ".join(f"{proposer} {score:.3g}" for proposer, score in one.proposed_by.items())
+        table.add_row(f"{one.score:.4f}", name(found.state, one.item), by)
+    return table
+
+
+def _sum(found: Explanation, one: Candidate) -> str:
+    total = found.base + sum(one.added.values())
+    words = f"score {one.score:.4f} is log-odds {total:+.3f}, of which {found.base:+.3f} is every item's"
+    return f"\n{name(found.state, one.item)}: {words}"
+
+
+def _contributions(one: Candidate, most: int) -> Table:
+    """Features by what they added to the log-odds; all of them if `most` is 0."""
+    table = _table("added", "feature", "value")
+    for feature in sorted(one.added, key=lambda feature: -abs(one.added[feature]))[: most or None]:
+        table.add_row(f"{one.added[feature]:+.3f}", feature, f"{one.features[feature]:.4g}")
+    return table
+
+
+def _row(state: State, item_id: str) -> int:
+    if (row := int(places(state.item_ids, np.array([item_id]))[0])) < 0:
+        raise RecsysError(f'ITEM "{item_id}" is not known to this release; pass an id of its items.parquet')
+    return row
+
+
+def _asked(found: Explanation, item_id: str) -> list[Candidate]:
+    row = _row(found.state, item_id)
+    return [one for one in found.candidates if one.item == row]
+
+
+def _fate(found: Explanation, item: int) -> str:
+    """What became of one item."""
+    said = [f"was kept out, or moved behind, by the rule {rule}" for row, rule in found.removed if row == item]
+    if not found.ruling.listed[item]:
+        said = [f"may not be listed by the rule {HIDING[found.ruling.reasons[item]]}"]
+    elif found.candidates and item not in [one.item for one in found.candidates]:
+        said.append("was proposed by no recommender")
+    said.append(f"stands at place {found.items.index(item) + 1}" if item in found.items else "is not in the list")
+    return f"\n{name(found.state, item)} {', '.join(said)}"
+
+
+def _removed(found: Explanation) -> Table:
+    table = _table("rule", "item")
+    for item, rule in found.removed[:CANDIDATES]:
+        table.add_row(rule, name(found.state, item))
+    return table
+
+
+def _list(found: Explanation, k: int) -> Table:
+    table = _table("", "score", "item", "category")
+    for place, (item, score) in enumerate(zip(found.items[:k], found.scores, strict=False)):
+        said = f"{score:.4f}" if score else "popular"
+        table.add_row(str(place + 1), said, name(found.state, item), str(found.state.items["category"][item]))
+    return table

@@ -1,0 +1,227 @@
+"""The service's routes. Answers are bytes put together from what was prepared when the release was opened."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path as File
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, HTTPException, Path, Query
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CollectorRegistry, generate_latest
+
+from recsys import RecsysError
+from recsys.config import Settings
+from recsys.serving import schemas
+from recsys.serving.exposures import Exposures
+from recsys.serving.guard import OPEN, Guard
+from recsys.serving.live import Live, Patience
+from recsys.serving.meters import Meters
+from recsys.serving.reader import Answer, Reader
+from recsys.store import Store
+
+PAGE = File(__file__).parent / "page.html"
+MOST = 100  # items of an answer
+MOST_BYTES = 64 * 1024  # of a body
+UNTOLD: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)  # no telemetry
+KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+
+Id = Annotated[str, Path(min_length=1, max_length=200)]
+K = Annotated[int, Query(ge=1, le=MOST)]
+Name = Annotated[str, Query(max_length=200)]
+Protocol = Literal["allow", "novel"] | None
+
+
+def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer instead, for the documentation."""
+    return {code: {"model": schemas.Problem} for code in (401, *codes)}
+
+
+class Service:
+    """Routes over the live release of a store. Ready once one is live; follows the pointers by itself, and stops gracefully."""
+
+    def __init__(self, store: Store, settings: Settings):
+        self.dials = settings.serve
+        self.live = Live(store, settings.rules.blocked, Patience(self.dials.canary_answers, self.dials.canary_failures))
+        self.exposures = Exposures(store) if self.dials.exposures else None
+        self.registry = CollectorRegistry()
+        self.meters = Meters(self.registry, self.live, self.exposures)
+
+    def app(self, keys: Collection[str] = ()) -> Guard:
+        about: dict[str, Any] = {"title": "reasonable-recs", "version": "1", "summary": "Lists of the live release"}
+        app = FastAPI(**about, lifespan=self.lifespan, redoc_url=None, max_body_size=MOST_BYTES, telemetry=UNTOLD)
+        listed: dict[str, Any] = {"response_model": schemas.Answer, "responses": refusals(404, 503)}
+        routes: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+            "/v1/users/{user_id:path}/recommendations": (self.recommendations, listed),
+            "/v1/items/{item_id:path}/similar": (self.similar, listed),
+            "/v1/models": (self.models, {"response_model": list[schemas.Model], "responses": refusals(503)}),
+            "/metrics": (self.metrics, {"responses": refusals(), "response_class": Response}),
+            "/healthz": (self.healthz, {}),
+            "/readyz": (self.readyz, {"responses": {503: {"model": schemas.Problem}}}),
+        }
+        if self.dials.demo:
+            routes |= {
+                "/v1/users/{user_id:path}/history": (
+                    self.history,
+                    {"response_model": schemas.User, "responses": refusals(404, 503)},
+                ),
+                "/v1/users": (self.users, {"response_model": list[str], "responses": refusals(503)}),
+                "/v1/releases": (self.releases, {"response_model": list[schemas.Release], "responses": refusals(503)}),
+                "/": (self.page, {"include_in_schema": False, "response_class": HTMLResponse}),
+            }
+        for path, (route, told) in routes.items():
+            app.get(path, **told)(route)
+        app.post("/v1/sessions/recommendations", **listed | {"responses": refusals(404, 413, 503)})(self.session)
+        app.add_exception_handler(RequestValidationError, invalid)
+        describe(app)
+        return Guard(app, keys, self.registry)
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(self.live.refresh)
+        tasks = [asyncio.create_task(every(self.dials.poll_seconds, self.live.refresh))]
+        if self.exposures:
+            tasks.append(asyncio.create_task(every(self.dials.flush_seconds, self.exposures.flush)))
+        yield
+        for task in tasks:
+            task.cancel()
+        if self.exposures:
+            self.exposures.flush()
+
+    async def recommendations(
+        self,
+        user_id: Id,
+        k: K = 10,
+        protocol: Protocol = None,
+        segment: Name = "",
+        model: Name = "",
+        release: Name = "",
+        reasons: bool = False,
+    ) -> Response:
+        """The user's list: all items, or by `protocol=novel` those that are new to the user. Strangers get what is popular in
+        their `segment`, or with everybody. `model`: one of /v1/models. In the demo, of another `release`, and with `reasons`."""
+
+        def question(reader: Reader) -> Answer:
+            return reader.recommend(user_id, k, protocol or "", segment, model)
+
+        if model:
+            self._known(model, self._reader().models, "model", "/v1/models lists them")
+        reader, answer = await self._other(release, question) if release else self._ask(user_id, question)
+        bought = (user.bought if (user := reader.user(user_id)) else []) if reasons else []
+        why = [reader.reason(item, answer, bought) for item in answer.items] if reasons else []
+        return self._respond(reader, answer, user_id, why, shown=not release)
+
+    async def session(self, body: schemas.Session) -> Response:
+        """What goes with the items that a visitor looks at now, together with the user's own list."""
+        rows = self._reader().rows
+        seen = [item for item in body.items if item in rows]
+        if not seen:
+            raise HTTPException(404, f"none of the {len(body.items)} items is known to the live release")
+
+        def question(reader: Reader) -> Answer:
+            return reader.session([reader.rows[item] for item in seen if item in reader.rows], body.k, body.user_id)
+
+        return self._respond(*self._ask(body.user_id, question), body.user_id)
+
+    async def similar(self, item_id: Id, k: K = 10) -> Response:
+        """The items that are most often bought by the same users."""
+        reader = self._reader()
+        self._known(item_id, reader.rows, "item", "ask for one of the live release")
+        return self._respond(reader, reader.similar(reader.rows[item_id], k))
+
+    async def models(self) -> list[schemas.Model]:
+        """Whose lists are released: the winner's, and those beside it."""
+        reader = self._reader()
+        winner = reader.about["recommender"]
+        return [schemas.Model(name=name, default=name == winner, release=reader.id) for name in reader.models]
+
+    async def history(self, user_id: Id) -> schemas.User:
+        """What the release knows of a user. In the demo only."""
+        user = self._reader().user(user_id)
+        if user is None:
+            raise HTTPException(404, "no such user in the live release; strangers get what is popular")
+        reader = self._reader()
+        bought = [
+            schemas.Bought(days=days, **reader.item(reader.item_ids[item]))
+            for item, days in zip(user.bought, user.days, strict=True)
+        ]
+        return schemas.User(segment=user.segment, bought=bought)
+
+    async def users(self, prefix: Name = "", limit: K = 20) -> list[str]:
+        """Some users of the live release, to try. In the demo only."""
+        return self._reader().users(prefix, limit)
+
+    async def releases(self) -> list[dict[str, Any]]:
+        """Releases that were live, newest first. In the demo only."""
+        return await asyncio.to_thread(self.live.history)
+
+    async def metrics(self) -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
+
+    async def healthz(self) -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    async def readyz(self) -> dict[str, str]:
+        """A release is live here."""
+        return {"release": self._reader().id}
+
+    async def page(self) -> HTMLResponse:
+        return HTMLResponse(PAGE.read_text())
+
+    def _reader(self) -> Reader:
+        if self.live.current is None:
+            raise HTTPException(503, "no release is live yet; `make run` makes one")
+        return self.live.current
+
+    def _known(self, name: str, names: Collection[str], what: str, mend: str) -> None:
+        if name not in names:
+            raise HTTPException(404, f"no such {what} is released; {mend}")
+
+    def _ask(self, user_id: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
+        self._reader()
+        return self.live.ask(user_id, question)
+
+    async def _other(self, release: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
+        if not self.dials.demo:
+            raise HTTPException(404, "a release can be named in the demo only; leave it out")
+        try:
+            reader = await asyncio.to_thread(self.live.other, release)
+        except (RecsysError, OSError) as error:
+            raise HTTPException(404, str(error)) from None
+        return reader, question(reader)
+
+    def _respond(
+        self, reader: Reader, answer: Answer, user_id: str = "", reasons: Sequence[tuple[str, int]] = (), shown: bool = True
+    ) -> Response:
+        now = datetime.now(UTC)
+        self.meters.count(reader, answer)
+        if self.exposures and shown and user_id and answer.items:
+            self.exposures.add(now, user_id, reader.id, answer.source, [reader.item_ids[item] for item in answer.items])
+        return Response(reader.write(answer, now.date(), reasons), media_type="application/json")
+
+
+async def every(seconds: float, work: Callable[[], None]) -> None:
+    """Does some work again and again, in a thread."""
+    while True:
+        await asyncio.sleep(seconds)
+        with suppress(RecsysError, OSError):  # the store is away for a while: what is live goes on
+            await asyncio.to_thread(work)
+
+
+async def invalid(request: Any, error: Any) -> JSONResponse:
+    """What is wrong with a request, without repeating it."""
+    found = [{"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]} for problem in error.errors()]
+    return JSONResponse({"detail": found}, 422)
+
+
+def describe(app: FastAPI) -> None:
+    """Tells the documentation which routes need a key."""
+    described = app.openapi()
+    described["components"]["securitySchemes"] = {"key": KEY}
+    for path, methods in described["paths"].items():
+        for operation in methods.values() if path not in OPEN else ():
+            operation["security"] = [{"key": []}]

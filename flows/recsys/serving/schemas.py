@@ -1,0 +1,78 @@
+"""What the service takes and gives, as its documentation tells it. Answers are written by hand, for speed; a test holds them
+against these."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+MOST_SEEN = 50  # items of a live session that are looked at
+
+Id = Annotated[str, Field(min_length=1, max_length=200)]
+Why = Literal["bought_before", "goes_with", "personal", "segment", "popular", "static"]
+
+
+class Item(BaseModel):
+    item_id: str
+    title: str
+    category: str
+
+
+class Reason(BaseModel):
+    """Why an item is listed. `item_id`: the one that speaks for it, where one does."""
+
+    kind: Why
+    item_id: str | None
+
+
+class Listed(Item):
+    """`score`: the recommender's; 0 for what fills a list up."""
+
+    score: float
+    source: Literal["personal", "session", "similar", "segment", "popular", "static"]
+    reason: Reason | None = None
+
+
+class Answer(BaseModel):
+    """`as_of`: the day whose events the release has not seen any more; `age_days`: how long ago that is."""
+
+    release: str
+    model: str
+    as_of: str
+    age_days: int
+    source: Literal["personal", "session", "similar", "segment", "popular", "static", "none"]
+    items: list[Listed]
+
+
+class Session(BaseModel):
+    """What a visitor looks at now, the newest item last; and who it is, if known."""
+
+    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_SEEN)]
+    user_id: Annotated[str, Field(max_length=200)] = ""
+    k: Annotated[int, Field(ge=1)] = 10
+
+
+class Bought(Item):
+    days: float
+
+
+class User(BaseModel):
+    """What the release knows of a user: what was bought last, and how many days before `as_of`."""
+
+    segment: str
+    bought: list[Bought]
+
+
+class Model(BaseModel):
+    name: str
+    default: bool
+    release: str
+
+
+class Release(BaseModel):
+    release: str
+    model: str
+    live: bool
+
+
+class Problem(BaseModel):
+    detail: str

@@ -1,0 +1,88 @@
+"""Churn, by lists written by hand: what stays, what shrinks, what turns to hits."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import make_settings, make_state
+from recsys.checks import churn, limits
+from recsys.checks.subject import Subject
+from recsys.store import Manifest, Snapshot
+
+USERS, ITEMS = 100, 40
+SETTINGS = make_settings()
+STATE = replace(make_state(np.eye(ITEMS, dtype=int)), item_ids=np.array([f"i{item:02}" for item in range(ITEMS)]))
+
+
+def rotated(by: int = 0) -> np.ndarray:
+    """Ten items for each user, one place further for each next one."""
+    return ((np.arange(USERS)[:, None] + np.arange(10) + by) % ITEMS).astype(np.int32)
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray | None, now: np.ndarray, winner: str = "two_stage") -> dict[str, Any]:
+    """Verdicts by name."""
+    lists = {Path("live"): was, Path("new"): now}
+    users = np.array([f"u{row:03}" for row in range(USERS)])
+
+    def top(release: Snapshot, protocol: str, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        items = lists[release.path]
+        assert items is not None
+        return users[: len(items)], STATE.item_ids, items
+
+    monkeypatch.setattr("recsys.comparing.top", top)
+    monkeypatch.setattr("recsys.checks.churn.top", top)
+    manifest = Manifest("release", "r", {}, {}, {})
+    live = None if was is None else Snapshot(Path("live"), manifest)
+    fields: Any = SimpleNamespace(
+        settings=SETTINGS, repeat="allow", champion=live, release=Snapshot(Path("new"), manifest), state=STATE, winner=winner
+    )
+    subject: Subject = fields
+    return {verdict.name: verdict for verdict in churn.check(subject, limits("churn", SETTINGS))}
+
+
+def test_where_nothing_is_live_nothing_churns(monkeypatch: pytest.MonkeyPatch) -> None:
+    (verdict,) = judged(monkeypatch, None, rotated()).values()
+    assert verdict.passed
+
+
+def test_the_same_lists_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged(monkeypatch, rotated(), rotated())
+    assert {name: verdict.passed for name, verdict in found.items()} == dict.fromkeys(
+        ("churn_users", "churn_items", "churn_coverage", "churn_popularity"), True
+    )
+    assert (found["churn_items"].value, found["churn_coverage"].value, found["churn_popularity"].value) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(("by", "share", "severity"), [(3, 0.3, None), (7, 0.7, "warn"), (10, 1.0, "block")])
+def test_what_goes_is_the_share_of_items_that_stand_no_more(
+    monkeypatch: pytest.MonkeyPatch, by: int, share: float, severity: str | None
+) -> None:
+    verdict = judged(monkeypatch, rotated(), rotated(by))["churn_items"]
+    assert verdict.value == pytest.approx(share)
+    assert (None if verdict.passed else verdict.severity) == severity
+
+
+def test_lists_that_show_a_fraction_of_the_items_block_unless_popularity_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = np.tile(np.arange(3, dtype=np.int32), (USERS, 1))
+    narrow = np.pad(narrow, ((0, 0), (0, 7)), constant_values=-1)
+    found = judged(monkeypatch, rotated(), narrow)["churn_coverage"]
+    assert found.value == pytest.approx(ITEMS / 3)
+    assert found.blocks
+    assert not judged(monkeypatch, rotated(), narrow, "popularity")["churn_coverage"].blocks
+
+
+def test_lists_that_turned_to_hits_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hits = replace(STATE, items=STATE.items | {"buyers": np.where(np.arange(ITEMS) < 10, 50, 1)})
+    monkeypatch.setattr("test_churn.STATE", hits)
+    found = judged(monkeypatch, rotated(), np.tile(np.arange(10, dtype=np.int32), (USERS, 1)))
+    assert found["churn_popularity"].value == pytest.approx(50 / ((10 * 50 + 30) / ITEMS), rel=0.1)
+    assert not found["churn_popularity"].passed
+
+
+def test_too_few_users_of_both_only_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged(monkeypatch, rotated()[:20], rotated(10))
+    assert [(verdict.name, verdict.blocks, verdict.passed) for verdict in found.values()] == [("churn_users", False, False)]

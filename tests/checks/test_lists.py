@@ -1,0 +1,47 @@
+"""Lists that disobey a rule are found, wherever they are."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from conftest import failures, sabotage
+from recsys.checks import Subject
+from recsys.config import Settings
+from recsys.store import Snapshot
+
+
+def ruled(subject: Subject, **rules: Any) -> Settings:
+    return replace(subject.settings, rules=replace(subject.settings.rules, **rules))
+
+
+def test_lists_that_obey_pass(subject: Subject) -> None:
+    assert failures("lists", subject) == {}
+
+
+def test_a_blocked_item_is_found_in_lists_and_fallback(subject: Subject) -> None:
+    _, lists = subject.lists["allow"]
+    item = str(subject.state.item_ids[lists.items[0, 0]])
+    found = failures("lists", sabotage(subject, settings=ruled(subject, blocked=[item])))
+    assert {"allow_items_allowed", "novel_items_allowed", "fallback_items_allowed"} <= found.keys()
+    assert all(verdict.blocks for verdict in found.values())
+    assert item in found["fallback_items_allowed"].message
+
+
+def test_a_list_beside_the_winners_is_held_to_the_same(subject: Subject, tmp_path: Path) -> None:
+    shutil.copytree(subject.release.path, tmp_path / "release")
+    (tmp_path / "release" / "beside").mkdir()
+    shutil.copyfile(tmp_path / "release" / "lists.sqlite", tmp_path / "release" / "beside" / "popularity.sqlite")
+    lists = replace(subject.settings.lists, beside=["popularity"])
+    release = Snapshot(tmp_path / "release", subject.release.manifest)
+    assert failures("lists", sabotage(subject, release=release, settings=replace(subject.settings, lists=lists))) == {}
+    category = str(subject.state.items["category"][subject.lists["allow"][1].items[0, 0]])
+    chosen = replace(ruled(subject, blocked_categories=[category]), lists=lists)
+    assert "popularity_allow_items_allowed" in failures("lists", sabotage(subject, release=release, settings=chosen))
+
+
+def test_an_id_that_nobody_knows_warns(subject: Subject) -> None:
+    chosen = ruled(subject, blocked=["i_misspelt"], blocked_categories=["nowhere"])
+    (found,) = failures("lists", sabotage(subject, settings=chosen)).values()
+    assert (found.name, found.blocks) == ("rules_known", False)
+    assert "i_misspelt, nowhere" in found.message

@@ -1,0 +1,189 @@
+"""The service over a store with one live release."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import TypeAdapter
+
+from conftest import make_settings
+from recsys.checks import Subject
+from recsys.serving import exposures, schemas
+from recsys.serving.app import Service
+from recsys.store import Store, open_store
+from serving_shop import publish_copy, serving
+
+
+@pytest.fixture
+def service(shop: Store) -> Service:
+    return Service(shop, serving(make_settings()))
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[TestClient]:
+    with TestClient(service.app()) as client:
+        yield client
+
+
+@pytest.fixture
+def user(subject: Subject) -> str:
+    return str(subject.state.user_ids[3])
+
+
+def items(answer: Any) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    schemas.Answer.model_validate_json(answer.content)
+    return [item["item_id"] for item in answer.json()["items"]]
+
+
+def test_a_users_list_tells_its_release_source_and_age(client: TestClient, service: Service, user: str) -> None:
+    answer = client.get(f"/v1/users/{user}/recommendations", params={"k": 5})
+    reader = service.live.current
+    assert reader is not None
+    assert items(answer) == [reader.item_ids[item] for item in reader.recommend(user, 5).items]
+    told = answer.json()
+    assert (told["release"], told["source"]) == ("first", "personal")
+    assert told["age_days"] == (datetime.now(UTC).date() - reader.as_of).days
+
+
+def test_the_protocol_can_be_chosen(client: TestClient, service: Service, user: str) -> None:
+    reader = service.live.current
+    assert reader is not None
+    found = client.get(f"/v1/users/{user}/recommendations", params={"protocol": "novel"})
+    assert items(found) == [reader.item_ids[item] for item in reader.recommend(user, 10, "novel").items]
+
+
+@pytest.mark.parametrize("stranger", ["nobody", "007", "a/b", "☂", "'; drop table lists", '"', "a b"])
+def test_any_id_is_answered(client: TestClient, stranger: str) -> None:
+    from urllib.parse import quote
+
+    answer = client.get(f"/v1/users/{quote(stranger, safe='')}/recommendations")
+    assert items(answer)
+    assert answer.json()["source"] == "popular"
+
+
+def test_a_stranger_of_a_segment_gets_its_list(client: TestClient, subject: Subject) -> None:
+    segment = str(subject.state.users["segment"][0])
+    assert client.get("/v1/users/nobody/recommendations", params={"segment": segment}).json()["source"] == "segment"
+
+
+def test_reasons_are_told_when_asked_for(client: TestClient, user: str) -> None:
+    answer = client.get(f"/v1/users/{user}/recommendations", params={"reasons": True})
+    assert items(answer)
+    assert all(item["reason"]["kind"] for item in answer.json()["items"])
+
+
+def test_a_session_is_answered_without_what_was_seen(client: TestClient, user: str) -> None:
+    seen = items(client.get("/v1/users/nobody/recommendations", params={"k": 3}))
+    found = client.post("/v1/sessions/recommendations", json={"items": [*seen, "no such item"], "user_id": user, "k": 7})
+    assert len(items(found)) == 7
+    assert not set(items(found)) & set(seen)
+
+
+def test_a_session_of_unknown_items_is_not_found(client: TestClient) -> None:
+    assert client.post("/v1/sessions/recommendations", json={"items": ["x"]}).status_code == 404
+
+
+def test_similar_items_are_listed_and_an_unknown_one_is_not_found(client: TestClient) -> None:
+    item = items(client.get("/v1/users/nobody/recommendations", params={"k": 1}))[0]
+    assert item not in items(client.get(f"/v1/items/{item}/similar"))
+    assert client.get("/v1/items/nothing/similar").status_code == 404
+
+
+def test_the_demo_knows_users_histories_models_and_releases(client: TestClient, user: str) -> None:
+    assert user in client.get("/v1/users", params={"prefix": user}).json()
+    schemas.User.model_validate_json(client.get(f"/v1/users/{user}/history").content)
+    assert client.get("/v1/users/nobody/history").status_code == 404
+    models = TypeAdapter(list[schemas.Model]).validate_json(client.get("/v1/models").content)
+    assert [(model.name, model.default) for model in models] == [("two_stage", True)]
+    releases = TypeAdapter(list[schemas.Release]).validate_json(client.get("/v1/releases").content)
+    assert [(release.release, release.live) for release in releases] == [("first", True)]
+
+
+def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Store, subject: Subject, user: str) -> None:
+    publish_copy(shop, subject, "second", live=False)
+    assert client.get(f"/v1/users/{user}/recommendations", params={"release": "second"}).json()["release"] == "second"
+    assert client.get(f"/v1/users/{user}/recommendations", params={"release": "none"}).status_code == 404
+
+
+def test_without_the_demo_nothing_tells_of_users(shop: Store, user: str) -> None:
+    with TestClient(Service(shop, serving(make_settings(), demo=False)).app()) as client:
+        for path in ("/", "/v1/users", f"/v1/users/{user}/history", "/v1/releases"):
+            assert client.get(path).status_code == 404
+        assert client.get(f"/v1/users/{user}/recommendations", params={"release": "first"}).status_code == 404
+
+
+@pytest.mark.parametrize("params", [{"k": 0}, {"k": 101}, {"k": "x"}, {"protocol": "all"}, {"segment": "x" * 201}])
+def test_what_is_out_of_bounds_is_refused_without_repeating_it(client: TestClient, params: dict[str, Any]) -> None:
+    answer = client.get("/v1/users/u1/recommendations", params=params)
+    assert answer.status_code == 422
+    assert "input" not in answer.text
+
+
+def test_ids_and_bodies_have_bounds(client: TestClient) -> None:
+    assert client.get(f"/v1/users/{'x' * 201}/recommendations").status_code == 422
+    assert client.post("/v1/sessions/recommendations", json={"items": ["x"] * 51}).status_code == 422
+    assert client.post("/v1/sessions/recommendations", json={"items": ["x" * 100_000]}).status_code == 413
+
+
+def test_without_a_release_it_lives_but_is_not_ready(tmp_path: Path) -> None:
+    with TestClient(Service(open_store(str(tmp_path), "shop"), serving(make_settings())).app()) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/v1/users/u1/recommendations").status_code == 503
+        assert client.post("/v1/sessions/recommendations", json={"items": ["x"]}).status_code == 503
+
+
+def test_keys_guard_all_that_tells_of_the_shop(service: Service) -> None:
+    with TestClient(service.app(keys=["k" * 16, "l" * 16])) as client:
+        for path in ("/v1/users/u1/recommendations", "/v1/items/i1/similar", "/v1/models", "/metrics", "/v1/users", "/nothing"):
+            assert client.get(path).status_code == 401
+            assert client.get(path, headers={"X-API-Key": "k" * 15}).status_code == 401
+            assert client.get(path, headers={"X-API-Key": "l" * 16}).status_code in (200, 404)
+        for path in ("/", "/healthz", "/readyz", "/docs", "/openapi.json"):
+            assert client.get(path).status_code == 200
+
+
+def test_metrics_count_by_route_and_name_no_user(client: TestClient, user: str) -> None:
+    client.get(f"/v1/users/{user}/recommendations")
+    client.get("/nothing")
+    told = client.get("/metrics").text
+    assert 'recs_requests_total{route="/v1/users/{user_id}/recommendations",status="200"} 1.0' in told
+    assert 'recs_requests_total{route="none",status="404"} 1.0' in told
+    assert 'recs_answers_total{release="first",source="personal"} 1.0' in told
+    assert 'recs_release{model="two_stage",pointer="current",release="first"} 1.0' in told
+    assert user not in told
+
+
+def test_what_was_shown_is_kept_and_names_nobody(client: TestClient, service: Service, shop: Store, user: str) -> None:
+    shown = items(client.get(f"/v1/users/{user}/recommendations", params={"k": 3}))
+    assert service.exposures is not None
+    service.exposures.flush()
+    (found,) = exposures.read(shop, datetime.now(UTC).date())
+    assert (found.items, found.release, found.source) == (shown, "first", "personal")
+    assert found.user == exposures.hash_user(user, exposures.salt(shop)) != user
+
+
+def test_what_was_shown_is_written_when_the_service_stops(service: Service, shop: Store, user: str) -> None:
+    with TestClient(service.app()) as client:
+        client.get(f"/v1/users/{user}/recommendations")
+    assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
+
+
+def test_every_route_but_the_open_ones_says_that_it_needs_a_key(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    assert described["components"]["securitySchemes"]
+    guarded = {path for path, methods in described["paths"].items() if all("security" in told for told in methods.values())}
+    assert {"/healthz", "/readyz"} == described["paths"].keys() - guarded
+
+
+def test_the_answer_of_any_length_is_json(service: Service, client: TestClient) -> None:
+    reader = service.live.current
+    assert reader is not None
+    nothing = replace(reader.recommend("nobody", 1), items=[], scores=[], sources=[])
+    assert json.loads(reader.write(nothing, datetime.now(UTC).date()))["items"] == []

@@ -1,0 +1,140 @@
+"""Releases swapped inside the process: broken ones refused, canaries tried and sent back."""
+
+from collections.abc import Callable
+from unittest.mock import patch
+
+import pytest
+
+from recsys import RecsysError
+from recsys.checks import Subject
+from recsys.serving import live as module
+from recsys.serving.live import Live, Patience, in_share
+from recsys.serving.reader import Answer, Reader
+from recsys.store import Canary, Store
+from serving_shop import publish_copy
+
+PATIENCE = Patience(answers=20, failures=0.2)
+
+
+@pytest.fixture
+def live(shop: Store) -> Live:
+    live = Live(shop, [], PATIENCE)
+    live.refresh()
+    return live
+
+
+def seen(live: Live) -> str:
+    assert live.current is not None
+    return live.current.id
+
+
+def test_a_new_release_is_taken_up_and_a_rollback_too(live: Live, shop: Store, subject: Subject) -> None:
+    publish_copy(shop, subject, "second")
+    live.refresh()
+    assert seen(live) == "second"
+    shop.point("first", "second")
+    live.refresh()
+    assert (seen(live), live.loaded, live.refusals) == ("first", 3, 0)
+
+
+@pytest.mark.parametrize("file", ["lists.sqlite", "items.parquet", "neighbours.npz", "fallback.json", "release.json"])
+def test_a_corrupt_release_is_refused_and_the_old_one_goes_on(live: Live, shop: Store, subject: Subject, file: str) -> None:
+    publish_copy(shop, subject, "corrupt", hurt=file)
+    live.refresh()
+    live.refresh()
+    assert (seen(live), live.refusals) == ("first", 1)
+
+
+def test_a_release_without_evidence_is_refused(live: Live, shop: Store, subject: Subject) -> None:
+    publish_copy(shop, subject, "unproven")
+    (shop.backend.root / "releases" / "unproven" / "evidence.json").unlink()  # type: ignore[attr-defined]
+    live.refresh()
+    assert (seen(live), live.refusals) == ("first", 1)
+
+
+def test_a_refused_release_is_looked_at_again_after_a_while(live: Live, shop: Store, subject: Subject) -> None:
+    publish_copy(shop, subject, "mended", hurt="fallback.json")
+    live.refresh()
+    shop.backend.write("releases/mended/fallback.json", (subject.release.path / "fallback.json").read_bytes())
+    live.refresh()
+    assert seen(live) == "first"
+    with patch.object(module, "RETRY_SECONDS", 0.0):
+        live.refresh()
+    assert seen(live) == "mended"
+
+
+def test_without_a_release_nothing_is_answered(shop: Store) -> None:
+    with pytest.raises(RecsysError, match="no release is live"):
+        Live(shop, [], PATIENCE).ask("u1", lambda reader: reader.recommend("u1", 5))
+
+
+@pytest.fixture
+def trying(shop: Store, subject: Subject) -> Callable[[float], Live]:
+    """A service that has taken up a canary with some share of the users."""
+
+    def make(share: float) -> Live:
+        publish_copy(shop, subject, "second", live=False)
+        shop.point_canary(Canary("second", share), shop.current())
+        live = Live(shop, [], PATIENCE)
+        live.refresh()
+        return live
+
+    return make
+
+
+def ask(live: Live, user: str, question: Callable[[Reader], Answer] | None = None) -> str:
+    """The release that answers."""
+    return live.ask(user, question or (lambda reader: reader.recommend(user, 5)))[0].id
+
+
+def test_the_canary_is_seen_by_its_share_of_the_users_always_the_same(trying: Callable[[float], Live]) -> None:
+    live, users = trying(0.3), [f"user {number}" for number in range(1000)]
+    chosen = {user for user in users if ask(live, user) == "second"}
+    assert 0.25 < len(chosen) / len(users) < 0.35
+    assert chosen == {user for user in users if in_share(user, 0.3)} > {user for user in users if in_share(user, 0.1)}
+
+
+def test_a_shadow_is_asked_and_never_shown(trying: Callable[[float], Live]) -> None:
+    live = trying(0.0)
+    assert {ask(live, f"user {number}") for number in range(50)} == {"first"}
+    assert (live.tally["answers"], live.tally["failures"]) == (50, 0)
+    assert live.tally["common"] == live.tally["listed"] == 250
+
+
+def failing(reader: Reader) -> Answer:
+    if reader.id == "second":
+        raise ValueError("broken")
+    return reader.recommend("u", 5)
+
+
+def emptier(reader: Reader) -> Answer:
+    return reader.recommend("u", 1 if reader.id == "second" else 5)
+
+
+@pytest.mark.parametrize("question", [failing, emptier])
+def test_a_failing_canary_drops_no_answer_and_is_sent_back(
+    trying: Callable[[float], Live], question: Callable[[Reader], Answer]
+) -> None:
+    live = trying(1.0)
+    for number in range(PATIENCE.answers):
+        assert live.canary is not None
+        assert ask(live, f"user {number}", question) == "first"
+    assert live.canary is None
+    live.refresh()
+    assert live.canary is None
+
+
+def test_a_canary_that_fails_within_its_limit_stays(trying: Callable[[float], Live]) -> None:
+    live = trying(1.0)
+    for number in range(100):
+        ask(live, f"user {number}", failing if number % 10 == 0 else None)
+    assert live.canary is not None
+    assert live.tally["failures"] == 10
+
+
+def test_a_canary_that_is_taken_away_is_seen_no_more(trying: Callable[[float], Live], shop: Store) -> None:
+    live = trying(1.0)
+    assert ask(live, "u") == "second"
+    shop.point_canary(None, shop.current())
+    live.refresh()
+    assert ask(live, "u") == "first"

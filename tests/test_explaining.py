@@ -1,0 +1,125 @@
+"""A list is explained by what made it: the parts add up to the scores, and the list is the released one."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from explain import show
+from recsys import RecsysError, pipeline, trees
+from recsys.checks import Subject
+from recsys.explaining import Explanation, Stranger, explain
+from recsys.recommenders.two_stage import PROPOSERS
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_what_features_add_and_the_base_are_the_log_odds_of_the_score(rate: float) -> None:
+    draw = np.random.default_rng(1)
+    features = draw.random((2_000, 4)).astype(np.float32)
+    features[draw.random(features.shape) < 0.2] = np.nan
+    labels = np.nan_to_num(features[:, 1], nan=0.9) > 0.6
+    fitted = trees.fit(features, labels, np.ones(2_000, np.float32), trees=5, leaves=6, rate=rate, seed=0)
+    added, base = trees.attribute(*fitted, features)
+    scores = trees.predict(*fitted, features)
+    assert 1 / (1 + np.exp(-base - added.sum(1))) == pytest.approx(scores, abs=1e-6)
+    assert np.abs(added).mean(0).argmax() == 1
+
+
+def test_a_tree_of_one_split_credits_it_with_the_way_from_the_mean() -> None:
+    """Three rows in four go left, to -1; the rest to 3: the mean is 0."""
+    kinds = [("value", "f8"), ("count", "u4"), ("feature_idx", "i4"), ("num_threshold", "f8"), ("missing_go_to_left", "u1")]
+    kinds += [("left", "u4"), ("right", "u4"), ("is_leaf", "u1")]
+    nodes = np.array([(9, 4, 1, 0.5, 1, 1, 2, 0), (-1, 3, 0, 0, 0, 0, 0, 1), (3, 1, 0, 0, 0, 0, 0, 1)], kinds)
+    rows = np.array([[7, 0.5], [7, 0.6], [7, np.nan]], np.float32)
+    added, base = trees.attribute(nodes, np.array([3]), rows)
+    assert base == 0
+    assert added.tolist() == [[0, -1], [0, 3], [0, -1]]
+
+
+def found(subject: Subject, user: int = 0, protocol: str = "allow") -> Any:
+    return explain(subject.store, subject.release.manifest.id, str(subject.state.user_ids[user]), protocol)
+
+
+@pytest.mark.parametrize("protocol", ["allow", "novel"])
+@pytest.mark.parametrize("user", [0, 7, 100])
+def test_the_list_is_the_one_that_the_release_holds(subject: Subject, user: int, protocol: str) -> None:
+    users, lists = subject.lists[protocol]
+    one = found(subject, user, protocol)
+    assert users[user] == one.user_id
+    assert one.items == one.released == lists.items[user][lists.items[user] >= 0].tolist()
+    assert one.scores == lists.scores[user][: len(one.items)].tolist()
+
+
+def test_candidates_have_the_scores_of_the_list_and_were_proposed_by_somebody(subject: Subject) -> None:
+    one = found(subject)
+    scores = {candidate.item: candidate.score for candidate in one.candidates}
+    assert all(scores[item] == score for item, score in zip(one.items, one.scores, strict=True) if score)
+    for candidate in one.candidates:
+        assert candidate.proposed_by
+        log_odds = one.base + sum(candidate.added.values())
+        assert 1 / (1 + np.exp(-log_odds)) == pytest.approx(candidate.score, abs=1e-6)
+    for name, (_, _, count) in PROPOSERS.items():
+        assert sum(name in candidate.proposed_by for candidate in one.candidates) <= count
+
+
+def test_history_is_newest_first_and_what_was_bought_is_kept_out_of_novel_lists(subject: Subject) -> None:
+    one = found(subject, int(np.bincount(subject.state.history["user_index"]).argmax()), "novel")
+    days = [days for days, _ in one.baskets]
+    assert days == sorted(days)
+    bought = {item for _, items in one.baskets for item in items}
+    out = {item for item, rule in one.removed if rule == "bought"}
+    assert out
+    assert out <= bought
+    assert not bought & set(one.items)
+
+
+def printed(one: Explanation | Stranger, item: str = "") -> str:
+    console = Console(width=200, file=io.StringIO(), record=True)
+    show(one, item, 10, console)
+    return console.export_text()
+
+
+def test_it_is_printed_for_people(subject: Subject) -> None:
+    one = found(subject)
+    told, first = printed(one), one.state.item_ids[one.items[0]]
+    for words in ("history", "candidates", "the list", str(first), "every item's"):
+        assert words in told
+    assert "not the list that the release holds" not in told
+    assert "stands at place 1" in printed(one, str(first))
+    with pytest.raises(RecsysError, match='ITEM "nothing" is not known'):
+        printed(one, "nothing")
+
+
+def test_of_an_item_that_a_rule_hides_the_rule_is_named(subject: Subject) -> None:
+    hidden = np.flatnonzero(~subject.state.items["is_available"])[0]
+    assert "may not be listed by the rule withdrawn" in printed(found(subject), str(subject.state.item_ids[hidden]))
+
+
+def test_a_stranger_is_told_the_ladder(subject: Subject) -> None:
+    one = explain(subject.store, subject.release.manifest.id, "nobody", "allow")
+    assert isinstance(one, Stranger)
+    assert list(one.rungs)[-2:] == ["recently popular", "static"]
+    assert "not known to this release" in printed(one)
+
+
+def test_a_recommender_of_one_stage_has_history_and_list_but_no_candidates(subject: Subject) -> None:
+    recipe = pipeline.Recipe("popularity", {"days": 7})
+    trained = pipeline.train(subject.store, recipe, subject.features.id, {}, subject.settings)
+    choice = pipeline.Choice("popularity", trained.model_id, {"popularity": trained.windows}, {}, [])
+    release = pipeline.recommend(subject.store, choice, subject.features.id, subject.settings, {})
+    one = explain(subject.store, release, str(subject.state.user_ids[0]), "allow")
+    assert isinstance(one, Explanation)
+    assert one.candidates == []
+    assert one.items == one.released
+    assert "the list" in printed(one)
+
+
+def test_what_is_gone_is_named(subject: Subject) -> None:
+    with subject.store.draft() as folder:
+        (folder / "file").write_text("")
+        parents = {"model": "gone", "features": subject.features.id}
+        subject.store.commit(folder, "release", {}, parents, "orphan")
+    with pytest.raises(RecsysError, match="orphan cannot be explained: its model snapshot is gone"):
+        explain(subject.store, "orphan", "u1", "allow")

@@ -1,0 +1,207 @@
+"""Rolled back to, tried out, promoted: who is live afterwards, and who was refused."""
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from conftest import make_release, make_settings
+from recsys import RecsysError
+from recsys.backends import Conflict
+from recsys.lifecycle import listed, previous, promote, rollback, try_out
+from recsys.publishing import publish, same_champion
+from recsys.store import Canary, Store, open_store
+from recsys.verdicts import Evidence, Verdict
+
+FAMILIES = ["lists", "simpler"]
+
+
+def live(store: Store, id: str, model: str = "m1", day: int = 1) -> Evidence:
+    """Makes a release of a model and publishes it."""
+    evidence = make_release(store, id, id, date(2024, 2, day), model)
+    publish(store, id, evidence, store.current(), FAMILIES)
+    return evidence
+
+
+@pytest.fixture
+def abc(store: Store) -> Store:
+    """A store in which a, then b, then c went live."""
+    for id in "abc":
+        live(store, id)
+    return store
+
+
+# Rolling back
+
+
+def test_each_rollback_goes_one_release_further_back(abc: Store) -> None:
+    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+    with pytest.raises(RecsysError, match="nothing that is kept was live before a"):
+        rollback(abc)
+    assert abc.current() == "a"
+
+
+def test_the_history_tells_a_rollback_and_what_it_left(abc: Store) -> None:
+    rollback(abc)
+    assert abc.history()[-1] == {"release": "b", "previous": "c", "model": "m1", "rolled_back": "c"}
+
+
+def test_what_goes_live_after_a_rollback_has_the_release_beneath_as_previous(abc: Store) -> None:
+    rollback(abc)
+    live(abc, "d")
+    assert previous(abc) == "b"
+    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+
+
+def test_a_rollback_to_a_named_release_leaves_out_those_between(abc: Store) -> None:
+    assert rollback(abc, "a") == "a"
+    assert previous(abc) is None
+    assert rollback(abc, "c") == "c"
+    assert previous(abc) == "a"
+
+
+def test_what_is_no_longer_kept_is_not_gone_back_to(abc: Store) -> None:
+    abc.free("release", "b")
+    assert rollback(abc) == "a"
+
+
+def test_going_back_to_what_is_live_or_unknown_is_refused(abc: Store) -> None:
+    for release, words in {"c": "release c is live already", "x": "release snapshot x is not in"}.items():
+        with pytest.raises(RecsysError, match=words):
+            rollback(abc, release)
+    assert abc.current() == "c"
+
+
+def test_a_release_that_blocks_is_not_gone_back_to(abc: Store) -> None:
+    evidence = Evidence.from_json(abc.evidence("b") or b"")
+    evidence.on_data["lists"].append(Verdict("x", 1, 0, "block", False, "one too many"))
+    abc.attach_evidence("b", evidence.to_json())
+    with pytest.raises(RecsysError, match=r"evidence of release b: \[x\] one too many"):
+        rollback(abc)
+    assert abc.current() == "c"
+
+
+def test_a_release_that_is_damaged_is_not_gone_back_to_but_left(abc: Store) -> None:
+    abc.backend.remove("releases/c/evidence.json")
+    assert rollback(abc) == "b"
+    with pytest.raises(RecsysError, match="release c has no evidence"):
+        rollback(abc, "c")
+    assert abc.current() == "b"
+
+
+def test_what_was_judged_against_the_release_rolled_back_from_is_a_conflict(abc: Store) -> None:
+    evidence = make_release(abc, "d")
+    rollback(abc)
+    with pytest.raises(Conflict):
+        publish(abc, "d", evidence, "c", FAMILIES)
+    with pytest.raises(Conflict, match="another champion"):
+        same_champion(abc, "c")
+    assert abc.current() == "b"
+
+
+# Champions
+
+
+def test_only_a_release_of_the_same_model_stands_for_the_one_that_was_judged_against(store: Store) -> None:
+    live(store, "a", model="m1")
+    live(store, "b", model="m1")
+    assert same_champion(store, "a") == "b"
+    live(store, "c", model="m2")
+    for expected in ("a", "b", "gone", None):
+        with pytest.raises(Conflict, match="another champion is to be beaten"):
+            same_champion(store, expected)
+
+
+# Canaries
+
+
+def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc: Store) -> None:
+    make_release(abc, "d")
+    try_out(abc, "d", 0.05)
+    assert abc.canary() == Canary("d", 0.05)
+    assert abc.current() == "c"
+    assert promote(abc, FAMILIES) == "d"
+    assert (abc.current(), abc.canary(), previous(abc)) == ("d", None, "c")
+
+
+def test_a_promotion_that_was_killed_before_its_end_is_ended(abc: Store) -> None:
+    evidence = make_release(abc, "d")
+    try_out(abc, "d", 0.0)
+    publish(abc, "d", evidence, "c", FAMILIES)
+    moves = len(abc.history())
+    assert promote(abc, FAMILIES) == "d"
+    assert abc.canary() is None
+    assert len(abc.history()) == moves
+
+
+def test_a_promotion_demands_every_family(abc: Store) -> None:
+    make_release(abc, "d")
+    try_out(abc, "d", 0.05)
+    with pytest.raises(RecsysError, match="no verdict of drift"):
+        promote(abc, [*FAMILIES, "drift"])
+    assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.05))
+
+
+def test_without_a_canary_nothing_is_promoted(abc: Store) -> None:
+    with pytest.raises(RecsysError, match="no canary to promote"):
+        promote(abc, FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("release", "share", "words"),
+    [("c", 0.1, "is live already"), ("x", 0.1, "is not in"), ("b", 1.1, "no share"), ("b", float("nan"), "no share")],
+)
+def test_what_cannot_be_a_canary_is_refused(abc: Store, release: str, share: float, words: str) -> None:
+    with pytest.raises(RecsysError, match=words):
+        try_out(abc, release, share)
+    assert abc.canary() is None
+
+
+def test_a_release_is_published_as_a_canary_by_the_same_door(abc: Store) -> None:
+    evidence = make_release(abc, "d")
+    with pytest.raises(RecsysError, match="no verdict of drift"):
+        publish(abc, "d", evidence, "c", ["drift"], share=0.1)
+    with pytest.raises(Conflict):
+        publish(abc, "d", evidence, "b", FAMILIES, share=0.1)
+    publish(abc, "d", evidence, "c", FAMILIES, share=0.1)
+    assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.1))
+    abc.point_canary(None, "c")
+    assert abc.canary() is None
+
+
+# Listing
+
+
+def test_every_release_is_listed_with_who_points_at_it_newest_first(abc: Store) -> None:
+    make_release(abc, "d")
+    try_out(abc, "d", 0.5)
+    abc.pin("a")
+    found = {one.id: one for one in listed(abc, make_settings())}
+    assert set(found) == set("abcd")
+    assert {id: one.roles for id, one in found.items()} == {"a": ["pinned"], "b": ["previous"], "c": ["live"], "d": ["canary"]}
+    assert found["a"].days == ["2024-01-01", "2024-01-31"]
+    assert found["a"].metrics == {"allow": 0.375, "novel": 0.375}
+    assert abc.newest("release") == [one.id for one in listed(abc, make_settings())]
+    abc.backend.write("releases/a/holdout.parquet", b"?")
+    assert {one.id: one.metrics for one in listed(abc, make_settings())}["a"] == {}
+
+
+def test_the_release_made_last_is_the_newest_whatever_its_id(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path), "shop")
+    for second, id in enumerate("bca"):
+        make_release(store, id)
+        os.utime(tmp_path / "shop" / "releases" / id / "manifest.json", (second, second))
+    assert store.newest("release") == ["a", "c", "b"]
+
+
+def test_pins_are_set_and_taken_away(store: Store) -> None:
+    make_release(store, "r")
+    store.pin("r")
+    store.pin("r")
+    assert store.pinned("r")
+    store.pin("r", on=False)
+    store.pin("r", on=False)
+    assert not store.pinned("r")
+    with pytest.raises(RecsysError, match="release x is not in"):
+        store.pin("x")

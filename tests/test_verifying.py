@@ -1,0 +1,165 @@
+"""Whatever is wrong with a release, it is named, and the release is not served."""
+
+import json
+import pickle
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import make_release, write_release
+from recsys import RecsysError
+from recsys.store import Store, open_store
+from recsys.verdicts import Evidence, Verdict
+from recsys.verifying import verified, verify
+
+FAILED = Verdict("ndcg", 0.1, 0.2, "block", False, "NDCG@10 is 0.1")
+
+
+def make_broken(store: Store, hurt: Callable[[Path], object]) -> None:
+    """A release "r" on which somebody laid hands before its checks spoke, so that all checksums are right."""
+    with store.draft() as folder:
+        write_release(folder)
+        hurt(folder)
+        manifest = store.commit(folder, "release", {}, {"model": "m1", "features": "f1"}, "r")
+    evidence = Evidence("m1", "f1", manifest.content, {"simpler": [replace(FAILED, passed=True)]}, {})
+    store.attach_evidence("r", evidence.to_json())
+
+
+def test_a_release_that_is_whole_is_loaded_and_its_evidence_returned(store: Store) -> None:
+    evidence = make_release(store, "r")
+    assert verify(store, "r") == evidence
+    assert verified(store, "r").manifest == store.find("release", "r")
+
+
+def test_a_flipped_byte_is_found_by_its_checksum(store: Store) -> None:
+    make_release(store, "r")
+    data = bytearray(store.backend.read("releases/r/neighbours.npz") or b"")
+    data[-1] ^= 1
+    store.backend.write("releases/r/neighbours.npz", bytes(data))
+    with pytest.raises(RecsysError, match=r"neighbours\.npz differs from its manifest"):
+        verify(store, "r")
+
+
+def evidence_of(store: Store, **changes: object) -> bytes:
+    return replace(make_release(store, "r"), **changes).to_json()
+
+
+@pytest.mark.parametrize(
+    ("attached", "words"),
+    [
+        (lambda store: b"{}", "has no evidence that can be read"),
+        (lambda store: evidence_of(store, on_model={}, on_data={}), "has no evidence that can be read"),
+        (lambda store: evidence_of(store, model="m2"), "it speaks of model m2, not m1"),
+        (lambda store: evidence_of(store, on_data={"any": [FAILED]}), r"\[ndcg\] NDCG@10 is 0.1"),
+    ],
+    ids=["of another form", "empty", "of another model", "blocking"],
+)
+def test_evidence_must_read_be_its_own_and_block_nothing(store: Store, attached: Callable[[Store], bytes], words: str) -> None:
+    make_release(store, "r")
+    store.attach_evidence("r", attached(store))
+    with pytest.raises(RecsysError, match=words):
+        verify(store, "r")
+
+
+def test_a_release_without_evidence_is_refused(store: Store) -> None:
+    make_release(store, "r")
+    store.backend.remove("releases/r/evidence.json")
+    with pytest.raises(RecsysError, match="release r has no evidence"):
+        verify(store, "r")
+
+
+def query(sql: str) -> Callable[[Path], None]:
+    def run(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
+            connection.execute(sql)
+
+    return run
+
+
+def edit(name: str, **changes: object) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
+
+
+def fewer_items(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / "items.parquet")[:-1], folder / "items.parquet")
+
+
+def fewer_protocols(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / "holdout.parquet")[:1], folder / "holdout.parquet")
+
+
+@pytest.mark.parametrize(
+    ("hurt", "words"),
+    [
+        (lambda folder: (folder / "fallback.json").unlink(), "has no fallback.json"),
+        (fewer_items, "neighbours.npz is of 6 items, items.parquet of 5"),
+        (fewer_items, "2 places name no item|places name no item"),
+        (fewer_protocols, "holdout.parquet has nothing of novel"),
+        (edit("fallback.json", all=["i0", "i9"]), "fallback.json names i9"),
+        (edit("release.json", length=1), "4 allow lists are cut off or longer than 1"),
+        (query("update lists set allow = substr(allow, 2) where user_id = 'u0'"), "1 allow lists are cut off"),
+        (query("update lists set novel = x'070000000000803f'"), "4 places name no item"),
+        (query("delete from lists where user_id = 'u0'"), "lists of 3 users, and knows 4"),
+        (query("drop table users"), "no such table: users"),
+        (query("update lists set allow = x'00000000000000000000803f0000803f'"), "holds an item twice"),
+        (lambda folder: (folder / "lists.sqlite").write_bytes(b"SQLite format 3\0"), "cannot be read"),
+        (lambda folder: (folder / "release.json").write_text("{"), "cannot be read"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(tmp_path: Path, hurt: Callable[[Path], object], words: str) -> None:
+    store = open_store(str(tmp_path), "shop")
+    make_broken(store, hurt)
+    with pytest.raises(RecsysError, match=words):
+        verify(store, "r")
+
+
+class Bomb:
+    """Were it unpickled, the test would see."""
+
+    exploded = False
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return explode, ()
+
+
+def explode() -> None:
+    Bomb.exploded = True
+
+
+def pickled_member(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "neighbours.npz", "a") as archive:
+        archive.writestr("bomb.pkl", pickle.dumps(Bomb()))
+
+
+def pickled_array(folder: Path) -> None:
+    with np.load(folder / "neighbours.npz") as parts:
+        arrays = dict(parts)
+    np.savez(folder / "neighbours.npz", **arrays, bomb=np.array([Bomb()], object))
+
+
+@pytest.mark.parametrize(
+    ("hurt", "words"),
+    [
+        (lambda folder: (folder / "model.pkl").write_bytes(pickle.dumps(Bomb())), "model.pkl is in no format"),
+        (lambda folder: (folder / "model").write_bytes(b""), "model is in no format"),
+        (lambda folder: (folder / "fallback.json").write_bytes(pickle.dumps(Bomb())), "fallback.json is not what its name says"),
+        (lambda folder: (folder / "more.json").write_bytes(pickle.dumps([1], 0)), "more.json is not what its name says"),
+        (lambda folder: (folder / "neighbours.npz").write_bytes(pickle.dumps(Bomb())), "neighbours.npz is not what its name says"),
+        (lambda folder: (folder / "lists.sqlite").write_bytes(pickle.dumps(Bomb())), "lists.sqlite is not what its name says"),
+        (pickled_member, "neighbours.npz holds bomb.pkl"),
+        (pickled_array, "neighbours.npz holds bomb.npy, whose objects are a pickle"),
+    ],
+)
+def test_a_pickle_is_refused_by_name_and_never_opened(tmp_path: Path, hurt: Callable[[Path], object], words: str) -> None:
+    store = open_store(str(tmp_path), "shop")
+    make_broken(store, hurt)
+    with pytest.raises(RecsysError, match=words):
+        verify(store, "r")
+    assert not Bomb.exploded
