@@ -26,6 +26,12 @@ class Refused(MetaflowException):
     headline = "refused"
 
 
+def object_store_errors() -> tuple[type[Exception], ...]:
+    """What boto3 raises once it has given up; nothing where nobody uses it."""
+    found: Any = sys.modules.get("botocore.exceptions")
+    return (found.BotoCoreError, found.ClientError) if found else ()
+
+
 @user_step_decorator
 def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = None) -> Iterator[None]:
     """Keeps a task's CPU seconds in `cost`, orchestration apart: what ran before its body, imports, and what dbt spent
@@ -35,9 +41,12 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
     with count_imports() as imports:
         try:
             yield
-        except (RecsysError, OSError) as error:
-            flow.refusal = str(error)
-            raise Refused(f"{step_name}: {error}") from error
+        except (RecsysError, OSError, *object_store_errors()) as error:
+            away = (
+                "" if isinstance(error, (RecsysError, OSError)) else "the store cannot be reached; what is live has not changed: "
+            )
+            flow.refusal = f"{away}{error}"
+            raise Refused(f"{step_name}: {flow.refusal}") from error
         finally:
             total = cpu_seconds()
             overhead = before + imports.cpu_seconds + flow.dbt_overhead

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,19 +88,23 @@ class Target:
             raise RecsysError(f'TO "{name}" is no place to deploy to; pass TO=step-functions or TO=argo-workflows')
         self.name, self.cloud, self.branch = name, cloud, branch
 
-    def ask(self, flow: Sequence[str], *arguments: str) -> str:
-        """What Metaflow says to a command of the target; raises with its last words."""
-        command = [*flow, "--quiet", "--datastore=s3", *self.branch, self.name, *arguments]
+    def ask(self, flow: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One of Metaflow's commands for the target; raises with its words if it fails."""
+        command = [*flow, "--datastore=s3", *self.branch, self.name, *arguments]
         environment = os.environ | self.cloud.environment()
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
-            words = " ".join((done.stderr or done.stdout).split("Traceback")[0].split())
-            raise RecsysError(f"{self.name} {arguments[0]} refused: {words[-400:]}; `make doctor` tells what is set")
-        return done.stdout
+            words = " ".join(line.strip() for line in (done.stderr or done.stdout).splitlines()[-3:])
+            raise RecsysError(f"{self.name} {arguments[0]} was refused: {words}; mend it in [cloud] of config.toml or in AWS")
+        return done
+
+    def runs(self, flow: Sequence[str], command: str) -> list[str]:
+        """The lines about runs in what `trigger` or `list-runs` says."""
+        return [line.strip() for line in self.ask(flow, command).stderr.splitlines() if re.search(r"\b(sfn|argo)-", line)]
 
     def compile(self, flow: Sequence[str]) -> dict[str, Any]:
         """The specification that `deploy` hands over, deployed nowhere; its package is uploaded."""
-        said = self.ask(flow, "create", "--only-json")
+        said = self.ask(flow, "create", "--only-json").stdout
         return json.loads(said[said.index("{") :])
 
     def deploy(self, flow: Sequence[str]) -> Deployed:

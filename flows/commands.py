@@ -407,13 +407,15 @@ def trigger() -> None:
     """Starts a deployed flow now."""
     if not dial("FLOW"):
         raise RecsysError("FLOW is not given; pass FLOW=TrainFlow")
-    console.print(target().ask(FLOWS[deployed()[0]], "trigger").strip() or "started", markup=False)
+    for line in target().runs(FLOWS[deployed()[0]], "trigger"):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def cloud_status() -> None:
     """What became of the executions of every deployed flow."""
     for flow in deployed():
-        console.print(f"{flow}\n{target().ask(FLOWS[flow], 'list-runs').strip()}", markup=False)
+        for line in target().runs(FLOWS[flow], "list-runs") or ["no execution yet"]:
+            console.print(f"{flow}: {line}", markup=False, soft_wrap=True)
 
 
 VERBS: tuple[Callable[[], None], ...] = (
