@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metaflow import Config, FlowMutator, FlowSpec, JSONType, Parameter, current, package_sources, user_step_decorator
+from metaflow import (
+    Config,
+    FlowMutator,
+    FlowSpec,
+    JSONType,
+    Parameter,
+    config_expr,
+    current,
+    package_sources,
+    project,
+    user_step_decorator,
+)
 from metaflow.exception import MetaflowException
 
 from recsys import RecsysError, cases, config, operations
@@ -72,7 +83,6 @@ class unattended(FlowMutator):
 
     def pre_mutate(self, mutable_flow: Any) -> None:
         known = self.read(mutable_flow)
-        mutable_flow.add_decorator("project", deco_kwargs={"name": known.unattended.project})
         if self.name in known.schedule:
             mutable_flow.add_decorator("schedule", deco_kwargs={"cron": known.schedule[self.name].eventbridge})
 
@@ -117,6 +127,7 @@ def branch() -> str:
 
 
 @accounting
+@project(name=config_expr("config.unattended.project"))  # not by a mutator: --production and --branch would be unknown
 @package_sources(ROOT / "dbt_project", suffixes=[".sql", ".yml"])
 class BaseFlow(FlowSpec):
     """Parameters and configs of every flow."""

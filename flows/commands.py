@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -372,9 +373,10 @@ def doctor() -> None:
 
 
 def target() -> Target:
+    """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
     values, place = read_config(), dial("TO") or "step-functions"
-    branch = ["--production"] * switched("PRODUCTION") + [f"--branch={dial('BRANCH')}"] * bool(dial("BRANCH"))
-    return Target(place, cloud.read(values, place), branch)
+    branch = [f"--branch={re.sub('[^a-z0-9_]', '_', dial('BRANCH').lower())}"] if dial("BRANCH") else []
+    return Target(place, cloud.read(values, place), ["--production"] if switched("PRODUCTION") else branch)
 
 
 def deployed() -> list[str]:
@@ -418,12 +420,29 @@ def cloud_status() -> None:
             console.print(f"{flow}: {line}", markup=False, soft_wrap=True)
 
 
+def cost() -> None:
+    """Estimates what a month of the deployed flows costs, at every size that was measured."""
+    from rich.table import Table
+
+    from prices import month
+    from recsys import operations
+
+    prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
+    parts = ("containers", "hours", "compute", "storage", "rest", "total")
+    table = Table("a month", *parts, box=None, padding=(0, 2, 0, 0))
+    for size, measured in json.loads((ROOT / "bench.json").read_text()).items():
+        made = month(measured, operations.read(read_config()), prices)
+        table.add_row(f"{size} events", *(f"{getattr(made, part):,.{0 if part == 'containers' else 2}f}" for part in parts))
+    console.print(table)
+    console.print(f"US dollars by list prices of {prices['date']} in cloud/prices.toml, which also says what is assumed")
+
+
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
     *(report, export, explain, add_case, reproduce, diff, score, doctor),
 )
-VERBS += (deploy, undeploy, trigger, cloud_status)
+VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":

@@ -80,10 +80,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def live(cloud: Cloud) -> Manifest:
     """The release of a first, quiet execution."""
-    cloud.deploy(cloud.fork("recs"))
-    steps = [attempt.step for attempt in cloud.fire("recs").attempts]
+    cloud.deploy(cloud.fork("main"))
+    steps = [attempt.step for attempt in cloud.fire("main").attempts]
     assert steps == [*("start", "land", "build_features", "train", "train"), *("select", "recommend", "validate", "publish", "end")]
-    return cloud.live("recs")
+    return cloud.live("main")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_kill_while_writing_and_a_store_that_stumbles_change_nothing(cloud: Cl
     def spoil(method: str, path: str) -> int | None:
         if method == "PUT" and "/releases/" in path and len(running) == 1 and "lists" in path:
             os.killpg(running[0].pid, signal.SIGKILL)
-        elif f"/{cloud.values['bucket']}/recs/" in path and path not in asked:
+        elif f"/{cloud.values['bucket']}/main/" in path and path not in asked:
             asked.add(path)
             if len(asked) == 3:
                 time.sleep(25)  # longer than the store waits
@@ -121,18 +121,18 @@ def test_a_kill_while_writing_and_a_store_that_stumbles_change_nothing(cloud: Cl
             running.append(process)
 
     proxy.spoil = spoil
-    attempts = cloud.fire("recs", meddle=meddle).attempts
+    attempts = cloud.fire("main", meddle=meddle).attempts
     assert [(one.number, one.code) for one in attempts if one.step == "recommend"] == [(1, -signal.SIGKILL), (2, 0)]
-    after = cloud.live("recs")
+    after = cloud.live("main")
     assert after.id != live.id
     assert after.files == live.files
     for kind in ("raw", "features", "model", "release"):
-        for id in cloud.store("recs").ids(kind):
-            cloud.store("recs").load(kind, id)
+        for id in cloud.store("main").ids(kind):
+            cloud.store("main").load(kind, id)
 
 
 def test_a_container_that_always_dies_ends_the_execution(cloud: Cloud, live: Manifest) -> None:
-    before = cloud.live("recs")
+    before = cloud.live("main")
     execution: list[int] = []
 
     def meddle(step: str, attempt: int, process: subprocess.Popen[str]) -> None:
@@ -140,34 +140,34 @@ def test_a_container_that_always_dies_ends_the_execution(cloud: Cloud, live: Man
         process.kill()
 
     with pytest.raises(Failed, match="start"):
-        cloud.fire("recs", meddle=meddle)
+        cloud.fire("main", meddle=meddle)
     assert execution == [1, 2, 3]
-    assert cloud.live("recs") == before
+    assert cloud.live("main") == before
 
 
 def test_a_store_that_never_answers_is_a_clear_error(cloud: Cloud, live: Manifest, proxy: Proxy) -> None:
-    before = cloud.live("recs")
-    proxy.spoil = lambda method, path: 503 if f"/{cloud.values['bucket']}/recs/" in path else None
+    before = cloud.live("main")
+    proxy.spoil = lambda method, path: 503 if f"/{cloud.values['bucket']}/main/" in path else None
     with pytest.raises(Failed, match="the store cannot be reached"):
-        cloud.fire("recs")
+        cloud.fire("main")
     proxy.spoil = lambda method, path: None
-    assert cloud.live("recs") == before
+    assert cloud.live("main") == before
 
 
 def test_of_two_executions_at_once_a_good_release_stays(cloud: Cloud, live: Manifest) -> None:
     def fire(_: int) -> str:
         try:
-            cloud.fire("recs")
+            cloud.fire("main")
         except Failed as failed:
             return str(failed)
         return ""
 
-    before = cloud.store("recs").current()
+    before = cloud.store("main").current()
     with ThreadPoolExecutor(2) as pool:
         told = sorted(pool.map(fire, range(2)))
     assert told[0] == ""
     assert told[1] == "" or "another run published" in told[1]
-    after = cloud.live("recs")
+    after = cloud.live("main")
     assert after.id != before
     assert after.files == live.files
 
