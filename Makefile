@@ -16,16 +16,25 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit resume tune step card releases verify rollback pin canary promote gc report export explain add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
+.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc report export explain add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 CANARY=0.05 RAW= EVENTS= ITEMS= USERS=]
+run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 CANARY=0.05 ON=batch RAW= EVENTS= ITEMS= USERS=]
 	@$(RUN) run
 
 audit: .venv/.run ## the same with the costly checks: other seeds, bad days, leaks, behaviour  [as run]
 	@$(RUN) audit
+
+recommend: .venv/.run ## new lists by the live model, as of today  [DATASET= AS_OF= SAMPLE= RAW= EVENTS= ITEMS= USERS=]
+	@$(RUN) recommend
+
+monitor: .venv/.run ## how did what was live do against what then happened?  [as recommend]
+	@$(RUN) monitor
+
+cron: .venv/.run ## lines for crontab that run the three flows on their schedules, or systemd units: SYSTEMD=1
+	@$(RUN) cron
 
 resume: .venv/.run ## go on with the last run where it failed
 	@$(RUN) resume

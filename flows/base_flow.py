@@ -1,8 +1,9 @@
 """What the flows share: settings, store, code version, and how a step's cost and refusals are told. No steps."""
 
+import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,18 @@ from metaflow import (
     project,
     user_step_decorator,
 )
+from metaflow.cli_args import cli_args
 from metaflow.exception import MetaflowException
 
+from alerts import Alert, send
 from recsys import RecsysError, cases, config, operations
 from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.operations import Operations
 from recsys.store import Store, open_store, sha256
+from recsys.verdicts import Verdict
 
+log = logging.getLogger(__name__)
 HERE = Path(__file__).resolve().parent
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
 ROOT = HERE.parent if (HERE.parent / "dbt_project").is_dir() else HERE  # on a laptop beside flows/, in a container in it
@@ -52,16 +57,37 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
     with count_imports() as imports:
         try:
             yield
-        except (RecsysError, OSError, *object_store_errors()) as error:
-            away = (
-                "" if isinstance(error, (RecsysError, OSError)) else "the store cannot be reached; what is live has not changed: "
-            )
-            flow.refusal = f"{away}{error}"
-            raise Refused(f"{step_name}: {flow.refusal}") from error
+        except Exception as error:
+            away = "the store cannot be reached; what is live has not changed: " * isinstance(error, object_store_errors())
+            mendable = bool(away) or isinstance(error, RecsysError | OSError)
+            flow.refusal = f"{away}{error}" if mendable else ""
+            if for_good(flow, step_name):
+                alert(flow, step_name, error)
+            if mendable:
+                raise Refused(f"{step_name}: {flow.refusal}") from error
+            raise
         finally:
             total = cpu_seconds()
             overhead = before + imports.cpu_seconds + flow.dbt_overhead
             flow.cost = {"total": total, "orchestration": overhead, "memory_mb": peak_mb()}
+
+
+def for_good(flow: Any, step_name: str) -> bool:
+    """Whether a failure of this attempt is the step's: no other attempt follows, and nothing catches it. (What is killed cannot
+    tell; a scheduler's own alarm does.)"""
+    caught = any(decorator.name == "catch" for decorator in getattr(type(flow), step_name).decorators)
+    return not caught and current.retry_count >= int((cli_args.step_kwargs or {}).get("max_user_code_retries") or 0)
+
+
+def alert(flow: Any, step_name: str, error: Exception) -> None:
+    """Tells people why, with the verdicts that failed and the run to look at."""
+    found = [*getattr(flow, "raw_verdicts", []), *getattr(getattr(flow, "evidence", None), "verdicts", [])]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
+    try:
+        send(Alert(*where, tuple(verdict for verdict in found if not verdict.passed)), flow.store, flow.operations.alerts, ROOT)
+    except Exception as other:  # of the store or of config.toml: the step's own error is the one to tell
+        log.warning("no alert was sent: %s", other)
 
 
 class accounting(FlowMutator):
@@ -157,3 +183,10 @@ class BaseFlow(FlowSpec):
     @property
     def project(self) -> Path:
         return ROOT / "dbt_project"
+
+    def warn(self, step_name: str, failed: Sequence[Verdict]) -> None:
+        """Alerts people of verdicts that failed, if any did, though the step did not."""
+        if failed:
+            reason = f"failed: {', '.join(verdict.name for verdict in failed)}"
+            where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
+            send(Alert(*where, tuple(failed)), self.store, self.operations.alerts, ROOT)

@@ -9,6 +9,7 @@ from metaflow.cards import Markdown, Table, VegaChart
 from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window, caption, compare, share_of, summarise
 from recsys.metrics import Interval
+from recsys.monitoring import Report
 
 
 def show_evaluations(
@@ -81,4 +82,38 @@ def _chart(summaries: Mapping[str, dict[str, Interval]], metric: str, winner: st
             },
             {"mark": {"type": "point", "filled": True, "size": 90}, "encoding": {"x": {"field": "mean", "type": "quantitative"}}},
         ],
+    }
+
+
+def show_monitoring(report: Report, settings: Settings) -> None:
+    """What was realised beside what was promised, every verdict, and the days as a chart and a table."""
+    metric = f"hit_rate@{settings.evaluation.k}"
+    current.card.append(Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"))
+    rows = [[name, str(found), f"{report.promised.get(name, float('nan')):.3f}"] for name, found in report.realised.items()]
+    current.card.append(Table(rows, headers=["", "by the day [95% interval]", "promised over the horizon"]))
+    said = [["passed" if verdict.passed else "FAILED", verdict.name, verdict.message] for verdict in report.verdicts]
+    current.card.append(Table(said, headers=["", "verdict", ""]))
+    current.card.append(VegaChart(_days(report, metric)))
+    days = [[one.day, one.release, one.buyers, one.listed, f"{one.metrics.get(metric, float('nan')):.3f}"] for one in report.days]
+    current.card.append(Table(days, headers=["day", "release", "buyers", "with a list", metric]))
+
+
+def _days(report: Report, metric: str) -> dict[str, Any]:
+    values = [
+        {"day": one.day, "release": one.release, "value": one.metrics[metric], "buyers": one.listed}
+        for one in report.days
+        if metric in one.metrics
+    ]
+    encoding = {
+        "x": {"field": "day", "type": "temporal", "title": None},
+        "y": {"field": "value", "type": "quantitative", "title": metric, "scale": {"domainMin": 0}},
+        "size": {"field": "buyers", "type": "quantitative"},
+        "tooltip": [{"field": name} for name in ("day", "release", "value", "buyers")],
+    }
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "data": {"values": values},
+        "width": 480,
+        "mark": {"type": "point", "filled": True, "color": "#0b7285"},
+        "encoding": encoding,
     }

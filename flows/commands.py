@@ -20,7 +20,7 @@ from rich.console import Console
 
 import cloud
 from cloud import Target
-from recsys import RecsysError, cases, config
+from recsys import RecsysError, cases, config, operations
 from recsys.config import Settings
 from recsys.store import Store, open_store
 
@@ -68,7 +68,7 @@ def inputs() -> dict[str, str]:
 
 
 def store(chosen: Settings) -> Store:
-    return open_store(chosen.store.root, chosen.name, ROOT)
+    return open_store(chosen.store.root, chosen.name, ROOT, dial("BRANCH"))
 
 
 def run() -> None:
@@ -92,11 +92,45 @@ def recommend() -> None:
     tell_lists(*follow("RecommendFlow", "run", *parameters()), console)
 
 
+def monitor() -> None:
+    """Runs MonitorFlow and prints its report."""
+    from summary import tell_monitoring
+
+    tell_monitoring(follow("MonitorFlow", "run", *parameters())[0], console)
+
+
 def parameters() -> list[str]:
     """make's variables, checked, as the parameters that every flow takes."""
     sample = settings().sample
     values = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(sample), "inputs": json.dumps(inputs())}
-    return [part for name, value in values.items() for part in (f"--{name}", value)]
+    return [part for name, value in values.items() for part in (f"--{name}", value)] + where()
+
+
+def where() -> list[str]:
+    """Options that send steps elsewhere (ON=batch), or repeat those that fail where nobody looks (UNATTENDED=1)."""
+    chosen, on, options = settings(), dial("ON"), []
+    if on not in ("", "batch"):
+        raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
+    if on and not chosen.store.root.startswith("s3://"):
+        raise RecsysError(
+            f'ON=batch: store.root is "{chosen.store.root}", which containers cannot reach; set it to s3://bucket/prefix'
+        )
+    if on and (kept := dial("METAFLOW_DEFAULT_DATASTORE")) != "s3":
+        raise RecsysError(f'ON=batch: METAFLOW_DEFAULT_DATASTORE is "{kept}", which containers cannot reach; set it to s3')
+    options += ["--with", "batch"] if on else []
+    if switched("UNATTENDED"):
+        options += ["--with", f"retry:times={operations.read(read_config()).unattended.retries}"]
+    return options
+
+
+def cron() -> None:
+    """Prints a schedule for this machine."""
+    from cron import crontab, systemd
+
+    settings()  # refuses a wrong dial before it is written down
+    dials = {name: dial(name) for name in ("DATASET", *(name.upper() for name in inputs())) if dial(name)}
+    for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, operations.read(read_config()), dials):
+        console.out(line, highlight=False)
 
 
 def tried() -> list[str]:
@@ -425,7 +459,6 @@ def cost() -> None:
     from rich.table import Table
 
     from prices import month
-    from recsys import operations
 
     prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
     parts = ("containers", "hours", "compute", "storage", "rest", "total")
@@ -438,7 +471,7 @@ def cost() -> None:
 
 
 VERBS: tuple[Callable[[], None], ...] = (
-    *(run, audit, recommend, resume, tune, step, card),
+    *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
     *(report, export, explain, add_case, reproduce, diff, score, doctor),
 )

@@ -101,6 +101,27 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"release     [bold]{data.live_id}[/bold] is live{other}")
 
 
+def tell_monitoring(path: str, console: Console) -> None:
+    """Prints what a finished MonitorFlow found: days, then what was realised and promised, then verdicts."""
+    namespace(None)
+    report = Run(path)["judge"].task.data.report
+    names = list(report.realised)
+    table = Table("day", "release", "buyers", "with a list", *names, box=None, padding=(0, 2, 0, 0))
+    for one in report.days:
+        means = [f"{one.metrics[name]:.3f}" if name in one.metrics else "" for name in names]
+        table.add_row(one.day, one.release, str(one.buyers), str(one.listed), *means)
+    console.print(table)
+    for name, found in report.realised.items():
+        console.print(
+            f"{name} by the day {found}; promised over the horizon {report.promised.get(name, float('nan')):.3f}", markup=False
+        )
+    for verdict in report.verdicts:
+        console.print(
+            f"{'passed' if verdict.passed else 'FAILED'}  [{verdict.name}] {verdict.message}", markup=False, soft_wrap=True
+        )
+    console.print(f"kept as {report.name} in the store; nothing was moved")
+
+
 def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
     holdout = {name: windows[protocol][0] for name, windows in data.choice.evaluations.items()}
     title = f"holdout, {caption(protocol, holdout[data.choice.winner], settings)}"

@@ -10,7 +10,7 @@ from typing import Any
 from recsys import RecsysError, config
 from recsys.config import Settings
 from recsys.recommenders import Recommender
-from recsys.store import Manifest, Store
+from recsys.store import Manifest, Snapshot, Store
 
 PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
 
@@ -33,6 +33,12 @@ def origin(
         "versions": versions(),
         "audited": audited,
     }
+
+
+def proven_by(store: Store, release: Snapshot) -> Snapshot:
+    """The release that came of the training of a release's model; the release itself, where that is not kept."""
+    first = release.manifest.parents.get("release")
+    return store.load("release", first) if first and store.find("release", first) else release
 
 
 def versions() -> dict[str, str]:

@@ -81,12 +81,14 @@ def gather(
     snapshot = store.load("features", features_id)
     features = Features(snapshot, settings)
     folders = [store.load("part", part).path for part in parts]
-    recommender = load(store.load("model", champion.model_id).path)
+    model = store.load("model", champion.model_id).manifest
     ruling = Ruling(features.state(features.as_of), settings)
     with store.draft() as folder:
         _join(folder, folders)
         shutil.copyfile(store.load("release", champion.release).path / "holdout.parquet", folder / "holdout.parquet")
-        releases.write_others(folder, recommender.name, _sum(folders), ruling, settings)
+        trained_as_of = date.fromisoformat(model.made_from["as_of"])
+        releases.write_others(folder, champion.recommender, _sum(folders), ruling, settings, trained_as_of)
+        recommender = load(store.load("model", champion.model_id).path)
         made_from = lineage.origin(recommender, snapshot.manifest, settings, code, champion.audited)
         made_from |= {"beside": _beside(champion, settings)}
         made_from["days"] = [features.counts()[f"{end}_day"] for end in ("first", "last")]

@@ -42,7 +42,8 @@ class Alerts:
     timeout_seconds: float
 
     def __post_init__(self) -> None:
-        if not self.to or self.to.startswith("http://"):
+        plain = self.to.startswith("http://") and not self.to.startswith(("http://127.0.0.1:", "http://localhost:"))
+        if not self.to or plain:
             raise RecsysError(f'config: alerts.to is "{self.to}"; set it to "stdout", a file path or an https:// webhook')
 
 

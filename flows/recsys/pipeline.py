@@ -186,10 +186,12 @@ def recommend(
     state = features.state(features.as_of)
     holdout = {protocol: windows[0] for protocol, windows in choice.evaluations[choice.winner].items()}
     with store.draft() as folder:
-        recommender = load(store.load("model", choice.model_id).path)
+        model = store.load("model", choice.model_id)
+        recommender = load(model.path)
         models = {name: choice.models[name] for name in settings.lists.beside}
         beside = {name: load(store.load("model", id).path) for name, id in models.items()}
-        releases.write(folder, recommender, beside, state, holdout, settings)
+        trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
+        releases.write(folder, recommender, beside, state, holdout, settings, trained_as_of)
         made_from = lineage.origin(recommender, snapshot.manifest, settings, code, audited) | {"beside": models}
         made_from["days"] = [features.counts()[f"{end}_day"] for end in ("first", "last")]
         parents = {"model": choice.model_id, "features": features_id}
@@ -209,6 +211,7 @@ def validate(
 ) -> Evidence:
     """release -> evidence on it, laid beside it. The costly families of checks speak where worlds were rehearsed."""
     release, live = store.load("release", release_id), store.load("release", champion) if champion else None
+    rival = lineage.proven_by(store, live) if live else None
     parents = release.manifest.parents
     features = open_features(store, parents["features"], settings)
     subject = Subject(
@@ -221,10 +224,11 @@ def validate(
         choice.evaluations,
         today,
         live,
-        _past(store, live, features, settings, project),
+        _past(store, rival, features, settings, project),
         choice.twins,
         choice.stress,
         {name: open_features(store, id, settings) for name, id in rehearsed.items()},
+        rival=rival,
     )
     found = {"raw": raw_verdicts} | checks.examine(subject, audit=bool(rehearsed))
     on_model, on_data = ({name: found[name] for name in found if FAMILIES[name].on == part} for part in ("model", "data"))
@@ -234,7 +238,7 @@ def validate(
 
 
 def _past(store: Store, champion: Snapshot | None, features: Features, settings: Settings, project: Path) -> Features | None:
-    """This run's raw data as of the day of the live release, if that is an earlier one."""
+    """This run's raw data as of the day of the champion's release, if that is an earlier one."""
     if champion is None or releases.as_of(champion) >= features.as_of:
         return None
     raw_id = store.load("features", features.id).manifest.parents["raw"]

@@ -46,16 +46,17 @@ def write(
     state: State,
     holdout: Mapping[str, Window],
     settings: Settings,
+    trained_as_of: date | None = None,
 ) -> None:
     """Fills a release's folder. `beside`: other recommenders whose lists are released as well. `holdout`: the winner's window
     per protocol. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
     ruling = Ruling(state, settings)
     counts = write_ranked(folder, recommender, beside, ruling, state.user_ids)
     pq.write_table(_holdout(holdout), folder / "holdout.parquet")
-    write_others(folder, recommender.name, counts, ruling, settings)
+    write_others(folder, recommender.name, counts, ruling, settings, trained_as_of or state.cutoff)
 
 
-def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling, settings: Settings) -> None:
+def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling, settings: Settings, trained_as_of: date) -> None:
     """All files of a release but lists, which are there already, and holdout.parquet."""
     state = ruling.state
     _write_users(lists_file(folder), state)
@@ -65,6 +66,7 @@ def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling,
     np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
     facts = {
         "as_of": state.cutoff.isoformat(),
+        "trained_as_of": trained_as_of.isoformat(),
         "horizon_days": settings.dataset.horizon_days,
         "recommender": recommender,
         "repeat": settings.lists.repeat,
@@ -200,6 +202,12 @@ def about(release: Snapshot) -> dict[str, Any]:
 
 def as_of(release: Snapshot) -> date:
     return date.fromisoformat(about(release)["as_of"])
+
+
+def trained_as_of(release: Snapshot) -> date:
+    """The day up to which the model has learned: lists may be newer."""
+    facts = about(release)
+    return date.fromisoformat(facts.get("trained_as_of", facts["as_of"]))
 
 
 def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:

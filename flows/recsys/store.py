@@ -7,7 +7,7 @@ object store (`s3://bucket/prefix`); backends.py holds all that differs between 
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -201,6 +201,19 @@ class Store:
             move = json.dumps({"release": release, "previous": expected, **facts}, sort_keys=True)
             self.backend.swap(HISTORY, (self.backend.read(HISTORY) or b"") + f"{move}\n".encode(), seen)
             self.backend.swap(CURRENT, f"{release}\n".encode(), seen)
+
+    def note(self, name: str) -> bytes | None:
+        """What was kept beside the snapshots under a name, such as `monitor/2024-06-01.json`."""
+        return self.backend.read(name)
+
+    def notes(self, folder: str) -> list[str]:
+        """Names of what is kept in a folder, in their order."""
+        return [f"{folder}/{name}" for name in sorted(self.backend.files(folder))]
+
+    def update(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Keeps what `change` makes of what was kept; raises Conflict if another did so meanwhile."""
+        with self.backend.exclusive([name]) as seen:
+            self.backend.swap(name, change(self.backend.read(name)), seen)
 
     def canary(self) -> Canary | None:
         """The release that is tried beside the live one."""

@@ -1,5 +1,6 @@
 """Families that judge by metrics alone: simpler, champion on the same holdout, seeds, stress. Users and scores are made up."""
 
+import json
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_a_winner_as_good_as_the_simplest_warns() -> None:
     assert failed(simpler, subject(0.1)) == {"better_than_simplest": "warn"}
 
 
-def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200, horizon: int = 28) -> Any:
+def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200, horizon: int = 28, trained: str = "") -> Any:
     """A live release whose holdout had this mean, over the last of the users."""
     tables = [
         pa.table(
@@ -74,7 +75,8 @@ def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200,
         for protocol in PROTOCOLS
     ]
     pq.write_table(pa.concat_tables(tables), folder / "holdout.parquet")
-    (folder / "release.json").write_text(f'{{"as_of": "{as_of}", "horizon_days": {horizon}}}')
+    facts = {"as_of": as_of, "horizon_days": horizon} | ({"trained_as_of": trained} if trained else {})
+    (folder / "release.json").write_text(json.dumps(facts))
     return SimpleNamespace(path=folder)
 
 
@@ -157,9 +159,31 @@ def test_losing_much_warns_and_falling_behind_popularity_blocks() -> None:
 
 
 @pytest.mark.parametrize(("days", "severity"), [(2, None), (5, "warn"), (30, "block")])
-def test_old_events_warn_and_block_where_a_dataset_says_how_old_is_normal(days: int, severity: str | None) -> None:
-    features = SimpleNamespace(counts=lambda: {"last_day": "2024-01-01"})
+def test_old_events_warn_and_block_where_a_dataset_says_how_old_is_normal(days: int, severity: str | None, tmp_path: Path) -> None:
+    features = SimpleNamespace(counts=lambda: {"last_day": "2024-01-01"}, as_of=date(2024, 1, 2))
     settings = make_settings(dataset={"max_age_days": 3})
-    judged = replace(subject(0.3), settings=settings, features=cast(Any, features), today=date(2024, 1, 1) + timedelta(days))
+    release = live(tmp_path, 0.3, as_of="2024-01-02")
+    judged = replace(subject(0.3, features=cast(Any, features), release=release), settings=settings)
+    judged = replace(judged, today=date(2024, 1, 1) + timedelta(days))
     assert failed(freshness, judged) == ({"freshness": severity} if severity else {})
     assert failed(freshness, replace(judged, settings=SETTINGS)) == {}
+
+
+@pytest.mark.parametrize(("trained", "blocks"), [("2024-01-02", False), ("2023-12-03", False), ("2023-12-02", True)])
+def test_lists_by_a_model_that_is_too_old_are_blocked(trained: str, blocks: bool, tmp_path: Path) -> None:
+    release = live(tmp_path, 0.3, as_of="2024-01-02", trained=trained)
+    features = SimpleNamespace(counts=lambda: {"last_day": "2024-01-01"}, as_of=date(2024, 1, 2))
+    verdict = verdicts(freshness, subject(0.3, features=cast(Any, features), release=release))["model_age"]
+    assert verdict.blocks == blocks
+    assert ("`make run`" in verdict.message) == blocks
+
+
+def test_live_lists_as_new_as_the_challenger_by_an_older_model_are_not_compared(tmp_path: Path) -> None:
+    assert failed(champion, challenger(0.1, live(tmp_path, 0.3, trained="2024-01-25"))) == {"champion": "warn"}
+
+
+def test_the_challenger_meets_the_release_of_the_live_models_training(tmp_path: Path) -> None:
+    (tmp_path / "later").mkdir()
+    judged = challenger(0.2, live(tmp_path / "later", 0.3, as_of="2024-02-01", trained="2024-01-25"))
+    verdict = verdicts(champion, replace(judged, rival=live(tmp_path, 0.3)))["allow_not_worse_than_champion"]
+    assert verdict.blocks

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys.checks.subject import Subject
 from recsys.evaluation import PROTOCOLS, Ranker, Window, compare, judge, rank_by
 from recsys.recommenders import create
-from recsys.releases import about, as_of, read_all
+from recsys.releases import about, as_of, read_all, trained_as_of
 from recsys.state import State, places
 from recsys.store import Snapshot
 from recsys.verdicts import Severity, Verdict
@@ -24,23 +24,23 @@ class Limits:
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    if subject.champion is None:
+    champion = subject.rival or subject.champion
+    if champion is None:
         yield Verdict("champion", "none", "none", "warn", True, "nothing is live yet, so there is no champion to beat")
         return
-    live = as_of(subject.champion)
-    if live > subject.features.as_of:
-        words = f"the live release has seen days up to {live}, after {subject.features.as_of}; nothing compares them fairly"
+    live, same = as_of(champion), trained_as_of(champion) == subject.features.as_of
+    if live > subject.features.as_of or (live == subject.features.as_of and not same):
+        words = f"the live release has seen days up to {live}, its holdout is another one; nothing compares them fairly"
         yield Verdict("champion", live.isoformat(), subject.features.as_of.isoformat(), "warn", False, words)
         return
-    same = live == subject.features.as_of
-    horizon, kept = about(subject.champion)["horizon_days"], pq.read_schema(subject.champion.path / "holdout.parquet").names
+    horizon, kept = about(champion)["horizon_days"], pq.read_schema(champion.path / "holdout.parquet").names
     if same and (horizon != subject.settings.dataset.horizon_days or subject.metric not in kept):
         words = f"the live release was judged by another metric or horizon ({horizon} days); nothing compares them fairly"
         yield Verdict("champion", horizon, subject.settings.dataset.horizon_days, "warn", False, words)
         return
-    pairs = _kept(subject, subject.champion) if same else _since(subject, subject.champion, live)
-    for protocol, (challenger, champion) in pairs.items():
-        yield _verdict(subject, limits, protocol, challenger, champion, "the holdout" if same else f"the days since {live}")
+    pairs = _kept(subject, champion) if same else _since(subject, champion, live)
+    for protocol, (challenger, theirs) in pairs.items():
+        yield _verdict(subject, limits, protocol, challenger, theirs, "the holdout" if same else f"the days since {live}")
 
 
 def _verdict(subject: Subject, limits: Limits, protocol: str, ours: Window, theirs: Window, where: str) -> Verdict:
@@ -79,12 +79,12 @@ def _since(subject: Subject, champion: Snapshot, live: date) -> dict[str, tuple[
     known = (rows >= 0) & (columns >= 0)
     labels = rows[known], columns[known]
     recipe = create(subject.model.name, subject.model.parameters()).fit(state, subject.past.windows(live))
-    rankers = rank_by(recipe, state, state, settings), _released(champion, state)
+    rankers = rank_by(recipe, state, state, settings), released(champion, state)
     ours, theirs = (judge(rank, state, labels, settings) for rank in rankers)
     return {protocol: (ours[protocol], theirs[protocol]) for protocol in PROTOCOLS}
 
 
-def _released(champion: Snapshot, state: State) -> Ranker:
+def released(champion: Snapshot, state: State) -> Ranker:
     """The champion's own lists, in the items of a state."""
     item_ids = pq.read_table(champion.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
     columns = np.append(places(state.item_ids, item_ids.astype(str)), -1).astype(np.int32)

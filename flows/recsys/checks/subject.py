@@ -24,7 +24,8 @@ from recsys.store import Snapshot, Store
 class Subject:
     """A release that is not yet published, and all that led to it.
 
-    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one;
+    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one,
+    and rival the one that came of its model's training;
     past: the features as of its day, where that is an earlier one. judged: the features that the winner was trained and judged
     on, where those are not this run's.
     In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, every
@@ -46,6 +47,7 @@ class Subject:
     stress: Mapping[str, Stress] = field(default_factory=dict)
     rehearsed: Mapping[str, Features] = field(default_factory=dict)
     judged: Features | None = None
+    rival: Snapshot | None = None
 
     @property
     def metric(self) -> str:
@@ -78,8 +80,7 @@ class Subject:
     @property
     def trained_as_of(self) -> date:
         """The day up to which the winner has learned."""
-        manifest = self.store.find("model", self.release.manifest.parents["model"])
-        return date.fromisoformat(manifest.made_from["as_of"]) if manifest else self.features.as_of
+        return releases.trained_as_of(self.release)
 
     @cached_property
     def model(self) -> Recommender:

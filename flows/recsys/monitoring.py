@@ -1,0 +1,202 @@
+"""Monitoring: how did what was live do against what then happened? Judges by purchases that came after, and moves nothing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys import RecsysError, checks, releases
+from recsys.checks.champion import released
+from recsys.checks.distributions import movements
+from recsys.config import Settings
+from recsys.evaluation import Window, compare, judge, per_user, rank_by
+from recsys.features import Features
+from recsys.metrics import Interval, bootstrap
+from recsys.operations import Monitor
+from recsys.pipeline import open_features
+from recsys.recommenders import create
+from recsys.state import State, places
+from recsys.store import Snapshot, Store
+from recsys.verdicts import Verdict, grade
+
+SHOWN = ("hit_rate", "ndcg")
+
+
+@dataclass(frozen=True)
+class Stay:
+    """Days on which a release was live, from its own data's end to the day before `end`."""
+
+    release: str
+    start: date
+    end: date
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a day's sampled buyers had been shown. metrics: hit_rate@k and ndcg@k of those who had a list; none if nobody did."""
+
+    day: str
+    release: str
+    buyers: int
+    listed: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """realised and promised: hit_rate@k and ndcg@k over all days, and on the live release's holdout."""
+
+    as_of: str
+    live: str
+    days: list[Day]
+    realised: dict[str, Interval]
+    promised: dict[str, float]
+    verdicts: list[Verdict]
+
+    @property
+    def failed(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if not verdict.passed]
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
+
+    @property
+    def name(self) -> str:
+        """What it is kept under in the store."""
+        return f"monitor/{self.as_of}.json"
+
+
+def report(store: Store, features: Features, today: date, limits: Monitor, settings: Settings) -> Report:
+    """Everything on what is live, and was; kept in the store. Raises if nothing is live."""
+    live = store.current()
+    if live is None:
+        raise RecsysError(f"nothing is live in {store.backend}, so there is nothing to monitor; `make run` first")
+    release, windows, days = store.load("release", live), [], []
+    for stay in stays(store, features.as_of, limits.days):
+        for day, ours, popular in _judged(store, stay, features, settings):
+            days.append(day)
+            windows += [(ours, popular)] if len(ours.users) else []
+    realised, promised = _realised(windows, settings), _promised(release, settings)
+    verdicts = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
+    verdicts.append(_events(features, today, settings))
+    made = Report(features.as_of.isoformat(), live, days, realised, promised, verdicts)
+    store.update(made.name, lambda known: made.to_json())
+    return made
+
+
+def stays(store: Store, as_of: date, days: int) -> list[Stay]:
+    """Releases that were live in the last days, by the pointer's history; those that are gone are left out. One that was rolled
+    back to counts from the day of the one that it replaced."""
+    starts: list[tuple[str, date]] = []
+    for move in store.history():
+        facts = store.read("release", move["release"], "release.json")
+        if facts:
+            day = date.fromisoformat(json.loads(facts)["as_of"])
+            starts.append((move["release"], max([day, *(before for _, before in starts[-1:])])))
+    ends = [*(start for _, start in starts[1:]), as_of]
+    first = as_of - timedelta(days=days)
+    found = [Stay(release, max(start, first), min(end, as_of)) for (release, start), end in zip(starts, ends, strict=False)]
+    return [stay for stay in found if stay.start < stay.end]
+
+
+def _judged(store: Store, stay: Stay, features: Features, settings: Settings) -> Iterator[tuple[Day, Window, Window]]:
+    """Per day, what was bought against the release's lists, and against recent popularity as of the release's day."""
+    release = store.load("release", stay.release)
+    state = open_features(store, release.manifest.parents["features"], settings).state(releases.as_of(release))
+    popularity = create("popularity", settings.recommenders["popularity"]).fit(state)
+    rankers = released(release, state), rank_by(popularity, state, state, settings)
+    for offset in range((stay.end - stay.start).days):
+        day = stay.start + timedelta(days=offset)
+        users, items = features.bought(day, day + timedelta(days=1))
+        rows, columns = state.rows(users), places(state.item_ids, items)
+        known = (rows >= 0) & (columns >= 0)
+        ours, popular = (judge(rank, state, (rows[known], columns[known]), settings)[settings.lists.repeat] for rank in rankers)
+        means = {name: float(ours.scores[name].mean()) for name in _names(settings)} if len(ours.users) else {}
+        yield Day(day.isoformat(), stay.release, len(set(users.tolist())), len(ours.users), means), ours, popular
+
+
+def _names(settings: Settings) -> list[str]:
+    return [f"{metric}@{settings.evaluation.k}" for metric in SHOWN]
+
+
+def _realised(windows: list[tuple[Window, Window]], settings: Settings) -> dict[str, Interval]:
+    """Over all days, each user's mean counting once; empty if nobody bought."""
+    if not windows:
+        return {}
+    scores = {name: np.array([*per_user([ours for ours, _ in windows], name).values()]) for name in _names(settings)}
+    return bootstrap(scores, settings.evaluation.bootstraps, settings.seed)
+
+
+def _promised(release: Snapshot, settings: Settings) -> dict[str, float]:
+    table = pq.read_table(release.path / "holdout.parquet")
+    table = table.filter(pc.equal(table["protocol"], settings.lists.repeat))
+    return {name: pc.mean(table[name]).as_py() for name in _names(settings) if name in table.column_names}
+
+
+def _kept(
+    windows: list[tuple[Window, Window]],
+    realised: dict[str, Interval],
+    promised: dict[str, float],
+    limits: Monitor,
+    settings: Settings,
+) -> Iterator[Verdict]:
+    """Whether it holds what was promised, and is still worth its trouble."""
+    users = len({user for ours, _ in windows for user in ours.users.tolist()})
+    if users < limits.min_users:
+        words = f"too early: {users} users with a list bought since, {limits.min_users} are needed to tell (monitor.min_users)"
+        yield Verdict("enough_buyers", users, limits.min_users, "warn", True, words)
+        return
+    for name, promise in promised.items():
+        seen, least = realised[name], limits.min_kept * promise
+        words = f"{name} is {seen} by the day over {users:,} users; the holdout promised {promise:.3f} over its horizon"
+        yield Verdict(
+            f"{name}_kept", seen.mean, least, "warn", seen.high >= least, f"{words}, at least {least:.3f} is expected of a day"
+        )
+    metric = f"ndcg@{settings.evaluation.k}"
+    gain = compare([ours for ours, _ in windows], [popular for _, popular in windows], metric, settings)
+    words = f"{metric} is {gain} above that of recent popularity, over the same purchases"
+    yield Verdict("better_than_popularity", gain.mean, 0.0, "warn", gain.high >= 0, words)
+
+
+def _state(store: Store, release: Snapshot, features: Features, limits: Monitor, settings: Settings) -> Iterator[Verdict]:
+    """Whether what the live lists were made from is still what there is."""
+    made_from = releases.as_of(release)
+    age, most = (features.as_of - made_from).days, limits.max_release_age_days
+    words = (
+        f"the live lists are of {made_from}, {age} days before {features.as_of}; {most} are normal, by `make recommend` every day"
+    )
+    yield Verdict("release_age", age, most, "warn", age <= most, words)
+    now, then = features.state(features.as_of), _then(store, release, settings)
+    drift = checks.limits("drift", settings)
+    moved = movements(then, now, drift.min_rows)
+    worst = sorted(moved, key=lambda name: -moved[name])[:3]
+    words = f"since {made_from} these features moved most: " + ", ".join(f"{name} (PSI {moved[name]:.2f})" for name in worst)
+    yield grade("feature_drift", moved[worst[0]] if worst else 0.0, drift.warn_psi, drift.block_psi, words)
+    missing = float((places(then.user_ids, now.user_ids) < 0).mean())
+    words = f"{missing:.1%} of {len(now.user_ids):,} users came since the live release and have no list of their own"
+    yield grade("users_without_list", missing, limits.max_without_list, float("inf"), words)
+
+
+def _then(store: Store, release: Snapshot, settings: Settings) -> State:
+    return open_features(store, release.manifest.parents["features"], settings).state(releases.as_of(release))
+
+
+def _events(features: Features, today: date, settings: Settings) -> Verdict:
+    last, normal = date.fromisoformat(features.counts()["last_day"]), settings.dataset.max_age_days
+    age = (today - last).days
+    words = f"the last event is of {last}, {age} days before {today}"
+    if not normal:
+        return Verdict("event_age", age, "any", "warn", True, f"{words}; closed histories are not asked to be fresh")
+    return Verdict("event_age", age, normal, "warn", age <= normal, f"{words}; {normal} are normal (max_age_days)")
+
+
+def latest(store: Store) -> dict[str, Any] | None:
+    """The last report that was kept."""
+    names = store.notes("monitor")
+    data = store.note(names[-1]) if names else None
+    return json.loads(data) if data else None

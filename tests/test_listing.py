@@ -1,0 +1,129 @@
+"""Daily lists of the champion's model: the same bytes from any number of shards, judged anew, and published by the one door."""
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT, make_settings
+from recsys import RecsysError, listing, pipeline, releases
+from recsys.checks import required
+from recsys.config import Settings
+from recsys.lifecycle import rollback
+from recsys.listing import Champion, champion, gather, publish, recommend, shards, validate
+from recsys.publishing import publish as publish_release
+from recsys.recommenders import base, load
+from recsys.rules import Ruling
+from recsys.store import Store, describe, open_store
+from recsys.verdicts import Evidence, Verdict, require
+
+TODAY = date(2026, 1, 1)
+Shop = tuple[Store, Settings, list[Verdict], str]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A store where what was trained on 1 September is live; settings, raw verdicts and serving features of 6 September."""
+    dials = {"users": 300, "items": 120, "days": 260, "events": 25_000, "first_day": "2024-01-01", "seed": 3}
+    few = {"training_windows": 1}
+    settings = make_settings(dataset={"dials": dials}, features=few, evaluation={"selection_windows": 1, "bootstraps": 50})
+    settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
+    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
+    _train(store, replace(settings, as_of=date(2024, 9, 1)))
+    later = replace(settings, as_of=date(2024, 9, 6))
+    raw, verdicts = pipeline.land(store, later, TODAY)
+    return store, later, verdicts, pipeline.build_features(store, raw, later, PROJECT, serving=True).id
+
+
+def _train(store: Store, settings: Settings) -> None:
+    raw, verdicts = pipeline.land(store, settings, TODAY)
+    features = pipeline.build_features(store, raw, settings, PROJECT).id
+    recipes = pipeline.recipes(settings, audit=False)
+    choice = pipeline.choose([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
+    id = pipeline.recommend(store, choice, features, settings, {})
+    evidence = pipeline.validate(store, id, verdicts, choice, None, {}, TODAY, settings, PROJECT)
+    publish_release(store, id, evidence, None, required(audit=False))
+
+
+def make(shop: Shop, per_shard: int = 2_000) -> tuple[str, Champion, int]:
+    store, settings, _, features = shop
+    live, rows = champion(store), shards(store, features, per_shard, settings)
+    parts = [recommend(store, live, features, one, settings) for one in rows]
+    return gather(store, live, features, parts, settings, {}), live, len(rows)
+
+
+def judge(shop: Shop, release: str, live: Champion, settings: Settings | None = None) -> Evidence:
+    store, usual, verdicts, _ = shop
+    return validate(store, release, live, verdicts, TODAY, settings or usual, PROJECT)
+
+
+def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (base, listing):
+        monkeypatch.setattr(module, "CHUNK", 50)
+    (one, _, whole), (other, _, several) = make(shop, 1_000), make(shop, 70)
+    assert (whole, several) == (1, 3)
+    first, second = (shop[0].find("release", id) for id in (one, other))
+    assert first
+    assert second
+    assert first.files == second.files
+    store, settings, _, features = shop
+    ruling = Ruling(pipeline.open_features(store, features, settings).state(date(2024, 9, 6)), settings)
+    model = load(store.load("model", first.parents["model"]).path)
+    counts = releases.write_ranked(tmp_path, model, {}, ruling, ruling.state.user_ids)
+    releases.write_others(tmp_path, model.name, counts, ruling, settings, date(2024, 9, 1))
+    assert describe(tmp_path) == {name: file for name, file in first.files.items() if name != "holdout.parquet"}
+
+
+def test_the_holdout_is_the_champions(shop: Shop) -> None:
+    release, live, _ = make(shop)
+    made, proven = (shop[0].find("release", id) for id in (release, live.release))
+    assert made
+    assert proven
+    assert made.files["holdout.parquet"] == proven.files["holdout.parquet"]
+
+
+def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_evidence(shop: Shop) -> None:
+    store = shop[0]
+    release, live, _ = make(shop)
+    evidence, proven = judge(shop, release, live), Evidence.read(store.evidence(live.release))
+    assert proven
+    assert evidence.on_model == proven.on_model
+    assert evidence.on_data.keys() == proven.on_data.keys()
+    assert evidence.on_data != proven.on_data
+    require(evidence.families, listing.required(evidence), "evidence")
+
+
+def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
+    store, settings, *_ = shop
+    release, live, _ = make(shop)
+    strict = replace(settings, evidence=replace(settings.evidence, max_model_age_days=4))
+    evidence = judge(shop, release, live, strict)
+    with pytest.raises(RecsysError, match=r"5 days before 2024-09-06.*`make run`"):
+        publish(store, release, evidence, live)
+    assert store.current() == live.release
+
+
+def test_without_a_live_release_there_is_nothing_to_list_with(tmp_path: Path) -> None:
+    with pytest.raises(RecsysError, match="`make run` first"):
+        champion(open_store(str(tmp_path), "shop"))
+
+
+def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(shop: Shop) -> None:
+    store = shop[0]
+    release, live, _ = make(shop)
+    evidence = judge(shop, release, live)
+    assert publish(store, release, evidence, live) == release == store.current()
+    assert champion(store).proven_by == live.release
+    assert publish(store, release, evidence, live) == release
+    rollback(store)
+    publish(store, release, evidence, live)
+    assert store.current() == live.release
+
+
+def test_of_two_runs_at_once_the_lists_that_know_as_many_days_stay(shop: Shop) -> None:
+    store = shop[0]
+    (one, live, _), (other, _, _) = make(shop), make(shop)
+    assert publish(store, one, judge(shop, one, live), live) == one
+    assert publish(store, other, judge(shop, other, live), live) == one == store.current()
+    rollback(store)

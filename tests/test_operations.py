@@ -1,0 +1,54 @@
+"""How flows run where nobody looks: sections of config.toml, schedules in three spellings."""
+
+import pytest
+
+from conftest import ROOT
+from recsys import RecsysError, config
+from recsys.operations import Schedule, read
+
+
+def test_the_repositorys_config_is_read_and_steps_without_a_section_get_the_default() -> None:
+    known = read(config.parse((ROOT / "config.toml").read_text()))
+    assert set(known.schedule) == {"train", "recommend", "monitor"}
+    assert known.resources_of("start") == known.resources["default"]
+    assert known.resources_of("train").memory == 8_192
+
+
+@pytest.mark.parametrize(
+    ("cron", "eventbridge", "systemd"),
+    [
+        ("0 2 * * SUN", "0 2 ? * SUN *", "Sun *-*-* 2:0:00 UTC"),
+        ("30 4 * * *", "30 4 * * ? *", "*-*-* 4:30:00 UTC"),
+        ("*/15 * * * MON-FRI", "*/15 * ? * MON-FRI *", "Mon..Fri *-*-* *:0/15:00 UTC"),
+        ("0 6,18 1 * *", "0 6,18 1 * ? *", "*-*-1 6,18:0:00 UTC"),
+    ],
+)
+def test_a_schedule_is_spelt_for_each_scheduler(cron: str, eventbridge: str, systemd: str) -> None:
+    assert Schedule(cron).eventbridge == eventbridge
+    assert Schedule(cron).systemd == systemd
+
+
+@pytest.mark.parametrize("cron", ["", "daily", "0 2 * *", "0 2 1 * MON", "0 2 * * 0", "0 2 ? * SUN *", "0 2 * * SUN; rm -rf /"])
+def test_another_schedule_is_refused(cron: str) -> None:
+    with pytest.raises(RecsysError, match="five fields"):
+        Schedule(cron)
+
+
+@pytest.mark.parametrize(
+    ("section", "dials", "words"),
+    [
+        ("recommend", {"users_per_shard": 0}, "users_per_shard is 0"),
+        ("recommend", {"users": 1}, "recommend.users"),
+        ("schedule", {"train": {"cron": "soon"}}, "soon"),
+        ("resources", {"train": {"cpu": 1, "memory": 1}}, "resources.default"),
+    ],
+)
+def test_a_wrong_section_is_named(section: str, dials: dict, words: str) -> None:
+    values = config.parse((ROOT / "config.toml").read_text())
+    with pytest.raises(RecsysError, match=words):
+        read(values | {section: dials})
+
+
+def test_no_release_depends_on_them() -> None:
+    values = config.parse((ROOT / "config.toml").read_text())
+    assert config.resolve(values) == config.resolve(values | {"monitor": {}})
