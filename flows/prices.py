@@ -12,7 +12,7 @@ DAYS = 365 / 12
 ALWAYS = ("start", "publish", "end")
 TRAIN = (*ALWAYS, "land", "build_features", "select", "recommend", "validate")  # and a `train` for each recommender
 RECOMMEND = (*ALWAYS, "land", "build_features serving", "recommend", "gather", "validate")
-MONITOR = ("start", "monitor", "end")
+MONITOR = ("start", "land", "build_features serving", "judge", "end")
 
 
 @dataclass(frozen=True)

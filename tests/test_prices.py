@@ -50,10 +50,10 @@ def test_a_schedule_fires_so_often(cron: str, times: float) -> None:
 def test_a_month_is_its_containers_at_their_size_and_its_bytes() -> None:
     small = Resources(cpu=1, memory=2048)
     operations = SimpleNamespace(schedule={"monitor": Schedule("0 6 * * *")}, resources_of=lambda step: small)
-    measured = {"steps": [{"step": "monitor", "cpu_seconds": 45.0}], "counts": {"events": 1_000_000}}
+    measured = {"steps": [{"step": "land", "cpu_seconds": 45.0}], "counts": {"events": 1_000_000}}
     made = month(measured, operations, TABLE)  # type: ignore[arg-type]
-    assert made.containers == pytest.approx(3 * DAYS)
-    assert made.hours == pytest.approx(DAYS * (90 + 90 + 180) / 3600)
+    assert made.containers == pytest.approx(5 * DAYS)
+    assert made.hours == pytest.approx(DAYS * (4 * 90 + 180) / 3600)
     assert made.compute == pytest.approx(made.hours * (1 + 2 * 0.5))
     assert made.storage == pytest.approx(2 * 1e6 * 500 / 1e9 * 2.0)
     assert math.isclose(made.total, made.compute + made.storage)

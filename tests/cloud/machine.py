@@ -39,6 +39,10 @@ class Unknown(Exception):
 class Failed(Exception):
     """A job has failed in every attempt, and with it the execution."""
 
+    def __init__(self, words: str, attempts: list["Attempt"]):
+        super().__init__(words)
+        self.attempts = attempts
+
 
 def only(kind: str, value: Mapping[str, Any]) -> None:
     if strange := value.keys() - KNOWN[kind]:
@@ -157,7 +161,7 @@ class Execution:
             limit = parameters["Timeout"]["AttemptDurationSeconds"]
             if self.container(name, number, parameters["ContainerOverrides"]["Command"], own, limit) == 0:
                 return {"JobId": id, "JobName": parameters["JobName"], "Parameters": parameters["Parameters"]}
-        raise Failed(f"{name}: {self.attempts[-1].log[-3000:]}")
+        raise Failed(f"{name}: {self.attempts[-1].log[-3000:]}", self.attempts)
 
     def container(self, step: str, number: int, command: list[str], environment: dict[str, str], limit: int) -> int:
         with (

@@ -34,7 +34,7 @@ def small(folder: Path) -> Fork:
 
 
 class Cloud:
-    """An account, and forks that deploy TrainFlow to it, each with a store and a schedule of its own."""
+    """An account, and forks that deploy to it, each with a store and a schedule of its own."""
 
     def __init__(self, folder: Path, proxy: Proxy, outputs: dict[str, str]):
         self.folder, self.proxy = folder, proxy
@@ -49,15 +49,15 @@ class Cloud:
         fork.change('project = "reasonable_recs"', f'project = "{name}"')
         return fork
 
-    def deploy(self, fork: Fork) -> None:
+    def deploy(self, fork: Fork, flow: str = "") -> None:
         """And away with the repository."""
-        done = fork.run("deploy", FLOW="TrainFlow")
+        done = fork.run("deploy", FLOW=flow)
         assert done.returncode == 0, done.stdout + done.stderr
         shutil.rmtree(fork.root)
 
-    def fire(self, name: str, **how: Any) -> Execution:
+    def fire(self, name: str, flow: str = "TrainFlow", **how: Any) -> Execution:
         """Starts what the schedule starts, with the schedule's own input."""
-        (rule,) = boto3.client("events").list_rules(NamePrefix=f"{name}.")["Rules"]
+        (rule,) = boto3.client("events").list_rules(NamePrefix=f"{name}.user.tester.{flow}")["Rules"]
         assert rule["State"] == "ENABLED"
         (target,) = boto3.client("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]
         machine = boto3.client("stepfunctions").describe_state_machine(stateMachineArn=target["Arn"])
@@ -94,12 +94,27 @@ def proxy(cloud: Cloud) -> Iterator[Proxy]:
     cloud.proxy.spoil = quiet
 
 
-def test_the_schedule_makes_the_release_that_a_laptop_makes(live: Manifest, tmp_path: Path) -> None:
-    fork = small(tmp_path / "laptop")
-    done = fork.run("run")
+def alerts(failed: Failed) -> int:
+    return sum(line.startswith("ALERT ") for one in failed.attempts for line in one.log.splitlines())
+
+
+def on_a_laptop(fork: Fork, verb: str) -> Manifest:
+    done = fork.run(verb)
     assert done.returncode == 0, done.stdout + done.stderr
-    local = open_store(str(fork.root / "data" / "store"), "shop")
-    assert local.load("release", str(fork.current())).manifest.files == live.files
+    return open_store(str(fork.root / "data" / "store"), "shop").load("release", str(fork.current())).manifest
+
+
+def test_the_schedules_make_what_a_laptop_makes(cloud: Cloud, live: Manifest, tmp_path: Path) -> None:
+    fork = small(tmp_path / "laptop")
+    assert on_a_laptop(fork, "run").files == live.files
+    steps = [attempt.step for attempt in cloud.fire("main", "RecommendFlow").attempts]
+    assert steps == ["start", "land", "build_features", "recommend", "gather", "validate", "publish", "end"]
+    daily = cloud.live("main")
+    assert daily.id != live.id
+    assert daily.files == on_a_laptop(fork, "recommend").files
+    steps = [attempt.step for attempt in cloud.fire("main", "MonitorFlow").attempts]
+    assert steps == ["start", "land", "build_features", "judge", "end"]
+    assert cloud.live("main") == daily
 
 
 def test_a_kill_while_writing_and_a_store_that_stumbles_change_nothing(cloud: Cloud, live: Manifest, proxy: Proxy) -> None:
@@ -148,8 +163,9 @@ def test_a_container_that_always_dies_ends_the_execution(cloud: Cloud, live: Man
 def test_a_store_that_never_answers_is_a_clear_error(cloud: Cloud, live: Manifest, proxy: Proxy) -> None:
     before = cloud.live("main")
     proxy.spoil = lambda method, path: 503 if f"/{cloud.values['bucket']}/main/" in path else None
-    with pytest.raises(Failed, match="the store cannot be reached"):
+    with pytest.raises(Failed, match="the store cannot be reached") as failed:
         cloud.fire("main")
+    assert alerts(failed.value) == 1
     proxy.spoil = lambda method, path: None
     assert cloud.live("main") == before
 
@@ -197,15 +213,17 @@ def test_what_breaks_first_runs_elsewhere_breaks_here(
     cloud: Cloud, name: str, file: str, changes: list[tuple[str, str]], step: str
 ) -> None:
     fork = cloud.fork(name)
-    fork.change("retries = 2", "retries = 0")
+    fork.change("retries = 2", "retries = 1")
     text = (fork.root / "flows" / file).read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new, 1)
     (fork.root / "flows" / file).write_text(text)
-    cloud.deploy(fork)
-    with pytest.raises(Failed, match=f"^{step}"):
+    cloud.deploy(fork, "TrainFlow")
+    with pytest.raises(Failed, match=f"^{step}") as failed:
         cloud.fire(name)
+    assert [(one.step, one.number) for one in failed.value.attempts][-2:] == [(step, 1), (step, 2)]
+    assert alerts(failed.value) == 1
     assert cloud.store(name).current() is None
 
 
