@@ -51,7 +51,8 @@ def only(kind: str, value: Mapping[str, Any]) -> None:
 
 def look_up(path: str, data: Any, context: Mapping[str, Any]) -> Any:
     """A JSONPath of the kinds that Metaflow compiles to: keys, indices, or several keys at once."""
-    rest, found = path.lstrip("$"), context if path.startswith("$$") else data
+    found: Any = context if path.startswith("$$") else data
+    rest = path.lstrip("$")
     if several := re.fullmatch(r"\.\[('\w+'(?:, '\w+')+)\]", rest):
         return {name: found[name] for name in re.findall(r"\w+", several[1]) if name in found}
     while rest:
