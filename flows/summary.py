@@ -79,7 +79,7 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"winner      [bold]{data.choice.winner}[/bold], model {data.choice.model_id}")
     for protocol in PROTOCOLS:
         console.print(_metrics(data, protocol, settings))
-    console.print(_rules(data.release_id, settings))
+    console.print(_rules(data.release_id, settings), soft_wrap=True)
     _print_verdicts(data.evidence, console)
     console.print(_costs(run, cpu_seconds))
     place = f"the canary of {data.canary:.0%} of the users" if data.canary >= 0 else "live"

@@ -1,27 +1,36 @@
-"""A store with releases to serve."""
+"""A store with releases to serve, and the service over it."""
 
 import shutil
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from recsys.checks import Subject
 from recsys.config import Settings
+from recsys.serving.app import Service
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 
 PASSED = Verdict("events", 100, 50, "block", True, "100 events")
 
 
-def publish_copy(store: Store, subject: Subject, id: str, live: bool = True, hurt: str = "") -> None:
-    """A copy of the subject's release under another id, with evidence; `hurt`: a file that is changed after it was committed."""
+def publish_copy(
+    store: Store, subject: Subject, id: str, live: bool = True, hurt: str = "", change: Callable[[Path], object] = str
+) -> None:
+    """A copy of the subject's release under another id, with evidence. `change`: what is done to its folder before it is committed;
+    `hurt`: a file that is overwritten afterwards."""
     parents = subject.release.manifest.parents
     with store.draft() as folder:
         shutil.copytree(subject.release.path, folder, dirs_exist_ok=True)
         for other in ("manifest.json", "evidence.json"):
             (folder / other).unlink(missing_ok=True)
+        change(folder)
         manifest = store.commit(folder, "release", subject.release.manifest.made_from, parents, id)
     evidence = Evidence(parents["model"], parents["features"], manifest.content, {"simpler": [PASSED]}, {"lists": [PASSED]})
     store.attach_evidence(id, evidence.to_json())
@@ -42,3 +51,34 @@ def shop(tmp_path: Path, subject: Subject) -> Store:
 def serving(settings: Settings, **dials: Any) -> Settings:
     """Settings of a service that looks at nothing by itself, unless told to."""
     return replace(settings, serve=replace(settings.serve, **{"poll_seconds": 1000.0, "flush_seconds": 1000.0} | dials))
+
+
+def wait(seen: Callable[[], Any], seconds: float = 20) -> Any:
+    """What `seen` returns as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := seen()):
+        assert time.monotonic() < end, "not seen in time"
+        time.sleep(0.05)
+    return found
+
+
+class Server:
+    """The service in a thread; can be stopped and started again on its port."""
+
+    def __init__(self, store: Store, settings: Settings, *keys: str):
+        self.store, self.settings, self.keys, self.port = store, settings, keys, 0
+        self.start()
+
+    def start(self) -> None:
+        self.service = Service(self.store, self.settings)
+        app = self.service.app(self.keys)
+        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error"))
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        wait(lambda: self.server.started)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()

@@ -26,7 +26,7 @@ from recsys.store import KINDS, MANIFEST, Store, open_store
 from recsys.verdicts import Evidence
 
 MOMENTS = {
-    "at any time": [f"after {random.Random(kill).uniform(0, 0.05)} seconds" for kill in range(45)],
+    "at any time": [f"after {random.Random(kill).uniform(0, 2)} rounds" for kill in range(45)],
     "before every change": [f"before {change} changes" for change in range(1, 46)],  # to files, in two rounds or more
 }
 
@@ -85,12 +85,24 @@ def die_before(change: int) -> None:
     sys.addaudithook(watch)
 
 
+def seconds_of_a_round(store: Store, prepared: str, round: str) -> float:
+    """Of one that nobody kills: machines differ, and are shared."""
+    start, pid = time.perf_counter(), os.fork()
+    if pid == 0:
+        for act in ROUNDS[round]:
+            act(store, Path(prepared))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return time.perf_counter() - start
+
+
 def kill_all(root: str, prepared: str, round: str) -> None:
     """For every moment read, has a process go on until it is killed then, and writes its exit code. The process is forked,
     because starting Python takes longer than it lives."""
     import pyarrow.parquet  # noqa: F401 - once here, not in every process
 
     store, me = open_store(root, "shop"), os.getpid()
+    usual = seconds_of_a_round(store, prepared, round)
     for line in sys.stdin:
         how, number, _ = line.split()
         pid = os.fork()
@@ -104,7 +116,7 @@ def kill_all(root: str, prepared: str, round: str) -> None:
             finally:
                 os._exit(1)
         if how == "after":
-            time.sleep(float(number))
+            time.sleep(float(number) * usual)
             os.kill(pid, signal.SIGKILL)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
         sys.stdout.flush()
@@ -143,7 +155,7 @@ def test_after_every_kill_what_is_current_and_what_exists_is_whole(
             store.load("release", id)
         lengths.append(len(history))
     assert lengths == sorted(lengths)
-    assert lengths[-1] > 0  # they were alive
+    assert lengths[-1] > lengths[0]  # they were alive
 
 
 @rounds

@@ -66,8 +66,7 @@ def test_the_release_keeps_every_metric_of_every_user(fork: Fork) -> None:
 
 
 def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) -> None:
-    listed = fork.run("releases").stdout.splitlines()
-    assert listed[0].startswith(f"live  {fork.current()}")
+    assert re.search(rf"^live +{fork.current()} +2024-01-01 to 2024-07-18 ", fork.run("releases").stdout, re.M)
     assert fork.run("card").returncode == 0
     told = re.search(r'__MF_DATA__.*= "([^"]+)"', (fork.root / "data" / "card.html").read_text())
     assert told
@@ -126,13 +125,31 @@ def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fo
 
 def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: Fork) -> None:
     before = fork.current()
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda _: fork.run("run"), range(2)))
+    fork.change("training_windows = 8", "training_windows = 7")  # another model than the live one's, which both are judged against
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(lambda _: fork.run("run"), range(2)))
+    finally:
+        fork.change("training_windows = 7", "training_windows = 8")
     won, lost = sorted(results, key=lambda result: result.returncode)
     assert won.returncode == 0, won.stdout + won.stderr
     assert_refused(lost, "another run published", "run again")
     assert fork.current() != before
     assert str(fork.current()) in won.stdout
+
+
+def test_a_run_may_end_as_a_canary_which_is_promoted_and_rolled_back(fork: Fork) -> None:
+    before = fork.current()
+    tried = fork.run("run", CANARY="0.05")
+    assert "is the canary of 5% of the users" in tried.stdout, tried.stdout + tried.stderr
+    assert fork.current() == before
+    canary = json.loads((fork.store() / "CANARY").read_text())
+    assert canary["share"] == 0.05
+    assert canary["release"] in fork.run("promote").stdout
+    assert fork.current() == canary["release"]
+    assert not (fork.store() / "CANARY").exists()
+    assert f"rolled back from {canary['release']}" in fork.run("rollback").stdout
+    assert fork.current() == before
 
 
 def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:

@@ -28,6 +28,7 @@ from recsys.state import State, places
 from recsys.store import Snapshot
 
 HISTORY = 20  # items of a user's past that a release keeps
+PAGE = 2**14  # bytes of SQLite's pages: lists that do not fit into a quarter of one take a page of their own
 CHUNK = 20_000  # users read at a time: bounds the memory
 
 Counts = dict[str, dict[str, int]]  # per protocol, what each rule kept out of lists
@@ -119,6 +120,7 @@ def write_rows(file: Path, rows: Iterable[Row]) -> None:
     """Users with their packed lists, in the order of their ids, into a new file: the same rows make the same bytes."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
+        connection.execute(f"pragma page_size = {PAGE}")
         connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
         connection.executemany("insert into lists values (?, ?, ?)", rows)
 

@@ -41,13 +41,13 @@ def hide(state: State, settings: Settings) -> NDArray[np.int8]:
 
 @dataclass(frozen=True)
 class Ruled:
-    """Lists that obey the rules. And rows, items and places in RULES of what scored above the last of its list and was kept out of
-    it, or was among the first evaluation.k and moved behind them. (What two_stage does not propose, such as a withdrawn item, it
-    does not score.)"""
+    """Lists that obey the rules. And rows, items and places in RULES of what was kept out, though it scored above the last that was
+    ranked, or was among the first evaluation.k and moved behind them. (What two_stage does not propose, such as a withdrawn item,
+    it does not score.)"""
 
     lists: Lists
     rows: NDArray[np.int64]
-    items: NDArray[np.int64]
+    items: NDArray[np.int32]
     rules: NDArray[np.int8]
 
     @property
@@ -81,6 +81,8 @@ class Ruling:
         assert lists.kept_out is not None
         rows, items = lists.kept_out
         rules = np.where(self.listed[items], BOUGHT, self.reasons[items]).astype(np.int8)
+        if not self.capped:
+            return Ruled(Lists(lists.items, lists.scores), rows, items, rules)
         order, moved = self.spread(lists.items)
         first = order[:, : self.length]
         kept = Lists(np.take_along_axis(lists.items, first, 1), np.take_along_axis(lists.scores, first, 1))

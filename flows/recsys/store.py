@@ -7,6 +7,7 @@ object store (`s3://bucket/prefix`); backends.py holds all that differs between 
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -110,7 +111,10 @@ class Store:
     def draft(self) -> Iterator[Path]:
         """An empty folder to fill before `commit`; what is not committed is gone afterwards."""
         with self.backend.draft() as folder:
-            yield folder
+            try:
+                yield folder
+            except sqlite3.OperationalError as error:  # which has a word of its own for a full disk
+                raise OSError(f"{error} ({folder})") from error
 
     def commit(
         self, folder: Path, kind: str, made_from: Mapping[str, Any], parents: Mapping[str, str] = {}, id: str = ""

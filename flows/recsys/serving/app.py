@@ -1,16 +1,18 @@
 """The service's routes. Answers are bytes put together from what was prepared when the release was opened."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path as File
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Path, Query
+from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import BaseModel, ValidationError
 
 from recsys import RecsysError
 from recsys.config import Settings
@@ -22,16 +24,15 @@ from recsys.serving.meters import Meters
 from recsys.serving.reader import Answer, Reader
 from recsys.store import Store
 
+log = logging.getLogger("recsys.serving")
 PAGE = File(__file__).parent / "page.html"
-MOST = 100  # items of an answer
 MOST_BYTES = 64 * 1024  # of a body
 UNTOLD: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)  # no telemetry
 KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 
 Id = Annotated[str, Path(min_length=1, max_length=200)]
-K = Annotated[int, Query(ge=1, le=MOST)]
-Name = Annotated[str, Query(max_length=200)]
-Protocol = Literal["allow", "novel"] | None
+K = Annotated[int, Query(ge=1, le=schemas.MOST)]
+Prefix = Annotated[str, Query(max_length=200)]
 
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -54,7 +55,10 @@ class Service:
         app = FastAPI(**about, lifespan=self.lifespan, redoc_url=None, max_body_size=MOST_BYTES, telemetry=UNTOLD)
         listed: dict[str, Any] = {"response_model": schemas.Answer, "responses": refusals(404, 503)}
         routes: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-            "/v1/users/{user_id:path}/recommendations": (self.recommendations, listed),
+            "/v1/users/{user_id:path}/recommendations": (
+                self.recommendations,
+                listed | {"openapi_extra": parameters(schemas.Asked, "user_id")},
+            ),
             "/v1/items/{item_id:path}/similar": (self.similar, listed),
             "/v1/models": (self.models, {"response_model": list[schemas.Model], "responses": refusals(503)}),
             "/metrics": (self.metrics, {"responses": refusals(), "response_class": Response}),
@@ -90,28 +94,21 @@ class Service:
         if self.exposures:
             self.exposures.flush()
 
-    async def recommendations(
-        self,
-        user_id: Id,
-        k: K = 10,
-        protocol: Protocol = None,
-        segment: Name = "",
-        model: Name = "",
-        release: Name = "",
-        reasons: bool = False,
-    ) -> Response:
+    async def recommendations(self, request: Request) -> Response:
         """The user's list: all items, or by `protocol=novel` those that are new to the user. Strangers get what is popular in
-        their `segment`, or with everybody. `model`: one of /v1/models. In the demo, of another `release`, and with `reasons`."""
+        their `segment`, or with everybody."""
+        asked = read(request)
 
         def question(reader: Reader) -> Answer:
-            return reader.recommend(user_id, k, protocol or "", segment, model)
+            return reader.recommend(asked.user_id, asked.k, asked.protocol, asked.segment, asked.model)
 
-        if model:
-            self._known(model, self._reader().models, "model", "/v1/models lists them")
-        reader, answer = await self._other(release, question) if release else self._ask(user_id, question)
-        bought = (user.bought if (user := reader.user(user_id)) else []) if reasons else []
-        why = [reader.reason(item, answer, bought) for item in answer.items] if reasons else []
-        return self._respond(reader, answer, user_id, why, shown=not release)
+        if asked.model:
+            self._known(asked.model, self._reader().models, "model", "/v1/models lists them")
+        reader, answer = await self._other(asked.release, question) if asked.release else self._ask(asked.user_id, question)
+        user = reader.user(asked.user_id) if asked.reasons else None
+        bought = user.bought if user else []
+        why = [reader.reason(item, answer, bought) for item in answer.items] if asked.reasons else []
+        return self._respond(reader, answer, asked.user_id, why, asked.model, asked.shown)
 
     async def session(self, body: schemas.Session) -> Response:
         """What goes with the items that a visitor looks at now, together with the user's own list."""
@@ -123,7 +120,7 @@ class Service:
         def question(reader: Reader) -> Answer:
             return reader.session([reader.rows[item] for item in seen if item in reader.rows], body.k, body.user_id)
 
-        return self._respond(*self._ask(body.user_id, question), body.user_id)
+        return self._respond(*self._ask(body.user_id, question), body.user_id, shown=body.shown)
 
     async def similar(self, item_id: Id, k: K = 10) -> Response:
         """The items that are most often bought by the same users."""
@@ -149,7 +146,7 @@ class Service:
         ]
         return schemas.User(segment=user.segment, bought=bought)
 
-    async def users(self, prefix: Name = "", limit: K = 20) -> list[str]:
+    async def users(self, prefix: Prefix = "", limit: K = 20) -> list[str]:
         """Some users of the live release, to try. In the demo only."""
         return self._reader().users(prefix, limit)
 
@@ -191,17 +188,24 @@ class Service:
         try:
             reader = await asyncio.to_thread(self.live.other, release)
         except (RecsysError, OSError) as error:
-            raise HTTPException(404, str(error)) from None
+            log.warning("release %s cannot be compared: %s", release, error)
+            raise HTTPException(404, "no such release can be served; /v1/releases lists those that were") from None
         return reader, question(reader)
 
     def _respond(
-        self, reader: Reader, answer: Answer, user_id: str = "", reasons: Sequence[tuple[str, int]] = (), shown: bool = True
+        self,
+        reader: Reader,
+        answer: Answer,
+        user_id: str = "",
+        reasons: Sequence[tuple[str, int]] = (),
+        model: str = "",
+        shown: bool = True,
     ) -> Response:
         now = datetime.now(UTC)
         self.meters.count(reader, answer)
         if self.exposures and shown and user_id and answer.items:
-            self.exposures.add(now, user_id, reader.id, answer.source, [reader.item_ids[item] for item in answer.items])
-        return Response(reader.write(answer, now.date(), reasons), media_type="application/json")
+            self.exposures.add(now, user_id, reader, answer)
+        return Response(reader.write(answer, now.date(), reasons, model), media_type="application/json")
 
 
 async def every(seconds: float, work: Callable[[], None]) -> None:
@@ -210,6 +214,25 @@ async def every(seconds: float, work: Callable[[], None]) -> None:
         await asyncio.sleep(seconds)
         with suppress(RecsysError, OSError):  # the store is away for a while: what is live goes on
             await asyncio.to_thread(work)
+
+
+def read(request: Request) -> schemas.Asked:
+    """What is asked for, in one go: FastAPI reads one parameter after another, which takes as long as all the rest."""
+    try:
+        return schemas.Asked.model_validate(request.path_params | dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+
+
+def parameters(model: type[BaseModel], path: str) -> dict[str, Any]:
+    """Of a route that reads them itself, for its documentation."""
+    fields = model.model_json_schema()["properties"]
+    places = {name: "path" if name == path else "query" for name in fields}
+    return {
+        "parameters": [
+            {"name": name, "in": places[name], "required": name == path, "schema": told} for name, told in fields.items()
+        ]
+    }
 
 
 async def invalid(request: Any, error: Any) -> JSONResponse:

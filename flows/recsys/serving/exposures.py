@@ -5,14 +5,17 @@ import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
+from typing import Any
 
+from recsys.serving.reader import Answer, Reader
 from recsys.store import Store
 
 FOLDER = "exposures"
 MOST = 100_000  # answers kept in memory while the store cannot be written to
+encode = json.JSONEncoder(ensure_ascii=False).encode
 log = logging.getLogger("recsys.serving")
 
 
@@ -33,28 +36,31 @@ class Exposures:
     def __init__(self, store: Store):
         self.store, self.salt = store, salt(store)
         self.dropped = 0
-        self._lines: list[str] = []
+        self._shown: list[tuple[datetime, str, Reader, Answer]] = []
         self._writer, self._number = secrets.token_hex(4), 0
 
-    def add(self, at: datetime, user_id: str, release: str, source: str, items: Sequence[str]) -> None:
-        if len(self._lines) >= MOST:
+    def add(self, at: datetime, user_id: str, reader: Reader, answer: Answer) -> None:
+        if len(self._shown) < MOST:
+            self._shown.append((at, user_id, reader, answer))
+        else:
             self.dropped += 1
-            return
-        line = [at.isoformat(timespec="milliseconds"), hash_user(user_id, self.salt), release, source, list(items)]
-        self._lines.append(json.dumps(line, ensure_ascii=False))
 
     def flush(self) -> None:
         """Writes what was gathered. If the store refuses, it is kept for the next time."""
-        lines, self._lines = self._lines, []
-        if not lines:
+        shown, self._shown = self._shown, []
+        if not shown:
             return
-        name = f"{FOLDER}/{datetime.now(UTC).date().isoformat()}/{self._writer}-{self._number:06}.jsonl"
+        name = f"{FOLDER}/{shown[0][0].date().isoformat()}/{self._writer}-{self._number:06}.jsonl"
         try:
-            self.store.backend.write(name, ("\n".join(lines) + "\n").encode())
+            self.store.backend.write(name, "".join(f"{encode(self._line(*one))}\n" for one in shown).encode())
             self._number += 1
         except Exception as error:  # a full or read-only disk stops no answer
-            log.error("%d exposures could not be written and are kept in memory: %s", len(lines), error)
-            self._lines = (lines + self._lines)[:MOST]
+            log.error("%d exposures could not be written and are kept in memory: %s", len(shown), error)
+            self._shown = (shown + self._shown)[:MOST]
+
+    def _line(self, at: datetime, user_id: str, reader: Reader, answer: Answer) -> list[Any]:
+        items = [reader.item_ids[item] for item in answer.items]
+        return [at.isoformat(timespec="milliseconds"), hash_user(user_id, self.salt), reader.id, answer.source, items]
 
 
 def hash_user(user_id: str, salt: bytes) -> str:

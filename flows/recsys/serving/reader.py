@@ -52,8 +52,6 @@ class Reader:
         self.id = release.manifest.id
         self.about: dict[str, Any] = about(release)
         self.as_of = date.fromisoformat(self.about["as_of"])
-        head = {"release": self.id, "model": self.about["recommender"], "as_of": self.about["as_of"]}
-        self._head = json.dumps(head, ensure_ascii=False)[:-1]
         items = pq.read_table(path / "items.parquet").to_pydict()
         self.item_ids: list[str] = items["item_id"]
         self.titles: list[str] = items["title"]
@@ -69,6 +67,8 @@ class Reader:
         self._database = connect(path / "lists.sqlite")
         beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
         self.models = beside | {self.about["recommender"]: self._database}
+        head = {"release": self.id, "as_of": self.about["as_of"]}
+        self._heads = {model: json.dumps(head | {"model": model}, ensure_ascii=False)[:-1] for model in self.models}
         self._select = {protocol: f"select {protocol} from lists where user_id = ?" for protocol in PROTOCOLS}
         self._told = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
 
@@ -164,8 +164,8 @@ class Reader:
             return "goes_with", int(near[speaks][scores[speaks].argmax()])
         return answer.sources[answer.items.index(item)], -1
 
-    def write(self, answer: Answer, today: date, reasons: Sequence[tuple[str, int]] = ()) -> bytes:
-        """An answer as JSON; `reasons` as `reason` gives them, one for each item."""
+    def write(self, answer: Answer, today: date, reasons: Sequence[tuple[str, int]] = (), model: str = "") -> bytes:
+        """An answer as JSON; `reasons` as `reason` gives them, one for each item; `model`: whose it is, if not the winner's."""
         items = [
             f'{self._told[item]}, "score": {score:.6g}, "source": "{source}"'
             for item, score, source in zip(answer.items, answer.scores, answer.sources, strict=True)
@@ -174,7 +174,8 @@ class Reader:
             told = {"kind": kind, "item_id": self.item_ids[item] if item >= 0 else None}
             items[place] += f', "reason": {json.dumps(told, ensure_ascii=False)}'
         age = (today - self.as_of).days
-        head = f'{self._head}, "age_days": {age}, "source": "{answer.source}", "items": ['
+        head = self._heads[model or self.about["recommender"]]
+        head = f'{head}, "age_days": {age}, "source": "{answer.source}", "items": ['
         return f"{head}{', '.join(item + '}' for item in items)}]}}".encode()
 
     def check(self) -> None:

@@ -5,10 +5,25 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+MOST = 100  # items of an answer
 MOST_SEEN = 50  # items of a live session that are looked at
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(max_length=200)]
 Why = Literal["bought_before", "goes_with", "personal", "segment", "popular", "static"]
+
+
+class Asked(BaseModel):
+    """What the route of lists takes: `user_id` in its path, the rest in its query."""
+
+    user_id: Id
+    k: Annotated[int, Field(ge=1, le=MOST)] = 10
+    protocol: Annotated[Literal["", "allow", "novel"], Field(description="all items, or those new to the user")] = ""
+    segment: Annotated[Name, Field(description="of a stranger, who then gets what is popular there")] = ""
+    model: Annotated[Name, Field(description="one of /v1/models")] = ""
+    release: Annotated[Name, Field(description="in the demo: another one than the live release")] = ""
+    reasons: Annotated[bool, Field(description="tell why each item is listed")] = False
+    shown: Annotated[bool, Field(description="false: nobody but the team sees it, so it is no exposure")] = True
 
 
 class Item(BaseModel):
@@ -47,8 +62,9 @@ class Session(BaseModel):
     """What a visitor looks at now, the newest item last; and who it is, if known."""
 
     items: Annotated[list[Id], Field(min_length=1, max_length=MOST_SEEN)]
-    user_id: Annotated[str, Field(max_length=200)] = ""
-    k: Annotated[int, Field(ge=1)] = 10
+    user_id: Name = ""
+    k: Annotated[int, Field(ge=1, le=MOST)] = 10
+    shown: bool = True
 
 
 class Bought(Item):

@@ -1,0 +1,49 @@
+"""Whatever the documentation allows, and much that it does not, is answered as it says, and only to those who have a key."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from conftest import make_settings
+from recsys.checks import Subject
+from recsys.store import open_store
+from serving_shop import Server, publish_copy, serving
+
+pytestmark = pytest.mark.slow
+KEY = "a key for fuzzing"
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory: pytest.TempPathFactory, subject: Subject) -> Iterator[Any]:
+    """The documentation of a service with a key, over HTTP."""
+    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
+    publish_copy(store, subject, "first")
+    server = Server(store, serving(make_settings()), KEY)
+    yield schemathesis.openapi.from_url(f"{server.url}openapi.json")
+    server.stop()
+
+
+def test_every_answer_is_one_that_is_documented(documented: Any) -> None:
+    for operation in documented.get_all_operations():
+
+        @given(case=operation.ok().as_strategy())
+        @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+        def ask(case: Any) -> None:
+            case.call_and_validate(headers={"X-API-Key": KEY})
+
+        ask()
+
+
+def test_without_a_key_nothing_but_health_is_told(documented: Any) -> None:
+    for operation in documented.get_all_operations():
+
+        @given(case=operation.ok().as_strategy())
+        @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+        def ask(case: Any) -> None:
+            case.headers.pop("X-API-Key", None)
+            assert case.call().status_code == (200 if case.path in ("/healthz", "/readyz") else 401)
+
+        ask()

@@ -1,0 +1,103 @@
+"""A disk that is full or may not be written: one line for people, and what is live stays as it is."""
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Fork, assert_refused, make_release
+from recsys.lifecycle import rollback
+from recsys.publishing import publish
+from recsys.store import Store, open_store
+
+
+@contextlib.contextmanager
+def mounted(target: Path, *how: str) -> Iterator[bool]:
+    """Mounts something where it may be mounted; else warns, so that nobody takes what is simulated instead for the real thing."""
+    mount = shutil.which("mount")
+    done = mount is not None and subprocess.run([mount, *how, str(target)], capture_output=True).returncode == 0
+    if not done:
+        warnings.warn(f"mount {how[0]} {how[1]} is not allowed here: the disk's error is simulated", stacklevel=2)
+    try:
+        yield done
+    finally:
+        if done:
+            subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+@contextlib.contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
+    """Every new file of a directory's store fails with the error number."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("recsys.backends.Directory._aside", refuse)
+        yield
+
+
+def two_releases(root: Path) -> Store:
+    store = open_store(str(root), "shop")
+    for id in ("a", "b"):
+        publish(store, id, make_release(store, id, id), store.current(), ["lists"])
+    return store
+
+
+def left(store: Store) -> tuple[object, ...]:
+    return store.current(), store.history(), store.ids("release")
+
+
+def test_a_full_disk_keeps_what_is_live_and_room_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=300k", "tmpfs") as real:
+        store = two_releases(tmp_path / "disk")
+        before = left(store)
+        if real:
+            with contextlib.suppress(OSError), (tmp_path / "disk" / "filler").open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"0" * 4096)
+        with contextlib.nullcontext() if real else failing(monkeypatch, errno.ENOSPC):
+            for write in (
+                lambda: make_release(store, "c"),
+                lambda: rollback(store),
+                lambda: store.attach_evidence("a", b"0" * 8192),
+            ):
+                with pytest.raises(OSError, match=r"No space left on device|disk is full"):
+                    write()
+        assert left(store) == before
+        store.load("release", "b")
+        (tmp_path / "disk" / "filler").unlink(missing_ok=True)
+        assert list((tmp_path / "disk" / "shop" / ".drafts").iterdir()) == []
+        assert rollback(store) == "a"
+
+
+def test_a_store_that_may_not_be_written_is_read_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = two_releases(tmp_path)
+    before = left(store)
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(mounted(tmp_path / "shop", "-o", "bind,ro", str(tmp_path / "shop"))):
+            stack.enter_context(failing(monkeypatch, errno.EROFS))
+        for write in (lambda: make_release(store, "c"), lambda: rollback(store), lambda: store.pin("a")):
+            with pytest.raises(OSError, match="Read-only file system"):
+                write()
+        store.load("release", "b")
+    assert left(store) == before
+
+
+def test_people_are_told_in_one_line(tmp_path: Path) -> None:
+    fork = Fork(tmp_path)
+    store = two_releases(tmp_path / "data" / "store")
+    shop = tmp_path / "data" / "store" / "shop"
+    with mounted(shop, "-o", "bind,ro", str(shop)) as real:
+        if not real:
+            (shop / ".lock").unlink()
+            (shop / ".lock").mkdir()
+        assert_refused(fork.run("rollback"), "Read-only file system" if real else "Is a directory", "mend that and run again")
+    assert store.current() == "b"

@@ -1,0 +1,76 @@
+"""The verbs of the life cycle as people call them."""
+
+import pytest
+
+from conftest import Fork, assert_refused, make_release
+from recsys.publishing import publish
+from recsys.store import Canary, Store, open_store
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    """A fork in whose store a, then b went live; c is not published."""
+    fork = Fork(tmp_path_factory.mktemp("fork"))
+    store = shelf(fork)
+    for id in "abc":
+        evidence = make_release(store, id, id)
+        if id != "c":
+            publish(store, id, evidence, store.current(), ["lists"])
+    return fork
+
+
+def shelf(fork: Fork) -> Store:
+    return open_store(str(fork.root / "data" / "store"), "shop")
+
+
+def said(fork: Fork, verb: str, **dials: str) -> str:
+    done = fork.run(verb, **dials)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_release_is_verified_tried_pinned_and_listed(fork: Fork) -> None:
+    assert "release b is whole and answers" in said(fork, "verify")
+    assert "release c is the canary of 5% of the users" in said(fork, "canary", RELEASE="c", SHARE="0.05")
+    assert shelf(fork).canary() == Canary("c", 0.05)
+    assert "release a is pinned" in said(fork, "pin", RELEASE="a")
+    listed = {line.split("2024")[0].strip() for line in said(fork, "releases").splitlines()[1:]}
+    assert {" ".join(line.split()) for line in listed} == {"live b", "canary c", "previous, pinned a"}
+    assert "no longer pinned" in said(fork, "pin", RELEASE="a", OFF="1")
+    assert "there is no canary" in said(fork, "canary", OFF="1")
+    assert shelf(fork).canary() is None
+
+
+def test_what_would_be_freed_is_told_first_and_freed_if_told_so(fork: Fork) -> None:
+    make_release(shelf(fork), "d", "d")
+    assert "would free 0.0 MB in 0 snapshots" in said(fork, "gc", KEEP="1")
+    told = said(fork, "gc", KEEP="1", GRACE_HOURS="0")
+    assert "release   c " in told
+    assert "pass YES=1" in told
+    assert shelf(fork).find("release", "c")
+    assert "freed 0." in said(fork, "gc", KEEP="1", GRACE_HOURS="0", YES="1")
+    assert shelf(fork).ids("release") == ["a", "b", "d"]
+
+
+def test_a_rollback_says_what_it_left(fork: Fork) -> None:
+    assert "release a is live; rolled back from b" in said(fork, "rollback")
+    assert_refused(fork.run("rollback"), "nothing that is kept was live before a", "pass RELEASE=")
+    assert "release b is live" in said(fork, "rollback", RELEASE="b")
+
+
+@pytest.mark.parametrize(
+    ("verb", "dials", "words"),
+    [
+        ("verify", {"RELEASE": "x"}, "x is not in"),
+        ("rollback", {"RELEASE": "../a"}, "is no snapshot id"),
+        ("pin", {}, "RELEASE is not given"),
+        ("canary", {"RELEASE": "a"}, "SHARE is not given"),
+        ("canary", {"RELEASE": "a", "SHARE": "some"}, 'SHARE "some" is no number'),
+        ("promote", {}, "no canary to promote"),
+        ("gc", {"KEEP": "0"}, "KEEP 0 is too few"),
+        ("gc", {"GRACE_HOURS": "nan"}, 'GRACE_HOURS "nan" is no number'),
+        ("run", {"CANARY": "2"}, "CANARY 2 is no share"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(fork: Fork, verb: str, dials: dict[str, str], words: str) -> None:
+    assert_refused(fork.run(verb, **dials), words)

@@ -1,0 +1,127 @@
+"""Publishing while others publish: only what was judged against this champion replaces it, with lists that are not older."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+import pytest
+
+from conftest import PROJECT, make_settings
+from recsys import pipeline, publishing, releases, relisting
+from recsys.backends import Conflict
+from recsys.checks import required
+from recsys.config import Settings
+from recsys.lifecycle import rollback
+from recsys.pipeline import Choice
+from recsys.publishing import publish as door
+from recsys.relisting import ATTEMPTS, Candidate
+from recsys.store import Store, open_store
+from recsys.verdicts import Evidence, Verdict
+
+TODAY, EARLY, LATE = date(2026, 1, 1), date(2024, 10, 1), date(2024, 10, 8)
+DIALS = {"users": 400, "items": 120, "days": 300, "events": 30_000, "first_day": "2024-01-01", "seed": 3}
+
+
+@dataclass
+class Shop:
+    """A store, features of two days, and two models of the first day."""
+
+    store: Store
+    settings: Settings
+    raw: list[Verdict]
+    features: dict[date, str]
+    choices: list[Choice]
+    evidence: Evidence | None = None
+
+    def make(self, model: int, day: date, champion: str | None = None) -> Candidate:
+        """A release of a model's lists on a day, with the evidence of the first one."""
+        settings = replace(self.settings, as_of=day)
+        id = pipeline.recommend(self.store, self.choices[model], self.features[day], settings, {})
+        release = self.store.load("release", id)
+        choice, features = self.choices[model], self.features[day]
+        if self.evidence is None:
+            self.evidence = pipeline.validate(self.store, id, self.raw, choice, None, {}, TODAY, settings, PROJECT)
+        evidence = replace(self.evidence, model=choice.model_id, features=features, content=release.manifest.content)
+        self.store.attach_evidence(id, evidence.to_json())
+        return Candidate(id, evidence, champion)
+
+    def publish(self, candidate: Candidate, model: int) -> Candidate:
+        return relisting.publish(self.store, candidate, self.choices[model], required(audit=False), TODAY, self.settings, PROJECT)
+
+    def live(self, model: int, day: date) -> str:
+        """Publishes a model's lists as another run does."""
+        made = self.make(model, day)
+        door(self.store, made.id, made.evidence, self.store.current(), required(audit=False))
+        return made.id
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    small = {"training_windows": 1}
+    settings = make_settings(dataset={"dials": DIALS}, features=small, evaluation={"selection_windows": 1}, as_of=EARLY.isoformat())
+    settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
+    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
+    raw, verdicts = pipeline.land(store, replace(settings, as_of=None), TODAY)
+    features = {day: pipeline.build_features(store, raw, replace(settings, as_of=day), PROJECT).id for day in (EARLY, LATE)}
+    trained = [pipeline.train(store, one, features[EARLY], {}, settings) for one in pipeline.recipes(settings, audit=False)]
+    evaluations = pipeline.choose(trained, settings).evaluations
+    choices = [Choice(one.recipe.name, one.model_id, evaluations, {}, []) for one in trained]
+    return Shop(store, settings, verdicts, features, choices)
+
+
+def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(shop: Shop) -> None:
+    champion = shop.live(0, EARLY)
+    challenger = shop.make(1, EARLY, champion)
+    other = shop.live(0, LATE)
+    published = shop.publish(challenger, 1)
+    made = shop.store.load("release", published.id)
+    assert (published.champion, shop.store.current()) == (other, published.id)
+    assert published.id != challenger.id
+    assert releases.as_of(made) == LATE
+    assert made.manifest.parents == {"model": shop.choices[1].model_id, "features": shop.features[LATE]}
+    assert published.evidence.on_model == challenger.evidence.on_model
+    assert {verdict.name for verdict in published.evidence.on_data["churn"]} > {"churn_users", "churn_items"}
+    assert shop.store.evidence(published.id) == published.evidence.to_json()
+
+
+def test_where_they_are_as_old_it_only_tries_again(shop: Shop) -> None:
+    champion = shop.live(0, EARLY)
+    challenger = shop.make(1, EARLY, champion)
+    other = shop.live(0, EARLY)
+    assert shop.publish(challenger, 1) == replace(challenger, champion=other)
+    assert shop.store.history()[-1]["previous"] == other
+
+
+def other_model(shop: Shop) -> None:
+    shop.live(1, EARLY)
+
+
+def back(shop: Shop) -> None:
+    rollback(shop.store)
+
+
+@pytest.mark.parametrize("meanwhile", [other_model, back])
+def test_another_champion_and_a_rollback_are_a_conflict(shop: Shop, meanwhile: Callable[[Shop], None]) -> None:
+    shop.live(0, EARLY)
+    champion = shop.live(0, EARLY)
+    challenger = shop.make(1, EARLY, champion)
+    meanwhile(shop)
+    live = shop.store.current()
+    with pytest.raises(Conflict, match="another champion is to be beaten; nothing was lost: run again"):
+        shop.publish(challenger, 1)
+    assert shop.store.current() == live
+
+
+def test_who_always_comes_second_gives_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    challenger, others = shop.make(1, EARLY, shop.live(0, EARLY)), []
+
+    def beaten(*arguments: Any) -> None:
+        others.append(shop.live(0, EARLY))
+        door(*arguments)
+
+    monkeypatch.setattr(publishing, "publish", beaten)
+    with pytest.raises(Conflict):
+        shop.publish(challenger, 1)
+    assert len(others) == ATTEMPTS
+    assert shop.store.current() == others[-1]

@@ -1,0 +1,102 @@
+"""What a scheduler gets to see of the flows: compiled for AWS Step Functions, with no account."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import base_flow
+from conftest import Fork
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    return Fork(tmp_path_factory.mktemp("fork"))
+
+
+@pytest.fixture(scope="module")
+def queue(s3: str) -> str:
+    """A job queue of the moto server's Batch."""
+    import boto3
+
+    role = boto3.client("iam").create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    batch = boto3.client("batch")
+    network = boto3.client("ec2")
+    subnets = [subnet["SubnetId"] for subnet in network.describe_subnets()["Subnets"]]
+    groups = [group["GroupId"] for group in network.describe_security_groups()["SecurityGroups"]]
+    resources = {"type": "FARGATE", "maxvCpus": 4, "subnets": subnets[:1], "securityGroupIds": groups[:1]}
+    place = batch.create_compute_environment(
+        computeEnvironmentName="place", type="MANAGED", serviceRole=role, computeResources=resources
+    )
+    order = [{"order": 1, "computeEnvironment": place["computeEnvironmentArn"]}]
+    return batch.create_job_queue(jobQueueName="queue", state="ENABLED", priority=1, computeEnvironmentOrder=order)["jobQueueName"]
+
+
+def compiled(fork: Fork, s3: str, flow: str, *options: str) -> dict[str, Any]:
+    """The state machine that `step-functions create` makes."""
+    settings = {
+        "METAFLOW_USER": "tester",
+        "METAFLOW_DEFAULT_DATASTORE": "s3",
+        "METAFLOW_DEFAULT_METADATA": "local",
+        "METAFLOW_DATASTORE_SYSROOT_S3": f"{s3}/metaflow",
+        "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(fork.root / "data" / "metaflow"),
+        "METAFLOW_S3_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
+        "METAFLOW_SFN_IAM_ROLE": "arn:aws:iam::123456789012:role/states",
+        "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": "arn:aws:iam::123456789012:role/events",
+        "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": "arn:aws:iam::123456789012:role/job",
+        "METAFLOW_ECS_FARGATE_EXECUTION_ROLE": "arn:aws:iam::123456789012:role/pull",
+        "METAFLOW_BATCH_JOB_QUEUE": "queue",
+        "METAFLOW_SFN_DYNAMO_DB_TABLE": "table",
+    }
+    command = [sys.executable, str(fork.root / "flows" / f"{flow}_flow.py"), "--no-pylint", "--quiet", *options]
+    command += ["step-functions", "create", "--only-json"]
+    made = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, cwd=fork.root)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return json.loads(made.stdout[made.stdout.index("{") :])
+
+
+@pytest.mark.parametrize("flow", ["train", "recommend", "monitor"])
+def test_each_step_has_its_retries_time_and_resources(fork: Fork, s3: str, queue: str, flow: str) -> None:
+    text = json.dumps(compiled(fork, s3, flow))
+    assert text.count('"Attempts": 3') == text.count('"JobName"')
+    assert text.count('"AttemptDurationSeconds": 21600') == text.count('"JobName"')
+    assert "--max-user-code-retries 2" in text
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "user", "branch"),
+    [
+        ("7", "user.alice", True, ""),
+        ("7", "test.x", False, "test.x"),
+        ("sfn-7", "user.alice", True, "user.alice"),
+        ("argo-7", "test.x", False, "test.x"),
+        ("sfn-7", "prod", False, ""),
+        ("sfn-7", "prod.x", False, "prod.x"),
+    ],
+)
+def test_a_branch_that_is_deployed_has_a_store_of_its_own(
+    run: str, name: str, user: bool, branch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"branch_name": name, "is_user_branch": user}
+    monkeypatch.setattr(base_flow, "current", SimpleNamespace(run_id=run, get=here.get))
+    assert base_flow.branch() == branch
+
+
+def test_a_plain_run_is_given_no_retries(fork: Fork, tmp_path: Path) -> None:
+    environment = os.environ | {"METAFLOW_USER": "tester", "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path)}
+    shown = subprocess.run(
+        [sys.executable, str(fork.root / "flows" / "recommend_flow.py"), "--no-pylint", "show"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=fork.root,
+    )
+    assert "@timeout" in shown.stdout + shown.stderr
+    assert "@retry" not in shown.stdout + shown.stderr
