@@ -409,7 +409,8 @@ def doctor() -> None:
 def target() -> Target:
     """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
     values, place = read_config(), dial("TO") or "step-functions"
-    branch = [f"--branch={re.sub('[^a-z0-9_]', '_', dial('BRANCH').lower())}"] if dial("BRANCH") else []
+    name = re.sub("[^a-z0-9_]", "_", dial("BRANCH").removeprefix("test.").lower())
+    branch = [f"--branch={name}"] if name else []
     return Target(place, cloud.read(values, place), ["--production"] if switched("PRODUCTION") else branch)
 
 
