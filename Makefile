@@ -100,6 +100,24 @@ add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor
 
+deploy: .venv/.argo ## the scheduled flows to AWS Step Functions and Batch, by [cloud] of config.toml  [TO=argo-workflows FLOW= PRODUCTION=1 BRANCH=]
+	@$(RUN) deploy
+
+undeploy: .venv/.argo ## flows and schedules away again; releases stay  [as deploy]
+	@$(RUN) undeploy
+
+trigger: .venv/.argo ## start a deployed flow now: FLOW=TrainFlow  [as deploy]
+	@$(RUN) trigger
+
+cloud-status: .venv/.argo ## what became of the executions  [as deploy]
+	@$(RUN) cloud_status
+
+cost: .venv/.run ## what a month in the cloud costs, at every size in bench.json
+	@$(RUN) cost
+
+rehearse: .venv/.test ## deploy to an AWS on loopback and run what was deployed
+	@$(PYTEST) tests/cloud
+
 bench: .venv/.bench ## what every step costs, beside implicit, into bench.json and README.md  [SIZES="1e5 1e6 1e6_wide 1e7"]
 	@$(BIN)/python flows/bench.py
 
@@ -117,7 +135,8 @@ lint: .venv/.test ## ruff and mypy
 lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) --extra serve -c requirements.lock pyproject.toml -o requirements-serve.lock
-	@$(LOCK) --extra serve --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+	@$(LOCK) --extra argo -c requirements.lock pyproject.toml -o requirements-argo.lock
+	@$(LOCK) --extra argo --extra serve --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
 	@$(LOCK) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean: ## remove the virtual environment, caches and run history; the store stays
@@ -140,6 +159,10 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 
 .venv/.serve: requirements-serve.lock .venv/.run
 	@$(INSTALL) -r requirements-serve.lock
+	@touch $@
+
+.venv/.argo: requirements-argo.lock .venv/.run
+	@$(INSTALL) -r requirements-argo.lock
 	@touch $@
 
 .venv/.bench: requirements-bench.lock .venv/.run

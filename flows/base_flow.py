@@ -7,7 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaflow import Config, FlowMutator, FlowSpec, JSONType, Parameter, current, package_sources, user_step_decorator
+from metaflow import (
+    Config,
+    FlowMutator,
+    FlowSpec,
+    JSONType,
+    Parameter,
+    config_expr,
+    current,
+    package_sources,
+    project,
+    user_step_decorator,
+)
 from metaflow.cli_args import cli_args
 from metaflow.exception import MetaflowException
 
@@ -31,6 +42,12 @@ class Refused(MetaflowException):
     headline = "refused"
 
 
+def object_store_errors() -> tuple[type[Exception], ...]:
+    """What boto3 raises once it has given up; nothing where nobody uses it."""
+    found: Any = sys.modules.get("botocore.exceptions")
+    return (found.BotoCoreError, found.ClientError) if found else ()
+
+
 @user_step_decorator
 def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = None) -> Iterator[None]:
     """Keeps a task's CPU seconds in `cost`, orchestration apart: what ran before its body, imports, and what dbt spent
@@ -41,12 +58,13 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
         try:
             yield
         except Exception as error:
-            mendable = isinstance(error, RecsysError | OSError)
-            flow.refusal = str(error) if mendable else ""
+            away = "the store cannot be reached; what is live has not changed: " * isinstance(error, object_store_errors())
+            mendable = bool(away) or isinstance(error, RecsysError | OSError)
+            flow.refusal = f"{away}{error}" if mendable else ""
             if for_good(flow, step_name):
                 alert(flow, step_name, error)
             if mendable:
-                raise Refused(f"{step_name}: {error}") from error
+                raise Refused(f"{step_name}: {flow.refusal}") from error
             raise
         finally:
             total = cpu_seconds()
@@ -91,7 +109,6 @@ class unattended(FlowMutator):
 
     def pre_mutate(self, mutable_flow: Any) -> None:
         known = self.read(mutable_flow)
-        mutable_flow.add_decorator("project", deco_kwargs={"name": known.unattended.project})
         if self.name in known.schedule:
             mutable_flow.add_decorator("schedule", deco_kwargs={"cron": known.schedule[self.name].eventbridge})
 
@@ -136,6 +153,7 @@ def branch() -> str:
 
 
 @accounting
+@project(name=config_expr("config.unattended.project"))  # not by a mutator: --production and --branch would be unknown
 @package_sources(ROOT / "dbt_project", suffixes=[".sql", ".yml"])
 class BaseFlow(FlowSpec):
     """Parameters and configs of every flow."""

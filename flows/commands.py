@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
+import cloud
+from cloud import Target
 from recsys import RecsysError, cases, config, operations
 from recsys.config import Settings
 from recsys.store import Store, open_store
@@ -403,11 +406,77 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
+def target() -> Target:
+    """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
+    values, place = read_config(), dial("TO") or "step-functions"
+    name = re.sub("[^a-z0-9_]", "_", dial("BRANCH").removeprefix("test.").lower())
+    branch = [f"--branch={name}"] if name else []
+    return Target(place, cloud.read(values, place), ["--production"] if switched("PRODUCTION") else branch)
+
+
+def deployed() -> list[str]:
+    """The flows that run on a schedule, or the one of FLOW."""
+    wanted = [dial("FLOW")] if dial("FLOW") else [name for name in FLOWS if name != "TuneFlow"]
+    if unknown := [name for name in wanted if name not in FLOWS]:
+        raise RecsysError(f'FLOW "{unknown[0]}" is no flow; choose one of {", ".join(FLOWS)}')
+    return wanted
+
+
+def deploy() -> None:
+    """Puts the scheduled flows where they run by themselves."""
+    chosen = target()
+    for flow in deployed():
+        made = chosen.deploy(FLOWS[flow])
+        console.print(f"{flow} is {made.name} on {chosen.name}, {made.schedule}: {len(made.steps)} steps, {', '.join(made.steps)}")
+    console.print(
+        f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
+    )
+
+
+def undeploy() -> None:
+    """Takes flows and schedules away again; releases stay."""
+    for flow in deployed():
+        target().ask(FLOWS[flow], "delete")
+        console.print(f"{flow} runs by itself no more")
+
+
+def trigger() -> None:
+    """Starts a deployed flow now."""
+    if not dial("FLOW"):
+        raise RecsysError("FLOW is not given; pass FLOW=TrainFlow")
+    for line in target().runs(FLOWS[deployed()[0]], "trigger"):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def cloud_status() -> None:
+    """What became of the executions of every deployed flow."""
+    for flow in deployed():
+        for line in target().runs(FLOWS[flow], "list-runs") or ["no execution yet"]:
+            console.print(f"{flow}: {line}", markup=False, soft_wrap=True)
+
+
+def cost() -> None:
+    """Estimates what a month of the deployed flows costs, at every size that was measured."""
+    from rich.table import Table
+
+    from prices import month
+
+    prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
+    parts = ("containers", "hours", "compute", "storage", "rest", "total")
+    table = Table("a month", *parts, box=None, padding=(0, 2, 0, 0))
+    for size, measured in json.loads((ROOT / "bench.json").read_text()).items():
+        made = month(measured, operations.read(read_config()), prices)
+        table.add_row(f"{size} events", *(f"{getattr(made, part):,.{0 if part == 'containers' else 2}f}" for part in parts))
+    console.print(table)
+    console.print(f"US dollars by list prices of {prices['date']} in cloud/prices.toml, which also says what is assumed")
+
+
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
     *(report, export, explain, add_case, reproduce, diff, score, doctor),
 )
+VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":

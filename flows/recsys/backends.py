@@ -178,10 +178,13 @@ class S3:
 
     def __init__(self, root: str, dataset: str):
         import boto3  # the directory store needs none of it
+        from botocore.config import Config
 
         self.bucket, _, prefix = root.removeprefix("s3://").partition("/")
         self.prefix = "/".join(part for part in (prefix.strip("/"), dataset) if part)
-        self.client = boto3.client("s3")
+        # an hour of silence, or one answer of 500, should cost seconds of patience and no run
+        patience = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
+        self.client = boto3.client("s3", config=patience)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"

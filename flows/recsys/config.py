@@ -209,6 +209,7 @@ def resolve(
     datasets = values.pop("datasets", {})
     dataset = dataset or values.pop("dataset", "")
     values.pop("dataset", None)
+    values.pop("cloud", None)  # where a run takes place changes nothing of what it makes
     if dataset not in datasets:
         raise RecsysError(f'DATASET "{dataset}" is not in config.toml; choose one of {", ".join(datasets)}')
     if not 0 < sample <= 1:

@@ -1,0 +1,13 @@
+# The image of every step: the lock and nothing else. The code comes with each deployment, as Metaflow's package.
+#   docker build -t recs . && docker push ...   then write repository@sha256:... into [cloud] image in config.toml
+ARG PYTHON=3.11
+FROM python:${PYTHON}-slim
+ENV METAFLOW_SKIP_INSTALL_DEPENDENCIES=1
+ENV PIP_NO_CACHE_DIR=1
+ENV GX_ANALYTICS_ENABLED=false
+ENV DBT_SEND_ANONYMOUS_USAGE_STATS=false
+COPY requirements.lock /tmp/
+RUN python -m pip install --require-hashes --no-deps --only-binary :all: -r /tmp/requirements.lock && rm /tmp/requirements.lock
+RUN useradd --create-home recs
+USER recs
+WORKDIR /home/recs
