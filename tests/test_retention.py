@@ -82,6 +82,17 @@ def test_models_that_did_not_win_are_freed(store: Store) -> None:
     assert names(store) == {"loser"}
 
 
+def test_models_whose_lists_are_released_beside_stay(store: Store) -> None:
+    chain(store, "1", "2")
+    snapshot(store, "model", "beside", features="f1")
+    with store.draft() as folder:
+        (folder / "data.bin").write_bytes(b"lists")
+        store.commit(folder, "release", {"beside": {"popularity": "beside"}}, {"model": "m2", "features": "f2"}, "r9")
+    assert "beside" not in names(store, keep=1)
+    store.free("release", "r9")
+    assert "beside" in names(store, keep=1)
+
+
 def test_nothing_younger_than_the_grace_is_freed_nor_what_it_was_made_from(store: Store) -> None:
     chain(store, "1", "2", "3")
     assert names(store, grace=24) == set()

@@ -40,6 +40,7 @@ class Backend(Protocol):
     def draft(self) -> Any: ...  # context manager: an empty local folder
     def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # the file `last` after all others
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # a local folder that holds these files
+    def forget(self, name: str) -> None: ...  # removes the local copy of a folder, where fetching made one
     def read(self, name: str) -> bytes | None: ...
     def write(self, name: str, data: bytes) -> None: ...  # atomic
     def remove(self, name: str) -> None: ...  # a file, or a folder with all that is in it
@@ -105,6 +106,9 @@ class Directory:
 
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
         return self.root / name
+
+    def forget(self, name: str) -> None:
+        """Nothing was copied."""
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -196,7 +200,7 @@ class S3:
         self.write(f"{name}/{last}", data)
 
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
-        folder = Path(_cache().name) / self.bucket / self._key(name)
+        folder = self._copy(name)
         for file, size in sizes.items():
             path = folder / file
             if path.exists() and path.stat().st_size == size:
@@ -208,6 +212,12 @@ class S3:
                 if _code(error) != "404":
                     raise
         return folder
+
+    def forget(self, name: str) -> None:
+        shutil.rmtree(self._copy(name), ignore_errors=True)
+
+    def _copy(self, name: str) -> Path:
+        return Path(_cache().name) / self.bucket / self._key(name)
 
     def read(self, name: str) -> bytes | None:
         try:

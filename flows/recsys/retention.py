@@ -38,7 +38,8 @@ def with_parents(names: Iterable[Name], manifests: dict[Name, Manifest]) -> set[
         name = wanted.pop()
         found.add(name)
         if name in manifests:
-            wanted |= set(manifests[name].parents.items()) - found
+            beside = {("model", id) for id in manifests[name].made_from.get("beside", {}).values()}
+            wanted |= (set(manifests[name].parents.items()) | beside) - found
     return found
 
 

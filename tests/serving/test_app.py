@@ -1,11 +1,13 @@
 """The service over a store with one live release."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,7 +18,7 @@ from recsys.checks import Subject
 from recsys.serving import exposures, schemas
 from recsys.serving.app import Service
 from recsys.store import Store, open_store
-from serving_shop import publish_copy, serving
+from serving_shop import publish_copy, serving, wait
 
 
 @pytest.fixture
@@ -187,3 +189,35 @@ def test_the_answer_of_any_length_is_json(service: Service, client: TestClient) 
     assert reader is not None
     nothing = replace(reader.recommend("nobody", 1), items=[], scores=[], sources=[])
     assert json.loads(reader.write(nothing, datetime.now(UTC).date()))["items"] == []
+
+
+def test_a_store_that_is_away_for_a_while_stops_nothing(shop: Store, subject: Subject, user: str) -> None:
+    service, away = Service(shop, serving(make_settings(), poll_seconds=0.01)), ConnectionError("away")
+    with patch.object(Store, "current", side_effect=away):
+        client = TestClient(service.app()).__enter__()
+        assert client.get("/readyz").status_code == 503
+    wait(lambda: client.get("/readyz").status_code == 200)
+    with patch.object(Store, "current", side_effect=away):
+        time.sleep(0.1)
+        assert items(client.get(f"/v1/users/{user}/recommendations"))
+    publish_copy(shop, subject, "second")
+    wait(lambda: client.get("/readyz").json() == {"release": "second"})
+    client.__exit__(None, None, None)
+
+
+def test_exposures_that_cannot_be_written_are_kept_for_later(client: TestClient, service: Service, shop: Store, user: str) -> None:
+    client.get(f"/v1/users/{user}/recommendations")
+    assert service.exposures is not None
+    with patch.object(type(shop.backend), "write", side_effect=OSError("full")):
+        service.exposures.flush()
+    assert list(exposures.read(shop, datetime.now(UTC).date())) == []
+    service.exposures.flush()
+    assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
+
+
+def test_what_only_the_team_sees_is_no_exposure(client: TestClient, service: Service, shop: Store, user: str) -> None:
+    seen = items(client.get(f"/v1/users/{user}/recommendations", params={"shown": False}))
+    client.post("/v1/sessions/recommendations", json={"items": seen[:2], "user_id": user, "shown": False})
+    assert service.exposures is not None
+    service.exposures.flush()
+    assert list(exposures.read(shop, datetime.now(UTC).date())) == []

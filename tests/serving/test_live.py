@@ -1,6 +1,7 @@
 """Releases swapped inside the process: broken ones refused, canaries tried and sent back."""
 
 from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -10,7 +11,7 @@ from recsys.checks import Subject
 from recsys.serving import live as module
 from recsys.serving.live import Live, Patience, in_share
 from recsys.serving.reader import Answer, Reader
-from recsys.store import Canary, Store
+from recsys.store import Canary, Store, open_store
 from serving_shop import publish_copy
 
 PATIENCE = Patience(answers=20, failures=0.2)
@@ -138,3 +139,16 @@ def test_a_canary_that_is_taken_away_is_seen_no_more(trying: Callable[[float], L
     shop.point_canary(None, shop.current())
     live.refresh()
     assert ask(live, "u") == "first"
+
+
+def test_releases_of_an_object_store_are_served_and_leave_nothing_on_the_disk(s3: str, tmp_path: Path, subject: Subject) -> None:
+    store = open_store(f"{s3}/{tmp_path.name}", "shop")
+    publish_copy(store, subject, "first")
+    live = Live(store, [], PATIENCE)
+    live.refresh()
+    publish_copy(store, subject, "second")
+    live.refresh()
+    assert seen(live) == "second"
+    assert live.ask("nobody", lambda reader: reader.recommend("nobody", 5))[1].items
+    assert not store.backend.fetch("releases/first", {}).exists()
+    assert not store.backend.fetch("releases/second", {}).exists()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path as File
 from typing import Annotated, Any
@@ -40,6 +40,9 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": schemas.Problem} for code in (401, *codes)}
 
 
+LISTED: dict[str, Any] = {"response_model": schemas.Answer, "responses": refusals(404, 413, 503)}
+
+
 class Service:
     """Routes over the live release of a store. Ready once one is live; follows the pointers by itself, and stops gracefully."""
 
@@ -53,38 +56,26 @@ class Service:
     def app(self, keys: Collection[str] = ()) -> Guard:
         about: dict[str, Any] = {"title": "reasonable-recs", "version": "1", "summary": "Lists of the live release"}
         app = FastAPI(**about, lifespan=self.lifespan, redoc_url=None, max_body_size=MOST_BYTES, telemetry=UNTOLD)
-        listed: dict[str, Any] = {"response_model": schemas.Answer, "responses": refusals(404, 503)}
-        routes: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-            "/v1/users/{user_id:path}/recommendations": (
-                self.recommendations,
-                listed | {"openapi_extra": parameters(schemas.Asked, "user_id")},
-            ),
-            "/v1/items/{item_id:path}/similar": (self.similar, listed),
-            "/v1/models": (self.models, {"response_model": list[schemas.Model], "responses": refusals(503)}),
-            "/metrics": (self.metrics, {"responses": refusals(), "response_class": Response}),
-            "/healthz": (self.healthz, {}),
-            "/readyz": (self.readyz, {"responses": {503: {"model": schemas.Problem}}}),
-        }
+        asked: dict[str, Any] = {"openapi_extra": parameters(schemas.Asked, "user_id")}
+        app.get("/v1/users/{user_id:path}/recommendations", **LISTED, **asked)(self.recommendations)
+        app.post("/v1/sessions/recommendations", **LISTED)(self.session)
+        app.get("/v1/items/{item_id:path}/similar", **LISTED)(self.similar)
+        app.get("/v1/models", response_model=list[schemas.Model], responses=refusals(503))(self.models)
+        app.get("/metrics", responses=refusals(), response_class=Response)(self.metrics)
+        app.get("/healthz")(self.healthz)
+        app.get("/readyz", responses={503: {"model": schemas.Problem}})(self.readyz)
         if self.dials.demo:
-            routes |= {
-                "/v1/users/{user_id:path}/history": (
-                    self.history,
-                    {"response_model": schemas.User, "responses": refusals(404, 503)},
-                ),
-                "/v1/users": (self.users, {"response_model": list[str], "responses": refusals(503)}),
-                "/v1/releases": (self.releases, {"response_model": list[schemas.Release], "responses": refusals(503)}),
-                "/": (self.page, {"include_in_schema": False, "response_class": HTMLResponse}),
-            }
-        for path, (route, told) in routes.items():
-            app.get(path, **told)(route)
-        app.post("/v1/sessions/recommendations", **listed | {"responses": refusals(404, 413, 503)})(self.session)
+            app.get("/v1/users/{user_id:path}/history", response_model=schemas.User, responses=refusals(404, 503))(self.history)
+            app.get("/v1/users", response_model=list[str], responses=refusals(503))(self.users)
+            app.get("/v1/releases", response_model=list[schemas.Release], responses=refusals(503))(self.releases)
+            app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
         app.add_exception_handler(RequestValidationError, invalid)
         describe(app)
         return Guard(app, keys, self.registry)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(self.live.refresh)
+        await asyncio.to_thread(attempt, self.live.refresh)
         tasks = [asyncio.create_task(every(self.dials.poll_seconds, self.live.refresh))]
         if self.exposures:
             tasks.append(asyncio.create_task(every(self.dials.flush_seconds, self.exposures.flush)))
@@ -136,14 +127,12 @@ class Service:
 
     async def history(self, user_id: Id) -> schemas.User:
         """What the release knows of a user. In the demo only."""
-        user = self._reader().user(user_id)
+        reader = self._reader()
+        user = reader.user(user_id)
         if user is None:
             raise HTTPException(404, "no such user in the live release; strangers get what is popular")
-        reader = self._reader()
-        bought = [
-            schemas.Bought(days=days, **reader.item(reader.item_ids[item]))
-            for item, days in zip(user.bought, user.days, strict=True)
-        ]
+        ids = [reader.item_ids[item] for item in user.bought]
+        bought = [schemas.Bought(days=days, **reader.item(id)) for id, days in zip(ids, user.days, strict=True)]
         return schemas.User(segment=user.segment, bought=bought)
 
     async def users(self, prefix: Prefix = "", limit: K = 20) -> list[str]:
@@ -212,8 +201,15 @@ async def every(seconds: float, work: Callable[[], None]) -> None:
     """Does some work again and again, in a thread."""
     while True:
         await asyncio.sleep(seconds)
-        with suppress(RecsysError, OSError):  # the store is away for a while: what is live goes on
-            await asyncio.to_thread(work)
+        await asyncio.to_thread(attempt, work)
+
+
+def attempt(work: Callable[[], None]) -> None:
+    """Whatever keeps it from being done, what is live goes on: the store may be away for a while."""
+    try:
+        work()
+    except Exception as error:
+        log.warning("the store cannot be reached: %s", error)
 
 
 def read(request: Request) -> schemas.Asked:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import secrets
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -37,6 +38,7 @@ class Exposures:
         self.store, self.salt = store, salt(store)
         self.dropped = 0
         self._shown: list[tuple[datetime, str, Reader, Answer]] = []
+        self._lock = threading.Lock()
         self._writer, self._number = secrets.token_hex(4), 0
 
     def add(self, at: datetime, user_id: str, reader: Reader, answer: Answer) -> None:
@@ -47,6 +49,10 @@ class Exposures:
 
     def flush(self) -> None:
         """Writes what was gathered. If the store refuses, it is kept for the next time."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
         shown, self._shown = self._shown, []
         if not shown:
             return

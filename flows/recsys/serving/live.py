@@ -70,8 +70,10 @@ class Live:
         return reader
 
     def _open(self, release: str) -> Reader:
-        reader = Reader(verified(self.store, release), self.blocked)
+        snapshot = verified(self.store, release)
+        reader = Reader(snapshot, self.blocked)
         reader.check()
+        self.store.forget(snapshot)  # its files are open: a service lives longer than releases, and a disk is small
         return reader
 
     def other(self, release: str) -> Reader:

@@ -174,7 +174,7 @@ class Reader:
             told = {"kind": kind, "item_id": self.item_ids[item] if item >= 0 else None}
             items[place] += f', "reason": {json.dumps(told, ensure_ascii=False)}'
         age = (today - self.as_of).days
-        head = self._heads[model or self.about["recommender"]]
+        head = self._heads.get(model) or self._heads[self.about["recommender"]]
         head = f'{head}, "age_days": {age}, "source": "{answer.source}", "items": ['
         return f"{head}{', '.join(item + '}' for item in items)}]}}".encode()
 
