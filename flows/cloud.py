@@ -116,7 +116,8 @@ class Target:
         if self.name == "argo-workflows":
             self.ask(flow, "create")
             templates = [one["name"] for one in compiled["spec"]["templates"] if "container" in one]
-            return Deployed(compiled["metadata"]["name"], "", tuple(templates))
+            cron = json.loads(compiled["metadata"]["annotations"].get("metaflow/cron", "{}")).get("schedule", "no schedule")
+            return Deployed(compiled["metadata"]["name"], cron, tuple(templates))
         states = list(tasks(compiled))
         require_sizes(states)
         with tempfile.NamedTemporaryFile("r") as told:

@@ -38,7 +38,7 @@ class Cloud:
 
     def __init__(self, folder: Path, proxy: Proxy, outputs: dict[str, str]):
         self.folder, self.proxy = folder, proxy
-        self.values = {next((role for role in ROLES if role.replace("_", "") == key), key): outputs[key] for key in outputs}
+        self.values = {name: outputs[name.replace("_", "")] for name in ("bucket", "queue", "table", *ROLES)}
         self.values["image"] = "recs@sha256:0"
 
     def fork(self, name: str) -> Fork:
