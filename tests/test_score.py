@@ -83,7 +83,7 @@ def test_without_evidence_what_verdicts_proved_falls_to_zero(tmp_path: Path) -> 
         "Data invariants hold for inputs": (1, 0),
         "Training and serving are not skewed": (1, 0.5),  # a test shows it too, not on the live data
         "Models are numerically stable": (1, 0),
-        "Prediction quality has not regressed": (0.5, 0),
+        "Prediction quality has not regressed": (1, 0),
     }
 
 
@@ -94,7 +94,8 @@ def test_without_test_results_what_tests_proved_falls_to_zero(tmp_path: Path) ->
     after = scores(Sources(tmp_path, store, store.current()))
     fell = {name for name in before if after[name] < before[name]}
     assert {"Training is reproducible", "Model specs are unit tested", "The ML pipeline is integration tested"} <= fell
-    assert all(after[name] == 0 for name in fell)
+    champion = "Prediction quality has not regressed"  # this run's verdicts hold it against the live release still
+    assert {name: after[name] for name in fell if after[name]} == {champion: 0.5}
     assert after["A simpler model is not better"] == 1
 
 
