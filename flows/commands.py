@@ -68,7 +68,9 @@ def inputs() -> dict[str, str]:
 
 
 def store(chosen: Settings) -> Store:
-    return open_store(chosen.store.root, chosen.name, ROOT, dial("BRANCH"))
+    """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself."""
+    branch = dial("BRANCH")
+    return open_store(chosen.store.root, chosen.name, ROOT, branch if not branch or "." in branch else f"test.{branch}")
 
 
 def run() -> None:
