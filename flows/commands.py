@@ -108,19 +108,17 @@ def parameters() -> list[str]:
 
 def where() -> list[str]:
     """Options that send steps elsewhere (ON=batch), or repeat those that fail where nobody looks (UNATTENDED=1)."""
-    chosen, on, options = settings(), dial("ON"), []
+    root, kept, on = settings().store.root, dial("METAFLOW_DEFAULT_DATASTORE"), dial("ON")
+    retries = operations.read(read_config()).unattended.retries  # read in any case: a wrong dial is told before the flow starts
     if on not in ("", "batch"):
         raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
-    if on and not chosen.store.root.startswith("s3://"):
-        raise RecsysError(
-            f'ON=batch: store.root is "{chosen.store.root}", which containers cannot reach; set it to s3://bucket/prefix'
-        )
-    if on and (kept := dial("METAFLOW_DEFAULT_DATASTORE")) != "s3":
+    if on and not root.startswith("s3://"):
+        raise RecsysError(f'ON=batch: store.root is "{root}", which containers cannot reach; set it to s3://bucket/prefix')
+    if on and kept != "s3":
         raise RecsysError(f'ON=batch: METAFLOW_DEFAULT_DATASTORE is "{kept}", which containers cannot reach; set it to s3')
-    options += ["--with", "batch"] if on else []
-    if switched("UNATTENDED"):
-        options += ["--with", f"retry:times={operations.read(read_config()).unattended.retries}"]
-    return options
+    options = ["batch"] if on else []
+    options += [f"retry:times={retries}"] if switched("UNATTENDED") else []
+    return [part for option in options for part in ("--with", option)]
 
 
 def cron() -> None:

@@ -184,6 +184,10 @@ SMALL = {
     "items = 600": "items = 120",
     "events = 200_000": "events = 25_000",
     "days = 400": "days = 200",
+    "trees = 100": "trees = 20",
+    "training_windows = 8": "training_windows = 3",
+    "windows = 8\n": "windows = 3\n",
+    "bootstraps = 1_000": "bootstraps = 200",
 }
 
 

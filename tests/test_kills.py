@@ -25,6 +25,7 @@ from recsys.retention import free
 from recsys.store import KINDS, MANIFEST, Store, open_store
 from recsys.verdicts import Evidence
 
+pytestmark = pytest.mark.slow
 MOMENTS = {
     "at any time": [f"after {random.Random(kill).uniform(0, 2)} rounds" for kill in range(45)],
     "before every change": [f"before {change} changes" for change in range(1, 46)],  # to files, in two rounds or more

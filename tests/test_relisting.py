@@ -125,3 +125,14 @@ def test_who_always_comes_second_gives_up(shop: Shop, monkeypatch: pytest.Monkey
         shop.publish(challenger, 1)
     assert len(others) == ATTEMPTS
     assert shop.store.current() == others[-1]
+
+
+def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(shop: Shop) -> None:
+    champion = shop.live(0, EARLY)
+    challenger = shop.make(1, EARLY, champion)
+    assert shop.publish(challenger, 1) == challenger
+    assert shop.publish(challenger, 1) == challenger
+    assert shop.store.current() == challenger.id
+    rollback(shop.store)
+    assert shop.publish(challenger, 1) == challenger
+    assert shop.store.current() == champion

@@ -15,6 +15,8 @@ from recsys.store import Store, open_store
 from report import render, settings_of
 from statements import count, silent, verdict
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "br", "wbr"}
 DRAWN = {"line", "circle"}
 LOUD = """<b id='x'>"loud"</b> & co"""

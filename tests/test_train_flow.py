@@ -86,6 +86,7 @@ def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) 
     assert exported[""] != exported["1"]
 
 
+@pytest.mark.slow
 def test_a_case_is_added_if_its_ids_are_known_and_the_next_run_is_held_against_it(fork: Fork) -> None:
     release = fork.store() / "releases" / str(fork.current())
     features = json.loads((release / "manifest.json").read_text())["parents"]["features"]
@@ -123,6 +124,7 @@ def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fo
     assert fork.current() == before
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: Fork) -> None:
     before = fork.current()
     fork.change("training_windows = 8", "training_windows = 7")  # another model than the live one's, which both are judged against
@@ -138,6 +140,7 @@ def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: For
     assert str(fork.current()) in won.stdout
 
 
+@pytest.mark.slow
 def test_a_run_may_end_as_a_canary_which_is_promoted_and_rolled_back(fork: Fork) -> None:
     before = fork.current()
     tried = fork.run("run", CANARY="0.05")

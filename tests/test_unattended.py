@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 import base_flow
-from conftest import Fork
-
-pytestmark = pytest.mark.slow
+from conftest import Fork, assert_refused
+from recsys.store import open_store
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +61,7 @@ def compiled(fork: Fork, s3: str, flow: str, *options: str) -> dict[str, Any]:
     return json.loads(made.stdout[made.stdout.index("{") :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", ["train", "recommend", "monitor"])
 def test_each_step_has_its_retries_time_and_resources(fork: Fork, s3: str, queue: str, flow: str) -> None:
     text = json.dumps(compiled(fork, s3, flow))
@@ -87,6 +87,30 @@ def test_a_branch_that_is_deployed_has_a_store_of_its_own(
     here = {"branch_name": name, "is_user_branch": user}
     monkeypatch.setattr(base_flow, "current", SimpleNamespace(run_id=run, get=here.get))
     assert base_flow.branch() == branch
+
+
+def test_a_store_of_a_branch_lies_below_the_root(root: str) -> None:
+    own, production = open_store(root, "shop", branch="user.alice"), open_store(root, "shop")
+    own.update("note", lambda known: b"alice's")
+    assert str(own.backend).endswith("/user.alice/shop")
+    assert production.note("note") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("root", "dials", "words"),
+    [
+        ("data/store", {"ON": "batch"}, "store.root"),
+        ("s3://bucket/shop", {"ON": "batch"}, "METAFLOW_DEFAULT_DATASTORE"),
+        ("data/store", {"ON": "moon"}, "moon"),
+    ],
+)
+def test_a_run_on_batch_wants_what_containers_can_reach(fork: Fork, root: str, dials: dict[str, str], words: str) -> None:
+    fork.change('root = "data/store"', f'root = "{root}"')
+    try:
+        assert_refused(fork.run("run", **dials), words)
+    finally:
+        fork.change(f'root = "{root}"', 'root = "data/store"')
 
 
 def test_a_plain_run_is_given_no_retries(fork: Fork, tmp_path: Path) -> None:

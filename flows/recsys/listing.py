@@ -142,7 +142,7 @@ def publish(store: Store, release_id: str, evidence: Evidence, champion: Champio
     """Publishes lists of the champion's model, and returns what is live then: where others went live meanwhile that know as many
     days, those stay. Raises Conflict where the champion is another one, or somebody rolled back. After a kill it may be called
     again: what it did, it does not do twice, even if somebody rolled back since."""
-    if any(move["release"] == release_id for move in store.history()):
+    if publishing.was_published(store, release_id):
         return release_id
     expected: str | None = champion.release
     for attempt in range(ATTEMPTS):

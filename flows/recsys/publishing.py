@@ -25,6 +25,11 @@ def publish(
         store.point_canary(Canary(release, share), expected)
 
 
+def was_published(store: Store, release: str) -> bool:
+    """Whether a release went live, rolled back since or not: a step that is repeated after a kill finds what it did."""
+    return any(move["release"] == release for move in store.history())
+
+
 def same_champion(store: Store, expected: str | None) -> str:
     """The release that is live instead of the one expected, where the two differ in their lists alone: the model is the same, and
     nobody rolled back meanwhile. Raises Conflict otherwise, for what was judged against another champion proves nothing."""

@@ -36,7 +36,10 @@ def publish(
     share: float | None = None,
 ) -> Candidate:
     """Publishes a release, or makes it the canary of a share of the users, and returns it. Where another release of the same
-    champion went live meanwhile it tries again, with lists as new as those. Raises Conflict where the champion is another one."""
+    champion went live meanwhile it tries again, with lists as new as those. Raises Conflict where the champion is another one.
+    May be called again after a kill."""
+    if share is None and publishing.was_published(store, candidate.id):
+        return candidate
     for attempt in range(ATTEMPTS):
         try:
             publishing.publish(store, candidate.id, candidate.evidence, candidate.champion, families, share)

@@ -144,6 +144,7 @@ def test_lists_stand_side_by_side_with_what_moved_came_and_went(page: Page, user
     page.open(user=user).choose(other)
     assert page.text(".overlap") == "9 of 10 as in the live list, 1 came, 1 went"
     assert page.texts(".mark") == ["▲ up 1"] * 9 + ["came", "went, was 1"]
+    assert page.text("[aria-label=Went] li").endswith("went, was 1")
     assert page.texts("[aria-label=Went] .item") == page.texts("#lists .item")[:1] == [ODD_TITLE]
 
 
