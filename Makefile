@@ -116,7 +116,7 @@ cost: .venv/.run ## what a month in the cloud costs, at every size in bench.json
 	@$(RUN) cost
 
 rehearse: .venv/.test ## deploy to an AWS on loopback and run what was deployed
-	@$(PYTEST) tests/cloud
+	@$(BIN)/python -m pytest tests/cloud
 
 bench: .venv/.bench ## what every step costs, beside implicit, into bench.json and README.md  [SIZES="1e5 1e6 1e6_wide 1e7"]
 	@$(BIN)/python flows/bench.py

@@ -1,7 +1,7 @@
 """Step Functions and Batch in small: walks a compiled state machine and runs every job's command, unmodified, as a process in
 an empty folder with the environment that a container would have. What it does not know, it refuses.
 
-A green rehearsal does not prove: that the roles' resources are right (moto looks at none of them), that the image can be pulled
+A green rehearsal does not prove: that the roles' rights suffice (moto asks for none), that the image can be pulled
 and has what this virtual environment has, that quotas, memory and time limits of an account suffice, that tasks of a Map bear
 each other at the same time (they run one after the other here), or that nothing reads what else lies on this machine's disk:
 folder, home, temporary files and environment are a container's own, the rest of the disk is not shut off."""
