@@ -109,15 +109,13 @@ def parameters() -> list[str]:
 
 
 def where() -> list[str]:
-    """Options that send steps elsewhere (ON=batch), or repeat those that fail where nobody looks (UNATTENDED=1)."""
-    root, kept, on = settings().store.root, dial("METAFLOW_DEFAULT_DATASTORE"), dial("ON")
+    """Options that send steps to where [cloud] says (ON=batch), or repeat those that fail where nobody looks (UNATTENDED=1)."""
+    on = dial("ON")
     retries = operations.read(read_config()).unattended.retries  # read in any case: a wrong dial is told before the flow starts
     if on not in ("", "batch"):
         raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
-    if on and not root.startswith("s3://"):
-        raise RecsysError(f'ON=batch: store.root is "{root}", which containers cannot reach; set it to s3://bucket/prefix')
-    if on and kept != "s3":
-        raise RecsysError(f'ON=batch: METAFLOW_DEFAULT_DATASTORE is "{kept}", which containers cannot reach; set it to s3')
+    if on:
+        os.environ.update(cloud.read(read_config(), "step-functions").environment())
     options = ["batch"] if on else []
     options += [f"retry:times={retries}"] if switched("UNATTENDED") else []
     return [part for option in options for part in ("--with", option)]

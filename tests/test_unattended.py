@@ -96,21 +96,9 @@ def test_a_store_of_a_branch_lies_below_the_root(root: str) -> None:
     assert production.note("note") is None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("root", "dials", "words"),
-    [
-        ("data/store", {"ON": "batch"}, "store.root"),
-        ("s3://bucket/shop", {"ON": "batch"}, "METAFLOW_DEFAULT_DATASTORE"),
-        ("data/store", {"ON": "moon"}, "moon"),
-    ],
-)
-def test_a_run_on_batch_wants_what_containers_can_reach(fork: Fork, root: str, dials: dict[str, str], words: str) -> None:
-    fork.change('root = "data/store"', f'root = "{root}"')
-    try:
-        assert_refused(fork.run("run", **dials), words)
-    finally:
-        fork.change(f'root = "{root}"', 'root = "data/store"')
+@pytest.mark.parametrize(("place", "words"), [("batch", 'cloud.bucket is "changethis"'), ("moon", '"moon" is no place')])
+def test_a_run_elsewhere_wants_a_place_that_is_there(fork: Fork, place: str, words: str) -> None:
+    assert_refused(fork.run("run", ON=place), words)
 
 
 def test_a_plain_run_is_given_no_retries(fork: Fork, tmp_path: Path) -> None:
