@@ -16,19 +16,21 @@ SHORTEST = 16  # characters of a key
 
 
 def read_keys() -> list[str]:
-    """Of RECS_API_KEYS (commas between them) and the lines of the file RECS_API_KEYS_FILE."""
-    keys = os.environ.get("RECS_API_KEYS", "").split(",")
-    if file := os.environ.get("RECS_API_KEYS_FILE", ""):
-        try:
-            keys += Path(file).read_text().splitlines()
-        except OSError as error:
-            raise RecsysError(
-                f'RECS_API_KEYS_FILE "{file}" cannot be read: {error.strerror}; name a file of one key a line'
-            ) from None
-    found = [key.strip() for key in keys if key.strip()]
-    if short := [key for key in found if len(key) < SHORTEST]:
+    """Of RECS_API_KEYS (commas between them) and the lines of the file RECS_API_KEYS_FILE. Refuses either if it is set and empty:
+    a secret that was not mounted must not open the door."""
+    given, file = os.environ.get("RECS_API_KEYS"), os.environ.get("RECS_API_KEYS_FILE")
+    try:
+        parts = [given.split(",")] if given is not None else []
+        parts += [Path(file).read_text().splitlines()] if file is not None else []
+    except (OSError, ValueError) as error:
+        raise RecsysError(f'RECS_API_KEYS_FILE "{file}" cannot be read: {error}; name a file of one key a line') from None
+    found = [[key.strip() for key in part if key.strip()] for part in parts]
+    if not all(found):
+        raise RecsysError("RECS_API_KEYS or RECS_API_KEYS_FILE is set and holds no key; give it one, or unset it")
+    keys = [key for part in found for key in part]
+    if short := [key for key in keys if len(key) < SHORTEST]:
         raise RecsysError(f"{len(short)} API keys are shorter than {SHORTEST} characters; make longer ones: openssl rand -hex 16")
-    return found
+    return keys
 
 
 def refuse_open_door(host: str, keys: list[str]) -> None:
@@ -44,16 +46,17 @@ def refuse_open_door(host: str, keys: list[str]) -> None:
 
 def main() -> None:
     chosen, keys = settings(), read_keys()
-    host, port = os.environ.get("HOST") or chosen.serve.host, int(os.environ.get("PORT") or chosen.serve.port)
+    host, port = os.environ.get("HOST") or chosen.serve.host, os.environ.get("PORT") or str(chosen.serve.port)
+    if not port.isdecimal():
+        raise RecsysError(f'PORT "{port}" is no port; pass a number such as 8000')
     refuse_open_door(host, keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     uvicorn.run(
         Service(store(chosen), chosen).app(keys),
         host=host,
-        port=port,
+        port=int(port),
         access_log=False,
         log_config=None,
-        limit_concurrency=chosen.serve.most_connections,
         timeout_graceful_shutdown=10,
         server_header=False,
     )
@@ -62,5 +65,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except RecsysError as error:
+    except (RecsysError, OSError) as error:
         sys.exit(f"error: {error}")

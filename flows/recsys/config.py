@@ -103,12 +103,18 @@ class Serve:
     host: str
     port: int
     poll_seconds: float
-    most_connections: int
+    max_lag_seconds: float
     demo: bool
     exposures: bool
     flush_seconds: float
     canary_answers: int
     canary_failures: float
+
+    def __post_init__(self) -> None:
+        _at_least(1, serve={"canary_answers": self.canary_answers})
+        for name in ("poll_seconds", "max_lag_seconds", "flush_seconds"):
+            if getattr(self, name) <= 0:
+                raise RecsysError(f"config: serve.{name} is {getattr(self, name)}; it must be above 0")
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,9 @@ class Store:
         """Every snapshot of a kind that exists, the one made last first."""
         return sorted(self.ids(kind), key=lambda id: (self.usage(kind, id).written, id), reverse=True)
 
-    def forget(self, snapshot: Snapshot) -> None:
+    def forget(self, kind: str, id: str) -> None:
         """Removes the local copy of a snapshot of an object store. Files that are open stay readable."""
-        self.backend.forget(_folder(snapshot.manifest.kind, snapshot.manifest.id))
+        self.backend.forget(_folder(kind, id))
 
     def ids(self, kind: str) -> list[str]:
         """Every snapshot of a kind that exists, in the order of their ids."""

@@ -1,10 +1,12 @@
 """The service over a store with one live release."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +19,7 @@ from conftest import make_settings
 from recsys.checks import Subject
 from recsys.serving import exposures, schemas
 from recsys.serving.app import Service
+from recsys.serving.reader import Reader
 from recsys.store import Store, open_store
 from serving_shop import publish_copy, serving, wait
 
@@ -108,7 +111,8 @@ def test_the_demo_knows_users_histories_models_and_releases(client: TestClient, 
 
 
 def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Store, subject: Subject, user: str) -> None:
-    publish_copy(shop, subject, "second", live=False)
+    publish_copy(shop, subject, "second")
+    shop.point("first", "second")
     assert client.get(f"/v1/users/{user}/recommendations", params={"release": "second"}).json()["release"] == "second"
     assert client.get(f"/v1/users/{user}/recommendations", params={"release": "none"}).status_code == 404
 
@@ -221,3 +225,59 @@ def test_what_only_the_team_sees_is_no_exposure(client: TestClient, service: Ser
     assert service.exposures is not None
     service.exposures.flush()
     assert list(exposures.read(shop, datetime.now(UTC).date())) == []
+
+
+def test_the_user_is_the_one_in_the_path(client: TestClient, user: str) -> None:
+    assert client.get(f"/v1/users/{user}/recommendations", params={"user_id": "nobody"}).json()["source"] == "personal"
+    assert client.get(f"/v1/users/{'x' * 300}/recommendations", params={"user_id": user}).status_code == 422
+
+
+@pytest.mark.parametrize("release", ["\0", "..", "a/b", "first\nlive"])
+def test_no_release_but_those_that_were_live_can_be_named(client: TestClient, release: str) -> None:
+    assert client.get("/v1/users/u/recommendations", params={"release": release}).status_code == 404
+
+
+def test_a_model_that_is_not_released_is_not_found(client: TestClient, user: str) -> None:
+    assert client.get(f"/v1/users/{user}/recommendations", params={"model": "two_stage"}).json()["model"] == "two_stage"
+    for more in ({}, {"release": "first"}):
+        assert client.get(f"/v1/users/{user}/recommendations", params={"model": "oracle"} | more).status_code == 404
+
+
+def test_while_too_many_wait_requests_are_sent_away_and_health_is_not(client: TestClient, service: Service, user: str) -> None:
+    with patch.object(service, "measure"):
+        service.lag = 2 * service.dials.max_lag_seconds
+        late = client.get(f"/v1/users/{user}/recommendations")
+        assert client.get("/readyz").status_code == 200
+    assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+
+
+def test_lag_is_what_the_process_is_late_by(client: TestClient, service: Service) -> None:
+    seen: list[float] = []
+
+    async def block() -> None:
+        time.sleep(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+            seen.append(service.lag)
+
+    assert client.portal is not None
+    client.portal.call(block)
+    wait(lambda: service.lag < service.dials.max_lag_seconds)
+    assert max(seen) > service.dials.max_lag_seconds
+
+
+def test_what_was_shown_on_two_days_lies_under_both(service: Service, shop: Store, user: str) -> None:
+    reader = Reader(shop.load("release", "first"))
+    assert service.exposures is not None
+    for day in (1, 3):
+        service.exposures.add(datetime(2026, 1, day, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
+    service.exposures.flush()
+    for day in (1, 3):
+        (found,) = exposures.read(shop, date(2026, 1, day))
+        assert (found.at.day, found.model) == (day, "popularity")
+
+
+def test_of_two_that_make_the_salt_at_once_one_is_kept(shop: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        salts = set(pool.map(lambda _: exposures.salt(shop), range(8)))
+    assert len(salts) == 1

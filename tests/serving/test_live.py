@@ -114,13 +114,37 @@ def emptier(reader: Reader) -> Answer:
 
 @pytest.mark.parametrize("question", [failing, emptier])
 def test_a_failing_canary_drops_no_answer_and_is_sent_back(
-    trying: Callable[[float], Live], question: Callable[[Reader], Answer]
+    trying: Callable[[float], Live], shop: Store, question: Callable[[Reader], Answer]
 ) -> None:
     live = trying(1.0)
     for number in range(PATIENCE.answers):
         assert live.canary is not None
         assert ask(live, f"user {number}", question) == "first"
-    assert live.canary is None
+    assert (live.canary, live.returns) == (None, 1)
+    live.refresh()
+    assert (live.canary, shop.canary()) == (None, None)  # for other processes too
+
+
+def test_a_canary_that_was_sent_back_may_be_tried_again(trying: Callable[[float], Live], shop: Store) -> None:
+    live = trying(1.0)
+    for number in range(PATIENCE.answers):
+        ask(live, f"user {number}", failing)
+    live.refresh()
+    shop.point_canary(Canary("second", 1.0), shop.current())
+    live.refresh()
+    assert ask(live, "u") == "second"
+
+
+def test_nobody_in_particular_sees_no_canary(trying: Callable[[float], Live]) -> None:
+    assert ask(trying(0.99), "") == "first"
+
+
+def test_a_canary_that_cannot_be_served_does_not_give_its_share_to_the_one_before(
+    trying: Callable[[float], Live], shop: Store, subject: Subject
+) -> None:
+    live = trying(0.01)
+    publish_copy(shop, subject, "third", live=False, hurt="lists.sqlite")
+    shop.point_canary(Canary("third", 1.0), shop.current())
     live.refresh()
     assert live.canary is None
 
@@ -152,3 +176,18 @@ def test_releases_of_an_object_store_are_served_and_leave_nothing_on_the_disk(s3
     assert live.ask("nobody", lambda reader: reader.recommend("nobody", 5))[1].items
     assert not store.backend.fetch("releases/first", {}).exists()
     assert not store.backend.fetch("releases/second", {}).exists()
+
+
+def test_a_release_mended_in_the_object_store_is_taken_up(s3: str, tmp_path: Path, subject: Subject) -> None:
+    store, name = open_store(f"{s3}/{tmp_path.name}", "shop"), "releases/first/fallback.json"
+    whole = (subject.release.path / "fallback.json").read_bytes()
+    publish_copy(store, subject, "first")
+    store.backend.write(name, whole.replace(b"i", b"j"))  # as long as before
+    live = Live(store, [], PATIENCE)
+    live.refresh()
+    assert live.current is None
+    assert not store.backend.fetch("releases/first", {}).exists()
+    store.backend.write(name, whole)
+    with patch.object(module, "RETRY_SECONDS", 0.0):
+        live.refresh()
+    assert seen(live) == "first"

@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,14 @@ def test_a_short_key_and_a_file_that_is_not_there_are_refused(monkeypatch: pytes
         read_keys()
 
 
+@pytest.mark.parametrize("name", ["RECS_API_KEYS", "RECS_API_KEYS_FILE"])
+def test_a_secret_that_was_not_mounted_does_not_open_the_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    (tmp_path / "keys").touch()
+    monkeypatch.setenv(name, str(tmp_path / "keys") if name.endswith("FILE") else "")
+    with pytest.raises(RecsysError, match="holds no key"):
+        read_keys()
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
     return [sys.executable, str(Fork(tmp_path).root / "flows" / "serve.py")]
@@ -54,7 +64,13 @@ def test_an_open_door_ends_in_one_line(command: list[str]) -> None:
     assert_refused(subprocess.run(command, env=environment, capture_output=True, text=True), "0.0.0.0", "RECS_API_KEYS")
 
 
-def test_it_answers_without_a_release_and_stops_gracefully_and_logs_no_path(command: list[str]) -> None:
+def test_a_wrong_port_ends_in_one_line(command: list[str]) -> None:
+    assert_refused(subprocess.run(command, env=os.environ | {"PORT": "http"}, capture_output=True, text=True), "http", "8000")
+
+
+@pytest.fixture
+def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A service that has started, and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -67,8 +83,28 @@ def test_it_answers_without_a_release_and_stops_gracefully_and_logs_no_path(comm
                 return False
 
         wait(answers)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode in (0, -signal.SIGTERM)
+        yield process, port
+        process.kill()
+
+
+def test_it_answers_without_a_release_and_stops_and_logs_no_path(process: tuple[subprocess.Popen[str], int]) -> None:
+    service, _ = process
+    service.send_signal(signal.SIGTERM)
+    _, said = service.communicate(timeout=30)
+    assert service.returncode in (0, -signal.SIGTERM)
     assert "Finished server process" in said
     assert "u12" not in said
+
+
+def test_a_request_that_is_under_way_when_it_stops_is_answered(process: tuple[subprocess.Popen[str], int]) -> None:
+    service, port = process
+    body = b'{"items": ["i1"]}'
+    head = f"POST /v1/sessions/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode() + body[:5])
+        time.sleep(0.5)
+        service.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.sendall(body[5:])
+        assert connection.recv(100).startswith(b"HTTP/1.1 503")  # for no release is live
+    assert service.wait(timeout=30) in (0, -signal.SIGTERM)

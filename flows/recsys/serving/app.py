@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ log = logging.getLogger("recsys.serving")
 PAGE = File(__file__).parent / "page.html"
 MOST_BYTES = 64 * 1024  # of a body
 UNTOLD: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)  # no telemetry
+TICK = 0.05
 KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 
 Id = Annotated[str, Path(min_length=1, max_length=200)]
@@ -40,7 +42,10 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": schemas.Problem} for code in (401, *codes)}
 
 
-LISTED: dict[str, Any] = {"response_model": schemas.Answer, "responses": refusals(404, 413, 503)}
+LISTED: dict[str, Any] = {
+    "response_model": schemas.Answer,
+    "responses": refusals(400, 404, 413, 503) | {422: {"model": schemas.Invalid}},
+}
 
 
 class Service:
@@ -51,6 +56,7 @@ class Service:
         self.live = Live(store, settings.rules.blocked, Patience(self.dials.canary_answers, self.dials.canary_failures))
         self.exposures = Exposures(store) if self.dials.exposures else None
         self.registry = CollectorRegistry()
+        self.lag = 0.0  # seconds by which this process is late
         self.meters = Meters(self.registry, self.live, self.exposures)
 
     def app(self, keys: Collection[str] = ()) -> Guard:
@@ -71,12 +77,12 @@ class Service:
             app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
         app.add_exception_handler(RequestValidationError, invalid)
         describe(app)
-        return Guard(app, keys, self.registry)
+        return Guard(app, keys, self.registry, lambda: self.lag > self.dials.max_lag_seconds)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(attempt, self.live.refresh)
-        tasks = [asyncio.create_task(every(self.dials.poll_seconds, self.live.refresh))]
+        tasks = [asyncio.create_task(self.measure()), asyncio.create_task(every(self.dials.poll_seconds, self.live.refresh))]
         if self.exposures:
             tasks.append(asyncio.create_task(every(self.dials.flush_seconds, self.exposures.flush)))
         yield
@@ -84,6 +90,13 @@ class Service:
             task.cancel()
         if self.exposures:
             self.exposures.flush()
+
+    async def measure(self) -> None:
+        """How long requests wait for their turn: what comes while that is too long is sent away."""
+        while True:
+            start = time.monotonic()
+            await asyncio.sleep(TICK)
+            self.lag = time.monotonic() - start - TICK
 
     async def recommendations(self, request: Request) -> Response:
         """The user's list: all items, or by `protocol=novel` those that are new to the user. Strangers get what is popular in
@@ -93,8 +106,6 @@ class Service:
         def question(reader: Reader) -> Answer:
             return reader.recommend(asked.user_id, asked.k, asked.protocol, asked.segment, asked.model)
 
-        if asked.model:
-            self._known(asked.model, self._reader().models, "model", "/v1/models lists them")
         reader, answer = await self._other(asked.release, question) if asked.release else self._ask(asked.user_id, question)
         user = reader.user(asked.user_id) if asked.reasons else None
         bought = user.bought if user else []
@@ -169,17 +180,19 @@ class Service:
 
     def _ask(self, user_id: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
         self._reader()
-        return self.live.ask(user_id, question)
+        try:
+            return self.live.ask(user_id, question)
+        except RecsysError:
+            raise HTTPException(404, "no lists of such a model are released; /v1/models lists them") from None
 
     async def _other(self, release: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
-        if not self.dials.demo:
-            raise HTTPException(404, "a release can be named in the demo only; leave it out")
+        reader = await asyncio.to_thread(self.live.other, release) if self.dials.demo else None
+        if reader is None:
+            raise HTTPException(404, "no such release can be compared; /v1/releases lists those of the demo")
         try:
-            reader = await asyncio.to_thread(self.live.other, release)
-        except (RecsysError, OSError) as error:
-            log.warning("release %s cannot be compared: %s", release, error)
-            raise HTTPException(404, "no such release can be served; /v1/releases lists those that were") from None
-        return reader, question(reader)
+            return reader, question(reader)
+        except RecsysError:
+            raise HTTPException(404, "that release has no lists of such a model") from None
 
     def _respond(
         self,
@@ -193,7 +206,7 @@ class Service:
         now = datetime.now(UTC)
         self.meters.count(reader, answer)
         if self.exposures and shown and user_id and answer.items:
-            self.exposures.add(now, user_id, reader, answer)
+            self.exposures.add(now, user_id, reader, model or reader.about["recommender"], answer)
         return Response(reader.write(answer, now.date(), reasons, model), media_type="application/json")
 
 
@@ -215,7 +228,7 @@ def attempt(work: Callable[[], None]) -> None:
 def read(request: Request) -> schemas.Asked:
     """What is asked for, in one go: FastAPI reads one parameter after another, which takes as long as all the rest."""
     try:
-        return schemas.Asked.model_validate(request.path_params | dict(request.query_params))
+        return schemas.Asked.model_validate(dict(request.query_params) | request.path_params)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
 

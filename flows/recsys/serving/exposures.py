@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from recsys.backends import Conflict
 from recsys.serving.reader import Answer, Reader
 from recsys.store import Store
 
 FOLDER = "exposures"
 MOST = 100_000  # answers kept in memory while the store cannot be written to
+Shown = tuple[datetime, str, Reader, str, Answer]
 encode = json.JSONEncoder(ensure_ascii=False).encode
 log = logging.getLogger("recsys.serving")
 
@@ -27,6 +29,7 @@ class Exposure:
     at: datetime
     user: str
     release: str
+    model: str
     source: str
     items: list[str]
 
@@ -35,38 +38,39 @@ class Exposures:
     """Gathers what was shown, and lays it into the store as one file at every `flush`."""
 
     def __init__(self, store: Store):
-        self.store, self.salt = store, salt(store)
+        self.store = store
         self.dropped = 0
-        self._shown: list[tuple[datetime, str, Reader, Answer]] = []
+        self._shown: list[Shown] = []
         self._lock = threading.Lock()
         self._writer, self._number = secrets.token_hex(4), 0
 
-    def add(self, at: datetime, user_id: str, reader: Reader, answer: Answer) -> None:
+    def add(self, at: datetime, user_id: str, reader: Reader, model: str, answer: Answer) -> None:
         if len(self._shown) < MOST:
-            self._shown.append((at, user_id, reader, answer))
+            self._shown.append((at, user_id, reader, model, answer))
         else:
             self.dropped += 1
 
     def flush(self) -> None:
-        """Writes what was gathered. If the store refuses, it is kept for the next time."""
+        """Writes what was gathered, a file for each day. What the store refuses is kept for the next time."""
         with self._lock:
-            self._write()
+            shown, self._shown = self._shown, []
+            for day in sorted({one[0].date() for one in shown}):
+                part = [one for one in shown if one[0].date() == day]
+                try:
+                    self._write(day, part)
+                except Exception as error:  # a full or read-only disk stops no answer
+                    log.error("%d exposures could not be written and are kept in memory: %s", len(part), error)
+                    self._shown = (part + self._shown)[:MOST]
 
-    def _write(self) -> None:
-        shown, self._shown = self._shown, []
-        if not shown:
-            return
-        name = f"{FOLDER}/{shown[0][0].date().isoformat()}/{self._writer}-{self._number:06}.jsonl"
-        try:
-            self.store.backend.write(name, "".join(f"{encode(self._line(*one))}\n" for one in shown).encode())
-            self._number += 1
-        except Exception as error:  # a full or read-only disk stops no answer
-            log.error("%d exposures could not be written and are kept in memory: %s", len(shown), error)
-            self._shown = (shown + self._shown)[:MOST]
+    def _write(self, day: date, shown: list[Shown]) -> None:
+        key = salt(self.store)
+        lines = "".join(f"{encode(_line(key, *one))}\n" for one in shown)
+        self.store.backend.write(f"{FOLDER}/{day.isoformat()}/{self._writer}-{self._number:06}.jsonl", lines.encode())
+        self._number += 1
 
-    def _line(self, at: datetime, user_id: str, reader: Reader, answer: Answer) -> list[Any]:
-        items = [reader.item_ids[item] for item in answer.items]
-        return [at.isoformat(timespec="milliseconds"), hash_user(user_id, self.salt), reader.id, answer.source, items]
+
+def _line(key: bytes, at: datetime, user_id: str, reader: Reader, model: str, answer: Answer) -> list[Any]:
+    return [at.isoformat(timespec="milliseconds"), hash_user(user_id, key), reader.id, model, answer.source, reader.ids(answer)]
 
 
 def hash_user(user_id: str, salt: bytes) -> str:
@@ -74,10 +78,17 @@ def hash_user(user_id: str, salt: bytes) -> str:
 
 
 def salt(store: Store) -> bytes:
-    """The store's own, made when it is first asked for."""
-    if (known := store.backend.read(f"{FOLDER}/salt")) is None:
-        store.backend.write(f"{FOLDER}/salt", secrets.token_hex(16).encode())
-        known = store.backend.read(f"{FOLDER}/salt")
+    """The store's own, made when it is first asked for; of two that make it at once, one."""
+    name = f"{FOLDER}/salt"
+    if known := store.backend.read(name):
+        return known
+    with store.backend.exclusive([name]) as seen:
+        if not (known := store.backend.read(name)):
+            known = secrets.token_hex(16).encode()
+            try:
+                store.backend.swap(name, known, seen)
+            except Conflict:
+                known = store.backend.read(name)
     return known or b""
 
 
@@ -86,5 +97,5 @@ def read(store: Store, day: date) -> Iterator[Exposure]:
     folder = f"{FOLDER}/{day.isoformat()}"
     for name in store.backend.files(folder):
         for line in (store.backend.read(f"{folder}/{name}") or b"").decode().splitlines():
-            at, user, release, source, items = json.loads(line)
-            yield Exposure(datetime.fromisoformat(at), user, release, source, items)
+            at, user, release, model, source, items = json.loads(line)
+            yield Exposure(datetime.fromisoformat(at), user, release, model, source, items)

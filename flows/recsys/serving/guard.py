@@ -16,14 +16,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}  # what needs no key; all that tells of a user does
 NO_KEY = JSONResponse({"detail": "this needs a key: send it as the header X-API-Key"}, 401)
+BUSY = JSONResponse({"detail": "too many requests wait; try again in a second"}, 503, {"Retry-After": "1"})
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 class Guard:
-    """Refuses who has no key; counts and times every answer by its route, never by its path: paths hold ids."""
+    """Refuses who has no key, and sends requests away while too many wait; counts and times every answer by its route, never by its
+    path: paths hold ids."""
 
-    def __init__(self, app: Any, keys: Collection[str], registry: CollectorRegistry):
-        self.app = app
+    def __init__(self, app: Any, keys: Collection[str], registry: CollectorRegistry, busy: Callable[[], bool]):
+        self.app, self.busy = app, busy
         self.keys = [_hash(key.encode()) for key in keys]
         self._requests = Counter("recs_requests", "Answers by route and status", ["route", "status"], registry=registry)
         self._seconds = Histogram("recs_request_seconds", "Seconds to answer", ["route"], registry=registry, buckets=SECONDS)
@@ -43,15 +45,22 @@ class Guard:
             await send(message)
 
         try:
-            await (self.app if self._admits(scope) else NO_KEY)(scope, receive, watched)
+            await self._answers(scope)(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path_format", "none")
             self._count(route, status).inc()
             self._time(route).observe(time.perf_counter() - start)
 
+    def _answers(self, scope: Scope) -> Any:
+        if scope["path"] in OPEN:
+            return self.app
+        if self.busy():
+            return BUSY
+        return self.app if self._admits(scope) else NO_KEY
+
     def _admits(self, scope: Scope) -> bool:
         """Whether no key is needed, or the one sent is known. All hashes are compared, so the time taken tells nothing."""
-        if not self.keys or scope["path"] in OPEN:
+        if not self.keys:
             return True
         sent = _hash(dict(scope["headers"]).get(b"x-api-key", b""))
         return sum(hmac.compare_digest(sent, key) for key in self.keys) > 0

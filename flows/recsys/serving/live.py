@@ -15,6 +15,7 @@ from recsys.store import Store
 from recsys.verifying import verified
 
 OTHERS = 2  # releases besides, that stay open for comparison
+HISTORY = 20  # of them, that can be chosen
 RETRY_SECONDS = 60.0  # after which a refused release is looked at again: the store may have been what was broken
 log = logging.getLogger("recsys.serving")
 
@@ -27,6 +28,17 @@ class Patience:
     failures: float
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A canary that is open. share: of the users who see it; at 0 it is asked beside, and never shown."""
+
+    reader: Reader
+    share: float
+
+    def takes(self, user_id: str) -> bool:
+        return self.share == 0 or (bool(user_id) and in_share(user_id, self.share))
+
+
 class Live:
     """The releases in use. `refresh` may run in a thread of its own: a request takes its reader once, so no answer mixes two
     releases, and a reader that was replaced lives until its last request is answered."""
@@ -34,61 +46,67 @@ class Live:
     def __init__(self, store: Store, blocked: Collection[str], patience: Patience):
         self.store, self.blocked, self.patience = store, blocked, patience
         self.current: Reader | None = None
-        self.canary: Reader | None = None
-        self.share = 0.0  # of the users who see the canary; at 0 it is asked beside, and never shown
+        self.canary: Trial | None = None
         self.tally: Counter[str] = Counter()  # the canary's answers, failures, and items in common with the live lists
-        self.loaded = self.refusals = 0
+        self.loaded = self.refusals = self.returns = 0
         self._refused: dict[str, float] = {}  # releases that could not be served, and when
         self._returned = ""  # the canary that was sent back
         self._others: dict[str, Reader] = {}
-        self._lock = threading.Lock()
+        self._refreshing, self._comparing = threading.Lock(), threading.Lock()
 
     def refresh(self) -> None:
         """Takes up what the pointers say. What cannot be served is refused, and what is live goes on."""
-        with self._lock:
-            self.current = self._take(self.store.current(), self.current)
-            pointer = self.store.canary()
-            wanted = pointer.release if pointer and pointer.release != self._returned else None
-            canary = self._take(wanted, self.canary if wanted else None)
-            if canary is not self.canary:
-                self.tally.clear()
-            self.canary, self.share = canary, pointer.share if pointer else 0.0
+        with self._refreshing:
+            release = self.store.current()
+            if release and not (self.current and self.current.id == release) and (reader := self._open(release)):
+                self.current, self.loaded = reader, self.loaded + 1
+                log.info("release %s is taken up", release)
+            self._follow_canary()
 
-    def _take(self, release: str | None, held: Reader | None) -> Reader | None:
-        waits = time.monotonic() - self._refused.get(release or "", -RETRY_SECONDS) < RETRY_SECONDS
-        if release is None or waits or (held and held.id == release):
-            return held
+    def _follow_canary(self) -> None:
+        pointer = self.store.canary()
+        if pointer and pointer.release == self._returned:
+            self.store.point_canary(None, self.store.current())  # nobody else need try it
+            pointer = None
+        self._returned = ""
+        held = self.canary.reader if self.canary and pointer and self.canary.reader.id == pointer.release else None
+        reader = held or (self._open(pointer.release) if pointer else None)
+        if reader is not held:
+            self.tally.clear()
+        self.canary = Trial(reader, pointer.share) if reader and pointer else None
+
+    def _open(self, release: str) -> Reader | None:
+        """None if it cannot be served, or could not a moment ago."""
+        if time.monotonic() - self._refused.get(release, -RETRY_SECONDS) < RETRY_SECONDS:
+            return None
         try:
-            reader = self._open(release)
+            reader = Reader(verified(self.store, release), self.blocked)
+            reader.check()
+            return reader
         except Exception as error:  # whatever is wrong with a release, the service goes on
             self._refused[release] = time.monotonic()
             self.refusals += 1
-            log.error("release %s is refused, %s stays: %s", release, held.id if held else "nothing", error)
-            return held
-        self.loaded += 1
-        log.info("release %s is taken up", release)
-        return reader
+            log.error("release %r is refused: %s", release, error)
+            return None
+        finally:
+            self.store.forget("release", release)  # its files are open: a service lives longer than releases, and a disk is small
 
-    def _open(self, release: str) -> Reader:
-        snapshot = verified(self.store, release)
-        reader = Reader(snapshot, self.blocked)
-        reader.check()
-        self.store.forget(snapshot)  # its files are open: a service lives longer than releases, and a disk is small
-        return reader
-
-    def other(self, release: str) -> Reader:
-        """Any release that could be served, to be held against the live one."""
-        with self._lock:
-            if release not in self._others:
-                self._others = dict([*self._others.items()][1 - OTHERS :]) | {release: self._open(release)}
-            return self._others[release]
+    def other(self, release: str) -> Reader | None:
+        """One of the releases in `history`, to be held against the live one; none if it cannot be served."""
+        with self._comparing:
+            known = release in [one["release"] for one in self.history()]
+            if known and release not in self._others and (reader := self._open(release)):
+                self._others = dict([*self._others.items()][1 - OTHERS :]) | {release: reader}
+            return self._others.get(release)
 
     def history(self) -> list[dict[str, Any]]:
-        """Releases that were live and still are there, newest first."""
-        ids = dict.fromkeys(move["release"] for move in reversed(self.store.history()))
+        """The canary and the releases that were live last and still are there, newest first."""
+        current, canary = self.current, self.canary
+        ids = [canary.reader.id] if canary else []
+        ids = list(dict.fromkeys([*ids, *(move["release"] for move in reversed(self.store.history()))]))[:HISTORY]
         manifests = [manifest for id in ids if (manifest := self.store.find("release", id))]
-        live = self.current.id if self.current else ""
-        return [{"release": found.id, "model": found.made_from["recommender"], "live": found.id == live} for found in manifests]
+        live = current.id if current else ""
+        return [{"release": one.id, "model": one.made_from["recommender"], "live": one.id == live} for one in manifests]
 
     def ask(self, user_id: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
         """The answer of the release that this user sees, and that release."""
@@ -96,17 +114,17 @@ class Live:
         if current is None:
             raise RecsysError("no release is live; `make run` makes one")
         answer = question(current)
-        if canary is None or not (self.share == 0 or in_share(user_id, self.share)):
+        if canary is None or not canary.takes(user_id):
             return current, answer
-        tried = self._try(canary, question)
+        tried = self._try(canary.reader, question)
         if tried is None or poorer(tried, answer):
-            self._fail(canary)
+            self._fail(canary.reader)
             return current, answer
-        self.tally["listed"] += len(answer.items)
-        self.tally["common"] += len(
-            {current.item_ids[item] for item in answer.items} & {canary.item_ids[item] for item in tried.items}
+        mine, others = (
+            {reader.item_ids[item] for item in one.items} for reader, one in ((current, answer), (canary.reader, tried))
         )
-        return (canary, tried) if self.share else (current, answer)
+        self.tally.update(listed=len(mine), common=len(mine & others))
+        return (canary.reader, tried) if canary.share else (current, answer)
 
     def _try(self, canary: Reader, question: Callable[[Reader], Answer]) -> Answer | None:
         self.tally["answers"] += 1
@@ -120,8 +138,8 @@ class Live:
         """Counts a failure, and sends the canary back once they are too many."""
         self.tally["failures"] += 1
         answers, failures = self.tally["answers"], self.tally["failures"]
-        if answers >= self.patience.answers and failures > self.patience.failures * answers:
-            self._returned, self.canary = canary.id, None
+        if self.canary and answers >= self.patience.answers and failures > self.patience.failures * answers:
+            self._returned, self.canary, self.returns = canary.id, None, self.returns + 1
             log.error("canary %s is sent back: %d of %d answers failed", canary.id, failures, answers)
 
 

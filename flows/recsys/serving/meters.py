@@ -27,7 +27,8 @@ class Meters(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         live, today = self.live, datetime.now(UTC).date()
-        pointers = {"current": live.current, "canary": live.canary}
+        canary = live.canary
+        pointers = {"current": live.current, "canary": canary.reader if canary else None}
         info = GaugeMetricFamily("recs_release", "1 for each release in use", labels=["pointer", "release", "model"])
         age = GaugeMetricFamily("recs_release_age_days", "Days since the last event it has seen", labels=["pointer"])
         for pointer, reader in pointers.items():
@@ -37,6 +38,7 @@ class Meters(Collector):
         yield from (info, age)
         yield CounterMetricFamily("recs_releases_taken_up", "Releases taken up", value=live.loaded)
         yield CounterMetricFamily("recs_releases_refused", "Releases refused as broken or unproven", value=live.refusals)
+        yield CounterMetricFamily("recs_canaries_returned", "Canaries sent back", value=live.returns)
         for name in ("answers", "failures", "listed", "common"):
             yield GaugeMetricFamily(f"recs_canary_{name}", f"Of the present canary: {name}", value=live.tally[name])
         dropped = self.exposures.dropped if self.exposures else 0

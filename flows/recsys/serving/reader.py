@@ -60,6 +60,8 @@ class Reader:
         self.listed = np.array(items["is_listed"], bool)
         self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
         self.listed[list(self.hidden)] = False
+        self.visible = np.ones(len(self.item_ids), bool)
+        self.visible[list(self.hidden)] = False
         with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
             shape = (len(self.item_ids), len(self.item_ids))
             self.neighbours = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=shape)
@@ -83,6 +85,9 @@ class Reader:
         row = self.rows[item_id]
         return {"item_id": item_id, "title": self.titles[row] or "", "category": self.categories[row] or ""}
 
+    def ids(self, answer: Answer) -> list[str]:
+        return [self.item_ids[item] for item in answer.items]
+
     def users(self, prefix: str, limit: int) -> list[str]:
         """Users whose ids begin so, in the order of their ids."""
         query = "select user_id from lists where user_id >= ? and user_id < ? order by user_id limit ?"
@@ -90,8 +95,10 @@ class Reader:
 
     def recommend(self, user_id: str, k: int, protocol: str = "", segment: str = "", model: str = "") -> Answer:
         """The first k items of a user's list. Who has none gets what is popular in the segment, then what is popular with
-        everybody, then the static list."""
-        database = self.models.get(model, self._database)
+        everybody, then the static list. Raises where no lists of the model are released."""
+        if model and model not in self.models:
+            raise RecsysError(f"release {self.id} has no lists of {model}; it has those of {', '.join(self.models)}")
+        database = self.models[model] if model else self._database
         found = database.execute(self._select[protocol or self.about["repeat"]], (user_id,)).fetchone()
         items, scores = self._unpack(found[0], k) if found else ([], [])
         if items:
@@ -101,7 +108,7 @@ class Reader:
     def _unpack(self, blob: bytes, k: int) -> tuple[list[int], list[float]]:
         items, scores = unpack(blob)
         if self.hidden:
-            kept = self.listed[items]
+            kept = self.visible[items]
             items, scores = items[kept], scores[kept]
         return items[:k].tolist(), scores[:k].tolist()
 
@@ -124,15 +131,18 @@ class Reader:
 
     def session(self, seen: Sequence[int], k: int, user_id: str = "") -> Answer:
         """What goes with the items seen, the last of which counts most, together with the user's own list: by reciprocal rank
-        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item that was seen."""
-        lists = self._of_session(seen, k + len(seen)), self.recommend(user_id, k + len(seen), "novel")
+        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item that was seen; none bought lately where lists hold
+        new ones only."""
+        user = self.user(user_id) if self.about["repeat"] == "novel" else None
+        hidden = {*seen, *(user.bought if user else [])}
+        lists = self._of_session(seen, k + len(hidden)), self.recommend(user_id, k + len(hidden))
         fused: dict[int, float] = {}
         sources: dict[int, str] = {}
         for answer in lists:
             for rank, (item, source) in enumerate(zip(answer.items, answer.sources, strict=True)):
                 fused[item] = fused.get(item, 0.0) + 1 / (FUSION + rank)
                 sources.setdefault(item, source)
-        best = sorted(fused.keys() - set(seen), key=lambda item: (-fused[item], item))[:k]
+        best = sorted(fused.keys() - hidden, key=lambda item: (-fused[item], item))[:k]
         source = next((answer.source for answer in lists if answer.items), "none")
         return Answer(source, best, [fused[item] for item in best], [sources[item] for item in best])
 

@@ -92,3 +92,9 @@ class Release(BaseModel):
 
 class Problem(BaseModel):
     detail: str
+
+
+class Invalid(BaseModel):
+    """What is wrong with a request, and where."""
+
+    detail: list[dict]
