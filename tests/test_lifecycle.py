@@ -62,6 +62,13 @@ def test_a_rollback_to_a_named_release_leaves_out_those_between(abc: Store) -> N
     assert previous(abc) == "a"
 
 
+def test_a_rollback_to_what_was_never_live_leaves_out_what_it_left(abc: Store) -> None:
+    make_release(abc, "x")
+    rollback(abc, "x")
+    assert previous(abc) == "b"
+    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+
+
 def test_what_is_no_longer_kept_is_not_gone_back_to(abc: Store) -> None:
     abc.free("release", "b")
     assert rollback(abc) == "a"

@@ -60,13 +60,17 @@ def roles(store: Store) -> dict[str, list[str]]:
 
 def previous(store: Store) -> str | None:
     """The release that was live before the present one and still exists. What was rolled back from does not count: after a, b, c
-    and a rollback to b, it is a."""
+    and a rollback to b it is a, and after one to x, which was never live, it is b. (Back at a, then again at c, it is a.)"""
     lived: list[str] = []
+    seen: set[str] = set()
     for move in store.history():
-        if "rolled_back" in move and move["release"] in lived:
-            while lived.pop() != move["release"]:
+        release = move["release"]
+        if "rolled_back" in move and (release in lived or release not in seen):
+            last = release if release in lived else move["rolled_back"]
+            while lived and lived.pop() != last:
                 pass
-        lived.append(move["release"])
+        lived.append(release)
+        seen.add(release)
     return next((id for id in lived[-2::-1] if id != lived[-1] and store.find("release", id)), None)
 
 
