@@ -32,7 +32,7 @@ def said(fork: Fork, verb: str, **dials: str) -> str:
 def test_a_release_is_verified_tried_pinned_and_listed(fork: Fork) -> None:
     assert "release b is whole and answers" in said(fork, "verify")
     assert "release c is the canary of 5% of the users" in said(fork, "canary", RELEASE="c", SHARE="0.05")
-    assert shelf(fork).canary() == Canary("c", 0.05)
+    assert shelf(fork).canary() == Canary("c", 0.05, "b")
     assert "release a is pinned" in said(fork, "pin", RELEASE="a")
     listed = {line.split("2024")[0].strip() for line in said(fork, "releases").splitlines()[1:]}
     assert {" ".join(line.split()) for line in listed} == {"live b", "canary c", "previous, pinned a"}

@@ -1,6 +1,7 @@
 """Rolled back to, tried out, promoted: who is live afterwards, and who was refused."""
 
 import os
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def test_a_rollback_to_a_named_release_leaves_out_those_between(abc: Store) -> N
     assert previous(abc) == "a"
 
 
+def test_a_rollback_to_what_was_never_live_leaves_out_what_it_left(abc: Store) -> None:
+    make_release(abc, "x")
+    rollback(abc, "x")
+    assert previous(abc) == "b"
+    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+
+
 def test_what_is_no_longer_kept_is_not_gone_back_to(abc: Store) -> None:
     abc.free("release", "b")
     assert rollback(abc) == "a"
@@ -119,7 +127,7 @@ def test_only_a_release_of_the_same_model_stands_for_the_one_that_was_judged_aga
 def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc: Store) -> None:
     make_release(abc, "d")
     try_out(abc, "d", 0.05)
-    assert abc.canary() == Canary("d", 0.05)
+    assert abc.canary() == Canary("d", 0.05, "c")
     assert abc.current() == "c"
     assert promote(abc, FAMILIES) == "d"
     assert (abc.current(), abc.canary(), previous(abc)) == ("d", None, "c")
@@ -135,12 +143,37 @@ def test_a_promotion_that_was_killed_before_its_end_is_ended(abc: Store) -> None
     assert len(abc.history()) == moves
 
 
+def test_a_canary_replaces_new_lists_of_the_champion_it_was_tried_beside(abc: Store) -> None:
+    make_release(abc, "d", model="m2")
+    try_out(abc, "d", 0.05)
+    live(abc, "e")
+    assert promote(abc, FAMILIES) == "d"
+    assert (abc.current(), abc.canary(), previous(abc)) == ("d", None, "e")
+
+
+def other_champion(store: Store) -> None:
+    live(store, "e", model="m3")
+
+
+@pytest.mark.parametrize("meanwhile", [other_champion, rollback])
+def test_a_canary_replaces_no_champion_that_it_was_not_tried_beside(abc: Store, meanwhile: Callable[[Store], object]) -> None:
+    make_release(abc, "d", model="m2")
+    try_out(abc, "d", 0.05)
+    meanwhile(abc)
+    before = abc.current()
+    with pytest.raises(Conflict, match=f"canary d was tried beside c, and {before} is live: .* `make canary RELEASE=d SHARE=`"):
+        promote(abc, FAMILIES)
+    assert (abc.current(), abc.canary()) == (before, Canary("d", 0.05, "c"))
+    try_out(abc, "d", 0.05)
+    assert promote(abc, FAMILIES) == "d"
+
+
 def test_a_promotion_demands_every_family(abc: Store) -> None:
     make_release(abc, "d")
     try_out(abc, "d", 0.05)
     with pytest.raises(RecsysError, match="no verdict of drift"):
         promote(abc, [*FAMILIES, "drift"])
-    assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.05))
+    assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.05, "c"))
 
 
 def test_without_a_canary_nothing_is_promoted(abc: Store) -> None:
@@ -165,7 +198,7 @@ def test_a_release_is_published_as_a_canary_by_the_same_door(abc: Store) -> None
     with pytest.raises(Conflict):
         publish(abc, "d", evidence, "b", FAMILIES, share=0.1)
     publish(abc, "d", evidence, "c", FAMILIES, share=0.1)
-    assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.1))
+    assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.1, "c"))
     abc.point_canary(None, "c")
     assert abc.canary() is None
 

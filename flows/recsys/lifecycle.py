@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 
 from recsys import RecsysError
+from recsys.backends import Conflict
 from recsys.config import Settings
-from recsys.publishing import publish
+from recsys.publishing import publish, same_champion
 from recsys.store import Canary, Store
 from recsys.verdicts import Evidence
 from recsys.verifying import verify
@@ -59,13 +60,17 @@ def roles(store: Store) -> dict[str, list[str]]:
 
 def previous(store: Store) -> str | None:
     """The release that was live before the present one and still exists. What was rolled back from does not count: after a, b, c
-    and a rollback to b, it is a."""
+    and a rollback to b it is a, and after one to x, which was never live, it is b. (Back at a, then again at c, it is a.)"""
     lived: list[str] = []
+    seen: set[str] = set()
     for move in store.history():
-        if "rolled_back" in move and move["release"] in lived:
-            while lived.pop() != move["release"]:
+        release = move["release"]
+        if "rolled_back" in move and (release in lived or release not in seen):
+            last = release if release in lived else move["rolled_back"]
+            while lived and lived.pop() != last:
                 pass
-        lived.append(move["release"])
+        lived.append(release)
+        seen.add(release)
     return next((id for id in lived[-2::-1] if id != lived[-1] and store.find("release", id)), None)
 
 
@@ -94,7 +99,8 @@ def try_out(store: Store, release: str, share: float) -> None:
 
 
 def promote(store: Store, families: Iterable[str]) -> str:
-    """Moves `CURRENT` to the canary by the door that every release takes, and takes the canary away."""
+    """Moves `CURRENT` to the canary by the door that every release takes, and takes the canary away. Raises Conflict where the
+    champion changed since the canary was made. Where only its lists did, the canary's own may be older, until the next day's."""
     live, canary = store.current(), store.canary()
     if canary is None:
         raise RecsysError("there is no canary to promote; `make canary RELEASE= SHARE=` makes one")
@@ -102,6 +108,19 @@ def promote(store: Store, families: Iterable[str]) -> str:
         evidence = Evidence.read(store.evidence(canary.release))
         if evidence is None:
             raise RecsysError(f"release {canary.release} has no evidence that can be read; run the flow again")
-        publish(store, canary.release, evidence, live, families)
+        publish(store, canary.release, evidence, _replaced(store, canary), families)
     store.point_canary(None, canary.release)
     return canary.release
+
+
+def _replaced(store: Store, canary: Canary) -> str | None:
+    """The release that a canary was tried beside, or the one with its model that is live by now."""
+    if store.current() == canary.champion:
+        return canary.champion
+    try:
+        return same_champion(store, canary.champion)
+    except Conflict:
+        raise Conflict(
+            f"canary {canary.release} was tried beside {canary.champion or 'nothing'}, and {store.current()} is live: another"
+            f" champion is to be beaten; make it the canary again, `make canary RELEASE={canary.release} SHARE=`, or train again"
+        ) from None

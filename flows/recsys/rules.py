@@ -11,7 +11,6 @@ from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
 from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
-from recsys.recommenders.base import popularity_order
 from recsys.state import State
 
 HIDING = ("withdrawn", "blocked", "blocked_categories", "min_age_days", "max_age_days", "max_days_unsold")  # items, from everybody
@@ -111,7 +110,3 @@ class Ruling:
         """Ids of the first `length` of these items, best first, that may be listed."""
         best = items[self.listed[items]][None, : self.depth]
         return self.state.item_ids[np.take_along_axis(best, self.spread(best)[0], 1)[0, : self.length]].tolist()
-
-    def popular(self) -> list[str]:
-        """Ids of the recently popular items, in the order that strangers get them."""
-        return self.shorten(popularity_order(self.state))

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,10 +65,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Canary:
-    """A release that is tried beside the live one. share: of the users who see it; at 0 it is a shadow that nobody sees."""
+    """A release that is tried beside the live one. share: of the users who see it; at 0 it is a shadow that nobody sees. champion:
+    what was live when it was made, which is what it may replace; the store notes it."""
 
     release: str
     share: float
+    champion: str | None = None
 
 
 def digest(value: Any) -> str:
@@ -236,7 +238,7 @@ class Store:
                 self.backend.remove(CANARY)
             else:
                 self._refuse_unknown(canary.release)
-                self.backend.swap(CANARY, json.dumps(asdict(canary)).encode(), seen)
+                self.backend.swap(CANARY, json.dumps(asdict(replace(canary, champion=expected))).encode(), seen)
 
     def pin(self, release: str, on: bool = True) -> None:
         """What is pinned is never freed."""
