@@ -17,7 +17,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc report export explain add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
+.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc report export exposures explain add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASE
 
 explain: .venv/.run ## why a user has this list: USER=id  [ITEM= NOVEL=1 RELEASE= DATASET=]
 	@$(RUN) explain
+
+exposures: .venv/.run ## what the service showed on a day: DAY=YYYY-MM-DD TO=path.parquet  [DATASET=]
+	@$(RUN) exposures
 
 reproduce: .venv/.run ## make a release again from its raw snapshot alone: is it the same?  [RELEASE= DATASET=]
 	@$(RUN) reproduce

@@ -294,6 +294,18 @@ def export() -> None:
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
 
+def exposures() -> None:
+    """Writes what the service showed on a day to a Parquet file."""
+    from recsys.serving.exposures import export
+
+    chosen, target = settings(), dial("TO")
+    if not target.endswith(".parquet"):
+        raise RecsysError(f'TO is "{target}"; pass TO=path to a .parquet file')
+    day = config.day("DAY", dial("DAY"))
+    rows = export(store(chosen), day, Path(target))
+    console.print(f"{rows:,} items shown on {day} written to {target}; users are named by keyed hash")
+
+
 def reproduce() -> None:
     """Makes a release again from its raw snapshot alone and says whether it is the same."""
     from base_flow import code_version
@@ -472,7 +484,7 @@ def cost() -> None:
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
-    *(report, export, explain, add_case, reproduce, diff, score, doctor),
+    *(report, export, exposures, explain, add_case, reproduce, diff, score, doctor),
 )
 VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}

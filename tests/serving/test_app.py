@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import TypeAdapter
@@ -275,6 +276,18 @@ def test_what_was_shown_on_two_days_lies_under_both(service: Service, shop: Stor
     for day in (1, 3):
         (found,) = exposures.read(shop, date(2026, 1, day))
         assert (found.at.day, found.model) == (day, "popularity")
+
+
+def test_what_was_shown_is_given_back_as_a_table(
+    client: TestClient, service: Service, shop: Store, user: str, tmp_path: Path
+) -> None:
+    shown = items(client.get(f"/v1/users/{user}/recommendations", params={"k": 3}))
+    assert service.exposures is not None
+    service.exposures.flush()
+    assert exposures.export(shop, datetime.now(UTC).date(), tmp_path / "shown.parquet") == 3
+    table = pq.read_table(tmp_path / "shown.parquet").to_pydict()
+    assert (table["position"], table["item_id"]) == ([1, 2, 3], shown)
+    assert set(table["user"]) == {exposures.hash_user(user, exposures.salt(shop))}
 
 
 def test_of_two_that_make_the_salt_at_once_one_is_kept(shop: Store) -> None:

@@ -9,7 +9,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from recsys.backends import Conflict
 from recsys.serving.reader import Answer, Reader
@@ -99,3 +103,13 @@ def read(store: Store, day: date) -> Iterator[Exposure]:
         for line in (store.backend.read(f"{folder}/{name}") or b"").decode().splitlines():
             at, user, release, model, source, items = json.loads(line)
             yield Exposure(datetime.fromisoformat(at), user, release, model, source, items)
+
+
+def export(store: Store, day: date, target: Path) -> int:
+    """Writes what was shown on a day to a Parquet file, a row for each item, `position` from 1; returns the number of rows."""
+    shown = list(read(store, day))
+    rows = [(one, place, item) for one in shown for place, item in enumerate(one.items, 1)]
+    columns = {name: [getattr(one, name) for one, _, _ in rows] for name in ("at", "user", "release", "model", "source")}
+    columns |= {"position": [place for _, place, _ in rows], "item_id": [item for _, _, item in rows]}
+    pq.write_table(pa.table(columns), target)
+    return len(rows)
