@@ -220,6 +220,14 @@ def test_every_release_is_listed_with_who_points_at_it_newest_first(abc: Store) 
     assert {one.id: one.metrics for one in listed(abc, make_settings())}["a"] == {}
 
 
+def test_a_manifest_that_cannot_be_read_keeps_nobody_from_listing_and_going_back(abc: Store) -> None:
+    abc.backend.write("releases/b/manifest.json", b"{")
+    assert {one.id: one.roles for one in listed(abc, make_settings())} == {"a": ["previous"], "c": ["live"]}
+    with pytest.raises(RecsysError, match=r"releases/b/manifest.json in .* cannot be read \(JSONDecodeError"):
+        rollback(abc, "b")
+    assert rollback(abc) == "a"
+
+
 def test_the_release_made_last_is_the_newest_whatever_its_id(tmp_path: Path) -> None:
     store = open_store(str(tmp_path), "shop")
     for second, id in enumerate("bca"):

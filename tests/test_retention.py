@@ -127,6 +127,13 @@ def test_folders_without_a_manifest_are_swept_once_they_are_old(store: Store) ->
     assert store.backend.children("models") == ["m1"]
 
 
+def test_what_has_a_manifest_that_cannot_be_read_stays(store: Store) -> None:
+    chain(store, "1", "2", "3", "4")
+    store.backend.write("releases/r1/manifest.json", b"{")
+    store.backend.write("models/m1/manifest.json", b"")
+    assert names(store) == of("1", "2") - {"r1", "m1"}
+
+
 def test_releases_go_before_what_they_were_made_from(store: Store) -> None:
     chain(store, "1", "2", "3")
     assert [one.kind for one in free(store, 1, 0)] == ["release", "model", "features", "raw"]

@@ -155,6 +155,16 @@ def test_a_stray_file_among_the_snapshots_is_no_snapshot(store: Store) -> None:
     assert store.ids("raw") == [id]
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_manifest_that_cannot_be_read_is_named(store: Store, damage: bytes) -> None:
+    first, second = commit(store, id="a"), commit(store, id="b")
+    store.backend.write("raw/a/manifest.json", damage)
+    for find in (store.find, store.load):
+        with pytest.raises(RecsysError, match=r"raw/a/manifest.json in .* cannot be read .*: put it back, or remove it"):
+            find("raw", first.id)
+    assert store.ids("raw") == [second.id]
+
+
 def test_finding_an_unknown_snapshot_gives_none(store: Store) -> None:
     assert store.find("raw", "unknown") is None
 

@@ -28,10 +28,10 @@ class Listed:
 
 
 def listed(store: Store, settings: Settings) -> list[Listed]:
-    """Every release that exists, newest first."""
+    """Every release that exists and can be read, newest first."""
     pointed, metric, found = roles(store), f"ndcg@{settings.evaluation.k}", []
     for id in store.newest("release"):
-        if manifest := store.find("release", id):
+        if manifest := store.readable("release", id):
             days, recommender = manifest.made_from.get("days", []), manifest.made_from["recommender"]
             means = _means(store.read("release", id, "holdout.parquet"), metric)
             found.append(Listed(id, days, recommender, means, pointed.get(id, [])))
@@ -71,7 +71,7 @@ def previous(store: Store) -> str | None:
                 pass
         lived.append(release)
         seen.add(release)
-    return next((id for id in lived[-2::-1] if id != lived[-1] and store.find("release", id)), None)
+    return next((id for id in lived[-2::-1] if id != lived[-1] and store.readable("release", id)), None)
 
 
 def rollback(store: Store, release: str = "") -> str:
