@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.backends import S3, Conflict, Directory
+from recsys.backends import S3, Conflict, Directory, _host
 from recsys.store import CURRENT, HISTORY, Manifest, Store, open_store
 
 FILES = {"a.txt": b"first", "parts/b.txt": b"second"}
@@ -233,7 +233,7 @@ def test_a_draft_is_gone_after_its_commit(store: Store) -> None:
 def test_the_drafts_of_a_dead_process_are_swept(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    left = tmp_path / "shop" / ".drafts" / f"{process.pid}-abcd"
+    left = tmp_path / "shop" / ".drafts" / f"{process.pid}-abcd@{_host()}"
     left.mkdir(parents=True)
     (left / "a.txt").write_bytes(b"half")
     with open_store(str(tmp_path), "shop").draft():
@@ -241,10 +241,21 @@ def test_the_drafts_of_a_dead_process_are_swept(tmp_path: Path) -> None:
 
 
 def test_the_drafts_of_a_living_process_are_kept(tmp_path: Path) -> None:
-    other = tmp_path / "shop" / ".drafts" / f"{os.getppid()}-abcd"
+    other = tmp_path / "shop" / ".drafts" / f"{os.getppid()}-abcd@{_host()}"
     other.mkdir(parents=True)
     with open_store(str(tmp_path), "shop").draft():
         assert other.exists()
+
+
+def test_the_drafts_of_another_host_are_swept_once_nobody_touched_them_for_a_day(tmp_path: Path) -> None:
+    other = tmp_path / "shop" / ".drafts" / "999999999-abcd@elsewhere"
+    (other / "beside").mkdir(parents=True)
+    (other / "beside" / "a.txt").touch()
+    for old, stays in ((other, True), (other / "beside", True), (other / "beside" / "a.txt", False)):
+        os.utime(old, (0, 0))
+        with open_store(str(tmp_path), "shop").draft() as mine:
+            assert other.exists() == stays
+            assert mine.name.endswith(f"@{_host()}")
 
 
 def test_a_stray_file_among_the_drafts_is_left_alone(tmp_path: Path) -> None:
