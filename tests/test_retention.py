@@ -162,7 +162,22 @@ def test_a_pointer_that_moves_meanwhile_ends_it(store: Store, monkeypatch: pytes
     moved = iter(["r3", "r1"])
     monkeypatch.setattr("recsys.retention.unneeded", lambda *_: doomed)
     monkeypatch.setattr(store, "current", lambda: next(moved))
-    with pytest.raises(Conflict, match="a pointer moved"):
+    with pytest.raises(Conflict, match="a pointer or a pin moved"):
         free(store, 1, 0)
     monkeypatch.undo()
     assert kept(store) == of("1", "2", "3")
+
+
+def test_a_pin_that_is_set_meanwhile_ends_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain(store, "1", "2", "3", "4")
+    remove, freed = store.free, []
+
+    def pin_after(kind: str, id: str) -> None:
+        remove(kind, id)
+        freed.append(id)
+        store.backend.write("pins/r1", b"")
+
+    monkeypatch.setattr(store, "free", pin_after)
+    with pytest.raises(Conflict, match="1 of 8 so far, maybe one that it needs: ask `make verify`"):
+        free(store, 1, 0)
+    assert len(freed) == 1

@@ -51,7 +51,7 @@ def roles(store: Store) -> dict[str, list[str]]:
     """Who points at which release."""
     canary = store.canary()
     pointers = [(store.current(), "live"), (previous(store), "previous"), (canary.release if canary else None, "canary")]
-    pointers += [(id, "pinned") for id in store.ids("release") if store.pinned(id)]
+    pointers += [(id, "pinned") for id in store.pins()]
     found: dict[str, list[str]] = {}
     for id, role in pointers:
         if id:

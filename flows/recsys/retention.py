@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from recsys import RecsysError
 from recsys.backends import Conflict
 from recsys.lifecycle import roles
-from recsys.store import KINDS, Manifest, Store
+from recsys.store import KINDS, Canary, Manifest, Store
 
 Name = tuple[str, str]  # a snapshot's kind and id
 
@@ -48,12 +48,19 @@ def with_parents(names: Iterable[Name], manifests: dict[Name, Manifest]) -> set[
 
 def free(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
     """Frees what is not needed, found while nobody can move a pointer, releases first: what is left of a killed run is whole. An
-    object store has no lock, so there a pointer that moves meanwhile puts an end to it."""
+    object store has no lock, so there a pointer or a pin that moves meanwhile puts an end to it."""
     with store.backend.exclusive([]):
-        pointers = store.current(), store.canary()
+        pointers = _pointers(store)
         found = sorted(unneeded(store, keep, grace_hours), key=lambda one: list(KINDS)[::-1].index(one.kind))
-        for one in found:
-            if (store.current(), store.canary()) != pointers:
-                raise Conflict("a pointer moved while snapshots were freed; nothing that is needed was lost: run again")
+        for place, one in enumerate(found):
+            if _pointers(store) != pointers:
+                raise Conflict(
+                    f"a pointer or a pin moved while snapshots were freed, {place} of {len(found)} so far, maybe one that it needs:"
+                    " ask `make verify`, RELEASE= for a canary or a pin, then run again"
+                )
             store.free(one.kind, one.id)
     return found
+
+
+def _pointers(store: Store) -> tuple[str | None, Canary | None, list[str]]:
+    return store.current(), store.canary(), store.pins()

@@ -264,6 +264,10 @@ class Store:
             else:
                 self.backend.remove(f"pins/{release}")
 
+    def pins(self) -> list[str]:
+        """What is pinned, in the order of the ids."""
+        return self.backend.files("pins")
+
     def pinned(self, release: str) -> bool:
         return self.backend.read(f"pins/{release}") is not None
 
