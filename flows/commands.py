@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ def number(name: str, usual: float) -> float:
 
 def switched(name: str) -> bool:
     return dial(name) not in ("", "0")
+
+
+def now() -> str:
+    """What a move of CURRENT is dated by."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def settings() -> Settings:
@@ -234,7 +240,7 @@ def rollback() -> None:
     from recsys.lifecycle import rollback
 
     kept = store(settings())
-    left, release = kept.current(), rollback(kept, dial("RELEASE"))
+    left, release = kept.current(), rollback(kept, dial("RELEASE"), at=now())
     console.print(f"release {release} is live; rolled back from {left}, which stays where it is")
 
 
@@ -268,7 +274,8 @@ def promote() -> None:
     from recsys.lifecycle import promote
 
     chosen = settings()
-    console.print(f"release {promote(store(chosen), required(chosen.evidence.audit))} is live; there is no canary")
+    release = promote(store(chosen), required(chosen.evidence.audit), at=now())
+    console.print(f"release {release} is live; there is no canary")
 
 
 def gc() -> None:

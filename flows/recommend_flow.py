@@ -78,9 +78,12 @@ class RecommendFlow(BaseFlow):
     @step
     def publish(self):
         """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile."""
+        from datetime import UTC, datetime
+
         from recsys.listing import publish
 
-        self.live_id = publish(self.store, self.release_id, self.evidence, self.champion)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.live_id = publish(self.store, self.release_id, self.evidence, self.champion, at=at)
         self.next(self.end)
 
     @step

@@ -99,11 +99,13 @@ class TrainFlow(BaseFlow):
     @step
     def publish(self):
         """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile; or CANARY."""
+        from datetime import UTC, datetime
+
         from recsys.relisting import Candidate, publish
 
         candidate, share = Candidate(self.release_id, self.evidence, self.champion), self.canary if self.canary >= 0 else None
         made_by = (self.choice, self.required, self.today, self.settings, self.project)
-        published = publish(self.store, candidate, *made_by, share)
+        published = publish(self.store, candidate, *made_by, share, at=datetime.now(UTC).isoformat(timespec="seconds"))
         self.release_id, self.evidence = published.id, published.evidence
         self.next(self.end)
 

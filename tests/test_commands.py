@@ -1,5 +1,7 @@
 """The verbs of the life cycle as people call them."""
 
+from datetime import datetime
+
 import pytest
 
 from conftest import Fork, assert_refused, make_release
@@ -56,6 +58,7 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
     assert "release a is live; rolled back from b" in said(fork, "rollback")
     assert_refused(fork.run("rollback"), "nothing that is kept was live before a", "pass RELEASE=")
     assert "release b is live" in said(fork, "rollback", RELEASE="b")
+    assert all(datetime.fromisoformat(move["at"]).tzinfo for move in shelf(fork).history()[2:])
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def test_each_rollback_goes_one_release_further_back(abc: Store) -> None:
 
 
 def test_the_history_tells_a_rollback_and_what_it_left(abc: Store) -> None:
-    rollback(abc)
-    assert abc.history()[-1] == {"release": "b", "previous": "c", "model": "m1", "rolled_back": "c"}
+    rollback(abc, at="noon")
+    assert abc.history()[-1] == {"release": "b", "previous": "c", "model": "m1", "rolled_back": "c", "at": "noon"}
 
 
 def test_what_goes_live_after_a_rollback_has_the_release_beneath_as_previous(abc: Store) -> None:
@@ -129,7 +129,8 @@ def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc
     try_out(abc, "d", 0.05)
     assert abc.canary() == Canary("d", 0.05, "c")
     assert abc.current() == "c"
-    assert promote(abc, FAMILIES) == "d"
+    assert promote(abc, FAMILIES, at="noon") == "d"
+    assert abc.history()[-1]["at"] == "noon"
     assert (abc.current(), abc.canary(), previous(abc)) == ("d", None, "c")
 
 
@@ -218,6 +219,14 @@ def test_every_release_is_listed_with_who_points_at_it_newest_first(abc: Store) 
     assert abc.newest("release") == [one.id for one in listed(abc, make_settings())]
     abc.backend.write("releases/a/holdout.parquet", b"?")
     assert {one.id: one.metrics for one in listed(abc, make_settings())}["a"] == {}
+
+
+def test_a_manifest_that_cannot_be_read_keeps_nobody_from_listing_and_going_back(abc: Store) -> None:
+    abc.backend.write("releases/b/manifest.json", b"{")
+    assert {one.id: one.roles for one in listed(abc, make_settings())} == {"a": ["previous"], "c": ["live"]}
+    with pytest.raises(RecsysError, match=r"releases/b/manifest.json in .* cannot be read \(JSONDecodeError"):
+        rollback(abc, "b")
+    assert rollback(abc) == "a"
 
 
 def test_the_release_made_last_is_the_newest_whatever_its_id(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ class Shop:
         return Candidate(id, evidence, champion)
 
     def publish(self, candidate: Candidate, model: int) -> Candidate:
-        return relisting.publish(self.store, candidate, self.choices[model], required(audit=False), TODAY, self.settings, PROJECT)
+        made_by = (self.choices[model], required(audit=False), TODAY, self.settings, PROJECT)
+        return relisting.publish(self.store, candidate, *made_by, at="noon")
 
     def live(self, model: int, day: date) -> str:
         """Publishes a model's lists as another run does."""
@@ -83,6 +84,18 @@ def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(sh
     assert published.evidence.on_model == challenger.evidence.on_model
     assert {verdict.name for verdict in published.evidence.on_data["churn"]} > {"churn_users", "churn_items"}
     assert shop.store.evidence(published.id) == published.evidence.to_json()
+    assert shop.store.history()[-1].items() >= {"instead_of": challenger.id, "at": "noon"}.items()
+
+
+def test_listing_again_is_found_after_a_kill_even_after_a_rollback(shop: Shop) -> None:
+    challenger = shop.make(1, EARLY, shop.live(0, EARLY))
+    other = shop.live(0, LATE)
+    published = shop.publish(challenger, 1)
+    assert shop.publish(challenger, 1) == published
+    assert shop.store.current() == published.id
+    rollback(shop.store)
+    assert shop.publish(challenger, 1) == published
+    assert shop.store.current() == other
 
 
 def test_where_they_are_as_old_it_only_tries_again(shop: Shop) -> None:
@@ -116,9 +129,9 @@ def test_another_champion_and_a_rollback_are_a_conflict(shop: Shop, meanwhile: C
 def test_who_always_comes_second_gives_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     challenger, others = shop.make(1, EARLY, shop.live(0, EARLY)), []
 
-    def beaten(*arguments: Any) -> None:
+    def beaten(*arguments: Any, **facts: Any) -> None:
         others.append(shop.live(0, EARLY))
-        door(*arguments)
+        door(*arguments, **facts)
 
     monkeypatch.setattr(publishing, "publish", beaten)
     with pytest.raises(Conflict):

@@ -127,6 +127,13 @@ def test_folders_without_a_manifest_are_swept_once_they_are_old(store: Store) ->
     assert store.backend.children("models") == ["m1"]
 
 
+def test_what_has_a_manifest_that_cannot_be_read_stays(store: Store) -> None:
+    chain(store, "1", "2", "3", "4")
+    store.backend.write("releases/r1/manifest.json", b"{")
+    store.backend.write("models/m1/manifest.json", b"")
+    assert names(store) == of("1", "2") - {"r1", "m1"}
+
+
 def test_releases_go_before_what_they_were_made_from(store: Store) -> None:
     chain(store, "1", "2", "3")
     assert [one.kind for one in free(store, 1, 0)] == ["release", "model", "features", "raw"]
@@ -155,7 +162,22 @@ def test_a_pointer_that_moves_meanwhile_ends_it(store: Store, monkeypatch: pytes
     moved = iter(["r3", "r1"])
     monkeypatch.setattr("recsys.retention.unneeded", lambda *_: doomed)
     monkeypatch.setattr(store, "current", lambda: next(moved))
-    with pytest.raises(Conflict, match="a pointer moved"):
+    with pytest.raises(Conflict, match="a pointer or a pin moved"):
         free(store, 1, 0)
     monkeypatch.undo()
     assert kept(store) == of("1", "2", "3")
+
+
+def test_a_pin_that_is_set_meanwhile_ends_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain(store, "1", "2", "3", "4")
+    remove, freed = store.free, []
+
+    def pin_after(kind: str, id: str) -> None:
+        remove(kind, id)
+        freed.append(id)
+        store.backend.write("pins/r1", b"")
+
+    monkeypatch.setattr(store, "free", pin_after)
+    with pytest.raises(Conflict, match="1 of 8 so far, maybe one that it needs: ask `make verify`"):
+        free(store, 1, 0)
+    assert len(freed) == 1

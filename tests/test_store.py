@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.backends import S3, Conflict, Directory
+from recsys.backends import S3, Conflict, Directory, _host
 from recsys.store import CURRENT, HISTORY, Manifest, Store, open_store
 
 FILES = {"a.txt": b"first", "parts/b.txt": b"second"}
@@ -155,6 +155,16 @@ def test_a_stray_file_among_the_snapshots_is_no_snapshot(store: Store) -> None:
     assert store.ids("raw") == [id]
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_manifest_that_cannot_be_read_is_named(store: Store, damage: bytes) -> None:
+    first, second = commit(store, id="a"), commit(store, id="b")
+    store.backend.write("raw/a/manifest.json", damage)
+    for find in (store.find, store.load):
+        with pytest.raises(RecsysError, match=r"raw/a/manifest.json in .* cannot be read .*: put it back, or remove it"):
+            find("raw", first.id)
+    assert store.ids("raw") == [second.id]
+
+
 def test_finding_an_unknown_snapshot_gives_none(store: Store) -> None:
     assert store.find("raw", "unknown") is None
 
@@ -223,7 +233,7 @@ def test_a_draft_is_gone_after_its_commit(store: Store) -> None:
 def test_the_drafts_of_a_dead_process_are_swept(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    left = tmp_path / "shop" / ".drafts" / f"{process.pid}-abcd"
+    left = tmp_path / "shop" / ".drafts" / f"{process.pid}-abcd@{_host()}"
     left.mkdir(parents=True)
     (left / "a.txt").write_bytes(b"half")
     with open_store(str(tmp_path), "shop").draft():
@@ -231,10 +241,21 @@ def test_the_drafts_of_a_dead_process_are_swept(tmp_path: Path) -> None:
 
 
 def test_the_drafts_of_a_living_process_are_kept(tmp_path: Path) -> None:
-    other = tmp_path / "shop" / ".drafts" / f"{os.getppid()}-abcd"
+    other = tmp_path / "shop" / ".drafts" / f"{os.getppid()}-abcd@{_host()}"
     other.mkdir(parents=True)
     with open_store(str(tmp_path), "shop").draft():
         assert other.exists()
+
+
+def test_the_drafts_of_another_host_are_swept_once_nobody_touched_them_for_a_day(tmp_path: Path) -> None:
+    other = tmp_path / "shop" / ".drafts" / "999999999-abcd@elsewhere"
+    (other / "beside").mkdir(parents=True)
+    (other / "beside" / "a.txt").touch()
+    for old, stays in ((other, True), (other / "beside", True), (other / "beside" / "a.txt", False)):
+        os.utime(old, (0, 0))
+        with open_store(str(tmp_path), "shop").draft() as mine:
+            assert other.exists() == stays
+            assert mine.name.endswith(f"@{_host()}")
 
 
 def test_a_stray_file_among_the_drafts_is_left_alone(tmp_path: Path) -> None:

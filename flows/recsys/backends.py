@@ -4,6 +4,7 @@ import fcntl
 import functools
 import math
 import os
+import platform
 import secrets
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recsys import RecsysError
+
+DAY = 86_400  # seconds
 
 
 class Conflict(RecsysError):
@@ -75,19 +78,16 @@ class Directory:
         """A new name among the drafts, where what a killed process leaves is swept."""
         drafts = self.root / ".drafts"
         drafts.mkdir(parents=True, exist_ok=True)
-        return drafts / f"{os.getpid()}-{secrets.token_hex(4)}"
+        return drafts / f"{os.getpid()}-{secrets.token_hex(4)}@{_host()}"
 
     def _sweep(self) -> None:
-        """Removes what killed processes left."""
+        """Removes what killed processes left: those of this host at once. Processes of another host cannot be seen from here; what
+        nobody there has touched for a day goes."""
         for path in (self.root / ".drafts").glob("*"):
-            pid = path.name.split("-")[0]
-            try:
-                if pid.isdecimal():
-                    os.kill(int(pid), 0)
-            except ProcessLookupError:
+            process, _, host = path.name.partition("@")
+            pid = process.partition("-")[0]
+            if pid.isdecimal() and (_is_dead(int(pid)) if host == _host() else _is_old(path)):
                 _delete(path)
-            except PermissionError:
-                continue
 
     def commit(self, folder: Path, name: str, last: str, data: bytes) -> None:
         (folder / last).write_bytes(data)
@@ -300,6 +300,32 @@ def _cache() -> tempfile.TemporaryDirectory[str]:
 
 def _code(error: Any) -> str:
     return error.response["Error"]["Code"]
+
+
+@functools.cache
+def _host() -> str:
+    """Those who share process ids: one boot of one machine, and in it one container."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    known = boot.read_text()[:8] if boot.exists() else "", str(namespace.stat().st_ino) if namespace.exists() else ""
+    return "-".join((platform.node(), *known))
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nothing in it was written for a day."""
+    try:
+        return time.time() - max(file.stat().st_mtime for file in (path, *path.rglob("*"))) > DAY
+    except FileNotFoundError:  # somebody is at it
+        return False
 
 
 def _delete(path: Path) -> None:

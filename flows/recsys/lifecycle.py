@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -28,10 +29,10 @@ class Listed:
 
 
 def listed(store: Store, settings: Settings) -> list[Listed]:
-    """Every release that exists, newest first."""
+    """Every release that exists and can be read, newest first."""
     pointed, metric, found = roles(store), f"ndcg@{settings.evaluation.k}", []
     for id in store.newest("release"):
-        if manifest := store.find("release", id):
+        if manifest := store.readable("release", id):
             days, recommender = manifest.made_from.get("days", []), manifest.made_from["recommender"]
             means = _means(store.read("release", id, "holdout.parquet"), metric)
             found.append(Listed(id, days, recommender, means, pointed.get(id, [])))
@@ -50,7 +51,7 @@ def roles(store: Store) -> dict[str, list[str]]:
     """Who points at which release."""
     canary = store.canary()
     pointers = [(store.current(), "live"), (previous(store), "previous"), (canary.release if canary else None, "canary")]
-    pointers += [(id, "pinned") for id in store.ids("release") if store.pinned(id)]
+    pointers += [(id, "pinned") for id in store.pins()]
     found: dict[str, list[str]] = {}
     for id, role in pointers:
         if id:
@@ -71,11 +72,12 @@ def previous(store: Store) -> str | None:
                 pass
         lived.append(release)
         seen.add(release)
-    return next((id for id in lived[-2::-1] if id != lived[-1] and store.find("release", id)), None)
+    return next((id for id in lived[-2::-1] if id != lived[-1] and store.readable("release", id)), None)
 
 
-def rollback(store: Store, release: str = "") -> str:
-    """Moves `CURRENT` back to the previous release, or to the one named, if it could be served, and returns its id."""
+def rollback(store: Store, release: str = "", **facts: Any) -> str:
+    """Moves `CURRENT` back to the previous release, or to the one named, if it could be served, and returns its id. `facts` stand
+    beside the move in the history."""
     live = store.current()
     target = release or previous(store)
     if target is None:
@@ -83,7 +85,7 @@ def rollback(store: Store, release: str = "") -> str:
     if target == live:
         raise RecsysError(f"release {target} is live already; pass another RELEASE=, one of `make releases`")
     evidence = verify(store, target)
-    store.point(target, live, model=evidence.model, rolled_back=live)
+    store.point(target, live, model=evidence.model, rolled_back=live, **facts)
     return target
 
 
@@ -98,7 +100,7 @@ def try_out(store: Store, release: str, share: float) -> None:
     store.point_canary(Canary(release, share), live)
 
 
-def promote(store: Store, families: Iterable[str]) -> str:
+def promote(store: Store, families: Iterable[str], **facts: Any) -> str:
     """Moves `CURRENT` to the canary by the door that every release takes, and takes the canary away. Raises Conflict where the
     champion changed since the canary was made. Where only its lists did, the canary's own may be older, until the next day's."""
     live, canary = store.current(), store.canary()
@@ -108,7 +110,7 @@ def promote(store: Store, families: Iterable[str]) -> str:
         evidence = Evidence.read(store.evidence(canary.release))
         if evidence is None:
             raise RecsysError(f"release {canary.release} has no evidence that can be read; run the flow again")
-        publish(store, canary.release, evidence, _replaced(store, canary), families)
+        publish(store, canary.release, evidence, _replaced(store, canary), families, **facts)
     store.point_canary(None, canary.release)
     return canary.release
 

@@ -138,16 +138,16 @@ def required(evidence: Evidence) -> list[str]:
     return [name for name, family in FAMILIES.items() if family.on == "data" or name in evidence.on_model]
 
 
-def publish(store: Store, release_id: str, evidence: Evidence, champion: Champion) -> str:
+def publish(store: Store, release_id: str, evidence: Evidence, champion: Champion, **facts: Any) -> str:
     """Publishes lists of the champion's model, and returns what is live then: where others went live meanwhile that know as many
     days, those stay. Raises Conflict where the champion is another one, or somebody rolled back. After a kill it may be called
-    again: what it did, it does not do twice, even if somebody rolled back since."""
-    if publishing.was_published(store, release_id):
+    again: what it did, it does not do twice, even if somebody rolled back since. `facts` stand beside the move in the history."""
+    if publishing.published(store, release_id):
         return release_id
     expected: str | None = champion.release
     for attempt in range(ATTEMPTS):
         try:
-            publishing.publish(store, release_id, evidence, expected, required(evidence))
+            publishing.publish(store, release_id, evidence, expected, required(evidence), **facts)
             break
         except Conflict:
             live, ours = (store.load("release", id) for id in (store.current() or champion.release, release_id))

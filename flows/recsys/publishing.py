@@ -1,6 +1,7 @@
 """Publishing: checks evidence and moves `CURRENT`. The one door to production, and nothing turns its lock off."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from recsys import RecsysError
 from recsys.backends import Conflict
@@ -10,24 +11,31 @@ from recsys.verifying import verify
 
 
 def publish(
-    store: Store, release: str, evidence: Evidence, expected: str | None, families: Iterable[str], share: float | None = None
+    store: Store,
+    release: str,
+    evidence: Evidence,
+    expected: str | None,
+    families: Iterable[str],
+    share: float | None = None,
+    **facts: Any,
 ) -> None:
     """Moves `CURRENT` to a release, if its evidence is its own, every one of the families of checks has spoken, nothing blocks
     and the service can answer from it. `expected` is what was live when it was judged: if that has changed, raises Conflict.
-    With a share of the users, the release becomes the canary instead."""
+    With a share of the users, the release becomes the canary instead. `facts` stand beside the move in the history."""
     require(evidence.families, families, "evidence")
     if store.evidence(release) != evidence.to_json():
         raise RecsysError(f"evidence.json of release {release} is not what its checks wrote; run the flow again")
     verify(store, release)
     if share is None:
-        store.point(release, expected, model=evidence.model)
+        store.point(release, expected, model=evidence.model, **facts)
     else:
         store.point_canary(Canary(release, share), expected)
 
 
-def was_published(store: Store, release: str) -> bool:
-    """Whether a release went live, rolled back since or not: a step that is repeated after a kill finds what it did."""
-    return any(move["release"] == release for move in store.history())
+def published(store: Store, release: str) -> dict[str, Any] | None:
+    """The move by which a release went live, rolled back since or not, or another one instead of it, with lists made again: a step
+    that is repeated after a kill finds what it did."""
+    return next((move for move in store.history() if release in (move["release"], move.get("instead_of"))), None)
 
 
 def same_champion(store: Store, expected: str | None) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from recsys import checks, publishing, releases
 from recsys.backends import Conflict
@@ -34,24 +35,34 @@ def publish(
     settings: Settings,
     project: Path,
     share: float | None = None,
+    **facts: Any,
 ) -> Candidate:
     """Publishes a release, or makes it the canary of a share of the users, and returns it. Where another release of the same
     champion went live meanwhile it tries again, with lists as new as those. Raises Conflict where the champion is another one.
-    May be called again after a kill."""
-    if share is None and publishing.was_published(store, candidate.id):
-        return candidate
+    May be called again after a kill. `facts` stand beside the move in the history."""
+    if share is None and (move := publishing.published(store, candidate.id)):
+        return _published(store, candidate, move)
     for attempt in range(ATTEMPTS):
         try:
-            publishing.publish(store, candidate.id, candidate.evidence, candidate.champion, families, share)
+            publishing.publish(store, candidate.id, candidate.evidence, candidate.champion, families, share, **facts)
             break
         except Conflict:
             if attempt == ATTEMPTS - 1:
                 raise
             live = store.load("release", publishing.same_champion(store, candidate.champion))
             if releases.as_of(live) > releases.as_of(store.load("release", candidate.id)):
+                facts = {"instead_of": candidate.id} | facts
                 candidate = _list_again(store, candidate, choice, live, today, settings, project)
             candidate = replace(candidate, champion=live.manifest.id)
     return candidate
+
+
+def _published(store: Store, candidate: Candidate, move: dict[str, Any]) -> Candidate:
+    """What went live before the kill: the candidate, or its lists made again."""
+    if move["release"] == candidate.id:
+        return candidate
+    evidence = Evidence.read(store.evidence(move["release"])) or candidate.evidence
+    return Candidate(move["release"], evidence, move["previous"])
 
 
 def _list_again(

@@ -1,12 +1,13 @@
 """Retention: which snapshots nobody needs any more, and freeing them."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recsys import RecsysError
 from recsys.backends import Conflict
 from recsys.lifecycle import roles
-from recsys.store import KINDS, Manifest, Store
+from recsys.store import KINDS, Canary, Manifest, Store
 
 Name = tuple[str, str]  # a snapshot's kind and id
 
@@ -20,14 +21,16 @@ class Unneeded:
 
 def unneeded(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
     """All snapshots, and folders without a manifest, that may be freed: not the newest `keep` releases, not what is live, previous,
-    canary or pinned, nothing younger than the grace, for a run under way may build on it, and no parent of any of these."""
+    canary or pinned, nothing younger than the grace, for a run under way may build on it, and no parent of any of these; nor what
+    has a manifest that cannot be read, which is for people to look at."""
     if keep < 1:
         raise RecsysError(f"KEEP {keep} is too few; pass 1 or more, the newest releases to keep")
     folders = {(kind, id): store.usage(kind, id, "") for kind in KINDS for id in store.backend.children(KINDS[kind])}
-    manifests = {(kind, id): found for kind, id in folders if (found := store.find(kind, id))}
+    manifests = {(kind, id): found for kind, id in folders if (found := store.readable(kind, id))}
+    damaged = {name for name in folders.keys() - manifests.keys() if store.usage(*name).written > -math.inf}
     young = {name for name, usage in folders.items() if usage.hours < grace_hours}
     kept = {("release", id) for id in (*store.newest("release")[:keep], *roles(store))}
-    needed = young | with_parents(young | kept, manifests)
+    needed = damaged | with_parents(young | kept, manifests)
     return [Unneeded(*name, usage.bytes) for name, usage in folders.items() if name not in needed]
 
 
@@ -45,12 +48,19 @@ def with_parents(names: Iterable[Name], manifests: dict[Name, Manifest]) -> set[
 
 def free(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
     """Frees what is not needed, found while nobody can move a pointer, releases first: what is left of a killed run is whole. An
-    object store has no lock, so there a pointer that moves meanwhile puts an end to it."""
+    object store has no lock, so there a pointer or a pin that moves meanwhile puts an end to it."""
     with store.backend.exclusive([]):
-        pointers = store.current(), store.canary()
+        pointers = _pointers(store)
         found = sorted(unneeded(store, keep, grace_hours), key=lambda one: list(KINDS)[::-1].index(one.kind))
-        for one in found:
-            if (store.current(), store.canary()) != pointers:
-                raise Conflict("a pointer moved while snapshots were freed; nothing that is needed was lost: run again")
+        for place, one in enumerate(found):
+            if _pointers(store) != pointers:
+                raise Conflict(
+                    f"a pointer or a pin moved while snapshots were freed, {place} of {len(found)} so far, maybe one that it needs:"
+                    " ask `make verify`, RELEASE= for a canary or a pin, then run again"
+                )
             store.free(one.kind, one.id)
     return found
+
+
+def _pointers(store: Store) -> tuple[str | None, Canary | None, list[str]]:
+    return store.current(), store.canary(), store.pins()

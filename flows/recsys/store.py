@@ -132,8 +132,23 @@ class Store:
         return self.find(kind, id) or manifest
 
     def find(self, kind: str, id: str) -> Manifest | None:
-        data = self.backend.read(f"{_folder(kind, id)}/{MANIFEST}")
-        return Manifest.from_json(data) if data else None
+        """None if there is none; raises if it cannot be read."""
+        name = f"{_folder(kind, id)}/{MANIFEST}"
+        data = self.backend.read(name)
+        try:
+            return Manifest.from_json(data) if data is not None else None
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise RecsysError(
+                f"{name} in {self.backend} cannot be read ({type(error).__name__}: {error}); it was changed after it was written:"
+                " put it back, or remove it and run again"
+            ) from None
+
+    def readable(self, kind: str, id: str) -> Manifest | None:
+        """The same, for those who look at many: none if it cannot be read."""
+        try:
+            return self.find(kind, id)
+        except RecsysError:
+            return None
 
     def reuse(self, kind: str, id: str) -> Manifest | None:
         """The same, and as young as if it were made now, so that nothing frees it while a run builds on it."""
@@ -169,7 +184,7 @@ class Store:
         return self.backend.usage(f"{_folder(kind, id)}/{name}".rstrip("/"))
 
     def newest(self, kind: str) -> list[str]:
-        """Every snapshot of a kind that exists, the one made last first."""
+        """The same, the one made last first."""
         return sorted(self.ids(kind), key=lambda id: (self.usage(kind, id).written, id), reverse=True)
 
     def forget(self, kind: str, id: str) -> None:
@@ -177,8 +192,8 @@ class Store:
         self.backend.forget(_folder(kind, id))
 
     def ids(self, kind: str) -> list[str]:
-        """Every snapshot of a kind that exists, in the order of their ids."""
-        return [id for id in self.backend.children(KINDS[kind]) if self.find(kind, id)]
+        """Every snapshot of a kind that exists and can be read, in the order of their ids."""
+        return [id for id in self.backend.children(KINDS[kind]) if self.readable(kind, id)]
 
     def attach_evidence(self, release: str, evidence: bytes) -> str:
         """Lays a release's evidence beside its manifest, once made, and returns its sha256."""
@@ -248,6 +263,10 @@ class Store:
                 self.backend.write(f"pins/{release}", b"")
             else:
                 self.backend.remove(f"pins/{release}")
+
+    def pins(self) -> list[str]:
+        """What is pinned, in the order of the ids."""
+        return self.backend.files("pins")
 
     def pinned(self, release: str) -> bool:
         return self.backend.read(f"pins/{release}") is not None
