@@ -1,9 +1,11 @@
 """What the flows share: settings, store, code version, and how a step's cost and refusals are told. No steps."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from alerts import Alert, send
 from recsys import RecsysError, cases, config, operations
 from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds, peak_mb
-from recsys.operations import Operations
+from recsys.operations import Alerts, Operations
 from recsys.store import Store, open_store, sha256
 from recsys.verdicts import Verdict
 
@@ -85,7 +87,7 @@ def alert(flow: Any, step_name: str, error: Exception) -> None:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
     try:
-        send(Alert(*where, tuple(verdict for verdict in found if not verdict.passed)), flow.store, flow.operations.alerts, ROOT)
+        send(Alert(*where, tuple(verdict for verdict in found if not verdict.passed)), flow.store, flow.alerts, ROOT)
     except Exception as other:  # of the store or of config.toml: the step's own error is the one to tell
         log.warning("no alert was sent: %s", other)
 
@@ -148,8 +150,13 @@ def read_cases(context: Any) -> dict[str, Any]:
 
 def branch() -> str:
     """The branch whose store this run works in: none in production, and in a plain run on a laptop."""
-    name, deployed = current.get("branch_name") or "", str(current.run_id).startswith(("sfn-", "argo-"))
-    return "" if name == "prod" or (current.get("is_user_branch") and not deployed) else name
+    name = current.get("branch_name") or ""
+    return "" if name == "prod" or (current.get("is_user_branch") and not deployed()) else name
+
+
+def deployed() -> bool:
+    """Whether a scheduler runs this, and no person looks on."""
+    return str(current.run_id).startswith(("sfn-", "argo-"))
 
 
 @accounting
@@ -164,6 +171,7 @@ class BaseFlow(FlowSpec):
     dataset = Parameter("dataset", default="", help="a dataset of config.toml")
     as_of = Parameter("as_of", default="", help="YYYY-MM-DD: only events before that day are seen")
     sample = Parameter("sample", default=1.0, help="share of the users, for a quick look")
+    root = Parameter("root", default="", help="another place for the store than store.root")
     inputs = Parameter("inputs", default="{}", type=JSONType, help="dials of the source: paths to its files")
 
     @property
@@ -178,15 +186,21 @@ class BaseFlow(FlowSpec):
     def store(self) -> Store:
         """A branch deploy has one of its own."""
         settings = self.settings
-        return open_store(settings.store.root, settings.name, ROOT, branch())
+        return open_store(self.root or settings.store.root, settings.name, ROOT, branch())
 
     @property
     def project(self) -> Path:
         return ROOT / "dbt_project"
+
+    @property
+    def alerts(self) -> Alerts:
+        """Where a person looks on, nobody else is called."""
+        known = self.operations.alerts
+        return known if deployed() or os.environ.get("UNATTENDED") else replace(known, to="stdout")
 
     def warn(self, step_name: str, failed: Sequence[Verdict]) -> None:
         """Alerts people of verdicts that failed, if any did, though the step did not."""
         if failed:
             reason = f"failed: {', '.join(verdict.name for verdict in failed)}"
             where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
-            send(Alert(*where, tuple(failed)), self.store, self.operations.alerts, ROOT)
+            send(Alert(*where, tuple(failed)), self.store, self.alerts, ROOT)

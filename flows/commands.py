@@ -76,7 +76,9 @@ def inputs() -> dict[str, str]:
 def store(chosen: Settings) -> Store:
     """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself."""
     branch = dial("BRANCH")
-    return open_store(chosen.store.root, chosen.name, ROOT, branch if not branch or "." in branch else f"test.{branch}")
+    return open_store(
+        dial("STORE") or chosen.store.root, chosen.name, ROOT, branch if not branch or "." in branch else f"test.{branch}"
+    )
 
 
 def run() -> None:
@@ -111,6 +113,7 @@ def parameters() -> list[str]:
     """make's variables, checked, as the parameters that every flow takes."""
     sample = settings().sample
     values = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(sample), "inputs": json.dumps(inputs())}
+    values["root"] = dial("STORE")
     return [part for name, value in values.items() for part in (f"--{name}", value)] + where()
 
 
@@ -184,6 +187,8 @@ def follow(flow: str, *arguments: str) -> tuple[str, float]:
 
 
 def tell(line: str) -> str:
+    if " ALERT " in line:
+        console.print(line.partition("] ")[2].rstrip(), markup=False, soft_wrap=True)
     if (found := STEP.search(line)) and found[3] != "is starting":
         console.print(f"[dim]done[/dim] {found[1]}")
     return line

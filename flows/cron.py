@@ -19,7 +19,8 @@ def crontab(root: Path, operations: Operations, dials: dict[str, str]) -> Iterat
     for flow, schedule in operations.schedule.items():
         command = shlex.join(_command("flock", "make", flow, root, dials))
         log = shlex.quote(str(root / "data" / "cron.log"))
-        yield f"{schedule.cron} " + f"{command} >> {log} 2>&1".replace("%", r"\%")  # % is a new line to cron
+        mail = f"|| echo {shlex.quote(f'{flow} failed; read the end of')} {log} >&2"  # cron mails what is said
+        yield f"{schedule.cron} " + f"{command} >> {log} 2>&1 {mail}".replace("%", r"\%")  # % is a new line to cron
 
 
 def systemd(root: Path, operations: Operations, dials: dict[str, str]) -> Iterator[str]:

@@ -83,7 +83,7 @@ class RecommendFlow(BaseFlow):
         from recsys.listing import publish
 
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.live_id = publish(self.store, self.release_id, self.evidence, self.champion, at=at)
+        self.live_id = publish(self.store, self.release_id, self.evidence, self.champion, self.settings, at=at)
         self.next(self.end)
 
     @step

@@ -91,7 +91,7 @@ def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_evidence(
     assert evidence.on_model == proven.on_model
     assert evidence.on_data.keys() == proven.on_data.keys()
     assert evidence.on_data != proven.on_data
-    require(evidence.families, listing.required(evidence), "evidence")
+    require(evidence.families, listing.required(evidence, shop[1]), "evidence")
 
 
 def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
@@ -100,7 +100,16 @@ def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
     strict = replace(settings, evidence=replace(settings.evidence, max_model_age_days=4))
     evidence = judge(shop, release, live, strict)
     with pytest.raises(RecsysError, match=r"5 days before 2024-09-06.*`make run`"):
-        publish(store, release, evidence, live)
+        publish(store, release, evidence, live, shop[1])
+    assert store.current() == live.release
+
+
+def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(shop: Shop) -> None:
+    store, settings, *_ = shop
+    release, live, _ = make(shop)
+    strict = replace(settings, evidence=replace(settings.evidence, audit=True))
+    with pytest.raises(RecsysError, match=r"no verdict of .*seeds"):
+        publish(store, release, judge(shop, release, live), live, strict)
     assert store.current() == live.release
 
 
@@ -113,17 +122,17 @@ def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(
     store = shop[0]
     release, live, _ = make(shop)
     evidence = judge(shop, release, live)
-    assert publish(store, release, evidence, live) == release == store.current()
+    assert publish(store, release, evidence, live, shop[1]) == release == store.current()
     assert champion(store).proven_by == live.release
-    assert publish(store, release, evidence, live) == release
+    assert publish(store, release, evidence, live, shop[1]) == release
     rollback(store)
-    publish(store, release, evidence, live)
+    publish(store, release, evidence, live, shop[1])
     assert store.current() == live.release
 
 
 def test_of_two_runs_at_once_the_lists_that_know_as_many_days_stay(shop: Shop) -> None:
     store = shop[0]
     (one, live, _), (other, _, _) = make(shop), make(shop)
-    assert publish(store, one, judge(shop, one, live), live) == one
-    assert publish(store, other, judge(shop, other, live), live) == one == store.current()
+    assert publish(store, one, judge(shop, one, live), live, shop[1]) == one
+    assert publish(store, other, judge(shop, other, live), live, shop[1]) == one == store.current()
     rollback(store)

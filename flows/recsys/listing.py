@@ -133,12 +133,14 @@ def validate(
     return evidence
 
 
-def required(evidence: Evidence) -> list[str]:
-    """Families that must have spoken: all on data and lists, and those on the model that spoke when it was trained."""
-    return [name for name, family in FAMILIES.items() if family.on == "data" or name in evidence.on_model]
+def required(evidence: Evidence, settings: Settings) -> list[str]:
+    """Families that must have spoken: all on data and lists, those on the model that spoke when it was trained, and those that a
+    training would need now."""
+    needed = {*evidence.on_model, *checks.required(settings.evidence.audit)}
+    return [name for name, family in FAMILIES.items() if family.on == "data" or name in needed]
 
 
-def publish(store: Store, release_id: str, evidence: Evidence, champion: Champion, **facts: Any) -> str:
+def publish(store: Store, release_id: str, evidence: Evidence, champion: Champion, settings: Settings, **facts: Any) -> str:
     """Publishes lists of the champion's model, and returns what is live then: where others went live meanwhile that know as many
     days, those stay. Raises Conflict where the champion is another one, or somebody rolled back. After a kill it may be called
     again: what it did, it does not do twice, even if somebody rolled back since. `facts` stand beside the move in the history."""
@@ -147,7 +149,7 @@ def publish(store: Store, release_id: str, evidence: Evidence, champion: Champio
     expected: str | None = champion.release
     for attempt in range(ATTEMPTS):
         try:
-            publishing.publish(store, release_id, evidence, expected, required(evidence), **facts)
+            publishing.publish(store, release_id, evidence, expected, required(evidence, settings), **facts)
             break
         except Conflict:
             live, ours = (store.load("release", id) for id in (store.current() or champion.release, release_id))

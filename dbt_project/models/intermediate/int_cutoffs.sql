@@ -4,9 +4,13 @@ events as (
     select * from {{ ref('int_events_accepted') }}
 ),
 
+-- The day on which the data were landed is not over, so no cutoff lies after its first moment.
 last_days as (
     select
-        (date_trunc('day', max(event_at)) + interval 1 day)::timestamp as last_as_of
+        least(
+            date_trunc('day', max(event_at)) + interval 1 day,
+            '{{ var('landed_before') }}'::timestamp - interval 2 day
+        )::timestamp as last_as_of
     from events
 ),
 

@@ -1,5 +1,7 @@
 """Files that a person hands over: found, read in batches, and told apart from what they only seem to be."""
 
+import functools
+import tempfile
 from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
@@ -14,8 +16,8 @@ BATCH_ROWS = 200_000
 
 
 def find(pattern: str, dial: str) -> list[Path]:
-    """The files meant by a file, folder or glob, in the order of their names."""
-    path = Path(pattern).expanduser()
+    """The files meant by a file, folder or glob, in the order of their names; `s3://bucket/key` or a folder there are fetched."""
+    path = _fetch(pattern, dial) if pattern.startswith("s3://") else Path(pattern).expanduser()
     found = sorted(path.iterdir()) if path.is_dir() else [Path(name) for name in sorted(glob(str(path)))] or [path]
     files = [file for file in found if not file.name.startswith((".", "_"))]
     for file in files:
@@ -28,6 +30,28 @@ def find(pattern: str, dial: str) -> list[Path]:
     if not files:
         raise RecsysError(f'{dial} "{pattern}" holds no file; pass a folder or glob with .csv or .parquet files in it')
     return files
+
+
+def _fetch(address: str, dial: str) -> Path:
+    """A local copy of an object, or of all that lie right below a prefix; gone when this process ends."""
+    import boto3
+
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    below = f"{key.rstrip('/')}/"
+    wanted = [found for found in keys if found == key or (found.startswith(below) and "/" not in found.removeprefix(below))]
+    if not wanted:
+        raise RecsysError(f'{dial} "{address}" holds no object; pass an object or a folder of the bucket')
+    folder = Path(tempfile.mkdtemp(dir=_fetched().name))
+    for found in wanted:
+        boto3.client("s3").download_file(bucket, found, str(folder / found.rpartition("/")[2]))
+    return folder / key.rpartition("/")[2] if wanted == [key] else folder
+
+
+@functools.cache
+def _fetched() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="landing-")
 
 
 def read(path: Path, required: set[str], dial: str, encoding: str = "utf8") -> Iterator[pa.RecordBatch]:
