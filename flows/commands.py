@@ -22,6 +22,7 @@ from rich.console import Console
 import cloud
 from cloud import Target
 from recsys import RecsysError, cases, config, operations
+from recsys.backends import object_store_errors
 from recsys.config import Settings
 from recsys.store import Store, open_store
 
@@ -493,3 +494,5 @@ if __name__ == "__main__":
         sys.exit(f"error: {error}")
     except OSError as error:  # no room, no right to write, no such disk
         sys.exit(f"error: {error}; what is live has not changed: mend that and run again")
+    except object_store_errors() as error:
+        sys.exit(f"error: the store cannot be reached: {error}; what is live has not changed: mend that and run again")
