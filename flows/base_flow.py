@@ -26,6 +26,7 @@ from metaflow.exception import MetaflowException
 
 from alerts import Alert, send
 from recsys import RecsysError, cases, config, operations
+from recsys.backends import object_store_errors
 from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.operations import Alerts, Operations
@@ -42,12 +43,6 @@ class Refused(MetaflowException):
     """Ends a run with the words of a RecsysError instead of a traceback."""
 
     headline = "refused"
-
-
-def object_store_errors() -> tuple[type[Exception], ...]:
-    """What boto3 raises once it has given up; nothing where nobody uses it."""
-    found: Any = sys.modules.get("botocore.exceptions")
-    return (found.BotoCoreError, found.ClientError) if found else ()
 
 
 @user_step_decorator

@@ -22,6 +22,7 @@ from rich.console import Console
 import cloud
 from cloud import Target
 from recsys import RecsysError, cases, config, operations
+from recsys.backends import object_store_errors
 from recsys.config import Settings
 from recsys.store import Store, open_store
 
@@ -224,10 +225,12 @@ def releases() -> None:
     found, metric = listed(store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
     if not found:
         raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
-    table = Table("", "release", "data", "winner", *(f"{metric} {name}" for name in PROTOCOLS), box=None, padding=(0, 2, 0, 0))
+    names, today = [f"{metric} {name}" for name in PROTOCOLS], datetime.now(UTC).date()
+    table = Table("", "release", "data", "days old", "winner", *names, box=None, padding=(0, 2, 0, 0))
     for one in found:
         means = [f"{one.metrics[name]:.4f}" if name in one.metrics else "damaged" for name in PROTOCOLS]
-        table.add_row(", ".join(one.roles), one.id, " to ".join(one.days), one.recommender, *means)
+        age = str((today - one.as_of).days) if one.as_of else "damaged"
+        table.add_row(", ".join(one.roles), one.id, " to ".join(one.days), age, one.recommender, *means)
     console.print(table)
 
 
@@ -270,7 +273,7 @@ def canary() -> None:
     if not release or not dial("SHARE"):
         raise RecsysError("RELEASE or SHARE is not given; pass RELEASE=, one of `make releases`, and SHARE=0.05, or OFF=1")
     try_out(kept, release, number("SHARE", 0))
-    console.print(f"release {release} is the canary of {number('SHARE', 0):.0%} of the users")
+    console.print(f"release {release} is the canary of {number('SHARE', 0) * 100:g}% of the users")
 
 
 def promote() -> None:
@@ -508,3 +511,5 @@ if __name__ == "__main__":
         sys.exit(f"error: {error}")
     except OSError as error:  # no room, no right to write, no such disk
         sys.exit(f"error: {error}; what is live has not changed: mend that and run again")
+    except object_store_errors() as error:
+        sys.exit(f"error: the store cannot be reached: {error}; what is live has not changed: mend that and run again")

@@ -82,7 +82,7 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(_rules(data.release_id, settings), soft_wrap=True)
     _print_verdicts(data.evidence, console)
     console.print(_costs(run, cpu_seconds))
-    place = f"the canary of {data.canary:.0%} of the users" if data.canary >= 0 else "live"
+    place = f"the canary of {data.canary * 100:g}% of the users" if data.canary >= 0 else "live"
     console.print(f"release     [bold]{data.release_id}[/bold] is {place}, content {data.evidence.content}")
     console.print("look next   make card · make releases · make export TO=lists.parquet")
 

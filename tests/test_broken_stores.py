@@ -91,6 +91,12 @@ def test_a_store_that_may_not_be_written_is_read_and_stays(tmp_path: Path, monke
     assert left(store) == before
 
 
+def test_an_object_store_that_refuses_is_told_in_one_line(tmp_path: Path, s3: str) -> None:
+    fork = Fork(tmp_path)
+    fork.change('root = "data/store"', f'root = "{s3}-of-others/store"')
+    assert_refused(fork.run("rollback"), "the store cannot be reached", "NoSuchBucket", "mend that and run again")
+
+
 def test_people_are_told_in_one_line(tmp_path: Path) -> None:
     fork = Fork(tmp_path)
     store = two_releases(tmp_path / "data" / "store")

@@ -1,6 +1,6 @@
 """The verbs of the life cycle as people call them."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 import pytest
 
@@ -33,10 +33,14 @@ def said(fork: Fork, verb: str, **dials: str) -> str:
 
 def test_a_release_is_verified_tried_pinned_and_listed(fork: Fork) -> None:
     assert "release b is whole and answers" in said(fork, "verify")
+    assert "release c is the canary of 0.4% of the users" in said(fork, "canary", RELEASE="c", SHARE="0.004")
     assert "release c is the canary of 5% of the users" in said(fork, "canary", RELEASE="c", SHARE="0.05")
     assert shelf(fork).canary() == Canary("c", 0.05, "b")
     assert "release a is pinned" in said(fork, "pin", RELEASE="a")
-    listed = {line.split("2024")[0].strip() for line in said(fork, "releases").splitlines()[1:]}
+    told = said(fork, "releases").splitlines()
+    listed = {line.split("2024")[0].strip() for line in told[1:]}
+    day = date(2024, 2, 1)  # that its lists are of; midnight may pass meanwhile
+    assert all(abs(int(line.split("2024-01-31")[1].split()[0]) - (date.today() - day).days) <= 1 for line in told[1:])
     assert {" ".join(line.split()) for line in listed} == {"live b", "canary c", "previous, pinned a"}
     assert "no longer pinned" in said(fork, "pin", RELEASE="a", OFF="1")
     assert "there is no canary" in said(fork, "canary", OFF="1")

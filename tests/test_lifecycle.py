@@ -214,11 +214,13 @@ def test_every_release_is_listed_with_who_points_at_it_newest_first(abc: Store) 
     found = {one.id: one for one in listed(abc, make_settings())}
     assert set(found) == set("abcd")
     assert {id: one.roles for id, one in found.items()} == {"a": ["pinned"], "b": ["previous"], "c": ["live"], "d": ["canary"]}
+    assert found["a"].as_of == date(2024, 2, 1)
     assert found["a"].days == ["2024-01-01", "2024-01-31"]
     assert found["a"].metrics == {"allow": 0.375, "novel": 0.375}
     assert abc.newest("release") == [one.id for one in listed(abc, make_settings())]
-    abc.backend.write("releases/a/holdout.parquet", b"?")
-    assert {one.id: one.metrics for one in listed(abc, make_settings())}["a"] == {}
+    for name in ("holdout.parquet", "release.json"):
+        abc.backend.write(f"releases/a/{name}", b"?")
+    assert {one.id: (one.metrics, one.as_of) for one in listed(abc, make_settings())}["a"] == ({}, None)
 
 
 def test_a_manifest_that_cannot_be_read_keeps_nobody_from_listing_and_going_back(abc: Store) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import sqlite3
 import zipfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -75,10 +77,30 @@ def test_a_release_without_evidence_is_refused(store: Store) -> None:
         verify(store, "r")
 
 
-def query(sql: str) -> Callable[[Path], None]:
+def query(sql: str, name: str = "lists.sqlite") -> Callable[[Path], None]:
     def run(folder: Path) -> None:
-        with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
+        with closing(sqlite3.connect(folder / name)) as connection, connection:
             connection.execute(sql)
+
+    return run
+
+
+def beside(sql: str) -> Callable[[Path], None]:
+    """What is done to lists that are released beside the winner's, which were the same."""
+
+    def run(folder: Path) -> None:
+        (folder / "beside").mkdir()
+        shutil.copyfile(folder / "lists.sqlite", folder / "beside" / "popularity.sqlite")
+        query(sql, "beside/popularity.sqlite")(folder)
+
+    return run
+
+
+def hide(item: str) -> Callable[[Path], None]:
+    def run(folder: Path) -> None:
+        items = pq.read_table(folder / "items.parquet")
+        listed = pa.array([id != item for id in items["item_id"].to_pylist()])
+        pq.write_table(items.set_column(items.column_names.index("is_listed"), "is_listed", listed), folder / "items.parquet")
 
     return run
 
@@ -100,15 +122,21 @@ def fewer_protocols(folder: Path) -> None:
     [
         (lambda folder: (folder / "fallback.json").unlink(), "has no fallback.json"),
         (fewer_items, "neighbours.npz is of 6 items, items.parquet of 5"),
-        (fewer_items, "2 places name no item|places name no item"),
+        (fewer_items, "4 allow places name no item"),
         (fewer_protocols, "holdout.parquet has nothing of novel"),
         (edit("fallback.json", all=["i0", "i9"]), "fallback.json names i9"),
         (edit("release.json", length=1), "4 allow lists are cut off or longer than 1"),
         (query("update lists set allow = substr(allow, 2) where user_id = 'u0'"), "1 allow lists are cut off"),
-        (query("update lists set novel = x'070000000000803f'"), "4 places name no item"),
+        (query("update lists set novel = x'070000000000803f'"), "4 novel places name no item"),
         (query("delete from lists where user_id = 'u0'"), "lists of 3 users, and knows 4"),
         (query("drop table users"), "no such table: users"),
-        (query("update lists set allow = x'00000000000000000000803f0000803f'"), "holds an item twice"),
+        (query("update lists set allow = x'00000000000000000000803f0000803f'"), "lists.sqlite: 4 allow lists hold an item twice"),
+        (query("update lists set novel = x'000000000000c07f' where user_id = 'u1'"), "1 novel scores are no number"),
+        (query("update lists set allow = x'' where user_id < 'u3'"), "3 allow lists are empty"),
+        (hide("i0"), "4 allow places name an item that may not be shown"),
+        (edit("fallback.json", static=["i8"]), "fallback.json names i8"),
+        (beside("update lists set allow = x'0000'"), "beside/popularity.sqlite: 4 allow lists are cut off"),
+        (beside("delete from lists where user_id = 'u0'"), "beside/popularity.sqlite has lists of 3 users, and knows 4"),
         (lambda folder: (folder / "lists.sqlite").write_bytes(b"SQLite format 3\0"), "cannot be read"),
         (lambda folder: (folder / "release.json").write_text("{"), "cannot be read"),
     ],
@@ -118,6 +146,12 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path, hurt: Callable[[Pat
     make_broken(store, hurt)
     with pytest.raises(RecsysError, match=words):
         verify(store, "r")
+
+
+def test_half_of_the_lists_may_be_empty(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path), "shop")
+    make_broken(store, query("update lists set novel = x'' where user_id < 'u2'"))
+    assert verified(store, "r")
 
 
 class Bomb:

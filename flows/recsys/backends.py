@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -290,6 +291,12 @@ class S3:
                     return
                 raise Conflict("another run published while this one was under way; nothing was lost: run again") from None
             raise
+
+
+def object_store_errors() -> tuple[type[Exception], ...]:
+    """What boto3 raises once it has given up; nothing where nobody uses it."""
+    found: Any = sys.modules.get("botocore.exceptions")
+    return (found.BotoCoreError, found.ClientError) if found else ()
 
 
 @functools.cache

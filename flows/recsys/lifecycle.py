@@ -1,8 +1,10 @@
 """The life of a release after it was made: listed, rolled back to, tried as a canary, promoted."""
 
 import io
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -18,10 +20,12 @@ from recsys.verifying import verify
 
 @dataclass(frozen=True)
 class Listed:
-    """A release as people look for it. days: the first and the last of its data, where its manifest tells them. metrics: means of
-    its holdout by protocol, none where that file is damaged. roles: live, previous, canary, pinned."""
+    """A release as people look for it. as_of: the day of its lists; days: the first and the last of its data, where its manifest
+    tells them. metrics: means of its holdout by protocol; none, and no as_of, where that file is damaged. roles: live, previous,
+    canary, pinned."""
 
     id: str
+    as_of: date | None
     days: list[str]
     recommender: str
     metrics: dict[str, float]
@@ -35,7 +39,9 @@ def listed(store: Store, settings: Settings) -> list[Listed]:
         if manifest := store.readable("release", id):
             days, recommender = manifest.made_from.get("days", []), manifest.made_from["recommender"]
             means = _means(store.read("release", id, "holdout.parquet"), metric)
-            found.append(Listed(id, days, recommender, means, pointed.get(id, [])))
+            facts = store.read("release", id, "release.json")
+            as_of = date.fromisoformat(json.loads(facts)["as_of"]) if facts else None
+            found.append(Listed(id, as_of, days, recommender, means, pointed.get(id, [])))
     return found
 
 

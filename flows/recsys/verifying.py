@@ -2,24 +2,27 @@
 code answers from it. Whoever moves a pointer asks here first."""
 
 import json
-import sqlite3
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
 from recsys.releases import CHUNK
-from recsys.serving.reader import Reader
+from recsys.serving.reader import Reader, connect
 from recsys.store import Manifest, Snapshot, Store
 from recsys.verdicts import Evidence, require
 
 MAGIC = {".json": b"{", ".sqlite": b"SQLite format 3\0", ".parquet": b"PAR1", ".npz": b"PK"}
 FILES = ("release.json", "items.parquet", "lists.sqlite", "fallback.json", "neighbours.npz", "holdout.parquet")
+EMPTY = "lists are empty"
+MOST_EMPTY = 0.5  # of the lists: who bought everything has none of new items; beyond, most users would get what everybody gets
 MEND = "run the flow again, or roll back"
 
 
@@ -86,7 +89,9 @@ def _faults(folder: Path) -> Iterator[str]:
     items = pq.read_table(folder / "items.parquet")
     if not items.num_rows or items["item_id"].null_count or len(items["item_id"].unique()) < items.num_rows:
         yield "items.parquet has no items, or one without an id, or one twice"
-    yield from _list_faults(folder / "lists.sqlite", items.num_rows, json.loads((folder / "release.json").read_text())["length"])
+    listed, length = items["is_listed"].to_numpy(), json.loads((folder / "release.json").read_text())["length"]
+    for name in ("lists.sqlite", *(f"beside/{file.name}" for file in sorted((folder / "beside").glob("*.sqlite")))):
+        yield from _list_faults(folder, name, listed, length)
     with np.load(folder / "neighbours.npz", allow_pickle=False) as parts:
         data, indices, indptr = (parts[name] for name in ("data", "indices", "indptr"))
     if len(indptr) != items.num_rows + 1 or not len(data) == len(indices) == indptr[-1]:
@@ -94,8 +99,8 @@ def _faults(folder: Path) -> Iterator[str]:
     if ((indices < 0) | (indices >= items.num_rows)).any():
         yield "neighbours.npz names an item that is none"
     fallback = json.loads((folder / "fallback.json").read_text())
-    known = set(items["item_id"].to_pylist())
-    if strange := {id for ids in (fallback["all"], *fallback["segments"].values()) for id in ids} - known:
+    known, shown = set(items["item_id"].to_pylist()), (fallback["all"], fallback["static"], *fallback["segments"].values())
+    if strange := {id for ids in shown for id in ids} - known:
         yield f"fallback.json names {min(strange)}, which is no item"
     if found := set(PROTOCOLS) - set(
         pq.read_table(folder / "holdout.parquet", columns=["protocol"])["protocol"].unique().to_pylist()
@@ -103,20 +108,42 @@ def _faults(folder: Path) -> Iterator[str]:
         yield f"holdout.parquet has nothing of {', '.join(sorted(found))}"
 
 
-def _list_faults(path: Path, items: int, length: int) -> Iterator[str]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
-        lists, users = (connection.execute(f"select count(*) from {table}").fetchone()[0] for table in ("lists", "users"))
+def _list_faults(folder: Path, name: str, listed: NDArray[np.bool_], length: int) -> Iterator[str]:
+    """Of a file of lists: not of the users that the release knows, or lists that nobody may see."""
+    with closing(connect(folder / "lists.sqlite")) as connection:
+        users = connection.execute("select count(*) from users").fetchone()[0]
+    with closing(connect(folder / name)) as connection:
+        lists = connection.execute("select count(*) from lists").fetchone()[0]
         if lists != users or not lists:
-            yield f"lists.sqlite has lists of {lists} users, and knows {users} users"
+            yield f"{name} has lists of {lists} users, and knows {users} users"
         for protocol in PROTOCOLS:
-            cursor, cut, strange = connection.execute(f"select {protocol} from lists"), 0, 0
+            cursor, tally = connection.execute(f"select {protocol} from lists"), Counter[str]()
             while found := cursor.fetchmany(CHUNK):
-                whole = [blob for (blob,) in found if len(blob) % 8 == 0 and len(blob) <= 8 * length]
-                cut += len(found) - len(whole)
-                rows = np.frombuffer(b"".join(blob[: len(blob) // 2] for blob in whole), "<i4")
-                strange += int(((rows < 0) | (rows >= items)).sum())
-            if cut or strange:
-                yield f"lists.sqlite: {cut} {protocol} lists are cut off or longer than {length}, {strange} places name no item"
+                tally.update(_tally([blob for (blob,) in found], listed, length))
+            if tally[EMPTY] <= MOST_EMPTY * lists:
+                del tally[EMPTY]
+            yield from (f"{name}: {count} {protocol} {fault}" for fault, count in tally.items() if count)
+
+
+def _tally(blobs: list[bytes], listed: NDArray[np.bool_], length: int) -> dict[str, int]:
+    """How often each fault is in some packed lists."""
+    whole = [blob for blob in blobs if len(blob) % 8 == 0 and len(blob) <= 8 * length]
+    sizes = np.array([len(blob) // 8 for blob in whole], np.int64)
+    items = np.frombuffer(b"".join(blob[: len(blob) // 2] for blob in whole), "<i4")
+    scores = np.frombuffer(b"".join(blob[len(blob) // 2 :] for blob in whole), "<f4")
+    known = (items >= 0) & (items < len(listed))
+    columns = np.arange(sizes.max(initial=0), dtype=np.int32)
+    table = np.tile(-1 - columns, (len(whole), 1))  # of lists side by side; what fills one up is nowhere twice
+    table[columns < sizes[:, None]] = items
+    table.sort(axis=1)
+    return {
+        f"lists are cut off or longer than {length}": len(blobs) - len(whole),
+        "places name no item": int((~known).sum()),
+        "places name an item that may not be shown": int((~listed[items[known]]).sum()),
+        "lists hold an item twice": int((table[:, 1:] == table[:, :-1]).any(1).sum()),
+        "scores are no number": int((~np.isfinite(scores)).sum()),
+        EMPTY: int((sizes == 0).sum()),
+    }
 
 
 def _evidence(store: Store, manifest: Manifest) -> Evidence:
