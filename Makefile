@@ -103,7 +103,7 @@ add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor
 
-deploy: .venv/.argo ## the scheduled flows to AWS Step Functions and Batch, by [cloud] of config.toml  [TO=argo-workflows FLOW= PRODUCTION=1 BRANCH=]
+deploy: .venv/.argo ## the scheduled flows to AWS Step Functions and Batch, by [cloud] of config.toml  [TO=argo-workflows FLOW= PRODUCTION=1 BRANCH= AUTHORIZE=]
 	@$(RUN) deploy
 
 undeploy: .venv/.argo ## flows and schedules away again; releases stay  [as deploy]

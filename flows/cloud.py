@@ -78,24 +78,29 @@ class Deployed:
     name: str
     schedule: str
     steps: tuple[str, ...]
+    token: str  # who did not deploy it needs it to deploy over it, or to delete it
 
 
 class Target:
     """Metaflow's commands for one place to deploy to: `step-functions` or `argo-workflows`."""
 
-    def __init__(self, name: str, cloud: Cloud, branch: Sequence[str]):
+    def __init__(self, name: str, cloud: Cloud, branch: Sequence[str], token: str = ""):
         if name not in ("step-functions", "argo-workflows"):
             raise RecsysError(f'TO "{name}" is no place to deploy to; pass TO=step-functions or TO=argo-workflows')
-        self.name, self.cloud, self.branch = name, cloud, branch
+        self.name, self.cloud, self.branch, self.token = name, cloud, branch, token
 
     def ask(self, flow: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
         """One of Metaflow's commands for the target; raises with its words if it fails."""
-        command = [*flow, "--datastore=s3", *self.branch, self.name, *arguments]
+        token = ["--authorize", self.token] if self.token and arguments[0] in ("create", "delete") else []
+        command = [*flow, "--datastore=s3", *self.branch, self.name, *arguments, *token]
         environment = os.environ | self.cloud.environment()
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             words = " ".join(line.strip() for line in (done.stderr or done.stdout).splitlines()[-3:])
-            raise RecsysError(f"{self.name} {arguments[0]} was refused: {words}; mend it in [cloud] of config.toml or in AWS")
+            mend = "mend it in [cloud] of config.toml or in AWS"
+            if "production token" in words:
+                mend = "another user deployed it: pass AUTHORIZE=, the token that `make deploy` told then"
+            raise RecsysError(f"{self.name} {arguments[0]} was refused: {words}; {mend}")
         return done
 
     def runs(self, flow: Sequence[str], command: str) -> list[str]:
@@ -109,23 +114,52 @@ class Target:
 
     def deploy(self, flow: Sequence[str]) -> Deployed:
         """Hands a flow with its schedule over, once nothing in it is impossible."""
-        import boto3
-
         require_bucket(self.cloud.bucket)
         compiled = self.compile(flow)
         if self.name == "argo-workflows":
-            self.ask(flow, "create")
+            token = token_in(self.ask(flow, "create").stderr)
             templates = [one["name"] for one in compiled["spec"]["templates"] if "container" in one]
             cron = json.loads(compiled["metadata"]["annotations"].get("metaflow/cron", "{}")).get("schedule", "no schedule")
-            return Deployed(compiled["metadata"]["name"], cron, tuple(templates))
+            return Deployed(compiled["metadata"]["name"], cron, tuple(templates), token)
         states = list(tasks(compiled))
         require_sizes(states)
         with tempfile.NamedTemporaryFile("r") as told:
-            self.ask(flow, "create", "--deployer-attribute-file", told.name)
+            token = token_in(self.ask(flow, "create", "--deployer-attribute-file", told.name).stderr)
             name = json.loads(Path(told.name).read_text())["name"]
-        rules = boto3.client("events").list_rules(NamePrefix=name)["Rules"]
-        schedule = next((rule["ScheduleExpression"] for rule in rules if rule["State"] == "ENABLED"), "no schedule")
-        return Deployed(name, schedule, tuple(step for step, _ in states))
+        return Deployed(name, schedule_of(name), tuple(step for step, _ in states), token)
+
+
+def branch_name(branch: str) -> str:
+    """How Metaflow names a branch, and with it its store: `feature/My-x` is test.feature_my_x; user.alice stays as it is."""
+    if not branch or branch.startswith("user."):
+        return branch
+    return "test." + re.sub("[^a-z0-9_]", "_", branch.removeprefix("test.").lower())
+
+
+def options_of(branch: str, user: str) -> list[str]:
+    """What makes Metaflow deploy to a branch; nothing for the user's own. Raises for another user's."""
+    name = branch_name(branch)
+    if name.startswith("user.") and name != f"user.{user}":
+        raise RecsysError(f'BRANCH "{branch}" is another user\'s, and you are {user}; pass METAFLOW_USER={name[5:]} if it is yours')
+    return [f"--branch={name.removeprefix('test.')}"] if name.startswith("test.") else []
+
+
+def token_in(said: str) -> str:
+    found = re.search(r"create --authorize (\S+)", said)
+    return found[1] if found else ""
+
+
+def schedule_of(machine: str) -> str:
+    """The schedule on which EventBridge starts a state machine, whose rule Metaflow names after it in 64 letters."""
+    import boto3
+    from metaflow.plugins.aws.step_functions.event_bridge_client import format as rule_of
+
+    events = boto3.client("events")
+    try:
+        rule = events.describe_rule(Name=rule_of(machine))
+    except events.exceptions.ResourceNotFoundException:
+        return "no schedule"
+    return rule["ScheduleExpression"] if rule["State"] == "ENABLED" else "no schedule"
 
 
 def tasks(machine: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:

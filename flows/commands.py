@@ -76,10 +76,7 @@ def inputs() -> dict[str, str]:
 
 def store(chosen: Settings) -> Store:
     """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself."""
-    branch = dial("BRANCH")
-    return open_store(
-        dial("STORE") or chosen.store.root, chosen.name, ROOT, branch if not branch or "." in branch else f"test.{branch}"
-    )
+    return open_store(dial("STORE") or chosen.store.root, chosen.name, ROOT, cloud.branch_name(dial("BRANCH")))
 
 
 def run() -> None:
@@ -173,6 +170,10 @@ def follow(flow: str, *arguments: str) -> tuple[str, float]:
     """Runs a flow and tells each step's end in a line. Returns the run's path in Metaflow and its CPU seconds."""
     from summary import refusal
 
+    if branch := dial("BRANCH"):
+        raise RecsysError(
+            f'BRANCH "{branch}" is not where runs of this machine publish; pass it to `make trigger`, or leave it out'
+        )
     with tempfile.TemporaryDirectory() as folder:
         id_file = Path(folder) / "run_id"
         command = [*FLOWS[flow], *arguments, "--run-id-file", str(id_file)]
@@ -434,9 +435,8 @@ def doctor() -> None:
 def target() -> Target:
     """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
     values, place = read_config(), dial("TO") or "step-functions"
-    name = re.sub("[^a-z0-9_]", "_", dial("BRANCH").removeprefix("test.").lower())
-    branch = [f"--branch={name}"] if name else []
-    return Target(place, cloud.read(values, place), ["--production"] if switched("PRODUCTION") else branch)
+    branch = ["--production"] if switched("PRODUCTION") else cloud.options_of(dial("BRANCH"), dial("METAFLOW_USER"))
+    return Target(place, cloud.read(values, place), branch, dial("AUTHORIZE"))
 
 
 def deployed() -> list[str]:
@@ -456,13 +456,23 @@ def deploy() -> None:
     console.print(
         f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
     )
+    console.print(f"whoever is not {dial('METAFLOW_USER')} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
 
 
 def undeploy() -> None:
     """Takes flows and schedules away again; releases stay."""
+    chosen, refused = target(), []
     for flow in deployed():
-        target().ask(FLOWS[flow], "delete")
-        console.print(f"{flow} runs by itself no more")
+        try:
+            chosen.ask(FLOWS[flow], "delete")
+            console.print(f"{flow} runs by itself no more")
+        except RecsysError as error:
+            if "doesn't exist" in str(error):
+                console.print(f"{flow} is not deployed")
+            else:
+                refused.append(f"{flow}: {error}")
+    if refused:
+        raise RecsysError("\n".join(refused))
 
 
 def trigger() -> None:
@@ -475,8 +485,11 @@ def trigger() -> None:
 
 def cloud_status() -> None:
     """What became of the executions of every deployed flow."""
+    chosen = target()
+    if chosen.name == "argo-workflows":
+        raise RecsysError(f"TO argo-workflows lists no executions; ask the cluster: argo list --namespace {chosen.cloud.namespace}")
     for flow in deployed():
-        for line in target().runs(FLOWS[flow], "list-runs") or ["no execution yet"]:
+        for line in chosen.runs(FLOWS[flow], "list-runs") or ["no execution yet"]:
             console.print(f"{flow}: {line}", markup=False, soft_wrap=True)
 
 
