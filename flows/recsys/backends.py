@@ -295,8 +295,9 @@ class S3:
 
 def object_store_errors() -> tuple[type[Exception], ...]:
     """What boto3 raises once it has given up; nothing where nobody uses it."""
-    found: Any = sys.modules.get("botocore.exceptions")
-    return (found.BotoCoreError, found.ClientError) if found else ()
+    core: Any = sys.modules.get("botocore.exceptions")
+    boto: Any = sys.modules.get("boto3.exceptions")
+    return (core.BotoCoreError, core.ClientError, *((boto.Boto3Error,) if boto else ())) if core else ()
 
 
 @functools.cache

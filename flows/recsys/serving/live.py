@@ -104,7 +104,7 @@ class Live:
         current, canary = self.current, self.canary
         ids = [canary.reader.id] if canary else []
         ids = list(dict.fromkeys([*ids, *(move["release"] for move in reversed(self.store.history()))]))[:HISTORY]
-        manifests = [manifest for id in ids if (manifest := self.store.find("release", id))]
+        manifests = [manifest for id in ids if (manifest := self.store.readable("release", id))]
         live = current.id if current else ""
         return [{"release": one.id, "model": one.made_from["recommender"], "live": one.id == live} for one in manifests]
 
