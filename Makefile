@@ -37,7 +37,7 @@ monitor: .venv/.run ## how did what was live do against what then happened?  [as
 cron: .venv/.run ## lines for crontab that run the three flows on their schedules, or systemd units: SYSTEMD=1
 	@$(RUN) cron
 
-resume: .venv/.run ## go on with the last run where it failed
+resume: .venv/.run ## go on with the last run where it failed  [FLOW=TrainFlow]
 	@$(RUN) resume
 
 step: .venv/.run ## run one step again on the last run's artifacts: STEP=recommend

@@ -104,7 +104,7 @@ def monitor() -> None:
     """Runs MonitorFlow and prints its report."""
     from summary import tell_monitoring
 
-    tell_monitoring(follow("MonitorFlow", "run", *parameters())[0], console)
+    tell_monitoring(*follow("MonitorFlow", "run", *parameters()), console)
 
 
 def parameters() -> list[str]:
@@ -147,10 +147,14 @@ def tried() -> list[str]:
 
 
 def resume() -> None:
-    """Goes on with the last run where it failed, under that run's own settings."""
-    from summary import latest_run, summarise
+    """Goes on with the last run of a flow where it failed, under that run's own settings."""
+    from summary import latest_run, summarise, tell_lists, tell_monitoring
 
-    summarise(*follow("TrainFlow", "resume", "--origin-run-id", latest_run().id), console)
+    told = {"TrainFlow": summarise, "RecommendFlow": tell_lists, "MonitorFlow": tell_monitoring}
+    flow = dial("FLOW") or "TrainFlow"
+    if flow not in told:
+        raise RecsysError(f'FLOW "{flow}" cannot be resumed; pass one of {", ".join(told)}')
+    told[flow](*follow(flow, "resume", "--origin-run-id", latest_run(flow).id), console)
 
 
 def tune() -> None:

@@ -20,14 +20,14 @@ from recsys.verdicts import Evidence
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def latest_run() -> Run:
+def latest_run(flow: str = "TrainFlow") -> Run:
     namespace(None)
     try:
-        run = Flow("TrainFlow").latest_run
+        run = Flow(flow).latest_run
     except MetaflowNotFound:
         run = None
     if run is None:
-        raise RecsysError("there is no run yet; `make run` makes one")
+        raise RecsysError(f"there is no run of {flow} yet; `make run` makes the first one")
     return run
 
 
@@ -101,7 +101,7 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"release     [bold]{data.live_id}[/bold] is live{other}")
 
 
-def tell_monitoring(path: str, console: Console) -> None:
+def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a finished MonitorFlow found: days, then what was realised and promised, then verdicts."""
     namespace(None)
     report = Run(path)["judge"].task.data.report
@@ -119,7 +119,7 @@ def tell_monitoring(path: str, console: Console) -> None:
         console.print(
             f"{'passed' if verdict.passed else 'FAILED'}  [{verdict.name}] {verdict.message}", markup=False, soft_wrap=True
         )
-    console.print(f"kept as {report.name} in the store; nothing was moved")
+    console.print(f"kept as {report.name} in the store; nothing was moved; {cpu_seconds:.1f} CPU seconds")
 
 
 def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
