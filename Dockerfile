@@ -1,5 +1,6 @@
 # The image of every step: the lock and nothing else. The code comes with each deployment, as Metaflow's package.
-#   docker build -t recs . && docker push ...   then write repository@sha256:... into [cloud] image in config.toml
+# Fargate as cloudformation.yml asks for it is x86-64, whatever the machine that builds is.
+#   docker build --platform linux/amd64 -t recs . && docker push ...   then write repository@sha256:... into [cloud] image in config.toml
 ARG PYTHON=3.11
 FROM python:${PYTHON}-slim
 ENV METAFLOW_SKIP_INSTALL_DEPENDENCIES=1

@@ -501,7 +501,7 @@ def cost() -> None:
     """Estimates what a month of the deployed flows costs, at every size that was measured."""
     from rich.table import Table
 
-    from prices import month
+    from prices import NEAREST, month
 
     prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
     parts = ("containers", "hours", "compute", "storage", "rest", "total")
@@ -511,6 +511,10 @@ def cost() -> None:
         table.add_row(f"{size} events", *(f"{getattr(made, part):,.{0 if part == 'containers' else 2}f}" for part in parts))
     console.print(table)
     console.print(f"US dollars by list prices of {prices['date']} in cloud/prices.toml, which also says what is assumed")
+    console.print(
+        f"{', '.join(f'{one} counts as {other}' for one, other in NEAREST.items())}; select as a container that does nothing"
+    )
+    console.print("storage is what `make gc YES=1` leaves: run it every month, for without it each day adds to the bill")
 
 
 VERBS: tuple[Callable[[], None], ...] = (

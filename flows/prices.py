@@ -12,6 +12,7 @@ DAYS = 365 / 12
 ALWAYS = ("start", "publish", "end")
 TRAIN = (*ALWAYS, "land", "build_features", "select", "recommend", "validate")  # and a `train` for each recommender
 RECOMMEND = (*ALWAYS, "land", "build_features serving", "recommend", "gather", "validate")
+NEAREST = {"judge": "validate", "gather": "recommend"}  # a measured step that does as much, of those that bench.json lacks
 MONITOR = ("start", "land", "build_features serving", "judge", "end")
 
 
@@ -31,7 +32,8 @@ class Month:
 
 
 def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[str, Any]) -> Month:
-    """`measured` is one size in bench.json. Steps it does not have cost a container's start and end alone."""
+    """`measured` is one size in bench.json. Steps it does not have cost what the nearest
+    one does, or else a container's start and end alone."""
     prices, assumed = table["prices"], table["assumed"]
     seconds = {one["step"]: one["cpu_seconds"] for one in measured["steps"]}
     train = [*TRAIN, *(step for step in seconds if step.startswith("train "))]
@@ -40,7 +42,9 @@ def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[st
         times = starts(operations.schedule[name]) if name in operations.schedule else 0
         containers += times * len(steps)
         for step, cpu, memory in sizes(steps, operations):
-            spent = assumed["start_seconds"] + assumed["slower"] * (assumed["own_seconds"] + seconds.get(step, 0))
+            spent = assumed["start_seconds"] + assumed["slower"] * (
+                assumed["own_seconds"] + seconds.get(NEAREST.get(step, step), 0)
+            )
             hour = times * max(60, spent) / 3600
             hours += hour
             compute += hour * (cpu * prices["vcpu_hour"] + memory / 1024 * prices["gb_hour"] + prices["ip_hour"])

@@ -63,6 +63,12 @@ def test_a_month_is_its_containers_at_their_size_and_its_bytes() -> None:
     assert math.isclose(made.total, made.compute + made.storage)
 
 
+def test_a_step_that_was_not_measured_counts_as_the_nearest_one() -> None:
+    known = SimpleNamespace(schedule={"monitor": Schedule("0 6 * * *")}, resources_of=lambda step: Resources(cpu=1, memory=2048))
+    measured = {"steps": [{"step": "validate", "cpu_seconds": 45.0}], "counts": {"events": 1}}
+    assert month(measured, known, TABLE).hours == pytest.approx(DAYS * (4 * 90 + 180) / 3600)  # type: ignore[arg-type]
+
+
 def test_the_readme_says_what_make_cost_says() -> None:
     prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
     known = operations.read(tomllib.loads((ROOT / "config.toml").read_text()))

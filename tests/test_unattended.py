@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import base_flow
+from cloud import tasks
 from conftest import Fork, assert_refused
 from recsys.store import open_store
 
@@ -64,10 +65,15 @@ def compiled(fork: Fork, s3: str, flow: str, *options: str) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("flow", ["train", "recommend", "monitor"])
 def test_each_step_has_its_retries_time_and_resources(fork: Fork, s3: str, queue: str, flow: str) -> None:
-    text = json.dumps(compiled(fork, s3, flow))
+    machine = compiled(fork, s3, flow)
+    text = json.dumps(machine)
     assert text.count('"Attempts": 3') == text.count('"JobName"')
     assert text.count('"AttemptDurationSeconds": 21600') == text.count('"JobName"')
     assert "--max-user-code-retries 2" in text
+    for name, job in tasks(machine):
+        size = ("2", "8192") if name in ("build_features", "train", "validate") else ("1", "4096")
+        asked = {one["Type"]: one["Value"] for one in job["ContainerOverrides"]["ResourceRequirements"]}
+        assert (asked["VCPU"], asked["MEMORY"]) == size, name
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, upstream: int):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.upstream = upstream
+        self.upstream, self.jobs = upstream, list[bytes]()  # what was submitted to Batch: moto forgets its sizes
         Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -69,6 +69,8 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         assert "Transfer-Encoding" not in self.headers
+        if self.path == "/v1/submitjob":
+            self.server.jobs.append(body)
         if (status := self.server.spoil(self.command, urlsplit(self.path).path)) is not None:
             return self.answer(status, [], b"")
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)

@@ -1,5 +1,6 @@
 """`make run ON=batch`: steps go from a laptop to a queue."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ def test_the_first_step_is_submitted_with_its_size_image_and_role(tmp_path: Path
     with account() as (proxy, outputs):
         cloud = Cloud(tmp_path, proxy, outputs)
         fork = cloud.fork("laptop")
+        fork.change("default = { cpu = 1, memory = 4_096 }", "default = { cpu = 2, memory = 5_120 }")  # not Metaflow's own
         command = [sys.executable, str(fork.root / "flows" / "commands.py"), "run"]
         environment = os.environ | {"METAFLOW_USER": "tester", "ON": "batch"}
         run = subprocess.Popen(command, env=environment, cwd=fork.root, start_new_session=True)
@@ -31,6 +33,8 @@ def test_the_first_step_is_submitted_with_its_size_image_and_role(tmp_path: Path
             run.wait()
         (defined,) = batch.describe_job_definitions(jobDefinitions=[job["jobDefinition"]])["jobDefinitions"]
         assert "TrainFlow" in job["jobName"]
+        sizes = json.loads(proxy.jobs[0])["containerOverrides"]["resourceRequirements"]
+        assert {one["type"]: float(one["value"]) for one in sizes} == {"VCPU": 2, "MEMORY": 5120}
         assert defined["containerProperties"]["image"] == "recs@sha256:0"
         assert defined["containerProperties"]["jobRoleArn"] == cloud.values["task_role"]
         assert "train_flow.py" in " ".join(job["container"]["command"])

@@ -251,6 +251,7 @@ def test_a_long_branch_keeps_its_schedule_and_another_user_needs_the_token(cloud
     (token,) = re.findall(r"AUTHORIZE=(\S+)", told)
     for verb in ("deploy", "undeploy"):
         assert fork.run(verb, **other, AUTHORIZE=token).returncode == 0
+    assert "TrainFlow is not deployed" in fork.run("undeploy", **other).stdout
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,17 @@ def test_ci_calls_only_make_and_only_verbs_that_exist() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     ran = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
     verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
-    assert ran == {f"make {verb}" for verb in ("lint", "run", "test", "test-all", "deploy")}
+    assert ran == {f"make {verb}" for verb in ("lint", "run", "test", "test-all", "deploy", "undeploy")}
     assert {line.removeprefix("make ") for line in ran} <= verbs
     assert all(needed in jobs for job in jobs.values() for needed in job.get("needs", []))
+
+
+def test_ci_deploys_pushes_to_branches_and_undeploys_those_that_are_deleted() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    jobs, events = yaml.safe_load(text)["jobs"], yaml.safe_load(text)[True]  # YAML 1.1 reads `on` as true
+    assert events["push"] == {"branches": ["**"]}
+    deleting = {name for name, job in jobs.items() if "event_name == 'delete'" in job["if"]}
+    others = {name for name, job in jobs.items() if "event_name != 'delete'" in job["if"] or "event_name == 'push'" in job["if"]}
+    assert (deleting, others) == ({"undeploy"}, jobs.keys() - {"undeploy"})
+    assert jobs["undeploy"]["env"]["BRANCH"] == "${{ github.event.ref }}"
+    assert jobs["undeploy"]["env"]["METAFLOW_USER"] == jobs["deploy"]["env"]["METAFLOW_USER"]
