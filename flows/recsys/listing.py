@@ -42,7 +42,8 @@ def champion(store: Store) -> Champion:
     manifest = store.find("release", live) if live else None
     if live is None or manifest is None:
         raise RecsysError(
-            f"nothing is live in {store.backend}, so there is no model to list with; `make run` first, or `make trigger FLOW=TrainFlow` where it is deployed"
+            f"nothing is live in {store.backend}, so there is no model to list with; `make run` first, or"
+            " `make trigger FLOW=TrainFlow` where it is deployed"
         )
     made = manifest.made_from
     beside, audited = made.get("beside", {}), made.get("audited", False)
