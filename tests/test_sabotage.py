@@ -146,11 +146,12 @@ def test_one_slice_destroyed(shop: Shop) -> None:
 
 
 def test_constant_scores(shop: Shop) -> None:
-    model = load(shop.store.load("model", shop.choice.model_id).path)
+    healthy = shop.store.load("model", shop.choice.model_id)
+    model = load(healthy.path)
     model.nodes_["value"] = 0  # type: ignore[attr-defined]
     with shop.store.draft() as folder:
         model.save(folder)
-        id = shop.store.commit(folder, "model", {"recommender": model.name}, {"features": shop.features}).id
+        id = shop.store.commit(folder, "model", healthy.manifest.made_from, {"features": shop.features}).id
     assert_stopped(shop, "constant_scores", choice=replace(shop.choice, model_id=id))
 
 

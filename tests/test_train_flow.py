@@ -127,12 +127,12 @@ def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fo
 @pytest.mark.slow
 def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: Fork) -> None:
     before = fork.current()
-    fork.change("training_windows = 8", "training_windows = 7")  # another model than the live one's, which both are judged against
+    fork.change("training_windows = 3", "training_windows = 2")  # another model than the live one's, which both are judged against
     try:
         with ThreadPoolExecutor(2) as pool:
             results = list(pool.map(lambda _: fork.run("run"), range(2)))
     finally:
-        fork.change("training_windows = 7", "training_windows = 8")
+        fork.change("training_windows = 2", "training_windows = 3")
     won, lost = sorted(results, key=lambda result: result.returncode)
     assert won.returncode == 0, won.stdout + won.stderr
     assert_refused(lost, "another run published", "run again")
