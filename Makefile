@@ -125,7 +125,7 @@ bench: .venv/.bench ## what every step costs, beside implicit, into bench.json a
 	@$(BIN)/python flows/bench.py
 
 test: .venv/.test ## the quick tests
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-all: .venv/.test .venv/.bench .venv/.browser ## those and the slow ones
 	@$(PYTEST)
