@@ -156,20 +156,8 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 	@$(INSTALL) -r requirements.lock
 	@touch $@
 
-.venv/.test: requirements-test.lock .venv/.run
-	@$(INSTALL) -r requirements-test.lock
-	@touch $@
-
-.venv/.serve: requirements-serve.lock .venv/.run
-	@$(INSTALL) -r requirements-serve.lock
-	@touch $@
-
-.venv/.argo: requirements-argo.lock .venv/.run
-	@$(INSTALL) -r requirements-argo.lock
-	@touch $@
-
-.venv/.bench: requirements-bench.lock .venv/.run
-	@$(INSTALL) -r requirements-bench.lock
+.venv/.test .venv/.serve .venv/.bench .venv/.argo: .venv/.%: requirements-%.lock .venv/.run
+	@$(INSTALL) -r $<
 	@touch $@
 
 .venv/.browser: | .venv/.python

@@ -80,9 +80,8 @@ def alert(flow: Any, step_name: str, error: Exception) -> None:
     """Tells people why, with the verdicts that failed and the run to look at."""
     found = [*getattr(flow, "raw_verdicts", []), *getattr(getattr(flow, "evidence", None), "verdicts", [])]
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
     try:
-        send(Alert(*where, tuple(verdict for verdict in found if not verdict.passed)), flow.store, flow.alerts, ROOT)
+        flow.alert(step_name, reason, [verdict for verdict in found if not verdict.passed])
     except Exception as other:  # of the store or of config.toml: the step's own error is the one to tell
         log.warning("no alert was sent: %s", other)
 
@@ -196,6 +195,9 @@ class BaseFlow(FlowSpec):
     def warn(self, step_name: str, failed: Sequence[Verdict]) -> None:
         """Alerts people of verdicts that failed, if any did, though the step did not."""
         if failed:
-            reason = f"failed: {', '.join(verdict.name for verdict in failed)}"
-            where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
-            send(Alert(*where, tuple(failed)), self.store, self.alerts, ROOT)
+            self.alert(step_name, f"failed: {', '.join(verdict.name for verdict in failed)}", failed)
+
+    def alert(self, step_name: str, reason: str, failed: Sequence[Verdict]) -> None:
+        """Tells people, with the run to look at."""
+        where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
+        send(Alert(*where, tuple(failed)), self.store, self.alerts, ROOT)

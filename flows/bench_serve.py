@@ -26,15 +26,15 @@ from rich.table import Table
 from commands import settings, store
 from recsys import RecsysError
 from recsys.recommenders import Lists
-from recsys.releases import CHUNK, read_lists, write_lists
+from recsys.releases import CHUNK, Row, connect, pack, read_lists, unpack, write_rows
 from recsys.serving.app import Service
 from recsys.serving.exposures import Exposures
-from recsys.serving.reader import connect, unpack
 from recsys.store import open_store
 
 CLIENTS, REQUESTS, ROUNDS = 16, 8_000, 3
 USERS, ITEMS, LENGTH = 1_000_000, 20_000, 100
 KEY = "a key for the benchmark only"
+App = tuple[Any, Callable[[], None]]  # and what it has left for later
 console = Console(highlight=False)
 
 
@@ -57,7 +57,7 @@ def nothing() -> None:
     """What a hello leaves for later."""
 
 
-def fastapi_hello() -> tuple[Any, Callable[[], None]]:
+def fastapi_hello(scratch: str) -> App:
     app = FastAPI()
 
     @app.get("/{user_id}")
@@ -67,24 +67,23 @@ def fastapi_hello() -> tuple[Any, Callable[[], None]]:
     return app, nothing
 
 
-def ours() -> tuple[Any, Callable[[], None]]:
+def ours(scratch: str) -> App:
     chosen = settings()
     service = Service(store(chosen), chosen)
-    service.exposures = Exposures(open_store(tempfile.mkdtemp(), chosen.name))  # nobody sees these
+    service.exposures = Exposures(open_store(scratch, chosen.name))  # nobody sees these
     return service.app([KEY]), service.exposures.flush
 
 
-App = tuple[Any, Callable[[], None]]  # and what it has left for later
-APPS: dict[str, Callable[[], App]] = {
-    "uvicorn hello": lambda: (uvicorn_hello, nothing),
+APPS: dict[str, Callable[[str], App]] = {
+    "uvicorn hello": lambda scratch: (uvicorn_hello, nothing),
     "FastAPI hello": fastapi_hello,
     "recommendations": ours,
 }
 
 
-def serve(name: str, listener: socket.socket) -> None:
-    """One server; /cpu does what was left for later and tells the CPU seconds spent."""
-    app, finish = APPS[name]()
+def serve(name: str, listener: socket.socket, scratch: str) -> None:
+    """One server, with a folder for what it writes; /cpu does what was left for later and tells the CPU seconds spent."""
+    app, finish = APPS[name](scratch)
 
     async def measured(scope: Any, receive: Any, send: Any) -> None:
         if scope.get("path") == "/cpu":
@@ -100,11 +99,11 @@ def serve(name: str, listener: socket.socket) -> None:
 
 def load(name: str, paths: list[str]) -> Load:
     """Starts a server, warms it up, and puts the paths to it from some clients that keep their connections."""
-    with socket.socket() as listener:
+    with socket.socket() as listener, tempfile.TemporaryDirectory() as scratch:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         port = listener.getsockname()[1]
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, listener), daemon=True)
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, listener, scratch), daemon=True)
         process.start()
         try:
             asyncio.run(put(port, paths[: CLIENTS * 20]))
@@ -177,7 +176,7 @@ def look_ups() -> dict[str, float]:
     """A release's lists of many users: what writing them costs, how large they are, and how long finding one takes."""
     with tempfile.TemporaryDirectory() as folder:
         path, start = Path(folder) / "lists.sqlite", time.process_time()
-        write_lists(path, drawn())
+        write_rows(path, drawn())
         built, seconds = time.process_time() - start, []
         with closing(connect(path)) as connection:
             for number in np.random.default_rng(0).integers(USERS, size=20_000).tolist():
@@ -188,12 +187,13 @@ def look_ups() -> dict[str, float]:
         return {"CPU s to write": built, "GB": path.stat().st_size / 1e9, "look-up p50 us": p50, "look-up p99 us": p99}
 
 
-def drawn() -> Iterator[tuple[list[str], list[Lists]]]:
-    """Users with lists of both protocols."""
+def drawn() -> Iterator[Row]:
+    """Users with packed lists of both protocols."""
     rng = np.random.default_rng(0)
     for first in range(0, USERS, CHUNK):
         items, scores = rng.integers(ITEMS, size=(CHUNK, LENGTH), dtype=np.int32), rng.random((CHUNK, LENGTH), np.float32)
-        yield [f"u{number:07}" for number in range(first, first + CHUNK)], [Lists(items, scores)] * 2
+        lists = Lists(items, scores)
+        yield from zip((f"u{number:07}" for number in range(first, first + CHUNK)), pack(lists), pack(lists), strict=True)
 
 
 def main() -> None:

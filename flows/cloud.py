@@ -6,7 +6,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,11 @@ FARGATE: dict[float, Sequence[int]] = {
     8: range(16384, 61441, 4096),
     16: range(32768, 122881, 8192),
 }
-NEEDED_BY_ARGO = ("bucket", "image", "namespace", "service_account")
+ROLES = ("task_role", "container_role", "workflow_role", "schedule_role")
+NEEDED = {
+    "step-functions": ("bucket", "queue", "table", *ROLES, "image"),
+    "argo-workflows": ("bucket", "image", "namespace", "service_account"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ class Cloud:
 def read(values: Mapping[str, Any], target: str) -> Cloud:
     """[cloud] of the config; raises if something that the target needs is still to be filled in."""
     cloud: Cloud = config.build(Cloud, values.get("cloud", {}), "cloud")
-    needed = NEEDED_BY_ARGO if target == "argo-workflows" else [field.name for field in fields(Cloud)][:8]
-    for name in needed:
+    if target not in NEEDED:
+        raise RecsysError(f'TO "{target}" is no place to deploy to; pass TO={" or TO=".join(NEEDED)}')
+    for name in NEEDED[target]:
         if getattr(cloud, name) in ("", "changethis"):
             raise RecsysError(
                 f'config: cloud.{name} is "{getattr(cloud, name)}"; write what cloud/cloudformation.yml put out, or your own'
@@ -85,8 +90,6 @@ class Target:
     """Metaflow's commands for one place to deploy to: `step-functions` or `argo-workflows`."""
 
     def __init__(self, name: str, cloud: Cloud, branch: Sequence[str], token: str = ""):
-        if name not in ("step-functions", "argo-workflows"):
-            raise RecsysError(f'TO "{name}" is no place to deploy to; pass TO=step-functions or TO=argo-workflows')
         self.name, self.cloud, self.branch, self.token = name, cloud, branch, token
 
     def ask(self, flow: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -378,7 +378,7 @@ def explain() -> None:
     chosen, user = settings(), dial("USER")
     if not user:
         raise RecsysError("USER is not given; pass USER=id, one of those that `make export` shows")
-    release, protocol = release_of(chosen), "novel" if dial("NOVEL") not in ("", "0") else "allow"
+    release, protocol = release_of(chosen), "novel" if switched("NOVEL") else "allow"
     console.print(f"release {release}, {protocol} lists")
     show(explain(store(chosen), release, user, protocol), dial("ITEM"), chosen.evaluation.k, console)
 

@@ -32,8 +32,8 @@ class Month:
 
 
 def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[str, Any]) -> Month:
-    """`measured` is one size in bench.json. Steps it does not have cost what the nearest
-    one does, or else a container's start and end alone."""
+    """`measured` is one size in bench.json. Steps it does not have cost what the nearest one does, or else a container's start and
+    end alone."""
     prices, assumed = table["prices"], table["assumed"]
     seconds = {one["step"]: one["cpu_seconds"] for one in measured["steps"]}
     train = [*TRAIN, *(step for step in seconds if step.startswith("train "))]

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import uvicorn
 
+from conftest import PASSED
 from recsys.checks import Subject
 from recsys.config import Settings
 from recsys.serving.app import Service
 from recsys.store import Store, open_store
-from recsys.verdicts import Evidence, Verdict
-
-PASSED = Verdict("events", 100, 50, "block", True, "100 events")
+from recsys.verdicts import Evidence
 
 
 def publish_copy(

@@ -57,6 +57,17 @@ def test_a_release_rolled_back_to_counts_from_the_day_of_the_one_it_replaced() -
     assert stays(store, TODAY, 28) == [Stay("a", date(2024, 6, 1), date(2024, 6, 5)), Stay("a", date(2024, 6, 5), TODAY)]
 
 
+def test_a_dated_rollback_leaves_its_days_to_the_release_that_was_rolled_back_from() -> None:
+    store = history(("a", "2024-06-01"), ("b", "2024-06-05"), ("a", "2024-06-01"))
+    moves = [*store.history()[:2], {"release": "a", "rolled_back": "b", "at": "2024-06-08T09:30:00+00:00"}]
+    store.history = lambda: moves
+    assert stays(store, TODAY, 28) == [
+        Stay("a", date(2024, 6, 1), date(2024, 6, 5)),
+        Stay("b", date(2024, 6, 5), date(2024, 6, 8)),
+        Stay("a", date(2024, 6, 8), TODAY),
+    ]
+
+
 def windows(ours: float, popular: float, users: int = 60) -> list[tuple[Window, Window]]:
     def window(mean: float) -> Window:
         hits = np.zeros(users)

@@ -11,7 +11,8 @@ from typing import Any
 from recsys import RecsysError
 
 
-def _at_least(least: int, **sections: Mapping[str, int]) -> None:
+def at_least(least: int, **sections: Mapping[str, int]) -> None:
+    """Refuses smaller values; `sections` by name, each with its dials."""
     for section, dials in sections.items():
         for name, value in dials.items():
             if value < least:
@@ -53,7 +54,7 @@ class Evaluation:
         return sorted({5, 10, 20, self.k})
 
     def __post_init__(self) -> None:
-        _at_least(1, evaluation=vars(self))
+        at_least(1, evaluation=vars(self))
 
 
 def _take_texts(**dials: Any) -> None:
@@ -88,7 +89,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         _take_texts(**{f"rules.{name}": getattr(self, name) for name in ("blocked", "blocked_categories", "static")})
-        _at_least(0, rules={name: getattr(self, name) for name in ("min_age_days", "max_age_days", "max_days_unsold")})
+        at_least(0, rules={name: getattr(self, name) for name in ("min_age_days", "max_age_days", "max_days_unsold")})
         if 0 < self.max_age_days < self.min_age_days:
             raise RecsysError(
                 f"config: rules.max_age_days = {self.max_age_days} is below min_age_days = {self.min_age_days}, so nothing could be"
@@ -111,7 +112,7 @@ class Serve:
     canary_failures: float
 
     def __post_init__(self) -> None:
-        _at_least(1, serve={"canary_answers": self.canary_answers})
+        at_least(1, serve={"canary_answers": self.canary_answers})
         for name in ("poll_seconds", "max_lag_seconds", "flush_seconds"):
             if getattr(self, name) <= 0:
                 raise RecsysError(f"config: serve.{name} is {getattr(self, name)}; it must be above 0")
@@ -125,8 +126,8 @@ class Evidence:
     max_model_age_days: int
 
     def __post_init__(self) -> None:
-        _at_least(2, evidence={"seeds": self.seeds})
-        _at_least(0, evidence={"resamples": self.resamples})
+        at_least(2, evidence={"seeds": self.seeds})
+        at_least(0, evidence={"resamples": self.resamples})
 
 
 @dataclass(frozen=True)

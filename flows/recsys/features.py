@@ -22,6 +22,7 @@ class Features:
 
     def __init__(self, snapshot: Snapshot, settings: Settings):
         self.path, self.settings, self.id = snapshot.path, settings, snapshot.manifest.id
+        self.made_from = snapshot.manifest.made_from
         found = self._table("select cutoff from '{}/int_cutoffs.parquet' order by 1 desc")["cutoff"]
         self.cutoffs: list[date] = found.astype("datetime64[D]").tolist()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from recsys import RecsysError, config
 from recsys.config import Settings
+from recsys.features import Features
 from recsys.recommenders import Recommender
 from recsys.store import Manifest, Snapshot, Store
 
@@ -16,10 +17,16 @@ PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "numpy", "pyarrow", "scikit-lear
 
 
 def origin(
-    recommender: Recommender, features: Manifest, settings: Settings, code: Mapping[str, Any], audited: bool
+    recommender: Recommender,
+    beside: Mapping[str, str],
+    features: Features,
+    settings: Settings,
+    code: Mapping[str, Any],
+    audited: bool,
 ) -> dict[str, Any]:
-    """All that a release depends on besides its parents. `code`: commit, dirty flag and hash of the lock. `audited`: whether the
-    winner's seed was chosen by its worst stress. `dbt` is of the features, which may have been made by an earlier run."""
+    """All that a release depends on besides its parents. `beside`: models whose lists are released too, for parents name one of a
+    kind. `code`: commit, dirty flag and hash of the lock. `audited`: whether the winner's seed was chosen by its worst stress.
+    `dbt` is of the features, which may have been made by an earlier run."""
     return {
         "recommender": recommender.name,
         "code": dict(code),
@@ -32,6 +39,8 @@ def origin(
         "dbt": features.made_from.get("dbt"),
         "versions": versions(),
         "audited": audited,
+        "beside": dict(beside),
+        "days": [features.counts()[f"{end}_day"] for end in ("first", "last")],
     }
 
 

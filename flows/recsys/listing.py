@@ -13,7 +13,6 @@ from recsys import RecsysError, checks, lineage, publishing, releases
 from recsys.backends import Conflict
 from recsys.checks import FAMILIES, Subject
 from recsys.config import Settings
-from recsys.features import Features
 from recsys.pipeline import open_features
 from recsys.recommenders import load
 from recsys.recommenders.base import CHUNK
@@ -81,20 +80,17 @@ def gather(
     store: Store, champion: Champion, features_id: str, parts: Sequence[str], settings: Settings, code: dict[str, Any]
 ) -> str:
     """Parts, in the order of their users -> release, not yet published. holdout.parquet is the champion's."""
-    snapshot = store.load("features", features_id)
-    features = Features(snapshot, settings)
+    features = open_features(store, features_id, settings)
     folders = [store.load("part", part).path for part in parts]
-    model = store.load("model", champion.model_id).manifest
+    model = store.load("model", champion.model_id)
     ruling = Ruling(features.state(features.as_of), settings)
     with store.draft() as folder:
         _join(folder, folders)
         shutil.copyfile(store.load("release", champion.release).path / "holdout.parquet", folder / "holdout.parquet")
-        trained_as_of = date.fromisoformat(model.made_from["as_of"])
+        trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
         releases.write_others(folder, champion.recommender, _sum(folders), ruling, settings, trained_as_of)
-        recommender = load(store.load("model", champion.model_id).path)
-        made_from = lineage.origin(recommender, snapshot.manifest, settings, code, champion.audited)
-        made_from |= {"beside": _beside(champion, settings)}
-        made_from["days"] = [features.counts()[f"{end}_day"] for end in ("first", "last")]
+        recommender = load(model.path)
+        made_from = lineage.origin(recommender, _beside(champion, settings), features, settings, code, champion.audited)
         parents = {"model": champion.model_id, "features": features_id, "release": champion.proven_by}
         return store.commit(folder, "release", made_from, parents, releases.new_id(ruling.state)).id
 

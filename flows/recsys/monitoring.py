@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -91,12 +90,14 @@ def report(store: Store, features: Features, today: date, limits: Monitor, setti
 
 def stays(store: Store, as_of: date, days: int) -> list[Stay]:
     """Releases that were live in the last days, by the pointer's history; those that are gone are left out. One that was rolled
-    back to counts from the day of the one that it replaced."""
+    back to counts from the day of the rollback, or where the move has no time, from that of the one that it replaced."""
     starts: list[tuple[str, date]] = []
     for move in store.history():
         facts = store.read("release", move["release"], "release.json")
         if facts:
             day = date.fromisoformat(json.loads(facts)["as_of"])
+            if "rolled_back" in move and "at" in move:
+                day = date.fromisoformat(move["at"][:10])
             starts.append((move["release"], max([day, *(before for _, before in starts[-1:])])))
     ends = [*(start for _, start in starts[1:]), as_of]
     first = as_of - timedelta(days=days)
@@ -193,10 +194,3 @@ def _events(features: Features, today: date, settings: Settings) -> Verdict:
     if not normal:
         return Verdict("event_age", age, "any", "warn", True, f"{words}; closed histories are not asked to be fresh")
     return Verdict("event_age", age, normal, "warn", age <= normal, f"{words}; {normal} are normal (max_age_days)")
-
-
-def latest(store: Store) -> dict[str, Any] | None:
-    """The last report that was kept."""
-    names = store.notes("monitor")
-    data = store.note(names[-1]) if names else None
-    return json.loads(data) if data else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys import RecsysError
-from recsys.config import OPERATIONS, build
+from recsys.config import OPERATIONS, at_least, build
 
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 FIELD = re.compile(r"\*|\d+([-,]\d+)*|\*/\d+")
@@ -18,7 +18,7 @@ class Recommend:
     users_per_shard: int
 
     def __post_init__(self) -> None:
-        _refuse_below(1, "recommend", users_per_shard=self.users_per_shard)
+        at_least(1, recommend=vars(self))
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Monitor:
     max_without_list: float
 
     def __post_init__(self) -> None:
-        _refuse_below(1, "monitor", days=self.days, min_users=self.min_users)
+        at_least(1, monitor={"days": self.days, "min_users": self.min_users})
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Unattended:
     timeout_minutes: int
 
     def __post_init__(self) -> None:
-        _refuse_below(0, "unattended", retries=self.retries, minutes_between_retries=self.minutes_between_retries)
-        _refuse_below(1, "unattended", timeout_minutes=self.timeout_minutes)
+        at_least(0, unattended={"retries": self.retries, "minutes_between_retries": self.minutes_between_retries})
+        at_least(1, unattended={"timeout_minutes": self.timeout_minutes})
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,3 @@ def read(config: Mapping[str, Any]) -> Operations:
     if "default" not in values["resources"]:
         raise RecsysError("config: [resources.default] is missing; it is what steps without a section get, add it")
     return build(Operations, values, "config")
-
-
-def _refuse_below(least: int, section: str, **dials: int) -> None:
-    for name, value in dials.items():
-        if value < least:
-            raise RecsysError(f"config: {section}.{name} is {value}; it must be {least} or more")

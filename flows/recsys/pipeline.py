@@ -179,10 +179,8 @@ def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id
 def recommend(
     store: Store, choice: Choice, features_id: str, settings: Settings, code: dict[str, Any], audited: bool = False
 ) -> str:
-    """model and feature snapshots -> release, not yet published. Models of lists beside the winner's are in `made_from`, for
-    parents name one of a kind."""
-    snapshot = store.load("features", features_id)
-    features = Features(snapshot, settings)
+    """model and feature snapshots -> release, not yet published."""
+    features = open_features(store, features_id, settings)
     state = features.state(features.as_of)
     holdout = {protocol: windows[0] for protocol, windows in choice.evaluations[choice.winner].items()}
     with store.draft() as folder:
@@ -192,8 +190,7 @@ def recommend(
         beside = {name: load(store.load("model", id).path) for name, id in models.items()}
         trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
         releases.write(folder, recommender, beside, state, holdout, settings, trained_as_of)
-        made_from = lineage.origin(recommender, snapshot.manifest, settings, code, audited) | {"beside": models}
-        made_from["days"] = [features.counts()[f"{end}_day"] for end in ("first", "last")]
+        made_from = lineage.origin(recommender, models, features, settings, code, audited)
         parents = {"model": choice.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
 

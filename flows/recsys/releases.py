@@ -103,17 +103,12 @@ def _write_lists(file: Path, recommender: Recommender, ruling: Ruling, user_ids:
     def rows() -> Iterator[Row]:
         for start, ruled in ruling.rank(recommender, user_ids):
             lists = [part.lists for part in ruled.values()]
-            yield from zip(user_ids[start : start + len(lists[0].items)].tolist(), *map(_pack, lists), strict=True)
+            yield from zip(user_ids[start : start + len(lists[0].items)].tolist(), *map(pack, lists), strict=True)
             for protocol, part in ruled.items():
                 counts[protocol] += part.counts
 
     write_rows(file, rows())
     return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
-
-
-def write_lists(file: Path, parts: Iterable[tuple[list[str], list[Lists]]]) -> None:
-    """Users in the order of their ids, some at a time, with their lists of each protocol."""
-    write_rows(file, (row for users, lists in parts for row in zip(users, *map(_pack, lists), strict=True)))
 
 
 def write_rows(file: Path, rows: Iterable[Row]) -> None:
@@ -127,8 +122,13 @@ def write_rows(file: Path, rows: Iterable[Row]) -> None:
 
 def read_rows(file: Path) -> Iterator[Row]:
     """What `write_rows` wrote."""
-    with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
+    with closing(connect(file)) as connection:
         yield from connection.execute("select user_id, allow, novel from lists order by user_id")
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """To read only, from any thread, a file that never changes."""
+    return sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 def _write_users(file: Path, state: State) -> None:
@@ -139,11 +139,17 @@ def _write_users(file: Path, state: State) -> None:
         connection.executemany("insert into users values (?, ?, ?)", _users(state))
 
 
-def _pack(lists: Lists) -> Iterator[bytes]:
+def pack(lists: Lists) -> Iterator[bytes]:
     """A list as one blob: its int32 item rows, then as many float32 scores, little-endian."""
     for items, scores in zip(lists.items, lists.scores, strict=True):
         length = int((items >= 0).sum())
         yield items[:length].astype("<i4").tobytes() + scores[:length].astype("<f4").tobytes()
+
+
+def unpack(blob: bytes) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Items and scores of a packed list."""
+    values = np.frombuffer(blob, "<i4")
+    return values[: len(values) // 2], values[len(values) // 2 :].view("<f4")
 
 
 def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
@@ -155,7 +161,7 @@ def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
     bought = Lists(np.full((state.shape[0], HISTORY), -1, np.int32), np.zeros((state.shape[0], HISTORY), np.float32))
     kept, at = first[place < HISTORY], place[place < HISTORY]
     bought.items[rows[kept], at], bought.scores[rows[kept], at] = items[kept], days[kept]
-    yield from zip(state.user_ids.tolist(), state.users["segment"].tolist(), _pack(bought), strict=True)
+    yield from zip(state.user_ids.tolist(), state.users["segment"].tolist(), pack(bought), strict=True)
 
 
 def _items(ruling: Ruling) -> pa.Table:
@@ -218,14 +224,13 @@ def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "
     if protocol not in PROTOCOLS:
         raise RecsysError(f'protocol "{protocol}" is not known; choose one of {", ".join(PROTOCOLS)}')
     length, one = about(release)["length"], "where user_id = ?" if user else ""
-    with closing(sqlite3.connect(f"file:{lists_file(release.path, beside)}?mode=ro&immutable=1", uri=True)) as connection:
+    with closing(connect(lists_file(release.path, beside))) as connection:
         cursor = connection.execute(f"select user_id, {protocol} from lists {one} order by user_id", (user,) if user else ())
         while rows := cursor.fetchmany(CHUNK):
             lists = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
             for row, (_, blob) in enumerate(rows):
-                half = len(blob) // 2
-                lists.items[row, : half // 4] = np.frombuffer(blob[:half], "<i4")
-                lists.scores[row, : half // 4] = np.frombuffer(blob[half:], "<f4")
+                items, scores = unpack(blob)
+                lists.items[row, : len(items)], lists.scores[row, : len(scores)] = items, scores
             yield np.array([user for user, _ in rows]), lists
 
 

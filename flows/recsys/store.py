@@ -268,9 +268,6 @@ class Store:
         """What is pinned, in the order of the ids."""
         return self.backend.files("pins")
 
-    def pinned(self, release: str) -> bool:
-        return self.backend.read(f"pins/{release}") is not None
-
     def _refuse_unknown(self, release: str) -> None:
         if self.find("release", release) is None:
             raise RecsysError(f"release {release} is not in {self.backend}; `make releases` lists what is")

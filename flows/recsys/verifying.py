@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
-from recsys.releases import CHUNK
-from recsys.serving.reader import Reader, connect
+from recsys.releases import CHUNK, connect
+from recsys.serving.reader import Reader
 from recsys.store import Manifest, Snapshot, Store
 from recsys.verdicts import Evidence, require
 

@@ -127,7 +127,8 @@ class Service:
     async def similar(self, item_id: Id, k: K = 10) -> Response:
         """The items that are most often bought by the same users."""
         reader = self._reader()
-        self._known(item_id, reader.rows, "item", "ask for one of the live release")
+        if item_id not in reader.rows:
+            raise HTTPException(404, "no such item is released; ask for one of the live release")
         return self._respond(reader, reader.similar(reader.rows[item_id], k))
 
     async def models(self) -> list[schemas.Model]:
@@ -173,10 +174,6 @@ class Service:
         if self.live.current is None:
             raise HTTPException(503, "no release is live yet; `make run` makes one")
         return self.live.current
-
-    def _known(self, name: str, names: Collection[str], what: str, mend: str) -> None:
-        if name not in names:
-            raise HTTPException(404, f"no such {what} is released; {mend}")
 
     def _ask(self, user_id: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
         self._reader()

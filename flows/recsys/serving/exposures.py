@@ -7,6 +7,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -84,23 +85,16 @@ def hash_user(user_id: str, salt: bytes) -> str:
 def salt(store: Store) -> bytes:
     """The store's own, made when it is first asked for; of two that make it at once, one."""
     name = f"{FOLDER}/salt"
-    if known := store.backend.read(name):
-        return known
-    with store.backend.exclusive([name]) as seen:
-        if not (known := store.backend.read(name)):
-            known = secrets.token_hex(16).encode()
-            try:
-                store.backend.swap(name, known, seen)
-            except Conflict:
-                known = store.backend.read(name)
-    return known or b""
+    if not store.note(name):
+        with suppress(Conflict):  # another made it just now
+            store.update(name, lambda known: known or secrets.token_hex(16).encode())
+    return store.note(name) or b""
 
 
 def read(store: Store, day: date) -> Iterator[Exposure]:
     """What was shown on a day, in no particular order."""
-    folder = f"{FOLDER}/{day.isoformat()}"
-    for name in store.backend.files(folder):
-        for line in (store.backend.read(f"{folder}/{name}") or b"").decode().splitlines():
+    for name in store.notes(f"{FOLDER}/{day.isoformat()}"):
+        for line in (store.note(name) or b"").decode().splitlines():
             at, user, release, model, source, items = json.loads(line)
             yield Exposure(datetime.fromisoformat(at), user, release, model, source, items)
 

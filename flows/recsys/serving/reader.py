@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy import sparse
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
-from recsys.releases import HISTORY, about
+from recsys.releases import HISTORY, about, connect, lists_file, unpack
 from recsys.store import Snapshot
 
 CANARIES = 20  # users whose lists are looked at before a release is served
@@ -66,7 +65,7 @@ class Reader:
             shape = (len(self.item_ids), len(self.item_ids))
             self.neighbours = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=shape)
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
-        self._database = connect(path / "lists.sqlite")
+        self._database = connect(lists_file(path))
         beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
         self.models = beside | {self.about["recommender"]: self._database}
         head = {"release": self.id, "as_of": self.about["as_of"]}
@@ -224,14 +223,3 @@ class Reader:
         )  # fmt: skip
         if wrong:
             raise RecsysError(f"release {self.id}: {what} {wrong}; run the flow again, or roll back")
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """To read only, from any thread, a file that never changes."""
-    return sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-
-
-def unpack(blob: bytes) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """A list as releases.py packs it."""
-    values = np.frombuffer(blob, "<i4")
-    return values[: len(values) // 2], values[len(values) // 2 :].view("<f4")
