@@ -17,7 +17,7 @@ export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc report export exposures explain add-case reproduce diff score doctor serve bench bench-serve test test-all lint lock clean
+.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc report export exposures explain add-case reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=
 
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor
+
+schema: .venv/.run ## write config.schema.json, by which editors check config.toml
+	@$(RUN) schema
 
 deploy: .venv/.argo ## the scheduled flows to AWS Step Functions and Batch, by [cloud] of config.toml  [TO=argo-workflows FLOW= PRODUCTION=1 BRANCH= AUTHORIZE=]
 	@$(RUN) deploy

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.backends import Conflict
-from recsys.operations import Alerts
+from recsys.settings import AlertSettings
 from recsys.store import Store, digest
 from recsys.verdicts import Verdict
 
@@ -40,7 +40,7 @@ class Alert:
         return "\n".join(lines + ([f"  {self.folded} more like this since the last alert"] if self.folded else []))
 
 
-def send(alert: Alert, store: Store | None, alerts: Alerts, root: Path, now: datetime | None = None) -> bool:
+def send(alert: Alert, store: Store | None, alerts: AlertSettings, root: Path, now: datetime | None = None) -> bool:
     """Tells an alert, unless the same was told lately: then it is counted in the store, and told with the next. Returns whether
     it was told. A relative file lies below `root`."""
     folded = fold(alert, store, timedelta(hours=alerts.repeat_hours), now or datetime.now(UTC)) if store else 0
@@ -85,7 +85,7 @@ def _forget(alert: Alert, folded: int, store: Store) -> None:
         log.exception("the store does not take that an alert was not told")
 
 
-def deliver(alert: Alert, alerts: Alerts, root: Path) -> None:
+def deliver(alert: Alert, alerts: AlertSettings, root: Path) -> None:
     """To standard output, a line of JSON to a file, or the same to a webhook."""
     if alerts.to == "stdout":
         sys.stdout.write(alert.to_text() + "\n")

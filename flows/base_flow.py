@@ -25,11 +25,10 @@ from metaflow.cli_args import cli_args
 from metaflow.exception import MetaflowException
 
 from alerts import Alert, send
-from recsys import RecsysError, cases, config, operations
+from recsys import RecsysError, cases
 from recsys.backends import object_store_errors
-from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds, peak_mb
-from recsys.operations import Alerts, Operations
+from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
 from recsys.store import Store, open_store, sha256
 from recsys.verdicts import Verdict
 
@@ -119,7 +118,7 @@ class unattended(FlowMutator):
                 step.add_decorator("retry", deco_kwargs=retries)
 
     def read(self, mutable_flow: Any) -> Operations:
-        return operations.read(dict(mutable_flow.configs)["config"].to_dict())
+        return read_operations(dict(mutable_flow.configs)["config"].to_dict())
 
 
 def code_version(context: Any) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def deployed() -> bool:
 class BaseFlow(FlowSpec):
     """Parameters and configs of every flow."""
 
-    config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.config.parse", help="the dials")
+    config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.settings.parse", help="the dials")
     cases = Config("cases", default_value=read_cases, help="what people want to see in lists")
     code = Config("code", default_value=code_version, help="commit, dirty flag, lock")
     dataset = Parameter("dataset", default="", help="a dataset of config.toml")
@@ -170,11 +169,11 @@ class BaseFlow(FlowSpec):
 
     @property
     def settings(self) -> Settings:
-        return config.resolve(self.config.to_dict() | self.cases.to_dict(), self.dataset, self.as_of, self.sample, self.inputs)
+        return resolve(self.config.to_dict() | self.cases.to_dict(), self.dataset, self.as_of, self.sample, self.inputs)
 
     @property
     def operations(self) -> Operations:
-        return operations.read(self.config.to_dict())
+        return read_operations(self.config.to_dict())
 
     @property
     def store(self) -> Store:
@@ -187,7 +186,7 @@ class BaseFlow(FlowSpec):
         return ROOT / "dbt_project"
 
     @property
-    def alerts(self) -> Alerts:
+    def alerts(self) -> AlertSettings:
         """Where a person looks on, nobody else is called."""
         known = self.operations.alerts
         return known if deployed() or os.environ.get("UNATTENDED") else replace(known, to="stdout")

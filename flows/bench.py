@@ -21,9 +21,9 @@ from rich.console import Console
 
 import bench_peers
 import bench_tables
-from recsys import RecsysError, config, pipeline
-from recsys.config import Settings
+from recsys import RecsysError, pipeline
 from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.settings import Settings, parse, resolve
 from recsys.store import Store, open_store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,11 +98,11 @@ def yardstick() -> float:
 
 def settings_of(size: Size, root: Path) -> Settings:
     """The repository's settings, with the size's shop in a store of its own."""
-    values = config.parse((ROOT / "config.toml").read_text())
+    values = parse((ROOT / "config.toml").read_text())
     dials = {"users": size.users, "items": size.items, "days": size.days, "events": size.events}
     values["datasets"]["shop"]["dials"] |= dials
     values["store"]["root"] = str(root)
-    return config.resolve(values, "shop")
+    return resolve(values, "shop")
 
 
 def run(name: str, size: Size, root: Path) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from recsys.config import Settings
 from recsys.costs import count_imports, cpu_seconds
 from recsys.evaluation import judge
 from recsys.features import Features
 from recsys.metrics import bootstrap
 from recsys.pipeline import open_features
 from recsys.recommenders import Recommender, create
+from recsys.settings import Settings
 from recsys.state import State
 from recsys.store import Store
 

@@ -6,10 +6,10 @@ from typing import Any
 from metaflow import current
 from metaflow.cards import Markdown, Table, VegaChart
 
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window, caption, compare, share_of, summarise
 from recsys.metrics import Interval
 from recsys.monitoring import Report
+from recsys.settings import Settings
 
 
 def show_evaluations(

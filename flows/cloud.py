@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys import RecsysError, config
+from recsys import RecsysError
+from recsys.settings import Cloud, build
 
 # vCPU: the MB of memory that Fargate pairs with it (https://docs.aws.amazon.com/batch/latest/userguide/fargate.html)
 FARGATE: dict[float, Sequence[int]] = {
@@ -29,40 +30,9 @@ NEEDED = {
 }
 
 
-@dataclass(frozen=True)
-class Cloud:
-    bucket: str
-    queue: str
-    table: str
-    task_role: str
-    container_role: str
-    workflow_role: str
-    schedule_role: str
-    image: str
-    namespace: str
-    service_account: str
-
-    def environment(self) -> dict[str, str]:
-        """The same as Metaflow's variables."""
-        return {
-            "METAFLOW_DEFAULT_DATASTORE": "s3",
-            "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{self.bucket}/metaflow",
-            "METAFLOW_BATCH_CONTAINER_IMAGE": self.image,
-            "METAFLOW_BATCH_JOB_QUEUE": self.queue,
-            "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": self.task_role,
-            "METAFLOW_ECS_FARGATE_EXECUTION_ROLE": self.container_role,
-            "METAFLOW_SFN_IAM_ROLE": self.workflow_role,
-            "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": self.schedule_role,
-            "METAFLOW_SFN_DYNAMO_DB_TABLE": self.table,
-            "METAFLOW_KUBERNETES_CONTAINER_IMAGE": self.image,
-            "METAFLOW_KUBERNETES_NAMESPACE": self.namespace,
-            "METAFLOW_KUBERNETES_SERVICE_ACCOUNT": self.service_account,
-        }
-
-
 def read(values: Mapping[str, Any], target: str) -> Cloud:
     """[cloud] of the config; raises if something that the target needs is still to be filled in."""
-    cloud: Cloud = config.build(Cloud, values.get("cloud", {}), "cloud")
+    cloud = build(Cloud, values.get("cloud", {}), "cloud")
     if target not in NEEDED:
         raise RecsysError(f'TO "{target}" is no place to deploy to; pass TO={" or TO=".join(NEEDED)}')
     for name in NEEDED[target]:

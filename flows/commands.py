@@ -21,14 +21,15 @@ from rich.console import Console
 
 import cloud
 from cloud import Target
-from recsys import RecsysError, cases, config, operations
+from recsys import RecsysError, cases
 from recsys.backends import object_store_errors
-from recsys.config import Settings
+from recsys.settings import Settings, parse, parse_day, read_operations, resolve
 from recsys.store import Store, open_store
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CASES = ROOT / "cases.jsonl"
+SCHEMA = ROOT / "config.schema.json"
 FLOWS = {
     f"{name.title()}Flow": [sys.executable, str(HERE / f"{name}_flow.py"), "--no-pylint"]
     for name in ("train", "recommend", "monitor", "tune")
@@ -62,12 +63,12 @@ def now() -> str:
 
 def settings() -> Settings:
     """Settings of the dataset that make's variables name."""
-    return config.resolve(read_config(), dial("DATASET"), dial("AS_OF"), number("SAMPLE", 1), inputs())
+    return resolve(read_config(), dial("DATASET"), dial("AS_OF"), number("SAMPLE", 1), inputs())
 
 
 def read_config() -> dict[str, Any]:
     known = cases.parse(CASES.read_text()) if CASES.exists() else []
-    return config.parse((ROOT / "config.toml").read_text()) | {"cases": known}
+    return parse((ROOT / "config.toml").read_text()) | {"cases": known}
 
 
 def inputs() -> dict[str, str]:
@@ -118,7 +119,7 @@ def parameters() -> list[str]:
 def where() -> list[str]:
     """Options that send steps to where [cloud] says (ON=batch), or repeat those that fail where nobody looks (UNATTENDED=1)."""
     on = dial("ON")
-    retries = operations.read(read_config()).unattended.retries  # read in any case: a wrong dial is told before the flow starts
+    retries = read_operations(read_config()).unattended.retries  # read in any case: a wrong dial is told before the flow starts
     if on not in ("", "batch"):
         raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
     if on:
@@ -134,7 +135,7 @@ def cron() -> None:
 
     settings()  # refuses a wrong dial before it is written down
     dials = {name: dial(name) for name in ("DATASET", *(name.upper() for name in inputs())) if dial(name)}
-    for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, operations.read(read_config()), dials):
+    for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, read_operations(read_config()), dials):
         console.out(line, highlight=False)
 
 
@@ -321,7 +322,7 @@ def exposures() -> None:
     chosen, target = settings(), dial("TO")
     if not target.endswith(".parquet"):
         raise RecsysError(f'TO is "{target}"; pass TO=path to a .parquet file')
-    day = config.day("DAY", dial("DAY"))
+    day = parse_day("DAY", dial("DAY"))
     rows = export(store(chosen), day, Path(target))
     console.print(f"{rows:,} items shown on {day} written to {target}; users are named by keyed hash")
 
@@ -436,6 +437,17 @@ def doctor() -> None:
     console.print("nothing is missing" if not missing else "")
 
 
+def schema() -> None:
+    """Writes the JSON schema of config.toml, which editors read."""
+    from recsys.checks import FAMILIES
+    from recsys.recommenders import RECOMMENDERS
+    from recsys.settings.schema import config_schema
+
+    made = config_schema(RECOMMENDERS, {name: family.module.Limits for name, family in FAMILIES.items()})
+    SCHEMA.write_text(json.dumps(made, indent=1) + "\n")
+    console.print(f"written to {SCHEMA.name}")
+
+
 def target() -> Target:
     """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
     values, place = read_config(), dial("TO") or "step-functions"
@@ -507,7 +519,7 @@ def cost() -> None:
     parts = ("containers", "hours", "compute", "storage", "rest", "total")
     table = Table("a month", *parts, box=None, padding=(0, 2, 0, 0))
     for size, measured in json.loads((ROOT / "bench.json").read_text()).items():
-        made = month(measured, operations.read(read_config()), prices)
+        made = month(measured, read_operations(read_config()), prices)
         table.add_row(f"{size} events", *(f"{getattr(made, part):,.{0 if part == 'containers' else 2}f}" for part in parts))
     console.print(table)
     console.print(f"US dollars by list prices of {prices['date']} in cloud/prices.toml, which also says what is assumed")
@@ -520,7 +532,7 @@ def cost() -> None:
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
-    *(report, export, exposures, explain, add_case, reproduce, diff, score, doctor),
+    *(report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
 )
 VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}

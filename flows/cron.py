@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recsys import RecsysError
-from recsys.operations import Operations
+from recsys.settings import Operations
 
 VERBS = {"train": "run", "recommend": "recommend", "monitor": "monitor"}
 PATIENCE = 12 * 3600  # seconds that a flow waits for the one before it

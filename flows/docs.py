@@ -8,10 +8,10 @@ from pathlib import Path
 
 from recsys import RecsysError, checks, releases, warehouse
 from recsys.checks import expectations
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
 from recsys.features import Features
 from recsys.rules import Ruling
+from recsys.settings import Settings
 from recsys.sources import open_source
 from recsys.store import Manifest, Store
 

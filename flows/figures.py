@@ -14,10 +14,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from plots import Row, plot
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window, caption, compare, share_of, summarise
 from recsys.metrics import Interval, bootstrap
 from recsys.pipeline import Choice, Trained
+from recsys.settings import Settings
 from recsys.store import Snapshot
 from recsys.verdicts import Verdict
 
@@ -132,7 +132,7 @@ def _slice(name: str, values: NDArray, settings: Settings) -> Row:
 
 def stability(made: Made, settings: Settings) -> Markup | None:
     """The holdout of what is served, of its twins and in disturbed worlds; None where the run was no audit."""
-    metric, served, choice = f"ndcg@{settings.evaluation.k}", settings.lists.repeat, made.choice
+    metric, served, choice = f"ndcg@{settings.evaluation.k}", settings.protocol, made.choice
     window = choice.evaluations[choice.winner][served][0]
     own = bootstrap({metric: window.scores[metric]}, settings.evaluation.bootstraps, settings.seed)[metric]
     others = [one for one in made.trained if one.recipe.name == choice.winner and one.model_id != choice.model_id]

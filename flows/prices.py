@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recsys.operations import DAYS as DAYS_OF_WEEK
-from recsys.operations import Operations, Schedule
+from recsys.settings import Operations, Schedule
+from recsys.settings.deployment import DAYS as DAYS_OF_WEEK
 
 DAYS = 365 / 12
 ALWAYS = ("start", "publish", "end")

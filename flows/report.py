@@ -14,10 +14,10 @@ import docs
 import figures
 import statements
 from figures import Made
-from recsys import RecsysError, config
-from recsys.config import Settings
+from recsys import RecsysError
 from recsys.metrics import Interval
 from recsys.proof import Sources
+from recsys.settings import Settings, build
 from recsys.store import Manifest, Snapshot, Store
 from recsys.verdicts import Evidence
 from score import items
@@ -39,7 +39,7 @@ def write(store: Store, release: str, present: Settings, project: Path, target: 
 def settings_of(release: Manifest, present: Settings) -> Settings:
     """Those a release was made under; the present ones where the code has outgrown them."""
     try:
-        return config.build(Settings, release.made_from["config"], "release")
+        return build(Settings, release.made_from["config"], "release")
     except (KeyError, RecsysError):
         return present
 
@@ -73,7 +73,7 @@ def render(store: Store, release: Snapshot, settings: Settings, made: Made | Non
         families=statements.families(evidence),
         silent=statements.silent(evidence),
         metrics=list(figures.metrics(manifest.made_from["recommender"], own, made, settings)),
-        slices=figures.slices(own[settings.lists.repeat], store.load("features", known.id).path, settings) if known else None,
+        slices=figures.slices(own[settings.protocol], store.load("features", known.id).path, settings) if known else None,
         stability=figures.stability(made, settings) if made else None,
         drift=figures.drift(evidence.families.get("drift", [])) if evidence else None,
         score=[answer._asdict() for answer in items(Sources(ROOT, store, manifest.id))],

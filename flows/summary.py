@@ -9,11 +9,12 @@ from metaflow.exception import MetaflowNotFound
 from rich.console import Console
 from rich.table import Table
 
-from recsys import RecsysError, config
+from recsys import RecsysError
 from recsys.checks import FAMILIES
 from recsys.evaluation import PROTOCOLS, caption, share_of
 from recsys.evaluation import summarise as summarise_window
 from recsys.releases import about
+from recsys.settings import Settings, resolve
 from recsys.store import open_store
 from recsys.verdicts import Evidence
 
@@ -68,7 +69,7 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     namespace(None)
     run = Run(path)
     data = run["publish"].task.data
-    settings = config.resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
     built, counts = data.built, data.built.counts
     console.print(
         f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events of {counts['users']:,} users and {counts['items']:,} items,"
@@ -91,7 +92,7 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a finished RecommendFlow made and cost."""
     namespace(None)
     data = Run(path)["publish"].task.data
-    settings = config.resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
     counts, model = data.built.counts, data.champion.model_id
     console.print(f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events up to {counts['last_day']}, lists of model {model}")
     console.print(_rules(data.release_id, settings))
@@ -122,7 +123,7 @@ def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"kept as {report.name} in the store; nothing was moved; {cpu_seconds:.1f} CPU seconds")
 
 
-def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
+def _metrics(data: Any, protocol: str, settings: Settings) -> Table:
     holdout = {name: windows[protocol][0] for name, windows in data.choice.evaluations.items()}
     title = f"holdout, {caption(protocol, holdout[data.choice.winner], settings)}"
     table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
@@ -139,7 +140,7 @@ def _metrics(data: Any, protocol: str, settings: config.Settings) -> Table:
     return table
 
 
-def _rules(release: str, settings: config.Settings) -> str:
+def _rules(release: str, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
     store = open_store(settings.store.root, settings.name, ROOT)
     counts = about(store.load("release", release))["rules"]

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys import config, pipeline, releases
+from recsys import pipeline, releases
 from recsys.checks import FAMILIES, Subject, limits
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window
 from recsys.recommenders import create
+from recsys.settings import Settings, parse, resolve
 from recsys.state import State
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
@@ -35,12 +35,12 @@ PROJECT = ROOT / "dbt_project"
 
 def make_settings(name: str = "shop", /, **changes: Any) -> Settings:
     """The repository's settings; `changes` by section, such as checks={"raw": {"min_events": 1}}, or the run's own parameters."""
-    values = config.parse((ROOT / "config.toml").read_text())
+    values = parse((ROOT / "config.toml").read_text())
     run = {dial: changes.pop(dial) for dial in ("as_of", "sample", "inputs") if dial in changes}
     for section, dials in changes.items():
         target = values["datasets"][name] if section == "dataset" else values[section]
         target |= dials
-    return config.resolve(values, name, **run)
+    return resolve(values, name, **run)
 
 
 @pytest.fixture

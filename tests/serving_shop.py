@@ -13,8 +13,8 @@ import uvicorn
 
 from conftest import PASSED
 from recsys.checks import Subject
-from recsys.config import Settings
 from recsys.serving.app import Service
+from recsys.settings import Settings
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence
 

@@ -15,7 +15,7 @@ import pytest
 from alerts import Alert, send
 from conftest import Fork
 from recsys import RecsysError
-from recsys.operations import Alerts
+from recsys.settings import AlertSettings, build
 from recsys.store import Store
 from recsys.verdicts import Verdict
 
@@ -57,8 +57,8 @@ def webhook() -> Iterator[Webhook]:
     server.server_close()
 
 
-def to(webhook: Webhook) -> Alerts:
-    return Alerts(f"http://127.0.0.1:{webhook.server_port}/", 24, 5)
+def to(webhook: Webhook) -> AlertSettings:
+    return AlertSettings(f"http://127.0.0.1:{webhook.server_port}/", 24, 5)
 
 
 def test_a_webhook_gets_the_reason_the_failed_verdicts_and_the_run(webhook: Webhook, store: Store, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_webhook_that_fails_raises_nothing_and_the_next_is_told(webhook: Webho
 
 
 def test_nobody_listening_raises_nothing(store: Store, tmp_path: Path) -> None:
-    assert not send(ALERT, store, Alerts("http://127.0.0.1:9/", 24, 1), tmp_path, NOW)
+    assert not send(ALERT, store, AlertSettings("http://127.0.0.1:9/", 24, 1), tmp_path, NOW)
 
 
 def test_a_store_that_does_not_answer_stops_no_alert(
@@ -105,16 +105,16 @@ def test_a_store_that_does_not_answer_stops_no_alert(
 
 
 def test_a_file_gets_a_line_and_standard_output_the_text(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert send(ALERT, None, Alerts("alerts/log.jsonl", 24, 5), tmp_path)
+    assert send(ALERT, None, AlertSettings("alerts/log.jsonl", 24, 5), tmp_path)
     assert json.loads((tmp_path / "alerts" / "log.jsonl").read_text())["reason"] == ALERT.reason
-    assert send(ALERT, None, Alerts("stdout", 24, 5), tmp_path)
+    assert send(ALERT, None, AlertSettings("stdout", 24, 5), tmp_path)
     assert ALERT.run in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("to", ["", "http://example.org/hook"])
 def test_alerts_do_not_go_nowhere_nor_in_the_clear(to: str) -> None:
     with pytest.raises(RecsysError, match=r"alerts\.to"):
-        Alerts(to, 24, 5)
+        build(AlertSettings, {"to": to, "repeat_hours": 24, "timeout_seconds": 5}, "alerts")
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ import pytest
 
 from conftest import ROOT
 from cron import crontab, systemd
-from recsys import config
-from recsys.operations import Operations, read
+from recsys.settings import Operations, parse, read_operations
 
 pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is Linux's")
 
@@ -20,7 +19,7 @@ ASKED = ["--directory", "{root}", "recommend", "UNATTENDED=1", "EVENTS=my events
 
 @pytest.fixture
 def operations() -> Operations:
-    return read(config.parse((ROOT / "config.toml").read_text()))
+    return read_operations(parse((ROOT / "config.toml").read_text()))
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 from conftest import PROJECT, make_settings
 from recsys import RecsysError, listing, pipeline, releases
 from recsys.checks import required
-from recsys.config import Settings
 from recsys.lifecycle import rollback
 from recsys.listing import Champion, champion, gather, publish, recommend, shards, validate
 from recsys.publishing import publish as publish_release
 from recsys.recommenders import base, load
 from recsys.rules import Ruling
+from recsys.settings import Settings
 from recsys.store import Store, describe, open_store
 from recsys.verdicts import Evidence, Verdict, require
 

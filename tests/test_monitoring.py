@@ -14,11 +14,11 @@ from recsys import RecsysError
 from recsys.evaluation import Window
 from recsys.metrics import Interval
 from recsys.monitoring import Stay, _kept, _realised, report, stays
-from recsys.operations import Monitor
+from recsys.settings import MonitorSettings
 from recsys.store import open_store
 
 SETTINGS = make_settings(evaluation={"bootstraps": 100})
-LIMITS = Monitor(days=28, min_users=50, min_kept=0.5, max_release_age_days=2, max_without_list=0.05)
+LIMITS = MonitorSettings(days=28, min_users=50, min_kept=0.5, max_release_age_days=2, max_without_list=0.05)
 TODAY = date(2024, 6, 10)
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from conftest import ROOT
 from prices import DAYS, month, starts
-from recsys import operations
-from recsys.operations import Resources, Schedule
+from recsys.settings import Resources, Schedule, read_operations
 
 TABLE = {
     "prices": {
@@ -71,7 +70,7 @@ def test_a_step_that_was_not_measured_counts_as_the_nearest_one() -> None:
 
 def test_the_readme_says_what_make_cost_says() -> None:
     prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
-    known = operations.read(tomllib.loads((ROOT / "config.toml").read_text()))
+    known = read_operations(tomllib.loads((ROOT / "config.toml").read_text()))
     measured = json.loads((ROOT / "bench.json").read_text())
     readme = (ROOT / "README.md").read_text()
     for size in ("1e5", "1e6", "1e7"):

@@ -11,11 +11,11 @@ from conftest import PROJECT, make_settings
 from recsys import pipeline, publishing, releases, relisting
 from recsys.backends import Conflict
 from recsys.checks import required
-from recsys.config import Settings
 from recsys.lifecycle import rollback
 from recsys.pipeline import Choice
 from recsys.publishing import publish as door
 from recsys.relisting import ATTEMPTS, Candidate
+from recsys.settings import Settings
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Fork, assert_refused, make_settings
 from plots import Row, Scale, plot
-from recsys.config import Settings
+from recsys.settings import Settings
 from recsys.store import Store, open_store
 from report import render, settings_of
 from statements import count, silent, verdict

@@ -12,11 +12,11 @@ from scipy import sparse
 
 from conftest import make_settings, make_state
 from recsys import RecsysError, releases
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window
 from recsys.recommenders import Recommender
 from recsys.recommenders.base import Scorer
 from recsys.rules import HIDING, RULES, Ruled, Ruling
+from recsys.settings import Settings
 from recsys.state import State
 from recsys.store import Manifest, Snapshot
 

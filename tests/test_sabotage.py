@@ -12,10 +12,10 @@ import pytest
 from conftest import PROJECT, make_settings, peeking_project
 from recsys import RecsysError, pipeline, rehearsal, trees
 from recsys.checks import FAMILIES, check_config, required
-from recsys.config import Settings
 from recsys.pipeline import Choice, Recipe
 from recsys.publishing import publish
 from recsys.recommenders import load
+from recsys.settings import Settings
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 

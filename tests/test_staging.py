@@ -15,7 +15,7 @@ import pytest
 
 from conftest import PROJECT, make_settings
 from recsys import RecsysError, pipeline, warehouse
-from recsys.config import Settings
+from recsys.settings import Settings
 from recsys.store import Store, open_store
 
 LANDED_ON = date(2024, 4, 3)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from conftest import Fork, assert_refused
-from recsys import config
 from recsys.features import Features
 from recsys.pipeline import open_features, try_variant
+from recsys.settings import parse, resolve
 from recsys.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, name: str) -> list[date]:
 
 
 def test_what_was_bought_in_the_holdout_is_not_read(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = config.resolve(config.parse((fork.root / "config.toml").read_text()))
+    settings = resolve(parse((fork.root / "config.toml").read_text()))
     store = open_store(settings.store.root, settings.name, fork.root)
     (id,) = store.ids("features")
     holdout = open_features(store, id, settings).evaluated[0]

@@ -9,8 +9,8 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.config import Settings
 from recsys.evaluation import Window
+from recsys.settings import Settings
 from recsys.tuning import Trial, Variant, advice, findings, log, variants
 
 BASE = Variant({"leaves": 31})

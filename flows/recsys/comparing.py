@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
 from recsys.features import Features
 from recsys.lineage import changes, trace
 from recsys.metrics import bootstrap
 from recsys.releases import read_lists
+from recsys.settings import Settings
 from recsys.store import Manifest, Snapshot, Store
 
 ABSENT = "-"  # no such dial or version, or a manifest written before they were told, or a snapshot that is gone

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import RecsysError
-from recsys.config import Settings
 from recsys.features import Features
 from recsys.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
 from recsys.recommenders import Recommender, load
+from recsys.settings import Settings
 from recsys.sources.base import Simulation
 from recsys.state import State, places
 
-PROTOCOLS = {"allow": False, "novel": True}  # what `lists.repeat` may be, and whether bought items are left out
+PROTOCOLS = {"allow": False, "novel": True}  # what `protocol` may be, and whether bought items are left out
 CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
 LATER_WEEK = "later_week"
 
@@ -161,7 +161,7 @@ def share_of(oracle: Window, window: Window, settings: Settings) -> float:
 def caption(protocol: str, window: Window, settings: Settings) -> str:
     """`all items, served: 536 users who bought in the 28 days from 2025-01-07`."""
     items = "only items new to the user" if PROTOCOLS[protocol] else "all items"
-    served = ", served" if protocol == settings.lists.repeat else ""
+    served = ", served" if protocol == settings.protocol else ""
     return (
         f"{items}{served}: {len(window.users):,} users who bought in the {settings.dataset.horizon_days} days from {window.cutoff}"
     )
@@ -184,7 +184,7 @@ def select(evaluations: Mapping[str, Windows], settings: Settings) -> str:
 def steadiest(twins: Mapping[str, tuple[Windows, Stress]], settings: Settings) -> str:
     """Of one recommender under several seeds, those that none beats beyond noise are as good as each other; this is the one of
     them whose worst stress, on the holdout, is best (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
-    metric, served = f"ndcg@{settings.evaluation.k}", settings.lists.repeat
+    metric, served = f"ndcg@{settings.evaluation.k}", settings.protocol
     near = unbeaten({name: windows for name, (windows, _) in twins.items()}, settings)
     scores = {
         name: [world[served].scores[metric].mean() for world in twins[name][1].values() if len(world[served].users)]
@@ -196,7 +196,7 @@ def steadiest(twins: Mapping[str, tuple[Windows, Stress]], settings: Settings) -
 def unbeaten(evaluations: Mapping[str, Windows], settings: Settings) -> list[str]:
     """Those that no other beats beyond noise on the selection windows; the one with the highest mean is always among them."""
     metric = f"ndcg@{settings.evaluation.k}"
-    windows = {name: found[settings.lists.repeat][1:] for name, found in evaluations.items()}
+    windows = {name: found[settings.protocol][1:] for name, found in evaluations.items()}
     return [
         name
         for name, mine in windows.items()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import Settings
+from recsys.settings import Settings
 from recsys.state import State, Table, Window
 from recsys.store import Snapshot
 from recsys.warehouse import connect

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from recsys import RecsysError
 from recsys.backends import Conflict
-from recsys.config import Settings
 from recsys.publishing import publish, same_champion
+from recsys.settings import Settings
 from recsys.store import Canary, Store
 from recsys.verdicts import Evidence
 from recsys.verifying import verify

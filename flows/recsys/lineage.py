@@ -7,10 +7,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from recsys import RecsysError, config
-from recsys.config import Settings
+from recsys import RecsysError
 from recsys.features import Features
 from recsys.recommenders import Recommender
+from recsys.settings import Settings, restore
 from recsys.store import Manifest, Snapshot, Store
 
 PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
@@ -72,7 +72,7 @@ def trace(store: Store, release: str) -> dict[str, Manifest]:
 def made_under(release: Manifest) -> Settings:
     """The settings of a release; raises if they are those of other code."""
     try:
-        return config.restore(release.made_from["config"])
+        return restore(release.made_from["config"])
     except RecsysError as error:
         commit = release.made_from["code"].get("commit") or "that made it"
         raise RecsysError(

@@ -12,11 +12,11 @@ from typing import Any
 from recsys import RecsysError, checks, lineage, publishing, releases
 from recsys.backends import Conflict
 from recsys.checks import FAMILIES, Subject
-from recsys.config import Settings
 from recsys.pipeline import open_features
 from recsys.recommenders import load
 from recsys.recommenders.base import CHUNK
 from recsys.rules import Ruling
+from recsys.settings import Settings
 from recsys.store import Store
 from recsys.verdicts import Evidence, Verdict
 

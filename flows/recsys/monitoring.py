@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 from recsys import RecsysError, checks, releases
 from recsys.checks.champion import released
 from recsys.checks.distributions import movements
-from recsys.config import Settings
 from recsys.evaluation import Window, compare, judge, per_user, rank_by
 from recsys.features import Features
 from recsys.metrics import Interval, bootstrap
-from recsys.operations import Monitor
 from recsys.pipeline import open_features
 from recsys.recommenders import create
+from recsys.settings import MonitorSettings, Settings
 from recsys.state import State, places
 from recsys.store import Snapshot, Store
 from recsys.verdicts import Verdict, grade
@@ -70,7 +69,7 @@ class Report:
         return f"monitor/{self.as_of}.json"
 
 
-def report(store: Store, features: Features, today: date, limits: Monitor, settings: Settings) -> Report:
+def report(store: Store, features: Features, today: date, limits: MonitorSettings, settings: Settings) -> Report:
     """Everything on what is live, and was; kept in the store. Raises if nothing is live."""
     live = store.current()
     if live is None:
@@ -116,7 +115,7 @@ def _judged(store: Store, stay: Stay, features: Features, settings: Settings) ->
         users, items = features.bought(day, day + timedelta(days=1))
         rows, columns = state.rows(users), places(state.item_ids, items)
         known = (rows >= 0) & (columns >= 0)
-        ours, popular = (judge(rank, state, (rows[known], columns[known]), settings)[settings.lists.repeat] for rank in rankers)
+        ours, popular = (judge(rank, state, (rows[known], columns[known]), settings)[settings.protocol] for rank in rankers)
         means = {name: float(ours.scores[name].mean()) for name in _names(settings)} if len(ours.users) else {}
         yield Day(day.isoformat(), stay.release, len(set(users.tolist())), len(ours.users), means), ours, popular
 
@@ -135,7 +134,7 @@ def _realised(windows: list[tuple[Window, Window]], settings: Settings) -> dict[
 
 def _promised(release: Snapshot, settings: Settings) -> dict[str, float]:
     table = pq.read_table(release.path / "holdout.parquet")
-    table = table.filter(pc.equal(table["protocol"], settings.lists.repeat))
+    table = table.filter(pc.equal(table["protocol"], settings.protocol))
     return {name: pc.mean(table[name]).as_py() for name in _names(settings) if name in table.column_names}
 
 
@@ -143,7 +142,7 @@ def _kept(
     windows: list[tuple[Window, Window]],
     realised: dict[str, Interval],
     promised: dict[str, float],
-    limits: Monitor,
+    limits: MonitorSettings,
     settings: Settings,
 ) -> Iterator[Verdict]:
     """Whether it holds what was promised, and is still worth its trouble."""
@@ -164,7 +163,7 @@ def _kept(
     yield Verdict("better_than_popularity", gain.mean, 0.0, "warn", gain.high >= 0, words)
 
 
-def _state(store: Store, release: Snapshot, features: Features, limits: Monitor, settings: Settings) -> Iterator[Verdict]:
+def _state(store: Store, release: Snapshot, features: Features, limits: MonitorSettings, settings: Settings) -> Iterator[Verdict]:
     """Whether what the live lists were made from is still what there is."""
     made_from = releases.as_of(release)
     age, most = (features.as_of - made_from).days, limits.max_release_age_days

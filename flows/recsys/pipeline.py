@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from recsys import checks, disturbances, evaluation, lineage, rehearsal, releases, warehouse
 from recsys.checks import FAMILIES, Subject
-from recsys.config import Settings
 from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
 from recsys.recommenders import Recommender, create, load
+from recsys.settings import Settings
 from recsys.sources import open_source
 from recsys.sources.base import Simulation
 from recsys.store import Snapshot, Store

@@ -4,8 +4,8 @@ they were or disturbed, and go through the same dbt project."""
 from datetime import date
 from typing import Any
 
-from recsys.config import Settings
 from recsys.features import Features
+from recsys.settings import Settings
 from recsys.store import Store
 from recsys.warehouse import connect
 

@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys import RecsysError
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window
 from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
 from recsys.recommenders.base import FILL_DAYS, popularity_order
 from recsys.recommenders.item_to_item import ItemToItem
 from recsys.rules import RULES, Ruling
+from recsys.settings import Settings
 from recsys.state import State, places
 from recsys.store import Snapshot
 
@@ -70,7 +70,7 @@ def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling,
         "trained_as_of": trained_as_of.isoformat(),
         "horizon_days": settings.dataset.horizon_days,
         "recommender": recommender,
-        "repeat": settings.lists.repeat,
+        "repeat": settings.protocol,
         "length": settings.lists.length,
         "rules": counts,
     }

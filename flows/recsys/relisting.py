@@ -9,8 +9,8 @@ from typing import Any
 from recsys import checks, publishing, releases
 from recsys.backends import Conflict
 from recsys.checks import Subject
-from recsys.config import Settings
 from recsys.pipeline import Choice, build_features, open_features, recommend
+from recsys.settings import Settings
 from recsys.store import Snapshot, Store
 from recsys.verdicts import Evidence
 

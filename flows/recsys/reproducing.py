@@ -8,11 +8,11 @@ from typing import Any
 
 from recsys import RecsysError, pipeline
 from recsys.comparing import compare_lists
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
 from recsys.lineage import changes, made_under, trace
 from recsys.pipeline import Choice, Recipe
 from recsys.recommenders import create
+from recsys.settings import Settings
 from recsys.store import Manifest, Store
 
 

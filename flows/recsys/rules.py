@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS
 from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
+from recsys.settings import Settings
 from recsys.state import State
 
 HIDING = ("withdrawn", "blocked", "blocked_categories", "min_age_days", "max_age_days", "max_days_unsold")  # items, from everybody

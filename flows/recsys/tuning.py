@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recsys import RecsysError
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window, compare
 from recsys.metrics import Interval
 from recsys.recommenders import create
+from recsys.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def judge(trial: Trial, base: Trial, settings: Settings) -> Finding:
         protocol: compare(trial.windows[protocol], base.windows[protocol], f"ndcg@{settings.evaluation.k}", settings)
         for protocol in PROTOCOLS
     }
-    return Finding(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.lists.repeat]))
+    return Finding(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.protocol]))
 
 
 def word(difference: Interval) -> str:
@@ -114,7 +114,7 @@ def signed(difference: Interval) -> str:
 
 def advice(found: Sequence[Finding], name: str, settings: Settings) -> list[str]:
     """Which change is best, and the line that makes it; or that none is better."""
-    served = settings.lists.repeat
+    served = settings.protocol
     better = [finding for finding in found if finding.word == "better"]
     if not better:
         return [f"nothing beats the present {name} beyond noise; config.toml stays as it is"]

@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from recsys import RecsysError
-from recsys.config import Settings
+from recsys.settings import Settings
 from recsys.store import Manifest, Snapshot, describe, digest
 
 SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")

@@ -7,7 +7,7 @@ from typing import Any
 
 from conftest import failures, sabotage
 from recsys.checks import Subject
-from recsys.config import Settings
+from recsys.settings import Settings
 from recsys.store import Snapshot
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Window, compare, evaluate
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders import RECOMMENDERS, create
+from recsys.settings import Settings
 from recsys.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -10,11 +10,11 @@ from sklearn.metrics import roc_auc_score
 
 from conftest import PROJECT, make_settings
 from recsys import trees
-from recsys.config import Settings
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders import create
 from recsys.recommenders.two_stage import TwoStage, candidates
+from recsys.settings import Settings
 from recsys.store import open_store
 
 SMALL = {"dials": {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}}

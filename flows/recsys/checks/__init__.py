@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recsys import RecsysError, config
+from recsys import RecsysError
 from recsys.checks import (
     behaviour,
     breadth,
@@ -25,7 +25,7 @@ from recsys.checks import (
     time_travel,
 )
 from recsys.checks.subject import Subject
-from recsys.config import Settings
+from recsys.settings import Settings, build
 from recsys.verdicts import Verdict
 
 __all__ = ["FAMILIES", "Family", "Subject", "examine", "limits", "required"]
@@ -63,7 +63,7 @@ FAMILIES: dict[str, Family] = {
 
 def limits(name: str, settings: Settings) -> Any:
     """A family's thresholds; raises naming the one that is missing or not known."""
-    return config.build(FAMILIES[name].module.Limits, settings.checks.get(name, {}), f"checks.{name}")
+    return build(FAMILIES[name].module.Limits, settings.checks.get(name, {}), f"checks.{name}")
 
 
 def check_config(settings: Settings) -> None:

@@ -3,26 +3,26 @@ doi:10.1145/3487553.3524215). What befalls whom is in disturbances.py."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.checks.answers import Answers
 from recsys.checks.subject import Subject
 from recsys.recommenders.base import popularity_order
+from recsys.settings.validation import Positive, Share, section
 from recsys.verdicts import Severity, Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    repeated_basket: float
-    shuffled_day: float
-    swapped_item: float
-    dropped_basket: float
+    repeated_basket: Share
+    shuffled_day: Share
+    swapped_item: Share
+    dropped_basket: Share
     dropped_items_fall: float
-    new_category_rises: float
-    others_stay: float
-    giant_cost: float
+    new_category_rises: Share
+    others_stay: Share
+    giant_cost: Positive
 
 
 KEPT: dict[str, tuple[Severity, str]] = {

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +11,19 @@ from recsys.checks.subject import Subject
 from recsys.evaluation import buyer_share
 from recsys.metrics import beyond_accuracy, coverage
 from recsys.recommenders.base import FILL_DAYS
+from recsys.settings.validation import Positive, Share, section
 from recsys.state import State
 from recsys.verdicts import Verdict, grade
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_coverage: float
-    max_gini: float
-    max_popularity_bias: float
-    warn_same_list: float
-    warn_same_first: float
-    block_same: float
+    min_coverage: Share
+    max_gini: Share
+    max_popularity_bias: Positive
+    warn_same_list: Share
+    warn_same_first: Share
+    block_same: Share
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

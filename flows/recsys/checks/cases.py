@@ -1,14 +1,14 @@
 """Cases: does each user that people looked at get what they asked for? Added by `make add-case`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from recsys.checks.subject import Subject
+from recsys.settings.validation import section
 from recsys.verdicts import Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
     """Nothing to set: each case has its own severity."""
 

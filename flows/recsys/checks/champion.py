@@ -2,7 +2,7 @@
 each user is compared; otherwise the challenger's recipe is fitted on the day the champion was, and both lists meet what came."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -13,14 +13,15 @@ from recsys.checks.subject import Subject
 from recsys.evaluation import PROTOCOLS, Ranker, Window, compare, judge, rank_by
 from recsys.recommenders import create
 from recsys.releases import about, as_of, read_all, trained_as_of
+from recsys.settings.validation import Count, section
 from recsys.state import State, places
 from recsys.store import Snapshot
 from recsys.verdicts import Severity, Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_users: int
+    min_users: Count
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +10,21 @@ from recsys.checks.subject import Subject
 from recsys.comparing import compare_lists, top
 from recsys.evaluation import buyer_share
 from recsys.metrics import coverage
+from recsys.settings.validation import Count, Positive, Share, section
 from recsys.state import places
 from recsys.store import Snapshot
 from recsys.verdicts import Verdict, grade
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_users: int
-    warn_changed: float
-    block_changed: float
-    warn_narrower: float
-    block_narrower: float
-    warn_popularity: float
-    block_popularity: float
+    min_users: Count
+    warn_changed: Share
+    block_changed: Share
+    warn_narrower: Positive
+    block_narrower: Positive
+    warn_popularity: Positive
+    block_popularity: Positive
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

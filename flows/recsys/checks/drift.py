@@ -1,32 +1,32 @@
 """Is today's data still of the kind that the winner was judged on? Against the holdout's cutoff, and the weeks before."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.checks.distributions import movements, stability
 from recsys.checks.subject import Subject
+from recsys.settings.validation import Count, Days, NotNegative, Positive, Share, section
 from recsys.state import Table, places
 from recsys.verdicts import Verdict, grade
 
 DAYS = 28  # compared with as many before
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_rows: int
-    warn_psi: float
-    block_psi: float
-    warn_mix: float
-    block_mix: float
-    min_day: float
-    min_day_events: int
-    block_days: int
-    warn_gone: float
-    block_gone: float
-    warn_price: float
-    block_price: float
+    min_rows: Count
+    warn_psi: NotNegative
+    block_psi: NotNegative
+    warn_mix: NotNegative
+    block_mix: NotNegative
+    min_day: Share
+    min_day_events: Count
+    block_days: Days
+    warn_gone: Share
+    block_gone: Share
+    warn_price: Positive
+    block_price: Positive
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

@@ -1,16 +1,16 @@
 """Freshness: do events still come in, and is the model still of these days? The only check that asks what day it is."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 
 from recsys.checks.subject import Subject
+from recsys.settings.validation import Days, section
 from recsys.verdicts import Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    block_days: int
+    block_days: Days
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

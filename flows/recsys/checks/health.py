@@ -1,7 +1,6 @@
 """Are the numbers themselves sound: what was learned, what was scored, and the columns that both are made of?"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,17 @@ from scipy import sparse
 from recsys.checks.distributions import unsound
 from recsys.checks.subject import Subject
 from recsys.recommenders import Recommender
+from recsys.settings.validation import Share, section
 from recsys.verdicts import Verdict, grade
 
 Learned = Any  # an array or a sparse matrix
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_present: float
-    warn_constant: float
-    block_constant: float
+    min_present: Share
+    warn_constant: Share
+    block_constant: Share
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

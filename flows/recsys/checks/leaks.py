@@ -1,17 +1,17 @@
 """Leaks: does what was learned from, or what was known, lie on the right side of its cutoff? time_travel.py looks deeper."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 
 from recsys.checks.subject import Subject
+from recsys.settings.validation import section
 from recsys.state import State
 from recsys.verdicts import Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
     """Nothing to set: one leak is too many."""
 

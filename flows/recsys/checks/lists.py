@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,14 +13,15 @@ from recsys.evaluation import PROTOCOLS
 from recsys.recommenders import Lists
 from recsys.releases import read_all
 from recsys.rules import Ruling
+from recsys.settings.validation import Count, Share, section
 from recsys.state import State
 from recsys.verdicts import Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_users_served: float
-    min_length: int
+    min_users_served: Share
+    min_length: Count
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

@@ -1,17 +1,17 @@
 """The border in: is what the source gave what it always gives? Judged on a profile, one row per column, whatever the size."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from recsys.checks.expectations import Rule, examine
+from recsys.settings.validation import Count, section
 from recsys.verdicts import Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_events: int
+    min_events: Count
 
 
 def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits) -> list[Verdict]:

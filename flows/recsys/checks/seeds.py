@@ -2,21 +2,21 @@
 the winner's recipe is fitted again under other seeds, and on users drawn with replacement."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.checks.subject import Subject
 from recsys.evaluation import Window
+from recsys.settings.validation import NotNegative, Share, section
 from recsys.verdicts import Severity, Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    max_spread: float
-    max_group_spread: float
-    min_overlap: float
-    block_spread: float
+    max_spread: NotNegative
+    max_group_spread: NotNegative
+    min_overlap: Share
+    block_spread: NotNegative
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

@@ -1,16 +1,16 @@
 """Simpler is not better: the winner against recent popularity and the simplest recommender, on the holdout, which chose nothing."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from recsys.checks.subject import Subject
 from recsys.evaluation import PROTOCOLS
+from recsys.settings.validation import Count, section
 from recsys.verdicts import Severity, Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_users: int
+    min_users: Count
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

@@ -1,7 +1,6 @@
 """Good on the mean is not good for all: the winner's holdout, slice by slice of users and of what they bought."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +9,18 @@ from recsys.checks.distributions import thirds
 from recsys.checks.subject import Subject
 from recsys.evaluation import PROTOCOLS, relevant
 from recsys.metrics import Interval, bootstrap
+from recsys.settings.validation import Count, Share, section
 from recsys.verdicts import Verdict
 
 ERROR = 0.05  # of a rule's intervals together: each takes its share (Bonferroni), or one of many would be bad by luck
 Values = dict[str, NDArray[np.float64]]  # of the users in each slice, and of everybody under ""
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_users: int
-    min_share: float
-    min_item_share: float
+    min_users: Count
+    min_share: Share
+    min_item_share: Share
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

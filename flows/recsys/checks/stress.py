@@ -1,17 +1,17 @@
 """Stress: the holdout again, in its last week alone, with one event in ten lost, and with a day missing from the data."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from recsys.checks.subject import Subject
 from recsys.evaluation import compare
+from recsys.settings.validation import Count, Share, section
 from recsys.verdicts import Verdict
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    min_users: int
-    max_loss: float
+    min_users: Count
+    max_loss: Share
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

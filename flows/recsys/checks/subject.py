@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import releases
-from recsys.config import Settings
 from recsys.evaluation import PROTOCOLS, Stress, Window, Windows, compare
 from recsys.features import Features
 from recsys.metrics import Interval
 from recsys.recommenders import Lists, Recommender, load
 from recsys.rules import Ruling
+from recsys.settings import Settings
 from recsys.state import State
 from recsys.store import Snapshot, Store
 
@@ -57,7 +57,7 @@ class Subject:
     @property
     def repeat(self) -> str:
         """The protocol that decides and is served by default."""
-        return self.settings.lists.repeat
+        return self.settings.protocol
 
     def holdout(self, name: str, protocol: str = "") -> Window:
         return self.evaluations[name][protocol or self.repeat][0]

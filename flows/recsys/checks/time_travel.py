@@ -1,7 +1,6 @@
 """Time travel: does the future show in the features, or in what is learned from them? The costly part of the search for leaks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +10,16 @@ from recsys.checks.subject import Subject
 from recsys.evaluation import judge
 from recsys.recommenders import Recommender, create
 from recsys.recommenders.two_stage import TwoStage, candidates, fit_proposers
+from recsys.settings.validation import Share, section
 from recsys.verdicts import Verdict
 
 WINDOWS = 2  # that shuffled labels are learned from: chance needs no more
 
 
-@dataclass(frozen=True)
+@section
 class Limits:
-    max_shuffled: float
-    max_auc: float
+    max_shuffled: Share
+    max_auc: Share
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:

@@ -16,6 +16,7 @@ from recsys.recommenders.similar_titles import SimilarTitles
 from recsys.recommenders.title_words import TitleWords
 from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
+from recsys.settings import check_parameters
 
 __all__ = ["RECOMMENDERS", "Lists", "Recommender", "create", "load"]
 
@@ -43,12 +44,8 @@ def create(name: str, parameters: dict[str, Any], seed: int = 0) -> Recommender:
         raise RecsysError(f'recommender "{name}" is not known; config.toml may name {", ".join(RECOMMENDERS)}')
     kind = RECOMMENDERS[name]
     own = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
-    try:
-        return kind(**own | parameters)
-    except TypeError as error:
-        raise RecsysError(
-            f"recommender {name} does not take these parameters: {error}; see [recommenders.{name}] in config.toml"
-        ) from None
+    check_parameters(kind, own | parameters, f"recommenders.{name}")
+    return kind(**own | parameters)
 
 
 def load(folder: Path) -> Recommender:

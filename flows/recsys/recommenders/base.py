@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys import RecsysError
 from recsys.ranking import rank
 from recsys.state import State, Window, places
 
@@ -133,9 +132,3 @@ def _widen(matrix: sparse.csr_matrix, rows: NDArray, height: int) -> sparse.csr_
     return sparse.csr_matrix(
         (matrix.data, matrix.indices, np.concatenate([[0], np.cumsum(lengths)])), shape=(height, matrix.shape[1])
     )
-
-
-def check_positive(**parameters: float) -> None:
-    for name, value in parameters.items():
-        if not value > 0:
-            raise RecsysError(f"recommender: {name} is {value}; it must be above 0")

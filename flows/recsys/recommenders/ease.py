@@ -6,8 +6,8 @@ from threadpoolctl import threadpool_limits
 
 from recsys import RecsysError
 from recsys.ranking import top
-from recsys.recommenders.base import check_positive
 from recsys.recommenders.item_to_item import ItemToItem
+from recsys.settings.validation import Count, Positive
 from recsys.state import State
 
 MOST = 10_000  # items: the inverse takes their square in memory and their cube in time
@@ -22,12 +22,11 @@ class Ease(ItemToItem):
 
     name = "ease"
 
-    def __init__(self, neighbours: int = 200, ridge: float = 200.0, half_life_days: float = 60.0):
+    def __init__(self, neighbours: Count = 200, ridge: Positive = 200.0, half_life_days: Positive = 60.0):
         super().__init__(neighbours=neighbours, half_life_days=half_life_days)
         self.ridge = ridge
 
     def _fit(self, state: State) -> None:
-        check_positive(neighbours=self.neighbours, ridge=self.ridge, half_life_days=self.half_life_days)
         if state.shape[1] > MOST:
             raise RecsysError(f"ease: {state.shape[1]:,} items are more than the {MOST:,} it can invert; use item_regression")
         bought = state.bought()

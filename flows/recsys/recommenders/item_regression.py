@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from recsys.recommenders.base import check_positive
 from recsys.recommenders.item_to_item import ItemToItem
+from recsys.settings.validation import Count, Positive
 from recsys.state import State, matrix
 
 BATCH = 64  # regressions solved at a time
@@ -21,12 +21,11 @@ class ItemRegression(ItemToItem):
 
     name = "item_regression"
 
-    def __init__(self, neighbours: int = 150, ridge: float = 100.0, half_life_days: float = 60.0):
+    def __init__(self, neighbours: Count = 150, ridge: Positive = 100.0, half_life_days: Positive = 60.0):
         super().__init__(neighbours=neighbours, half_life_days=half_life_days)
         self.ridge = ridge
 
     def _fit(self, state: State) -> None:
-        check_positive(neighbours=self.neighbours, ridge=self.ridge, half_life_days=self.half_life_days)
         bought = state.bought()
         near = self._similarity(bought)
         together = (bought.T @ bought).tocsr()

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.ranking import top
-from recsys.recommenders.base import Recommender, Scorer, check_positive
+from recsys.recommenders.base import Recommender, Scorer
+from recsys.settings.validation import Count, NotNegative, Positive
 from recsys.state import State, Table, matrix
 
 MOST_TOGETHER = 500  # items of one basket or session
@@ -25,13 +26,13 @@ class ItemToItem(Recommender):
 
     def __init__(
         self,
-        neighbours: int = 200,
-        damping: float = 0.5,
-        user_damping: float = 0.5,
-        shrinkage: float = 0.5,
-        half_life_days: float = 60.0,
-        within_days: float = 0.0,
-        power: float = 1.0,
+        neighbours: Count = 200,
+        damping: NotNegative = 0.5,
+        user_damping: NotNegative = 0.5,
+        shrinkage: NotNegative = 0.5,
+        half_life_days: Positive = 60.0,
+        within_days: NotNegative = 0.0,
+        power: NotNegative = 1.0,
     ):
         self.neighbours = neighbours
         self.damping = damping
@@ -42,7 +43,6 @@ class ItemToItem(Recommender):
         self.power = power
 
     def _fit(self, state: State) -> None:
-        check_positive(neighbours=self.neighbours, half_life_days=self.half_life_days)
         self.similarity_ = self._similarity(self._together(state))
         self.similarity_.data **= self.power
 

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import sparse
 
 from recsys.recommenders.base import Recommender, Scorer
+from recsys.settings.validation import NotNegative
 from recsys.state import State, matrix
 
 
@@ -15,7 +16,7 @@ class RepeatPurchase(Recommender):
 
     name = "repeat_purchase"
 
-    def __init__(self, half_life_days: float = 0.0, period: float = 0.0):
+    def __init__(self, half_life_days: NotNegative = 0.0, period: NotNegative = 0.0):
         self.half_life_days = half_life_days
         self.period = period
 

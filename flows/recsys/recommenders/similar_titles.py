@@ -5,6 +5,7 @@ from scipy import sparse
 
 from recsys.ranking import top
 from recsys.recommenders.item_to_item import ItemToItem
+from recsys.settings.validation import Count, Positive
 from recsys.state import State
 
 COMMON = 0.05  # words in more than this share of the titles say nothing
@@ -16,7 +17,7 @@ class SimilarTitles(ItemToItem):
 
     name = "similar_titles"
 
-    def __init__(self, neighbours: int = 50, half_life_days: float = 60.0):
+    def __init__(self, neighbours: Count = 50, half_life_days: Positive = 60.0):
         super().__init__(neighbours=neighbours, half_life_days=half_life_days)
 
     def _fit(self, state: State) -> None:

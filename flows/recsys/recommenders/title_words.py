@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.recommenders.base import Recommender, Scorer, check_positive
+from recsys.recommenders.base import Recommender, Scorer
+from recsys.settings.validation import Positive
 from recsys.state import State
 
 FEWEST, COMMON = 3, 0.05  # titles that hold a word, and share of them: a rarer one says nothing of other items, a commoner one too
@@ -17,11 +18,11 @@ class TitleWords(Recommender):
 
     name = "title_words"
 
-    def __init__(self, half_life_days: float = 60.0):
+    def __init__(self, half_life_days: Positive = 60.0):
         self.half_life_days = half_life_days
 
     def _fit(self, state: State) -> None:
-        check_positive(half_life_days=self.half_life_days)
+        """Nothing is learned apart from the state."""
 
     def scorer(self, state: State) -> Scorer:
         held, purchases = words(state), np.nan_to_num(state.items["purchases_91d"])

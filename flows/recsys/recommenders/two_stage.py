@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
 from recsys import RecsysError, trees
 from recsys.ranking import top
 from recsys.recommenders.base import Recommender, Scorer
 from recsys.recommenders.title_words import word_sales
+from recsys.settings.validation import Count, PositiveShare, Seed
 from recsys.state import State, Window
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
@@ -53,12 +55,12 @@ class TwoStage(Recommender):
 
     def __init__(
         self,
-        windows: int = 8,
-        trees: int = 100,
-        leaves: int = 31,
-        rate: float = 0.1,
-        negatives: float = 0.1,
-        seed: int = 0,
+        windows: Count = 8,
+        trees: Count = 100,
+        leaves: Annotated[int, Field(ge=2, le=1_000)] = 31,
+        rate: Annotated[float, Field(gt=0, le=1)] = 0.1,
+        negatives: PositiveShare = 0.1,
+        seed: Seed = 0,
         resample: bool = False,
     ):
         self.windows = windows

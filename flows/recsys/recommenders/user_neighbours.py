@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.ranking import top
-from recsys.recommenders.base import Recommender, Scorer, check_positive
+from recsys.recommenders.base import Recommender, Scorer
+from recsys.settings.validation import Count, Positive
 from recsys.state import State
 
 
@@ -16,13 +17,13 @@ class UserNeighbours(Recommender):
 
     name = "user_neighbours"
 
-    def __init__(self, neighbours: int = 200, half_life_days: float = 90.0, within_days: float = 30.0):
+    def __init__(self, neighbours: Count = 200, half_life_days: Positive = 90.0, within_days: Positive = 30.0):
         self.neighbours = neighbours
         self.half_life_days = half_life_days
         self.within_days = within_days
 
     def _fit(self, state: State) -> None:
-        check_positive(neighbours=self.neighbours, half_life_days=self.half_life_days, within_days=self.within_days)
+        """Nothing is learned apart from the state."""
 
     def scorer(self, state: State) -> Scorer:
         sampled = np.flatnonzero(state.users["is_sampled"])

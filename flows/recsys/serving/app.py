@@ -16,13 +16,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ValidationError
 
 from recsys import RecsysError
-from recsys.config import Settings
 from recsys.serving import schemas
 from recsys.serving.exposures import Exposures
 from recsys.serving.guard import OPEN, Guard
 from recsys.serving.live import Live, Patience
 from recsys.serving.meters import Meters
 from recsys.serving.reader import Answer, Reader
+from recsys.settings import Settings
 from recsys.store import Store
 
 log = logging.getLogger("recsys.serving")

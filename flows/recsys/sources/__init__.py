@@ -3,6 +3,7 @@
 from typing import Any
 
 from recsys import RecsysError
+from recsys.settings import check_parameters
 from recsys.sources.base import Source
 from recsys.sources.events import Events
 from recsys.sources.online_retail import OnlineRetail
@@ -14,7 +15,5 @@ SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail,
 def open_source(name: str, dials: dict[str, Any]) -> Source:
     if name not in SOURCES:
         raise RecsysError(f'source "{name}" is not known; config.toml may name {", ".join(SOURCES)}')
-    try:
-        return SOURCES[name](**dials)
-    except TypeError as error:
-        raise RecsysError(f'source "{name}" does not take these dials: {error}; see its section in config.toml') from None
+    check_parameters(SOURCES[name], dials, "datasets.*.dials")
+    return SOURCES[name](**dials)

@@ -4,15 +4,18 @@ and its line in the registry when your own events have taken over."""
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recsys import RecsysError
+from recsys.settings import parse_day
+from recsys.settings.validation import Count, Seed, Share
 from recsys.sources.base import Simulation
 from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, Ints, World
 from recsys.verdicts import Verdict
@@ -37,14 +40,18 @@ class Shop(Simulation):
     }
 
     def __init__(
-        self, users: int, items: int, days: int, events: int, first_day: str, seed: int, staples: int = 3, newcomers: float = 0.4
+        self,
+        users: Count,
+        items: Count,
+        days: Count,
+        events: Count,
+        first_day: str,
+        seed: Seed,
+        staples: Annotated[int, Field(ge=0)] = 3,
+        newcomers: Share = 0.4,
     ):
-        if staples < 0 or not 0 <= newcomers <= 1:
-            raise RecsysError(
-                f"shop: staples = {staples} and newcomers = {newcomers}; staples are 0 or more, newcomers a share from 0 to 1"
-            )
         self.world = World(users, items, days, events, seed, staples, newcomers)
-        self.first_day = date.fromisoformat(first_day)
+        self.first_day = parse_day("first_day", first_day)
 
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
         """Writes what had arrived before the day `until`, by default the world's last."""

@@ -1,14 +1,14 @@
-"""How flows run where nobody looks: sections of config.toml, schedules in three spellings."""
+"""Settings of deployed flows: sections of config.toml, schedules in three spellings."""
 
 import pytest
 
 from conftest import ROOT
-from recsys import RecsysError, config
-from recsys.operations import Schedule, read
+from recsys import RecsysError
+from recsys.settings import Schedule, build, parse, read_operations, resolve
 
 
 def test_the_repositorys_config_is_read_and_steps_without_a_section_get_the_default() -> None:
-    known = read(config.parse((ROOT / "config.toml").read_text()))
+    known = read_operations(parse((ROOT / "config.toml").read_text()))
     assert set(known.schedule) == {"train", "recommend", "monitor"}
     assert known.resources_of("start") == known.resources["default"]
     assert known.resources_of("train").memory == 8_192
@@ -24,14 +24,31 @@ def test_the_repositorys_config_is_read_and_steps_without_a_section_get_the_defa
     ],
 )
 def test_a_schedule_is_spelt_for_each_scheduler(cron: str, eventbridge: str, systemd: str) -> None:
-    assert Schedule(cron).eventbridge == eventbridge
-    assert Schedule(cron).systemd == systemd
+    schedule = build(Schedule, {"cron": cron}, "schedule.train")
+    assert schedule.eventbridge == eventbridge
+    assert schedule.systemd == systemd
 
 
-@pytest.mark.parametrize("cron", ["", "daily", "0 2 * *", "0 2 1 * MON", "0 2 * * 0", "0 2 ? * SUN *", "0 2 * * SUN; rm -rf /"])
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "",
+        "daily",
+        "0 2 * *",
+        "0 2 1 * MON",
+        "0 2 * * 0",
+        "99 99 * * *",
+        "0 24 * * *",
+        "0 2 32 * *",
+        "0 2 * 13 *",
+        "*/0 * * * *",
+        "0 2 ? * SUN *",
+        "0 2 * * SUN; rm -rf /",
+    ],
+)
 def test_another_schedule_is_refused(cron: str) -> None:
     with pytest.raises(RecsysError, match="five fields"):
-        Schedule(cron)
+        build(Schedule, {"cron": cron}, "schedule.train")
 
 
 @pytest.mark.parametrize(
@@ -40,15 +57,15 @@ def test_another_schedule_is_refused(cron: str) -> None:
         ("recommend", {"users_per_shard": 0}, "users_per_shard is 0"),
         ("recommend", {"users": 1}, "recommend.users"),
         ("schedule", {"train": {"cron": "soon"}}, "soon"),
-        ("resources", {"train": {"cpu": 1, "memory": 1}}, "resources.default"),
+        ("resources", {"train": {"cpu": 1, "memory": 1_024}}, "resources.default"),
     ],
 )
 def test_a_wrong_section_is_named(section: str, dials: dict, words: str) -> None:
-    values = config.parse((ROOT / "config.toml").read_text())
+    values = parse((ROOT / "config.toml").read_text())
     with pytest.raises(RecsysError, match=words):
-        read(values | {section: dials})
+        read_operations(values | {section: dials})
 
 
 def test_no_release_depends_on_them() -> None:
-    values = config.parse((ROOT / "config.toml").read_text())
-    assert config.resolve(values) == config.resolve(values | {"monitor": {}})
+    values = parse((ROOT / "config.toml").read_text())
+    assert resolve(values) == resolve(values | {"monitor": {}})

@@ -1,0 +1,220 @@
+"""Settings of a run: the sections of config.toml that a release depends on."""
+
+from datetime import date
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+from pydantic import Field, field_validator, model_validator
+
+from recsys.settings.validation import Count, Days, Positive, PositiveShare, Seed, Share, section
+
+WEAKER = ("view", "cart")  # signals besides the target that features count
+KNOWN_TYPES = (*WEAKER, "return", "ignore")
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+@section
+class StoreSettings:
+    """`endpoint`: address of an S3-compatible store, such as MinIO's; empty for AWS."""
+
+    root: Text
+    endpoint: Annotated[str, Field(pattern=r"^(https?://[^/\s]+/?)?$", examples=['"http://127.0.0.1:9000"'])] = ""
+
+
+@section
+class WarehouseSettings:
+    """What DuckDB may use; it spills to disk above `memory_limit`."""
+
+    memory_limit: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B)$", examples=['"4GB"'])]
+    threads: Annotated[int, Field(ge=1, le=256)]
+
+
+@section
+class FeatureSettings:
+    """`attribute_values`: distinct values of a text attribute that count on their own; the rarer ones count as `other`."""
+
+    training_windows: Annotated[int, Field(ge=1, le=100)]
+    history_cap: Count
+    sample_users: Count
+    attribute_values: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+@section
+class EvaluationSettings:
+    k: Annotated[int, Field(ge=1, le=1_000)]
+    selection_windows: Annotated[int, Field(ge=1, le=50)]
+    bootstraps: Annotated[int, Field(ge=1, le=100_000)]
+
+    @property
+    def ks(self) -> list[int]:
+        """Depths down to which lists are scored; `k` is the one that decides and that tables show."""
+        return sorted({5, 10, 20, self.k})
+
+
+@section
+class ListSettings:
+    length: Annotated[int, Field(ge=1, le=1_000)]
+    beside: list[str]
+
+
+@section
+class RuleSettings:
+    """What may be listed, whatever a recommender thinks of it; rules.py applies it. Days of 0 turn a rule off."""
+
+    blocked: list[str]
+    blocked_categories: list[str]
+    min_age_days: Days
+    max_age_days: Days
+    max_days_unsold: Days
+    max_category_share: PositiveShare
+    static: list[str]
+
+    @model_validator(mode="after")
+    def _leave_something(self) -> "RuleSettings":
+        if 0 < self.max_age_days < self.min_age_days:
+            raise ValueError(
+                f"max_age_days = {self.max_age_days} is below min_age_days = {self.min_age_days}, so nothing could be listed;"
+                " raise it, or set it to 0"
+            )
+        return self
+
+
+@section
+class ServeSettings:
+    """`allowed_hosts`: names under which clients may call the service, as in their Host header."""
+
+    host: Text
+    port: Annotated[int, Field(ge=1, le=65_535)]
+    poll_seconds: Positive
+    max_lag_seconds: Positive
+    demo: bool
+    exposures: bool
+    flush_seconds: Positive
+    canary_answers: Count
+    canary_failures: Share
+    allowed_hosts: Annotated[list[Text], Field(min_length=1)] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
+
+
+@section
+class EvidenceSettings:
+    audit: bool
+    seeds: Annotated[int, Field(ge=2, le=20)]
+    resamples: Annotated[int, Field(ge=0, le=20)]
+    max_model_age_days: Count
+
+
+@section
+class Dataset:
+    """Where events come from and what is predicted of them.
+
+    source: name of the class that lands raw data; `dials` are its own settings.
+    horizon_days, step_days: days that a list predicts, and the spacing of cutoffs, of which the horizon is a multiple.
+    target: event type that is predicted.
+    event_types: the data's own event types, each with one of view, cart, return, ignore or the target.
+    min_rating: where the data have ratings, a target event with a lower one counts as a view.
+    exclude_seen: whether lists leave out items that the user has had a target event with.
+    columns: our column names, each with the data's own; "items.price" names the column of one table only.
+    time_zone: zone of times that carry none.
+    item_attributes, user_attributes: further columns of items and users that become features.
+    """
+
+    source: Text
+    horizon_days: Annotated[int, Field(ge=1, le=366)]
+    step_days: Annotated[int, Field(ge=1, le=366)]
+    max_quarantine: Share = 0.05
+    max_daily_events: Count = 1_000
+    max_age_days: Days = 0
+    target: Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\sA-Z]+$", examples=['"play"'])] = "purchase"
+    event_types: dict[str, str] = Field(default_factory=dict)
+    min_rating: float | None = None
+    exclude_seen: bool = False
+    columns: dict[Text, Text] = Field(default_factory=dict)
+    time_zone: str = "UTC"
+    item_attributes: list[Text] = Field(default_factory=list)
+    user_attributes: list[Text] = Field(default_factory=list)
+    dials: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _know_the_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError('it must be a name of the IANA time zone database, such as "Europe/London" or "UTC"')
+        return name
+
+    @field_validator("target")
+    @classmethod
+    def _can_be_predicted(cls, target: str) -> str:
+        if target in ("return", "ignore"):
+            raise ValueError("this type cannot be predicted; name the event type that lists should lead to")
+        return target
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Dataset":
+        if self.horizon_days % self.step_days:
+            raise ValueError(
+                f"horizon_days = {self.horizon_days} is no multiple of step_days = {self.step_days};"
+                " cutoffs lie on one grid, so make it one"
+            )
+        for own, ours in self.event_types.items():
+            if ours not in (*KNOWN_TYPES, self.target):
+                allowed = ", ".join(dict.fromkeys((*KNOWN_TYPES, self.target)))
+                raise ValueError(f'event_types maps "{own}" to "{ours}"; choose one of {allowed}')
+        for name, attributes in (("item_attributes", self.item_attributes), ("user_attributes", self.user_attributes)):
+            if twice := sorted({one for one in attributes if attributes.count(one) > 1}):
+                raise ValueError(f'{name} names "{twice[0]}" twice; name it once')
+        return self
+
+
+@section
+class Settings:
+    """One run's settings: config.toml with the dataset chosen and the run's parameters laid over it.
+
+    name: the dataset's folder in the store, with the sample's share where there is one.
+    cases: the lines of cases.jsonl that concern this dataset.
+    """
+
+    name: Text
+    seed: Seed
+    store: StoreSettings
+    warehouse: WarehouseSettings
+    features: FeatureSettings
+    evaluation: EvaluationSettings
+    lists: ListSettings
+    rules: RuleSettings
+    serve: ServeSettings
+    recommenders: dict[str, dict[str, Any]]
+    tune: dict[str, dict[str, list[Any]]]
+    evidence: EvidenceSettings
+    checks: dict[str, dict[str, Any]]
+    cases: list[dict[str, Any]]
+    dataset: Dataset
+    as_of: date | None
+    sample: PositiveShare
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Settings":
+        if "popularity" not in self.recommenders:
+            raise ValueError("recommenders.popularity is missing; it is the baseline nothing may be worse than, add its section")
+        for name in self.lists.beside:
+            if name not in self.recommenders:
+                raise ValueError(f'lists.beside names "{name}"; choose of {", ".join(self.recommenders)}')
+        return self
+
+    @property
+    def protocol(self) -> str:
+        """Name of the lists that decide and are served by default: "allow" (all items) or "novel" (items new to the user)."""
+        return "novel" if self.dataset.exclude_seen else "allow"
+
+    @property
+    def evaluated_days(self) -> list[int]:
+        """Days before `as_of` of the holdout's cutoff and those of selection: horizons that do not overlap, newest first."""
+        return [self.dataset.horizon_days * (window + 1) for window in range(self.evaluation.selection_windows + 1)]
+
+    @property
+    def cutoff_days(self) -> list[int]:
+        """Days before `as_of` of every cutoff: serving, then a grid on which each evaluated cutoff, and serving, has its
+        training windows behind it, horizons over."""
+        step, horizon = self.dataset.step_days, self.dataset.horizon_days
+        oldest = self.evaluated_days[-1] + horizon + (self.features.training_windows - 1) * step
+        return [0, *range(horizon, oldest + 1, step)]

@@ -1,0 +1,131 @@
+"""How settings are validated: pydantic dataclasses, and one sentence for each thing that can be wrong with a value."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.dataclasses import dataclass
+
+from recsys import RecsysError
+
+Kind = TypeVar("Kind")
+
+Count = Annotated[int, Field(ge=1)]
+Days = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+# Strict: "3" is no number and true is no 1. An infinite or missing number is refused everywhere.
+CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def section(kind: type[Kind]) -> type[Kind]:
+    """Makes a class a section of config.toml: a frozen dataclass whose values are checked when it is made, by `replace` too."""
+    return dataclass(kind, frozen=True, config=CONFIG)  # type: ignore[return-value]
+
+
+def build(kind: type[Kind], values: Any, where: str) -> Kind:
+    """A section from plain values, such as TOML and JSON have.
+
+    Raises RecsysError with the key (`where` and the path below it), the value and what is allowed.
+    """
+    try:
+        return _adapter(kind).validate_json(json.dumps(values))  # type: ignore[arg-type]  # strict Python takes no tables
+    except ValidationError as error:
+        raise RecsysError(f"config: {_explain(error, schema_of(kind), where)}") from None
+
+
+def check_parameters(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
+    """Holds keyword arguments against the annotations of a function, or of a class's constructor, without calling it.
+
+    Raises RecsysError with the key, the value and what is allowed.
+    """
+    build(_model_of(function), dict(values), where)
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """JSON schema of a section, or of the keyword arguments of a function."""
+    return _adapter(kind if isinstance(kind, type) and hasattr(kind, "__pydantic_core_schema__") else _model_of(kind)).json_schema()
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@cache
+def _model_of(function: Callable[..., Any]) -> Any:
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    fields: dict[str, Any] = {
+        one.name: (one.annotation, ... if one.default is inspect.Parameter.empty else one.default) for one in parameters
+    }
+    return create_model(getattr(function, "__name__", "parameters"), __config__=CONFIG, **fields)
+
+
+def _explain(error: ValidationError, schema: dict[str, Any], where: str) -> str:
+    first = error.errors()[0]
+    place = [part for part in first["loc"] if part != "[key]"]
+    key = ".".join([where, *map(str, place)] if where else map(str, place))
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{key} is missing; add it to config.toml"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = list(_find(schema, place[:-1]).get("properties", {}))
+        close = get_close_matches(str(place[-1]), known, 1)
+        return f"{key} is not a setting; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
+    shown = json.dumps(first["input"], default=str, ensure_ascii=False)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    if first["type"] == "value_error":
+        words = str(first["ctx"]["error"])
+        return f"{key} is {shown}; {words}" if place else f"{where}: {words}" if where else words
+    return f"{key} is {shown}; it must be {_describe(_find(schema, place), schema)}"
+
+
+def _find(schema: dict[str, Any], place: list[Any]) -> dict[str, Any]:
+    """The part of a schema that a path of keys leads to; an empty one where the schema leaves it open."""
+    part = schema
+    for key in place:
+        part = _resolve(part, schema)
+        inner = part.get("properties", {}).get(key)
+        if inner is None:
+            inner = part.get("items") if isinstance(key, int) else part.get("additionalProperties")
+        part = inner if isinstance(inner, dict) else {}
+    return _resolve(part, schema)
+
+
+def _resolve(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    name = part.get("$ref", "").rpartition("/")[2]
+    part = schema["$defs"][name] if name else part
+    options = [option for option in part.get("anyOf", []) if option.get("type") != "null"]
+    return _resolve(options[0], schema) if len(options) == 1 else part
+
+
+WORDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text", "object": "a table"}
+
+
+def _describe(part: dict[str, Any], schema: dict[str, Any]) -> str:
+    """What a schema allows, in words: `a whole number from 1 to 100`."""
+    if "enum" in part:
+        return "one of " + ", ".join(json.dumps(value) for value in part["enum"])
+    if part.get("type") == "array":
+        texts = _resolve(part.get("items", {}), schema).get("type") == "string"
+        return 'a list of texts, such as ["a", "b"]' if texts else "a list of values, such as [1, 2]"
+    least, most = part.get("minimum"), part.get("maximum")
+    above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
+    limits = [
+        f"from {least:g} to {most:,}" if least is not None and most is not None else "",
+        f"of {least:g} or more" if least is not None and most is None else "",
+        f"of {most:,} or less" if most is not None and least is None and above is None else "",
+        f"above {above:g}" if above is not None else "",
+        f"and up to {most:,}" if most is not None and above is not None else "",
+        f"below {below:,}" if below is not None else "",
+    ]
+    words = [WORDS.get(part.get("type", ""), "a value of another type"), *(limit for limit in limits if limit)]
+    return " ".join(words) + (f" like {part['examples'][0]}" if part.get("examples") else "")
