@@ -30,6 +30,24 @@ NEEDED = {
 }
 
 
+def environment(cloud: Cloud) -> dict[str, str]:
+    """Metaflow's environment variables for these places."""
+    return {
+        "METAFLOW_DEFAULT_DATASTORE": "s3",
+        "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{cloud.bucket}/metaflow",
+        "METAFLOW_BATCH_CONTAINER_IMAGE": cloud.image,
+        "METAFLOW_BATCH_JOB_QUEUE": cloud.queue,
+        "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": cloud.task_role,
+        "METAFLOW_ECS_FARGATE_EXECUTION_ROLE": cloud.container_role,
+        "METAFLOW_SFN_IAM_ROLE": cloud.workflow_role,
+        "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": cloud.schedule_role,
+        "METAFLOW_SFN_DYNAMO_DB_TABLE": cloud.table,
+        "METAFLOW_KUBERNETES_CONTAINER_IMAGE": cloud.image,
+        "METAFLOW_KUBERNETES_NAMESPACE": cloud.namespace,
+        "METAFLOW_KUBERNETES_SERVICE_ACCOUNT": cloud.service_account,
+    }
+
+
 def read(values: Mapping[str, Any], target: str) -> Cloud:
     """[cloud] of the config; raises if something that the target needs is still to be filled in."""
     cloud = build(Cloud, values.get("cloud", {}), "cloud")
@@ -66,8 +84,8 @@ class Target:
         """One of Metaflow's commands for the target; raises with its words if it fails."""
         token = ["--authorize", self.token] if self.token and arguments[0] in ("create", "delete") else []
         command = [*flow, "--datastore=s3", *self.branch, self.name, *arguments, *token]
-        environment = os.environ | self.cloud.environment()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        variables = os.environ | environment(self.cloud)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True)
         if done.returncode:
             words = " ".join(line.strip() for line in (done.stderr or done.stdout).splitlines()[-3:])
             mend = "mend it in [cloud] of config.toml or in AWS"

@@ -123,7 +123,7 @@ def where() -> list[str]:
     if on not in ("", "batch"):
         raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
     if on:
-        os.environ.update(cloud.read(read_config(), "step-functions").environment())
+        os.environ.update(cloud.environment(cloud.read(read_config(), "step-functions")))
     options = ["batch"] if on else []
     options += [f"retry:times={retries}"] if switched("UNATTENDED") else []
     return [part for option in options for part in ("--with", option)]

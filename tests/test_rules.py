@@ -195,8 +195,8 @@ def test_one_users_list_is_read_alone(tmp_path: Path) -> None:
     [
         ({"max_category_share": 0.0}, "above 0"),
         ({"max_days_unsold": -1}, "0 or more"),
-        ({"blocked": "i1"}, "rules.blocked is 'i1'"),
-        ({"static": [1]}, "list of texts"),
+        ({"blocked": "i1"}, 'rules.blocked is "i1"'),
+        ({"static": [1]}, "rules.static.0 is 1"),
         ({"min_age_days": 9, "max_age_days": 3}, "below min_age_days = 9"),
         ({"blokced": []}, "blokced"),
     ],

@@ -141,20 +141,3 @@ class Cloud:
     image: str
     namespace: str
     service_account: str
-
-    def environment(self) -> dict[str, str]:
-        """The same as Metaflow's variables."""
-        return {
-            "METAFLOW_DEFAULT_DATASTORE": "s3",
-            "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{self.bucket}/metaflow",
-            "METAFLOW_BATCH_CONTAINER_IMAGE": self.image,
-            "METAFLOW_BATCH_JOB_QUEUE": self.queue,
-            "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": self.task_role,
-            "METAFLOW_ECS_FARGATE_EXECUTION_ROLE": self.container_role,
-            "METAFLOW_SFN_IAM_ROLE": self.workflow_role,
-            "METAFLOW_EVENTS_SFN_ACCESS_IAM_ROLE": self.schedule_role,
-            "METAFLOW_SFN_DYNAMO_DB_TABLE": self.table,
-            "METAFLOW_KUBERNETES_CONTAINER_IMAGE": self.image,
-            "METAFLOW_KUBERNETES_NAMESPACE": self.namespace,
-            "METAFLOW_KUBERNETES_SERVICE_ACCOUNT": self.service_account,
-        }
