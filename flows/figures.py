@@ -108,15 +108,15 @@ def slices(window: Window, features: Path, settings: Settings) -> Markup:
     metric = f"ndcg@{settings.evaluation.k}"
     table = pq.read_table(features / "feat_users.parquet", filters=[("cutoff", "=", pd.Timestamp(window.cutoff))])
     users = pq.read_table(features / "dim_users.parquet").to_pandas().set_index("user_index")
-    users = users.join(table.to_pandas().set_index("user_index")["purchases"]).set_index("user_id").loc[window.users]
+    users = users.join(table.to_pandas().set_index("user_index")["target_events"]).set_index("user_id").loc[window.users]
     sizes = users["segment"].value_counts()
     largest = sizes[sizes >= ENOUGH].index[:SEGMENTS]
     groups = {"everybody": np.ones(len(users), bool)}
     groups |= {f"segment {name}": (users["segment"] == name).to_numpy() for name in largest}
     groups |= {"other segments": ~users["segment"].isin(largest).to_numpy()}
-    quarters = pd.qcut(users["purchases"], 4, labels=False, duplicates="drop").to_numpy()
+    quarters = pd.qcut(users["target_events"], 4, labels=False, duplicates="drop").to_numpy()
     for quarter in np.unique(quarters):
-        bought = users["purchases"][quarters == quarter]
+        bought = users["target_events"][quarters == quarter]
         groups[f"{bought.min():,.0f} to {bought.max():,.0f} purchases before"] = quarters == quarter
     rows = [_slice(name, window.scores[metric][chosen], settings) for name, chosen in groups.items() if chosen.any()]
     return plot(rows, f"{metric}, mean over users with its 95% interval; the line is everybody's", rows[0].dots[0])

@@ -100,19 +100,19 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
         users={
             "segment": np.array(["north"] * baskets.shape[0]),
             "is_sampled": np.ones(baskets.shape[0], bool),
-            "purchases": baskets.sum(1).astype(np.int32),
+            "target_events": baskets.sum(1).astype(np.int32),
             "mean_price": np.ones(baskets.shape[0], np.float32),
-            "quantity_per_purchase": np.ones(baskets.shape[0], np.float32),
+            "quantity_per_target": np.ones(baskets.shape[0], np.float32),
         },
         items={
             "title": np.array([f"Item {column}" for column in range(baskets.shape[1])]),
             "category": np.array(["c"] * baskets.shape[1]),
             "is_available": np.array(available or [True] * baskets.shape[1]),
-            "purchases": purchases,
-            "buyers": (baskets > 0).sum(0).astype(np.int32),
+            "target_events": purchases,
+            "target_users": (baskets > 0).sum(0).astype(np.int32),
             "mean_price": np.ones(baskets.shape[1], np.float32),
-            "quantity_per_purchase": np.ones(baskets.shape[1], np.float32),
-            **{f"purchases_{days}d": np.array(recent, np.float32) if recent else purchases for days in (7, 28, 91)},
+            "quantity_per_target": np.ones(baskets.shape[1], np.float32),
+            **{f"target_events_{days}d": np.array(recent, np.float32) if recent else purchases for days in (7, 28, 91)},
         },
         user_items={"user_index": users.astype(np.int32), "item_index": items.astype(np.int32), "baskets": counts.astype(np.int32)},
         history={
@@ -253,7 +253,7 @@ def peeking_project(folder: Path) -> Path:
     """A copy of the dbt project in which somebody has added a feature that sees one day past the cutoff."""
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs"))
     model = folder / "models" / "features" / "feat_items"
-    column = "      - {name: days_since_last_purchase,"
+    column = "      - {name: days_since_last_target,"
     for suffix, old, new in (
         (
             ".sql",

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import make_settings, make_state
 from recsys import evaluation
-from recsys.evaluation import Window, buyer_share, oracle, share_of, summarise
+from recsys.evaluation import Window, oracle, share_of, summarise, target_share
 from recsys.features import Features
 from recsys.recommenders import create
 from recsys.sources.base import Simulation
@@ -87,4 +87,4 @@ def test_a_summary_has_every_metric_at_the_depths_asked() -> None:
 
 
 def test_an_item_nobody_bought_counts_as_bought_by_one() -> None:
-    assert buyer_share(Known.state_).tolist() == pytest.approx([2 / 3, 1 / 3, 1 / 3, 1 / 3])
+    assert target_share(Known.state_).tolist() == pytest.approx([2 / 3, 1 / 3, 1 / 3, 1 / 3])

@@ -73,7 +73,7 @@ def test_what_differs_and_what_may_have_made_it_differ_is_told(shop: Shop, tmp_p
     project = tmp_path / "dbt_project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     model = project / "models" / "features" / "feat_items.sql"
-    column = "coalesce(counted.purchases_{{ days }}d, 0)::int as"
+    column = "coalesce(counted.target_events_{{ days }}d, 0)::int as"
     assert column in model.read_text()
     model.write_text(model.read_text().replace(column, f"(1000 - {column[:-8]})::int as"))
     store = shop.edit(tmp_path, '"versions": {', '"forgotten": {')

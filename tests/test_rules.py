@@ -45,7 +45,7 @@ def shop(**items: Any) -> State:
     baskets[0, 0] = 1
     state = make_state(baskets, recent=list(range(ITEMS)))
     ages = np.array([10, 20, 30, 40, 50, 60, 70, np.nan], np.float32)
-    known = {"days_since_available": ages, "days_since_last_purchase": np.full(ITEMS, np.nan, np.float32)}
+    known = {"days_since_available": ages, "days_since_last_target": np.full(ITEMS, np.nan, np.float32)}
     return replace(state, items=state.items | known | items)
 
 
@@ -77,7 +77,7 @@ SOLD = np.array([1, 9, 1, 9, np.nan, np.nan, 1, np.nan], np.float32)
         ("blocked_categories", ["a"], {"category": CATEGORIES}, [2, 3, 4, 5], 2),
         ("min_age_days", 30, {}, [2, 3, 4, 5], 2),
         ("max_age_days", 30, {}, [0, 1, 2, 7], 4),
-        ("max_days_unsold", 5, {"days_since_last_purchase": SOLD}, [0, 2, 6, 7], 4),
+        ("max_days_unsold", 5, {"days_since_last_target": SOLD}, [0, 2, 6, 7], 4),
         ("withdrawn", None, {"is_available": np.arange(ITEMS) != 1}, [0, 2, 3, 4], 1),
     ],
 )
@@ -128,7 +128,7 @@ def test_whatever_the_rules_no_hidden_item_none_twice_and_otherwise_the_models_o
     table = {
         "category": draw.choice(["a", "b", "c", "d"], items),
         "days_since_available": np.where(draw.random(items) < 0.1, np.nan, draw.integers(0, 100, items)),
-        "days_since_last_purchase": np.where(draw.random(items) < 0.1, np.nan, draw.integers(0, 100, items)),
+        "days_since_last_target": np.where(draw.random(items) < 0.1, np.nan, draw.integers(0, 100, items)),
     }
     state = replace(state, items=state.items | table)
     share = float(draw.choice([0.1, 0.4, 1.0]))

@@ -20,7 +20,7 @@ WORLD = "disturbed"
 EVENTS = f"""
     with planned as (
         select events.*, disturbance, plan.item_id as planned_item, other_item, event_at::date as day,
-            dense_rank() over (partition by user_id, event_type order by session_id desc) = 1 and event_type = 'purchase' as is_last
+            dense_rank() over (partition by user_id, event_type order by session_id desc) = 1 and is_target as is_last
         from events join plan using (user_id)
     ),
     shuffled as (
@@ -33,7 +33,11 @@ EVENTS = f"""
         where not (disturbance = 'dropped_basket' and is_last)
     ),
     catalogue as (select item_id, row_number() over (order by item_id) - 1 as place, count(*) over () as items from items),
-    span as (select max(event_at) as last_event_at, date_diff('day', min(event_at), max(event_at)) + 1 as days from events),
+    span as (
+        select max(event_at) as last_event_at, date_diff('day', min(event_at), max(event_at)) + 1 as days,
+            max(event_type) filter (where is_target) as target
+        from events
+    ),
     giant as (
         select *, row_number() over (order by copy, event_id) as number
         from (select *, unnest(range({GIANT_EVENTS} // count(*) over () + 1)) as copy from planned where disturbance = 'giant')
@@ -49,7 +53,7 @@ EVENTS = f"""
         select event_id || '-again' as event_id, user_id, item_id, event_at, event_type, quantity, price, session_id
         from planned where disturbance = 'repeated_basket' and is_last
         union all by name
-        select 'new-' || user_id as event_id, user_id, item_id, last_event_at as event_at, 'purchase' as event_type, 1 as quantity,
+        select 'new-' || user_id as event_id, user_id, item_id, last_event_at as event_at, target as event_type, 1 as quantity,
             price, 'new' as session_id
         from plan join items using (item_id), span where disturbance = 'new_category'
         union all by name
@@ -67,8 +71,8 @@ QUERIES = {"events": EVENTS, "items": ITEMS}
 
 
 def groups(state: State) -> dict[str, NDArray[np.int64]]:
-    """Rows of the sampled users of each group and the one giant, in the order of the md5 of their ids. They bought within the last
-    three months, and at least three times, so that nobody is gone without the last basket."""
+    """Rows of the sampled users of each group and the one giant, in the order of the md5 of their ids. They have at least three
+    baskets, one of them of the last three months, so that nobody is gone without the last basket."""
     users = state.users
     active = np.flatnonzero(users["is_sampled"] & (users["baskets"] >= 3) & (users["baskets_91d"] >= 1))
     order = np.array(sorted(active, key=lambda row: hashlib.md5(str(state.user_ids[row]).encode()).digest()), np.int64)
@@ -92,7 +96,7 @@ def plan(state: State) -> pd.DataFrame:
 
 
 def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]]:
-    """The item each user bought last, and its nearest neighbour."""
+    """The item of each user's last target event, and its nearest neighbour."""
     similar = ItemToItem(neighbours=1).fit(state).similarity_
     for user in users:
         last = state.history["item_index"][state.history["user_index"] == user][-1]
@@ -101,7 +105,7 @@ def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]
 
 
 def _newcomers(state: State, users: NDArray) -> Iterator[tuple[int, str]]:
-    """For each user the most popular item of those categories of which the user never bought any."""
+    """For each user the most popular item of those categories of which the user has no item yet."""
     owned, category = state.owned(), state.items["category"]
     for user in users:
         known = np.unique(category[owned[user].indices])

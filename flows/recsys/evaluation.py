@@ -115,7 +115,7 @@ def judge(rank: Ranker, state: State, labels: tuple[NDArray, NDArray], settings:
     for protocol, novel in PROTOCOLS.items():
         asked, users, items = relevant(*labels, state, novel)
         lists, ks = rank(asked, novel), settings.evaluation.ks
-        scores = score(lists, users, items, state.shape[1], ks) | beyond_accuracy(lists, users, items, buyer_share(state), ks)
+        scores = score(lists, users, items, state.shape[1], ks) | beyond_accuracy(lists, users, items, target_share(state), ks)
         windows[protocol] = Window(state.cutoff, state.user_ids[asked], scores, lists, int(state.items["is_available"].sum()))
     return windows
 
@@ -130,10 +130,10 @@ def relevant(users: NDArray[np.int32], items: NDArray[np.int32], state: State, n
     return asked, rows.astype(np.int32), items
 
 
-def buyer_share(state: State) -> NDArray[np.float64]:
+def target_share(state: State) -> NDArray[np.float64]:
     """Of the users who had bought anything before the cutoff, those who had bought each item; at least one, so that the
     self-information of an item that nobody bought is finite."""
-    return np.maximum(state.items["buyers"], 1) / max((state.users["purchases"] > 0).sum(), 1)
+    return np.maximum(state.items["target_users"], 1) / max((state.users["target_events"] > 0).sum(), 1)
 
 
 def per_user(windows: Sequence[Window], metric: str) -> dict[str, float]:

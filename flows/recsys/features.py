@@ -53,21 +53,21 @@ class Features:
         }
 
     def daily(self, days: int) -> Table:
-        """Events and purchases of each of the last days before `as_of`, the last being day 0, by the items' category."""
+        """Events and target events of each of the last days before `as_of`, the last being day 0, by the items' category."""
         return self._table(
             f"""select datediff('day', event_at::date, date '{self.as_of}') - 1 as day, category,
-                count(*) as events, count(purchase_number) as purchases
+                count(*) as events, count(target_number) as target_events
                 from '{{0}}/fct_events.parquet' join '{{0}}/dim_items.parquet' using (item_index)
                 where event_at >= timestamp '{self.as_of}' - interval {days} day group by all order by all"""
         )
 
     def median_prices(self, days: int) -> tuple[float, float]:
-        """Median price of the purchases of the last days before `as_of`, and of as many before; NaN where none has a price."""
+        """Median price of the target events of the last days before `as_of`, and of as many before; NaN where none has a price."""
         middle = f"timestamp '{self.as_of}' - interval {days} day"
         prices = self._table(
             f"""select median(price) filter (where event_at >= {middle})::float as now,
                 median(price) filter (where event_at < {middle})::float as before from '{{0}}/fct_events.parquet'
-                where purchase_number is not null and event_at >= {middle} - interval {days} day"""
+                where target_number is not null and event_at >= {middle} - interval {days} day"""
         )
         return float(prices["now"][0]), float(prices["before"][0])
 
@@ -87,14 +87,14 @@ class Features:
             f"""select events.user_index, item_index, basket_number,
                 (epoch(timestamp '{cutoff}' - event_at) / 86400)::float as days
                 from '{{0}}/fct_events.parquet' events
-                join (select user_index, max(purchase_number) as purchases from '{{0}}/fct_events.parquet'
+                join (select user_index, max(target_number) as last_number from '{{0}}/fct_events.parquet'
                       where event_at < timestamp '{cutoff}' group by all) seen using (user_index)
-                where event_at < timestamp '{cutoff}' and purchase_number > purchases - {self.settings.features.history_cap}
-                order by user_index, purchase_number"""
+                where event_at < timestamp '{cutoff}' and target_number > last_number - {self.settings.features.history_cap}
+                order by user_index, target_number"""
         )
         looks = self._table(
             f"""select distinct user_index, item_index, datediff('day', event_at::date, date '{cutoff}') as days
-                from '{{}}/fct_events.parquet' where event_type in ('view', 'cart')
+                from '{{}}/fct_events.parquet' where event_type in ('view', 'cart') and not is_target
                 and event_at >= timestamp '{cutoff}' - interval {LOOK_DAYS} day and event_at < timestamp '{cutoff}'
                 order by all"""
         )
@@ -114,10 +114,10 @@ class Features:
         ]
 
     def labels(self, cutoff: date, last_days: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Users and items of what the sampled users bought within the horizon, in their order; if `last_days` is given, only
+        """Users and items of the sampled users' target events within the horizon, in their order; if `last_days` is given, only
         within so many days at its end."""
         end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
-        late = f"""semi join (from '{{0}}/fct_events.parquet' where event_type = 'purchase' and event_at < timestamp '{end}'
+        late = f"""semi join (from '{{0}}/fct_events.parquet' where is_target and event_at < timestamp '{end}'
             and event_at >= timestamp '{end}' - interval {last_days} day) events using (user_index, item_index)"""
         rows = self._table(
             f"select user_index, item_index from '{{0}}/labels.parquet' labels {late if last_days else ''}"
@@ -126,18 +126,18 @@ class Features:
         return rows["user_index"], rows["item_index"]
 
     def bought(self, start: date, end: date) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-        """Ids of the sampled users and of the items that they bought from one day to the day before another."""
+        """Ids of the sampled users and of the items of their target events, from one day to the day before another."""
         rows = self._table(
             f"""select distinct user_id, item_id from '{{0}}/fct_events.parquet'
                 join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)
                 join (select item_id, item_index from '{{0}}/dim_items.parquet') using (item_index)
-                where event_type = 'purchase' and event_at >= timestamp '{start}' and event_at < timestamp '{end}' order by all"""
+                where is_target and event_at >= timestamp '{start}' and event_at < timestamp '{end}' order by all"""
         )
         return rows["user_id"], rows["item_id"]
 
     def label_faults(self) -> dict[str, int]:
-        """Labels by what is wrong with them: `unbought`, no purchase of the pair at or after the cutoff and before the horizon's
-        end; `unfinished`, a horizon that ends after `as_of`; `all` counts them all."""
+        """Labels by what is wrong with them: `unfounded`, no target event of the pair from the cutoff to before the horizon's end;
+        `unfinished`, a horizon that ends after `as_of`; `all` counts them all."""
         rows = self._table(
             f"""with ended as (
                     select *, cutoff + interval {self.settings.dataset.horizon_days} day as horizon_end from '{{0}}/labels.parquet'
@@ -146,8 +146,8 @@ class Features:
                     count(*) filter (where not exists (
                         from '{{0}}/fct_events.parquet' events
                         where events.user_index = ended.user_index and events.item_index = ended.item_index
-                        and event_type = 'purchase' and event_at >= cutoff and event_at < horizon_end
-                    )) as unbought
+                        and is_target and event_at >= cutoff and event_at < horizon_end
+                    )) as unfounded
                 from ended"""
         )
         return {name: int(column[0]) for name, column in rows.items()}

@@ -9,11 +9,13 @@ from recsys.settings import Settings
 from recsys.store import Store
 from recsys.warehouse import connect
 
-AS_IT_WAS: dict[str, str] = {"events": "from events", "items": "from items", "users": "from users"}
+AS_IT_WAS: dict[str, str] = {"events": "select * exclude (is_target) from events", "items": "from items", "users": "from users"}
 WORLDS: dict[str, dict[str, str]] = {
     "as_it_was": {},
-    "lost_events": {"events": "from events where md5(event_id) >= '1999'"},  # one in ten
-    "lost_day": {"events": "from events where event_at::date <> (select max(event_at)::date - 1 from events)"},
+    "lost_events": {"events": "select * exclude (is_target) from events where md5(event_id) >= '1999'"},  # one in ten
+    "lost_day": {
+        "events": "select * exclude (is_target) from events where event_at::date <> (select max(event_at)::date - 1 from events)"
+    },
 }
 VIEWS = """
     create view events as
@@ -22,7 +24,8 @@ VIEWS = """
                 order by event_at, user_id, item_id, event_type, session_id, quantity, price
             )::varchar, 12, '0') as event_id, *
         from (
-            select user_id, item_id, event_at, event_type, quantity, price, lpad(basket_number::varchar, 9, '0') as session_id
+            select user_id, item_id, event_at, event_type, is_target, quantity, price,
+                lpad(basket_number::varchar, 9, '0') as session_id
             from '{0}/fct_events.parquet' join '{0}/dim_users.parquet' using (user_index)
             join (select item_id, item_index from '{0}/dim_items.parquet') using (item_index)
             where event_at < timestamp '{1}'

@@ -30,7 +30,7 @@ def hide(state: State, settings: Settings) -> NDArray[np.int8]:
     if rules.max_age_days:
         found["max_age_days"] = items["days_since_available"] > rules.max_age_days
     if rules.max_days_unsold:
-        sold, seen = items["days_since_last_purchase"], items["days_since_available"]
+        sold, seen = items["days_since_last_target"], items["days_since_available"]
         found["max_days_unsold"] = np.where(np.isnan(sold), seen, sold) > rules.max_days_unsold
     reasons = np.full(len(state.item_ids), -1, np.int8)
     for name, hidden in reversed(found.items()):

@@ -38,9 +38,9 @@ def test_every_group_undergoes_its_own_disturbance_and_nobody_else_any(audited: 
         plan = disturbances.plan(state)
         planned = np.isin(state.user_ids, plan["user_id"][plan["disturbance"] == name].dropna())
         assert (baskets[groups[name]] == np.where(planned[groups[name]], difference, 0)).all(), name
-    quantity = (world.users["quantity_per_purchase"] != state.users["quantity_per_purchase"])[groups["repeated_basket"]]
+    quantity = (world.users["quantity_per_target"] != state.users["quantity_per_target"])[groups["repeated_basket"]]
     assert quantity.all()
-    assert world.users["views"][groups["giant"]] + world.users["purchases"][groups["giant"]] > 10_000
+    assert world.users["views"][groups["giant"]] + world.users["target_events"][groups["giant"]] > 10_000
 
 
 def test_a_day_in_another_order_is_the_same_to_a_user(audited: Subject) -> None:

@@ -76,7 +76,7 @@ def test_lists_that_show_a_fraction_of_the_items_block_unless_popularity_won(mon
 
 
 def test_lists_that_turned_to_hits_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    hits = replace(STATE, items=STATE.items | {"buyers": np.where(np.arange(ITEMS) < 10, 50, 1)})
+    hits = replace(STATE, items=STATE.items | {"target_users": np.where(np.arange(ITEMS) < 10, 50, 1)})
     monkeypatch.setattr("test_churn.STATE", hits)
     found = judged(monkeypatch, rotated(), np.tile(np.arange(10, dtype=np.int32), (USERS, 1)))
     assert found["churn_popularity"].value == pytest.approx(50 / ((10 * 50 + 30) / ITEMS), rel=0.1)

@@ -20,7 +20,7 @@ def daily(closed: tuple[int, ...] = (), weekday: int = -1) -> dict[str, np.ndarr
     """Eight weeks of 100 events a day, none on some of the last days and on one day of every week."""
     day = np.arange(56)
     events = np.where(np.isin(day, closed) | (day % 7 == weekday), 0, 100)
-    return {"day": day, "category": np.array(["toys", "food"] * 28), "events": events, "purchases": events}
+    return {"day": day, "category": np.array(["toys", "food"] * 28), "events": events, "target_events": events}
 
 
 def severities(subject: Subject) -> dict[str, str]:
@@ -103,14 +103,14 @@ def test_the_last_days_are_counted_and_priced(tmp_path: Path) -> None:
             (0, 'purchase', 1, 2.0, timestamp '2024-02-29 10:00'), (0, 'purchase', 2, 4.0, timestamp '2024-02-29 11:00'),
             (1, 'view', null, null, timestamp '2024-02-28 10:00'), (1, 'purchase', 3, 9.0, timestamp '2024-02-27 10:00'),
             (1, 'purchase', 4, 7.0, timestamp '2024-02-25 10:00')
-        ) events(item_index, event_type, purchase_number, price, event_at)""",
+        ) events(item_index, event_type, target_number, price, event_at)""",
     }
     for name, query in tables.items():
         duckdb.sql(f"copy ({query}) to '{tmp_path}/{name}.parquet' (format parquet)")
-    snapshot: Any = SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(id="f"))
+    snapshot: Any = SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(id="f", made_from={}))
     features = Features(cast(Snapshot, snapshot), make_settings())
     found = features.daily(4)
-    assert list(zip(*(found[name].tolist() for name in ("day", "category", "events", "purchases")), strict=True)) == [
+    assert list(zip(*(found[name].tolist() for name in ("day", "category", "events", "target_events")), strict=True)) == [
         (0, "toys", 2, 2),
         (1, "food", 1, 0),
         (2, "food", 1, 1),

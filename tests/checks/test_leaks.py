@@ -33,9 +33,9 @@ def relabelled(subject: Subject, folder: Path, labels: str) -> Subject:
 @pytest.mark.parametrize(
     ("labels", "names"),
     [
-        ("select * replace ((item_index + 1) % 150 as item_index) from labels", ["labels_were_bought"]),
-        ("select * replace (cutoff - interval 28 day as cutoff) from labels", ["labels_were_bought"]),
-        ("select * replace (cutoff + interval 14 day as cutoff) from labels", ["labels_were_bought", "labels_horizon_is_over"]),
+        ("select * replace ((item_index + 1) % 150 as item_index) from labels", ["labels_have_an_event"]),
+        ("select * replace (cutoff - interval 28 day as cutoff) from labels", ["labels_have_an_event"]),
+        ("select * replace (cutoff + interval 14 day as cutoff) from labels", ["labels_have_an_event", "labels_horizon_is_over"]),
     ],
     ids=["other items", "too early", "too late"],
 )

@@ -49,7 +49,7 @@ def test_chance_alone_makes_no_slice_worse(subject: Subject, seed: int) -> None:
 
 def test_lists_that_never_hold_what_sells_little_warn(subject: Subject) -> None:
     window = subject.holdout("two_stage", "allow")
-    hits = np.argsort(-subject.holdout_state.items["purchases_28d"])[: window.lists.shape[1]].astype(np.int32)
+    hits = np.argsort(-subject.holdout_state.items["target_events_28d"])[: window.lists.shape[1]].astype(np.int32)
     shown = {**subject.evaluations["two_stage"], "allow": [replace(window, lists=np.tile(hits, (len(window.users), 1)))]}
     found = failures("slices", sabotage(subject, evaluations={**subject.evaluations, "two_stage": shown}))
     assert {name: verdict.severity for name, verdict in found.items()} == {"item_slices_floor": "warn"}

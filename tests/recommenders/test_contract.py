@@ -152,7 +152,7 @@ def test_item_to_item_finds_the_missing_item_of_each_colour() -> None:
 
 
 def test_popularity_of_a_window_that_no_feature_counts_is_refused() -> None:
-    with pytest.raises(RecsysError, match="purchases_3d"):
+    with pytest.raises(RecsysError, match="target_events_3d"):
         create("popularity", {"days": 3}).fit(checkerboard())
 
 

@@ -25,30 +25,30 @@ counted as (
         cutoffs.cutoff,
         events.user_index,
         events.item_index,
-        count(events.purchase_number) as baskets,
+        count(events.target_number) as baskets,
         {% for days in [28, 91] %}
-        count(events.purchase_number) filter (where events.event_at >= cutoffs.cutoff - interval {{ days }} day) as baskets_{{ days }}d,
+        count(events.target_number) filter (where events.event_at >= cutoffs.cutoff - interval {{ days }} day) as baskets_{{ days }}d,
         {% endfor %}
-        count(events.purchase_number) filter (
+        count(events.target_number) filter (
             where events.event_at >= cutoffs.cutoff - interval 364 day and events.event_at < cutoffs.horizon_end - interval 364 day
         ) as baskets_last_year,
         {% for type in ['view', 'cart'] %}
-        count(*) filter (where events.event_type = '{{ type }}') as {{ type }}s_91d,
+        count(*) filter (where events.event_type = '{{ type }}' and not events.is_target) as {{ type }}s_91d,
         count(*) filter (
-            where events.event_type = '{{ type }}' and events.event_at >= cutoffs.cutoff - interval 14 day
+            where events.event_type = '{{ type }}' and not events.is_target and events.event_at >= cutoffs.cutoff - interval 14 day
         ) as {{ type }}s_14d,
         {% endfor %}
         count(*) filter (where events.event_type = 'return') as returns,
         min(events.basket_number) as first_basket_number,
         max(events.basket_number) as last_basket_number,
-        sum(events.quantity) filter (where events.event_type = 'purchase') as quantity,
-        sum(events.quantity * events.price) filter (where events.event_type = 'purchase') as amount,
+        sum(events.quantity) filter (where events.is_target) as quantity,
+        sum(events.quantity * events.price) filter (where events.is_target) as amount,
         max(events.event_at) as last_event_at,
-        min(events.event_at) filter (where events.event_type = 'purchase') as first_purchase_at,
-        max(events.event_at) filter (where events.event_type = 'purchase') as last_purchase_at
+        min(events.event_at) filter (where events.is_target) as first_target_at,
+        max(events.event_at) filter (where events.is_target) as last_target_at
     from cutoffs
     inner join events on events.event_at < cutoffs.cutoff and (cutoffs.is_serving or events.is_sampled)
-        and (events.event_type not in ('view', 'cart') or events.event_at >= cutoffs.cutoff - interval 91 day)
+        and (events.is_target or events.event_type not in ('view', 'cart') or events.event_at >= cutoffs.cutoff - interval 91 day)
     group by events.user_index, events.item_index, cutoffs.cutoff
 ),
 
@@ -56,9 +56,9 @@ timed as (
     select
         counted.*,
         user_features.baskets as user_baskets,
-        {{ days_between('counted.last_purchase_at', 'counted.cutoff') }} as days_since_last_purchase,
-        {{ ratio(days_between('counted.first_purchase_at', 'counted.last_purchase_at'), 'counted.baskets - 1') }}
-            as days_between_purchases
+        {{ days_between('counted.last_target_at', 'counted.cutoff') }} as days_since_last_target,
+        {{ ratio(days_between('counted.first_target_at', 'counted.last_target_at'), 'counted.baskets - 1') }}
+            as days_between_targets
     from counted
     inner join user_features on counted.cutoff = user_features.cutoff and counted.user_index = user_features.user_index
 ),
@@ -80,10 +80,10 @@ final as (
         amount::float as amount,
         -- numbers: time
         {{ days_between('last_event_at', 'cutoff') }} as days_since_last_event,
-        days_since_last_purchase::float as days_since_last_purchase,
-        {{ days_between('first_purchase_at', 'cutoff') }} as days_since_first_purchase,
-        days_between_purchases::float as days_between_purchases,
-        {{ ratio('days_since_last_purchase', 'days_between_purchases') }} as lateness
+        days_since_last_target::float as days_since_last_target,
+        {{ days_between('first_target_at', 'cutoff') }} as days_since_first_target,
+        days_between_targets::float as days_between_targets,
+        {{ ratio('days_since_last_target', 'days_between_targets') }} as lateness
     from timed
 )
 

@@ -11,10 +11,10 @@ users as (
 events as (
     select
         events.*,
-        case when events.event_type = 'purchase' then events.quantity end as bought,
-        case when events.event_type = 'purchase' then events.quantity * events.price end as paid,
-        case when events.purchase_number is not null then events.price end as purchase_price,
-        case when events.event_type = 'purchase' then events.event_at end as purchase_at,
+        case when events.is_target then events.quantity end as target_quantity,
+        case when events.is_target then events.quantity * events.price end as target_amount,
+        case when events.target_number is not null then events.price end as target_price,
+        case when events.is_target then events.event_at end as target_at,
         users.is_sampled
     from {{ ref('fct_events') }} as events
     inner join users on events.user_index = users.user_index
@@ -30,19 +30,19 @@ counted as (
             where events.is_new_basket and events.event_at >= cutoffs.cutoff - interval {{ days }} day
         ) as baskets_{{ days }}d,
         {% endfor %}
-        count(events.purchase_number) as purchases,
-        count(*) filter (where events.is_new_to_user) as items_bought,
-        count(*) filter (where events.event_type = 'view') as views,
-        count(*) filter (where events.event_type = 'cart') as carts,
+        count(events.target_number) as target_events,
+        count(*) filter (where events.is_new_to_user) as target_items,
+        count(*) filter (where events.event_type = 'view' and not events.is_target) as views,
+        count(*) filter (where events.event_type = 'cart' and not events.is_target) as carts,
         count(*) filter (where events.event_type = 'return') as returns,
-        sum(events.bought) as quantity,
-        sum(events.paid) as amount,
-        sum(events.purchase_price) as prices,
-        count(events.purchase_price) as priced,
+        sum(events.target_quantity) as quantity,
+        sum(events.target_amount) as amount,
+        sum(events.target_price) as prices,
+        count(events.target_price) as priced,
         min(events.event_at) as first_event_at,
         max(events.event_at) as last_event_at,
-        min(events.purchase_at) as first_purchase_at,
-        max(events.purchase_at) as last_purchase_at
+        min(events.target_at) as first_target_at,
+        max(events.target_at) as last_target_at
     from cutoffs
     inner join events on events.event_at < cutoffs.cutoff and (cutoffs.is_serving or events.is_sampled)
     group by events.user_index, cutoffs.cutoff
@@ -53,8 +53,8 @@ timed as (
         *,
         {{ days_between('first_event_at', 'cutoff') }} as days_since_first_event,
         {{ days_between('last_event_at', 'cutoff') }} as days_since_last_event,
-        {{ days_between('last_purchase_at', 'cutoff') }} as days_since_last_purchase,
-        {{ ratio(days_between('first_purchase_at', 'last_purchase_at'), 'baskets - 1') }} as days_between_baskets
+        {{ days_between('last_target_at', 'cutoff') }} as days_since_last_target,
+        {{ ratio(days_between('first_target_at', 'last_target_at'), 'baskets - 1') }} as days_between_baskets
     from counted
 ),
 
@@ -67,22 +67,22 @@ final as (
         baskets::int as baskets,
         baskets_28d::int as baskets_28d,
         baskets_91d::int as baskets_91d,
-        purchases::int as purchases,
+        target_events::int as target_events,
         views::int as views,
         carts::int as carts,
         returns::int as returns,
-        -- numbers: size and price of what is bought
-        {{ ratio('purchases', 'baskets') }} as items_per_basket,
-        {{ ratio('purchases - items_bought', 'purchases') }} as repeat_share,
-        {{ ratio('quantity', 'purchases') }} as quantity_per_purchase,
+        -- numbers: size and price of baskets
+        {{ ratio('target_events', 'baskets') }} as items_per_basket,
+        {{ ratio('target_events - target_items', 'target_events') }} as repeat_share,
+        {{ ratio('quantity', 'target_events') }} as quantity_per_target,
         {{ ratio('amount', 'baskets') }} as amount_per_basket,
         {{ ratio('prices', 'priced') }} as mean_price,
         -- numbers: time
         days_since_first_event::float as days_since_first_event,
         days_since_last_event::float as days_since_last_event,
-        days_since_last_purchase::float as days_since_last_purchase,
+        days_since_last_target::float as days_since_last_target,
         days_between_baskets::float as days_between_baskets,
-        {{ ratio('days_since_last_purchase', 'days_between_baskets') }} as lateness
+        {{ ratio('days_since_last_target', 'days_between_baskets') }} as lateness
     from timed
 )
 

@@ -7,7 +7,7 @@ cutoffs as (
 
 events as (
     select * from {{ ref('fct_events') }}
-    where event_type = 'purchase'
+    where is_target
 ),
 
 known_users as (

@@ -22,6 +22,7 @@ indexed as (
         users.user_index,
         items.item_index,
         events.event_type,
+        events.event_type = 'purchase' as is_target,
         events.quantity,
         events.price,
         events.event_at,
@@ -33,20 +34,20 @@ indexed as (
     inner join items on events.item_id = items.item_id
 ),
 
--- A basket is what a user buys in one session on one day, so it never straddles a cutoff.
+-- A basket is a user's target events of one session on one day, so it never straddles a cutoff.
 numbered_baskets as (
     select
         *,
         dense_rank() over (partition by user_index order by event_day, session_id) as basket_number,
         row_number() over (partition by user_index, item_index, event_day, session_id order by event_at, quantity, price) as line_number
     from indexed
-    where event_type = 'purchase'
+    where is_target
 ),
 
 numbered_lines as (
     select
         *,
-        row_number() over (partition by user_index, line_number = 1 order by event_at, basket_number, item_index) as purchase_number,
+        row_number() over (partition by user_index, line_number = 1 order by event_at, basket_number, item_index) as target_number,
         row_number() over (partition by user_index, item_index order by event_at, basket_number, line_number) as item_line_number,
         row_number() over (partition by user_index, basket_number order by event_at, item_index, line_number) as basket_line_number
     from numbered_baskets
@@ -59,12 +60,13 @@ final as (
         item_index::int as item_index,
         -- strings
         event_type::string as event_type,
-        -- numbers: a purchase is an item's first line in a basket
+        -- numbers: target events count an item once a basket, by its first line
         basket_number::int as basket_number,
-        (case when line_number = 1 then purchase_number end)::int as purchase_number,
+        (case when line_number = 1 then target_number end)::int as target_number,
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,
         -- booleans
+        true::boolean as is_target,
         (item_line_number = 1)::boolean as is_new_to_user,
         (basket_line_number = 1)::boolean as is_new_basket,
         -- times
@@ -81,9 +83,10 @@ final as (
         price::decimal(18, 4),
         false::boolean,
         false::boolean,
+        false::boolean,
         event_at::timestamp
     from indexed
-    where event_type <> 'purchase'
+    where not is_target
 )
 
 select * from final

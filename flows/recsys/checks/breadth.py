@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.checks.subject import Subject
-from recsys.evaluation import buyer_share
+from recsys.evaluation import target_share
 from recsys.metrics import beyond_accuracy, coverage
 from recsys.recommenders.base import FILL_DAYS
 from recsys.settings.validation import Positive, Share, section
@@ -31,7 +31,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for protocol, (user_ids, lists) in subject.lists.items():
         shown = lists.items[:, : subject.settings.evaluation.k]
         yield from _breadth(protocol, shown, state, limits)
-        bought = state.users["purchases"][state.rows(user_ids)] > 0  # who bought nothing is nobody in particular
+        bought = state.users["target_events"][state.rows(user_ids)] > 0  # who bought nothing is nobody in particular
         blocks = protocol == "allow" and subject.winner != "popularity"  # which rightly gives everybody the same
         yield from _sameness(protocol, shown[bought] if bought.any() else shown, limits, limits.block_same if blocks else math.inf)
 
@@ -48,7 +48,7 @@ def _breadth(protocol: str, lists: NDArray[np.int32], state: State, limits: Limi
     recent = state.history["days"] <= FILL_DAYS
     if recent.any():
         buyers = np.unique(state.history["user_index"][recent], return_inverse=True)[1].astype(np.int32)
-        scores = beyond_accuracy(lists, buyers, state.history["item_index"][recent], buyer_share(state), [k])
+        scores = beyond_accuracy(lists, buyers, state.history["item_index"][recent], target_share(state), [k])
         bias = float(scores[f"popularity_bias@{k}"].mean())
         said = f"{words}: listed items are {bias:.2f} times as popular as those bought in the last {FILL_DAYS} days"
         yield grade(f"{protocol}_popularity_bias", bias, limits.max_popularity_bias, math.inf, said)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from recsys.checks.subject import Subject
 from recsys.comparing import compare_lists, top
-from recsys.evaluation import buyer_share
+from recsys.evaluation import target_share
 from recsys.metrics import coverage
 from recsys.settings.validation import Count, Positive, Share, section
 from recsys.state import places
@@ -57,7 +57,7 @@ def _breadth(was: NDArray[np.int32], now: NDArray[np.int32], subject: Subject, l
     words = f"{after:.1%} of as many items as are available are listed, {before:.1%} in the live release"
     block = math.inf if subject.winner == "popularity" else limits.block_narrower  # which rightly gives everybody the same
     yield grade("churn_coverage", _times(before, after), limits.warn_narrower, block, words)
-    shares = buyer_share(subject.state)
+    shares = target_share(subject.state)
     before, after = (float(shares[lists[lists >= 0]].mean()) for lists in (was, now))
     words = f"listed items were bought by {after:.2%} of the buyers on average, those of the live release by {before:.2%}"
     yield grade(

@@ -47,7 +47,7 @@ def _features(subject: Subject, limits: Limits) -> Verdict:
 def _categories(daily: Table, limits: Limits) -> Verdict:
     names, places = np.unique(daily["category"], return_inverse=True)
     late = daily["day"] < DAYS
-    before, now = (np.bincount(places, daily["purchases"] * part, len(names)) for part in (~late, late))
+    before, now = (np.bincount(places, daily["target_events"] * part, len(names)) for part in (~late, late))
     value = stability(before, now) if min(before.sum(), now.sum()) >= limits.min_rows else 0.0
     words = f"the mix of {len(names)} categories bought in the last {DAYS} days against the {DAYS} before has a PSI of {value:.2f}"
     return grade("category_drift", value, limits.warn_mix, limits.block_mix, words)
@@ -66,7 +66,7 @@ def _volume(daily: Table, limits: Limits) -> Verdict:
 def _catalogue(subject: Subject, limits: Limits) -> Verdict:
     """Of the items that sold, for what sold nothing may have been gone already: a catalogue's own flag has no date."""
     then, now = subject.holdout_state.items, subject.state.items
-    sold = then["is_available"] & (then[f"purchases_{DAYS}d"] > 0)
+    sold = then["is_available"] & (then[f"target_events_{DAYS}d"] > 0)
     rows = places(subject.state.item_ids, subject.holdout_state.item_ids[sold])
     gone = float((~now["is_available"][rows] | (rows < 0)).mean()) if sold.any() else 0.0
     words = f"{gone:.1%} of the {sold.sum():,} items that sold in the {DAYS} days before {subject.holdout_state.cutoff} are gone"

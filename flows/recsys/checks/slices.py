@@ -46,7 +46,9 @@ def _by_item(subject: Subject) -> Values:
     state, window = subject.holdout_state, subject.holdout(subject.winner)
     _, rows, items = relevant(*subject.features.labels(state.cutoff), state, PROTOCOLS[subject.repeat])
     hits = (window.lists[rows, : subject.settings.evaluation.k] == items[:, None]).any(1)
-    found = thirds("popularity", state.items["purchases_28d"][items]) | thirds("age", state.items["days_since_available"][items])
+    found = thirds("popularity", state.items["target_events_28d"][items]) | thirds(
+        "age", state.items["days_since_available"][items]
+    )
     recalls = {}
     for name, part in ({"": np.ones(len(items), bool)} | found).items():
         bought = np.bincount(rows[part])

@@ -120,7 +120,7 @@ class Recommender(ABC):
 
 def popularity_order(state: State) -> NDArray[np.int64]:
     """Available items, most purchases of the last weeks first, then most ever, then by id."""
-    recent, ever = state.items[f"purchases_{FILL_DAYS}d"], state.items["purchases"]
+    recent, ever = state.items[f"target_events_{FILL_DAYS}d"], state.items["target_events"]
     order = np.lexsort((np.arange(state.shape[1]), -np.nan_to_num(ever), -np.nan_to_num(recent)))
     return order[state.items["is_available"][order]]
 

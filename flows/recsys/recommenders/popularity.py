@@ -35,7 +35,7 @@ class Popularity(Recommender):
         return score
 
     def _recent(self, state: State) -> NDArray[np.float32]:
-        column = f"purchases_{self.days}d"
+        column = f"target_events_{self.days}d"
         if column not in state.items:
             raise RecsysError(
                 f"popularity: days is {self.days}, but feat_items has no column {column}; add it there or choose another"

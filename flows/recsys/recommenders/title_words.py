@@ -25,7 +25,7 @@ class TitleWords(Recommender):
         """Nothing is learned apart from the state."""
 
     def scorer(self, state: State) -> Scorer:
-        held, purchases = words(state), np.nan_to_num(state.items["purchases_91d"])
+        held, purchases = words(state), np.nan_to_num(state.items["target_events_91d"])
         lift = sparse.diags(1 / (held.T @ purchases / max(purchases.sum(), 1.0) + RARE))
         history = state.bought(half_life_days=self.half_life_days)
         shares = sparse.diags(1 / np.maximum(np.asarray(history.sum(1)).ravel(), 1e-9)) @ history
@@ -46,8 +46,8 @@ def words(state: State) -> sparse.csr_matrix:
 def word_sales(state: State) -> dict[str, NDArray[np.float32]]:
     """How well the words of each title sell, and how much better than before: (items,) each, averaged over its words."""
     held = words(state)
-    recent, longer = (held.T @ np.nan_to_num(state.items[f"purchases_{days}d"]) for days in (28, 91))
-    sales = {"words_purchases": np.log1p(recent), "words_trend": np.log((recent * 91 / 28 + 20) / (longer + 20))}
+    recent, longer = (held.T @ np.nan_to_num(state.items[f"target_events_{days}d"]) for days in (28, 91))
+    sales = {"words_target_events": np.log1p(recent), "words_trend": np.log((recent * 91 / 28 + 20) / (longer + 20))}
     return {name: (_mean(held) @ values).astype(np.float32) for name, values in sales.items()}
 
 

@@ -209,7 +209,7 @@ class Joined:
             columns[f"pair_{name}"][there] = column[found[there]]
         columns |= {f"user_{name}": column[users] for name, column in self.users.items()}
         columns |= {f"item_{name}": column[items] for name, column in self.items.items()}
-        for name in ("mean_price", "quantity_per_purchase"):
+        for name in ("mean_price", "quantity_per_target"):
             columns[f"relative_{name}"] = columns[f"item_{name}"] / np.maximum(columns[f"user_{name}"], 1e-6)
         return columns
 
