@@ -179,7 +179,7 @@ class BaseFlow(FlowSpec):
     def store(self) -> Store:
         """A branch deploy has one of its own."""
         settings = self.settings
-        return open_store(self.root or settings.store.root, settings.name, ROOT, branch())
+        return open_store(self.root or settings.store.root, settings.name, ROOT, branch(), settings.store.endpoint)
 
     @property
     def project(self) -> Path:

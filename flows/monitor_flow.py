@@ -22,7 +22,7 @@ class MonitorFlow(BaseFlow):
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
-        open_source(self.settings.dataset.source, self.settings.dataset.dials)
+        open_source(self.settings.dataset)
         check_config(self.settings)
         champion(self.store)
         self.next(self.land)

@@ -142,7 +142,7 @@ def _metrics(data: Any, protocol: str, settings: Settings) -> Table:
 
 def _rules(release: str, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
-    store = open_store(settings.store.root, settings.name, ROOT)
+    store = open_store(settings.store.root, settings.name, ROOT, endpoint=settings.store.endpoint)
     counts = about(store.load("release", release))["rules"]
     told = [
         f"{protocol}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"

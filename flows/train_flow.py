@@ -27,7 +27,7 @@ class TrainFlow(BaseFlow):
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
-        open_source(self.settings.dataset.source, self.settings.dataset.dials)
+        open_source(self.settings.dataset)
         check_config(self.settings)
         self.audited = self.audit or self.settings.evidence.audit
         self.recipes = recipes(self.settings, self.audited)

@@ -174,18 +174,26 @@ class Directory:
         self.write(name, data)
 
 
+def s3_client(endpoint: str = "") -> Any:
+    """A client of AWS, or of the S3-compatible store at this address; without one, of the store that METAFLOW_S3_ENDPOINT_URL,
+    AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names. Retries transient errors for about two minutes."""
+    import boto3  # the directory store needs none of it
+    from botocore.config import Config
+
+    address = endpoint or os.environ.get("METAFLOW_S3_ENDPOINT_URL")
+    # Bucket names are no host names of such a store, and older ones refuse checksums that nobody required.
+    elsewhere: dict[str, Any] = {"s3": {"addressing_style": "path"}, "request_checksum_calculation": "when_required"}
+    retrying = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
+    return boto3.client("s3", endpoint_url=address, config=retrying.merge(Config(**elsewhere if address else {})))
+
+
 class S3:
     """An object store: upload, then put the manifest; the pointer moves by conditional put, so the slower publisher loses."""
 
-    def __init__(self, root: str, dataset: str):
-        import boto3  # the directory store needs none of it
-        from botocore.config import Config
-
+    def __init__(self, root: str, dataset: str, endpoint: str = ""):
         self.bucket, _, prefix = root.removeprefix("s3://").partition("/")
         self.prefix = "/".join(part for part in (prefix.strip("/"), dataset) if part)
-        # an hour of silence, or one answer of 500, should cost seconds of patience and no run
-        patience = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
-        self.client = boto3.client("s3", config=patience)
+        self.client = s3_client(endpoint)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"

@@ -22,7 +22,7 @@ from recsys.warehouse import Quarantine
 
 def land(store: Store, settings: Settings, today: date) -> tuple[str, list[Verdict]]:
     """source -> raw snapshot, with verdicts on it. Landing the same files again finds the first snapshot."""
-    source = open_source(settings.dataset.source, settings.dataset.dials)
+    source = open_source(settings.dataset, settings.store.endpoint)
     with store.draft() as folder:
         verdicts = source.land(folder, settings.as_of)
         made_from = {"source": settings.dataset.source, "landed_on": today.isoformat()}
@@ -164,7 +164,7 @@ def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
     """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation."""
-    source = open_source(settings.dataset.source, settings.dataset.dials)
+    source = open_source(settings.dataset)
     if not isinstance(source, Simulation):
         return {}
     return evaluation.oracle(source, open_features(store, features_id, settings), settings)

@@ -96,10 +96,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_store(root: str, dataset: str, base: Path = Path(), branch: str = "") -> "Store":
-    """The store of one dataset; a relative root lies below `base`. What is deployed from a branch has a store of its own."""
+def open_store(root: str, dataset: str, base: Path = Path(), branch: str = "", endpoint: str = "") -> "Store":
+    """The store of one dataset; a relative root lies below `base`. What is deployed from a branch has a store of its own.
+    `endpoint`: address of an S3-compatible store; empty for AWS."""
     root = f"{root.rstrip('/')}/{branch}" if branch else root
-    backend = S3(root, dataset) if root.startswith("s3://") else Directory(base / root / dataset)
+    backend = S3(root, dataset, endpoint) if root.startswith("s3://") else Directory(base / root / dataset)
     return Store(backend)
 
 

@@ -1,9 +1,7 @@
 """Sources of raw events, by the name that config.toml calls them."""
 
-from typing import Any
-
 from recsys import RecsysError
-from recsys.settings import check_parameters
+from recsys.settings import Dataset, check_parameters
 from recsys.sources.base import Source
 from recsys.sources.events import Events
 from recsys.sources.online_retail import OnlineRetail
@@ -12,8 +10,11 @@ from recsys.sources.shop import Shop
 SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail, "events": Events}
 
 
-def open_source(name: str, dials: dict[str, Any]) -> Source:
-    if name not in SOURCES:
-        raise RecsysError(f'source "{name}" is not known; config.toml may name {", ".join(SOURCES)}')
-    check_parameters(SOURCES[name], dials, "datasets.*.dials")
-    return SOURCES[name](**dials)
+def open_source(dataset: Dataset, endpoint: str = "") -> Source:
+    """The source of a dataset, ready to land. `endpoint`: address of an S3-compatible store; empty for AWS."""
+    if dataset.source not in SOURCES:
+        raise RecsysError(f'source "{dataset.source}" is not known; config.toml may name {", ".join(SOURCES)}')
+    check_parameters(SOURCES[dataset.source], dataset.dials, "datasets.*.dials")
+    source = SOURCES[dataset.source](**dataset.dials)
+    source.configure(dataset, endpoint)
+    return source
