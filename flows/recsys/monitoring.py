@@ -28,7 +28,7 @@ SHOWN = ("hit_rate", "ndcg")
 
 @dataclass(frozen=True)
 class Stay:
-    """Days on which a release was live, from its own data's end to the day before `end`."""
+    """Days on which a release was live, from `start` to the day before `end`."""
 
     release: str
     start: date
@@ -76,7 +76,7 @@ def report(store: Store, features: Features, today: date, limits: Monitor, setti
     if live is None:
         raise RecsysError(f"nothing is live in {store.backend}, so there is nothing to monitor; `make run` first")
     release, windows, days = store.load("release", live), [], []
-    for stay in stays(store, features.as_of, limits.days):
+    for stay in stays(store, features.as_of, limits.days, settings):
         for day, ours, popular in _judged(store, stay, features, settings):
             days.append(day)
             windows += [(ours, popular)] if len(ours.users) else []
@@ -88,21 +88,37 @@ def report(store: Store, features: Features, today: date, limits: Monitor, setti
     return made
 
 
-def stays(store: Store, as_of: date, days: int) -> list[Stay]:
-    """Releases that were live in the last days, by the pointer's history; those that are gone are left out. One that was rolled
-    back to counts from the day of the rollback, or where the move has no time, from that of the one that it replaced."""
-    starts: list[tuple[str, date]] = []
+def stays(store: Store, as_of: date, days: int, settings: Settings) -> list[Stay]:
+    """Releases that were live in the last days before `as_of`, by the history of `CURRENT`.
+
+    A release is live from the day it was published (`at` of the move), or from its own `as_of` if that is later: it has seen the
+    days before. In a closed history (`max_age_days = 0`) the clock says nothing about the days of the data, so only `as_of` counts
+    there, as it does for a move without a time. The days of a release that is gone or damaged are left out.
+    """
+    is_closed = not settings.dataset.max_age_days
+    moves: list[tuple[str, date, bool]] = []  # release, first day, whether it can be read
     for move in store.history():
-        facts = store.read("release", move["release"], "release.json")
-        if facts:
-            day = date.fromisoformat(json.loads(facts)["as_of"])
-            if "rolled_back" in move and "at" in move:
-                day = date.fromisoformat(move["at"][:10])
-            starts.append((move["release"], max([day, *(before for _, before in starts[-1:])])))
-    ends = [*(start for _, start in starts[1:]), as_of]
-    first = as_of - timedelta(days=days)
-    found = [Stay(release, max(start, first), min(end, as_of)) for (release, start), end in zip(starts, ends, strict=False)]
+        release, made_from = move["release"], _as_of(store, move["release"])
+        known = [] if is_closed or "at" not in move else [date.fromisoformat(move["at"][:10])]
+        known += [made_from] if made_from else []
+        known += [day for _, day, _ in moves[-1:]]
+        moves.append((release, max(known, default=date.min), made_from is not None))
+    ends, first = [*(day for _, day, _ in moves[1:]), as_of], as_of - timedelta(days=days)
+    found = [
+        Stay(release, max(start, first), min(end, as_of))
+        for (release, start, is_kept), end in zip(moves, ends, strict=False)
+        if is_kept
+    ]
     return [stay for stay in found if stay.start < stay.end]
+
+
+def _as_of(store: Store, release: str) -> date | None:
+    """None if the release is gone or damaged."""
+    try:
+        facts = store.read("release", release, "release.json")
+    except RecsysError:
+        return None
+    return date.fromisoformat(json.loads(facts)["as_of"]) if facts else None
 
 
 def _judged(store: Store, stay: Stay, features: Features, settings: Settings) -> Iterator[tuple[Day, Window, Window]]:
@@ -192,5 +208,6 @@ def _events(features: Features, today: date, settings: Settings) -> Verdict:
     age = (today - last).days
     words = f"the last event is of {last}, {age} days before {today}"
     if not normal:
-        return Verdict("event_age", age, "any", "warn", True, f"{words}; closed histories are not asked to be fresh")
+        words += "; max_age_days = 0 says that this history is closed: it may be old, and releases are dated by their data"
+        return Verdict("event_age", age, "any", "warn", True, words)
     return Verdict("event_age", age, normal, "warn", age <= normal, f"{words}; {normal} are normal (max_age_days)")
