@@ -1,6 +1,7 @@
 """Monitoring, on a made-up history and made-up days whose answers are known."""
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,15 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
+from recsys.checks import Subject
 from recsys.config import Settings
 from recsys.evaluation import Window
+from recsys.features import Features
 from recsys.metrics import Interval
 from recsys.monitoring import Stay, _kept, _realised, report, stays
 from recsys.operations import Monitor
-from recsys.store import open_store
+from recsys.releases import about
+from recsys.store import EVIDENCE, MANIFEST, Snapshot, Store, open_store
 
 SETTINGS = make_settings(evaluation={"bootstraps": 100})
 LIMITS = Monitor(days=28, min_users=50, min_kept=0.5, max_release_age_days=2, max_without_list=0.05)
@@ -151,3 +155,32 @@ def test_a_user_counts_once_over_all_days() -> None:
 def test_without_a_live_release_there_is_nothing_to_monitor(tmp_path: Path) -> None:
     with pytest.raises(RecsysError, match="`make run` first"):
         report(open_store(str(tmp_path), "shop"), cast(Any, None), TODAY, LIMITS, SETTINGS)
+
+
+def copy(store: Store, source: Snapshot, id: str, parents: dict[str, str], as_of: date | None = None) -> None:
+    """Commits a snapshot's files to another store under another id; a release is dated back to `as_of`."""
+    with store.draft() as folder:
+        shutil.copytree(source.path, folder, dirs_exist_ok=True)
+        for name in (MANIFEST, EVIDENCE):
+            (folder / name).unlink(missing_ok=True)
+        if as_of:
+            facts = about(source) | {"as_of": as_of.isoformat()}
+            (folder / "release.json").write_text(json.dumps(facts))
+        store.commit(folder, source.manifest.kind, source.manifest.made_from, parents, id)
+
+
+def test_a_report_keeps_no_copy_of_what_it_fetched_but_the_features_it_was_given(s3: str, tmp_path: Path, subject: Subject) -> None:
+    store, features = open_store(f"{s3}/{tmp_path.name}", "shop"), subject.store.load("features", subject.features.id)
+    earlier = subject.features.evaluated[0]
+    for id in ("then", "now"):
+        copy(store, features, id, {"raw": "raw"})
+    copy(store, subject.release, "old", {"features": "then", "model": "m"}, earlier)
+    copy(store, subject.release, "live", {"features": "now", "model": "m"})
+    store.point("old", None, at=f"{earlier}T04:00:00+00:00")
+    store.point("live", "old", at=f"{subject.features.as_of}T04:00:00+00:00")
+    given = Features(store.load("features", "now"), subject.settings)
+    made = report(store, given, subject.features.as_of, LIMITS, subject.settings)
+    assert {day.release for day in made.days} == {"old"}
+    assert given.counts()["events"] > 0
+    names = ("features/now", "features/then", "releases/live", "releases/old")
+    assert [name for name in names if store.backend.fetch(name, {}).exists()] == ["features/now"]

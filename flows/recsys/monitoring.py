@@ -17,7 +17,6 @@ from recsys.evaluation import Window, compare, judge, per_user, rank_by
 from recsys.features import Features
 from recsys.metrics import Interval, bootstrap
 from recsys.operations import Monitor
-from recsys.pipeline import open_features
 from recsys.recommenders import create
 from recsys.state import State, places
 from recsys.store import Snapshot, Store
@@ -71,17 +70,20 @@ class Report:
 
 
 def report(store: Store, features: Features, today: date, limits: Monitor, settings: Settings) -> Report:
-    """Everything on what is live, and was; kept in the store. Raises if nothing is live."""
+    """Everything on what is live, and was; kept in the store. Raises if nothing is live. Reads one release at a time: of an object
+    store, no more than one release and its features are on the local disk besides `features`."""
     live = store.current()
     if live is None:
         raise RecsysError(f"nothing is live in {store.backend}, so there is nothing to monitor; `make run` first")
-    release, windows, days = store.load("release", live), [], []
+    windows, days = [], []
     for stay in stays(store, features.as_of, limits.days, settings):
         for day, ours, popular in _judged(store, stay, features, settings):
             days.append(day)
             windows += [(ours, popular)] if len(ours.users) else []
-    realised, promised = _realised(windows, settings), _promised(release, settings)
-    verdicts = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
+    realised = _realised(windows, settings)
+    with store.borrow("release", live) as release:
+        promised = _promised(release, settings)
+        verdicts = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
     verdicts.append(_events(features, today, settings))
     made = Report(features.as_of.isoformat(), live, days, realised, promised, verdicts)
     store.update(made.name, lambda known: made.to_json())
@@ -123,10 +125,11 @@ def _as_of(store: Store, release: str) -> date | None:
 
 def _judged(store: Store, stay: Stay, features: Features, settings: Settings) -> Iterator[tuple[Day, Window, Window]]:
     """Per day, what was bought against the release's lists, and against recent popularity as of the release's day."""
-    release = store.load("release", stay.release)
-    state = open_features(store, release.manifest.parents["features"], settings).state(releases.as_of(release))
+    with store.borrow("release", stay.release) as release:
+        state = _then(store, release, settings)
+        lists = released(release, state)
     popularity = create("popularity", settings.recommenders["popularity"]).fit(state)
-    rankers = released(release, state), rank_by(popularity, state, state, settings)
+    rankers = lists, rank_by(popularity, state, state, settings)
     for offset in range((stay.end - stay.start).days):
         day = stay.start + timedelta(days=offset)
         users, items = features.bought(day, day + timedelta(days=1))
@@ -200,7 +203,9 @@ def _state(store: Store, release: Snapshot, features: Features, limits: Monitor,
 
 
 def _then(store: Store, release: Snapshot, settings: Settings) -> State:
-    return open_features(store, release.manifest.parents["features"], settings).state(releases.as_of(release))
+    """What was known on a release's day."""
+    with store.borrow("features", release.manifest.parents["features"]) as snapshot:
+        return Features(snapshot, settings).state(releases.as_of(release))
 
 
 def _events(features: Features, today: date, settings: Settings) -> Verdict:
