@@ -15,6 +15,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}  # what needs no key; all that tells of a user does
+PROBES = {"/healthz", "/readyz", "/metrics"}  # answered under any load
 NO_KEY = JSONResponse({"detail": "this needs a key: send it as the header X-API-Key"}, 401)
 BUSY = JSONResponse({"detail": "too many requests wait; try again in a second"}, 503, {"Retry-After": "1"})
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -52,11 +53,10 @@ class Guard:
             self._time(route).observe(time.perf_counter() - start)
 
     def _answers(self, scope: Scope) -> Any:
-        if scope["path"] in OPEN:
-            return self.app
-        if self.busy():
+        path = scope["path"]
+        if path not in OPEN | PROBES and self.busy():
             return BUSY
-        return self.app if self._admits(scope) else NO_KEY
+        return self.app if path in OPEN or self._admits(scope) else NO_KEY
 
     def _admits(self, scope: Scope) -> bool:
         """Whether no key is needed, or the one sent is known. All hashes are compared, so the time taken tells nothing."""
