@@ -220,6 +220,41 @@ def test_exposures_that_cannot_be_written_are_kept_for_later(client: TestClient,
     assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
 
 
+@pytest.fixture
+def full(service: Service, shop: Store, user: str) -> Iterator[exposures.Exposures]:
+    """A buffer that holds two lists, and is given three."""
+    reader = Reader(shop.load("release", "first"))
+    kept = exposures.Exposures(shop)
+    with patch.object(exposures, "MOST", 2):
+        for second in range(3):
+            kept.add(datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
+        yield kept
+
+
+def test_lists_past_the_buffers_cap_are_counted_as_dropped(full: exposures.Exposures, shop: Store) -> None:
+    full.flush()
+    assert (len(list(exposures.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 1)
+
+
+def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(full: exposures.Exposures, shop: Store) -> None:
+    def fail(*given: Any) -> None:
+        for _ in range(2):
+            full.add(*shown)  # while the store is written to
+        raise OSError("full")
+
+    shown = full._shown[0]
+    with patch.object(type(shop.backend), "write", side_effect=fail):
+        full.flush()
+    full.flush()
+    assert (len(list(exposures.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 3)
+
+
+def test_dropped_lists_are_told_in_the_metrics(client: TestClient, service: Service, user: str) -> None:
+    with patch.object(exposures, "MOST", 0):
+        client.get(f"/v1/users/{user}/recommendations")
+    assert "recs_exposures_dropped_total 1.0" in client.get("/metrics").text
+
+
 def test_what_only_the_team_sees_is_no_exposure(client: TestClient, service: Service, shop: Store, user: str) -> None:
     seen = items(client.get(f"/v1/users/{user}/recommendations", params={"shown": False}))
     client.post("/v1/sessions/recommendations", json={"items": seen[:2], "user_id": user, "shown": False})
