@@ -21,6 +21,7 @@ def at_least(least: int, **sections: Mapping[str, int]) -> None:
 
 OPERATIONS = ("recommend", "monitor", "alerts", "unattended", "schedule", "resources")  # operations.py reads them
 
+HOST = re.compile(r"\*|[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", re.ASCII)
 TAKES: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool}
 
 
@@ -101,8 +102,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class Serve:
+    """`allowed_hosts`: names by which the service may be asked, without a port; "*" for any."""
+
     host: str
     port: int
+    allowed_hosts: list[str]
     poll_seconds: float
     max_lag_seconds: float
     demo: bool
@@ -113,6 +117,13 @@ class Serve:
 
     def __post_init__(self) -> None:
         at_least(1, serve={"canary_answers": self.canary_answers})
+        _take_texts(**{"serve.allowed_hosts": self.allowed_hosts})
+        for host in self.allowed_hosts:
+            if not HOST.fullmatch(host):
+                raise RecsysError(
+                    f'config: serve.allowed_hosts names "{host}"; write a name or an address without scheme and port, such as'
+                    ' "recs.example.com", "10.0.0.7" or "[::1]", or "*" for any'
+                )
         for name in ("poll_seconds", "max_lag_seconds", "flush_seconds"):
             if getattr(self, name) <= 0:
                 raise RecsysError(f"config: serve.{name} is {getattr(self, name)}; it must be above 0")

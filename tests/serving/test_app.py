@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +22,7 @@ from recsys.serving import exposures, schemas
 from recsys.serving.app import Service
 from recsys.serving.reader import Reader
 from recsys.store import Store, open_store
-from serving_shop import publish_copy, serving, wait
+from serving_shop import URL, publish_copy, serving, wait
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def service(shop: Store) -> Service:
 
 @pytest.fixture
 def client(service: Service) -> Iterator[TestClient]:
-    with TestClient(service.app()) as client:
+    with TestClient(service.app(), URL) as client:
         yield client
 
 
@@ -119,7 +119,7 @@ def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Stor
 
 
 def test_without_the_demo_nothing_tells_of_users(shop: Store, user: str) -> None:
-    with TestClient(Service(shop, serving(make_settings(), demo=False)).app()) as client:
+    with TestClient(Service(shop, serving(make_settings(), demo=False)).app(), URL) as client:
         for path in ("/", "/v1/users", f"/v1/users/{user}/history", "/v1/releases"):
             assert client.get(path).status_code == 404
         assert client.get(f"/v1/users/{user}/recommendations", params={"release": "first"}).status_code == 404
@@ -139,7 +139,7 @@ def test_ids_and_bodies_have_bounds(client: TestClient) -> None:
 
 
 def test_without_a_release_it_lives_but_is_not_ready(tmp_path: Path) -> None:
-    with TestClient(Service(open_store(str(tmp_path), "shop"), serving(make_settings())).app()) as client:
+    with TestClient(Service(open_store(str(tmp_path), "shop"), serving(make_settings())).app(), URL) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
         assert client.get("/v1/users/u1/recommendations").status_code == 503
@@ -147,7 +147,7 @@ def test_without_a_release_it_lives_but_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_keys_guard_all_that_tells_of_the_shop(service: Service) -> None:
-    with TestClient(service.app(keys=["k" * 16, "l" * 16])) as client:
+    with TestClient(service.app(keys=["k" * 16, "l" * 16]), URL) as client:
         for path in ("/v1/users/u1/recommendations", "/v1/items/i1/similar", "/v1/models", "/metrics", "/v1/users", "/nothing"):
             assert client.get(path).status_code == 401
             assert client.get(path, headers={"X-API-Key": "k" * 15}).status_code == 401
@@ -177,7 +177,7 @@ def test_what_was_shown_is_kept_and_names_nobody(client: TestClient, service: Se
 
 
 def test_what_was_shown_is_written_when_the_service_stops(service: Service, shop: Store, user: str) -> None:
-    with TestClient(service.app()) as client:
+    with TestClient(service.app(), URL) as client:
         client.get(f"/v1/users/{user}/recommendations")
     assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
 
@@ -199,7 +199,7 @@ def test_the_answer_of_any_length_is_json(service: Service, client: TestClient) 
 def test_a_store_that_is_away_for_a_while_stops_nothing(shop: Store, subject: Subject, user: str) -> None:
     service, away = Service(shop, serving(make_settings(), poll_seconds=0.01)), ConnectionError("away")
     with patch.object(Store, "current", side_effect=away):
-        client = TestClient(service.app()).__enter__()
+        client = TestClient(service.app(), URL).__enter__()
         assert client.get("/readyz").status_code == 503
     wait(lambda: client.get("/readyz").status_code == 200)
     with patch.object(Store, "current", side_effect=away):
@@ -291,6 +291,54 @@ def test_while_too_many_wait_probes_are_answered(client: TestClient, service: Se
     with patch.object(service, "measure"):
         service.lag = 2 * service.dials.max_lag_seconds
         assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]", "[::1]:8000"])
+def test_requests_to_this_machine_are_answered(client: TestClient, user: str, host: str) -> None:
+    assert client.get(f"/v1/users/{user}/history", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]", ""]
+)
+def test_a_host_name_that_is_not_allowed_is_refused(client: TestClient, host: str) -> None:
+    for path in ("/", "/v1/users", "/v1/users/u1/history", "/docs", "/nothing"):
+        refused = client.get(path, headers={"Host": host})
+        assert refused.status_code == 421
+        assert "serve.allowed_hosts" in refused.json()["detail"]
+
+
+def test_a_host_name_that_is_not_allowed_is_refused_even_with_a_key(service: Service) -> None:
+    with TestClient(service.app(keys=["k" * 16]), URL) as client:
+        for host, status in {"evil.example": 421, "localhost": 200}.items():
+            assert client.get("/v1/models", headers={"Host": host, "X-API-Key": "k" * 16}).status_code == status
+
+
+def test_a_request_without_a_host_is_refused(service: Service) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/v1/users", "query_string": b"", "headers": []}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(service.app()(scope, AsyncMock(), send))
+    assert sent[0]["status"] == 421
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_probes_may_ask_by_any_address(client: TestClient, path: str) -> None:
+    assert client.get(path, headers={"Host": "10.0.0.7:8000"}).status_code == 200
+
+
+def test_a_service_behind_a_load_balancer_answers_to_the_names_it_is_given(shop: Store) -> None:
+    with TestClient(Service(shop, serving(make_settings(), allowed_hosts=["Recs.Example.com"])).app(), URL) as client:
+        assert client.get("/v1/models", headers={"Host": "recs.example.com"}).status_code == 200
+        assert client.get("/v1/models", headers={"Host": "localhost"}).status_code == 421
+
+
+def test_a_star_allows_every_host(shop: Store) -> None:
+    with TestClient(Service(shop, serving(make_settings(), allowed_hosts=["*"])).app(keys=["k" * 16]), URL) as client:
+        assert client.get("/v1/models", headers={"Host": "any.example", "X-API-Key": "k" * 16}).status_code == 200
 
 
 def test_lag_is_what_the_process_is_late_by(client: TestClient, service: Service) -> None:
