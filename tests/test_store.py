@@ -188,6 +188,29 @@ def test_loading_names_the_file_that_is_missing(store: Store) -> None:
         store.load("raw", id)
 
 
+def test_what_is_fetched_for_a_block_is_forgotten_at_its_end(store: Store) -> None:
+    id = commit(store).id
+    with store.borrow("raw", id) as snapshot:
+        assert (snapshot.path / "a.txt").exists()
+    assert snapshot.path.exists() == isinstance(store.backend, Directory)
+    assert store.load("raw", id).manifest.id == id
+
+
+def test_what_was_fetched_before_a_block_outlives_it(store: Store) -> None:
+    kept = store.load("raw", commit(store).id)
+    with store.borrow("raw", kept.manifest.id):
+        pass
+    assert (kept.path / "a.txt").exists()
+
+
+def test_what_is_fetched_for_a_block_that_fails_is_forgotten(store: Store) -> None:
+    id = commit(store).id
+    store.backend.write(f"raw/{id}/parts/b.txt", b"secone")
+    with pytest.raises(RecsysError, match="differs from its manifest"), store.borrow("raw", id):
+        pass
+    assert store.backend.fetch(f"raw/{id}", {}).exists() == isinstance(store.backend, Directory)
+
+
 @pytest.mark.parametrize("id", ["../x", "x/y", "/x", "x/", ".", "..", ""])
 def test_an_id_that_is_no_name_is_refused(store: Store, id: str) -> None:
     with pytest.raises(RecsysError, match="is no snapshot id"):

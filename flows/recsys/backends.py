@@ -44,6 +44,7 @@ class Backend(Protocol):
     def draft(self) -> Any: ...  # context manager: an empty local folder
     def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # the file `last` after all others
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # a local folder that holds these files
+    def has_copy(self, name: str) -> bool: ...  # whether fetching made a local copy of a folder that is still there
     def forget(self, name: str) -> None: ...  # removes the local copy of a folder, where fetching made one
     def read(self, name: str) -> bytes | None: ...
     def write(self, name: str, data: bytes) -> None: ...  # atomic
@@ -107,6 +108,9 @@ class Directory:
 
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
         return self.root / name
+
+    def has_copy(self, name: str) -> bool:
+        return False
 
     def forget(self, name: str) -> None:
         """Nothing was copied."""
@@ -224,6 +228,9 @@ class S3:
                 if _code(error) != "404":
                     raise
         return folder
+
+    def has_copy(self, name: str) -> bool:
+        return self._copy(name).exists()
 
     def forget(self, name: str) -> None:
         shutil.rmtree(self._copy(name), ignore_errors=True)

@@ -174,6 +174,17 @@ class Store:
                 )
         return Snapshot(folder, manifest)
 
+    @contextmanager
+    def borrow(self, kind: str, id: str) -> Iterator[Snapshot]:
+        """Loads a snapshot for the length of a block. If that copies it from an object store, the copy is removed at the end of the
+        block; a copy that was there before stays."""
+        was_fetched = self.backend.has_copy(_folder(kind, id))
+        try:
+            yield self.load(kind, id)
+        finally:
+            if not was_fetched:
+                self.forget(kind, id)
+
     def read(self, kind: str, id: str, name: str) -> bytes | None:
         """One file of a snapshot; none if it is missing, or not what was committed."""
         manifest, data = self.find(kind, id), self.backend.read(f"{_folder(kind, id)}/{name}")

@@ -17,17 +17,25 @@ from recsys import RecsysError
 from serve import read_keys, refuse_open_door
 from serving_shop import wait
 
+LOCAL = ["localhost"]
+
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.4.5"])
 def test_on_its_own_address_no_key_is_needed(host: str) -> None:
-    refuse_open_door(host, [])
+    refuse_open_door(host, LOCAL, [])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "shop.example"])
 def test_on_an_address_that_others_reach_it_starts_with_keys_only(host: str) -> None:
-    refuse_open_door(host, ["k" * 16])
+    refuse_open_door(host, LOCAL, ["k" * 16])
     with pytest.raises(RecsysError, match=f"{host}.*set RECS_API_KEYS"):
-        refuse_open_door(host, [])
+        refuse_open_door(host, LOCAL, [])
+
+
+def test_any_host_name_is_answered_with_keys_only() -> None:
+    refuse_open_door("127.0.0.1", [*LOCAL, "*"], ["k" * 16])
+    with pytest.raises(RecsysError, match=r"allowed_hosts is \['localhost', '\*'\].*set RECS_API_KEYS or name the hosts"):
+        refuse_open_door("127.0.0.1", [*LOCAL, "*"], [])
 
 
 def test_keys_are_read_from_the_environment_and_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -99,9 +107,9 @@ def test_it_answers_without_a_release_and_stops_and_logs_no_path(process: tuple[
 def test_a_request_that_is_under_way_when_it_stops_is_answered(process: tuple[subprocess.Popen[str], int]) -> None:
     service, port = process
     body = b'{"items": ["i1"]}'
-    head = f"POST /v1/sessions/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    told = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(f"{head}\r\n\r\n".encode() + body[:5])
+        connection.sendall(f"POST /v1/sessions/recommendations HTTP/1.1\r\n{told}\r\n\r\n".encode() + body[:5])
         time.sleep(0.5)
         service.send_signal(signal.SIGTERM)
         time.sleep(0.5)

@@ -14,8 +14,8 @@ import pytest
 from recsys import RecsysError
 from recsys.settings import Dataset
 from recsys.sources import files, open_source
-from recsys.sources.columns import TABLES
 from recsys.sources.base import Source
+from recsys.sources.columns import TABLES
 from recsys.sources.events import Events
 
 HEADER = "user_id,item_id,event_at\n"

@@ -39,7 +39,7 @@ Prefix = Annotated[str, Query(max_length=200)]
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer instead, for the documentation."""
-    return {code: {"model": schemas.Problem} for code in (401, *codes)}
+    return {code: {"model": schemas.Problem} for code in (401, 421, *codes)}
 
 
 LISTED: dict[str, Any] = {
@@ -77,7 +77,7 @@ class Service:
             app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
         app.add_exception_handler(RequestValidationError, invalid)
         describe(app)
-        return Guard(app, keys, self.registry, lambda: self.lag > self.dials.max_lag_seconds)
+        return Guard(app, self.dials.allowed_hosts, keys, self.registry, lambda: self.lag > self.dials.max_lag_seconds)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:

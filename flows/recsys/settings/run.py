@@ -1,5 +1,6 @@
 """Settings of a run: the sections of config.toml that a release depends on."""
 
+import re
 from datetime import date
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -11,6 +12,7 @@ from recsys.settings.validation import Count, Days, Positive, PositiveShare, See
 WEAKER = ("view", "cart")  # signals besides the target that features count
 KNOWN_TYPES = (*WEAKER, "return", "ignore")
 
+HOST = re.compile(r"\*|[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", re.ASCII)
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -82,7 +84,7 @@ class RuleSettings:
 
 @section
 class ServeSettings:
-    """`allowed_hosts`: names under which clients may call the service, as in their Host header."""
+    """`allowed_hosts`: names in the Host header under which clients may call the service, without a port; "*" for any."""
 
     host: Text
     port: Annotated[int, Field(ge=1, le=65_535)]
@@ -94,6 +96,17 @@ class ServeSettings:
     canary_answers: Count
     canary_failures: Share
     allowed_hosts: Annotated[list[Text], Field(min_length=1)] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not HOST.fullmatch(host):
+                raise ValueError(
+                    f'"{host}" is no name or address without scheme and port; write one such as "recs.example.com", "10.0.0.7" or'
+                    ' "[::1]", or "*" for any'
+                )
+        return hosts
 
 
 @section
