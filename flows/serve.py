@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
-from commands import settings, store
+from commands import dial, settings, store
 from recsys import RecsysError
 from recsys.serving.app import Service
 
@@ -46,7 +46,7 @@ def refuse_open_door(host: str, keys: list[str]) -> None:
 
 def main() -> None:
     chosen, keys = settings(), read_keys()
-    host, port = os.environ.get("HOST") or chosen.serve.host, os.environ.get("PORT") or str(chosen.serve.port)
+    host, port = dial("HOST") or chosen.serve.host, dial("PORT") or str(chosen.serve.port)
     if not port.isdecimal():
         raise RecsysError(f'PORT "{port}" is no port; pass a number such as 8000')
     refuse_open_door(host, keys)

@@ -81,3 +81,27 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
 )
 def test_what_cannot_be_done_is_told_in_one_line(fork: Fork, verb: str, dials: dict[str, str], words: str) -> None:
     assert_refused(fork.run(verb, **dials), words)
+
+
+ODD = """it's $HOME "$(shell id)"; a\\b"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "environment", "words"),
+    [
+        ("explain", {"USER": "u0"}, "USER is not given"),
+        ("pin", {"RELEASE": "a"}, "RELEASE is not given"),
+        ("rollback", {"RELEASE": "nope"}, "rolled back from"),
+        ("gc", {"YES": "1", "KEEP": "1", "GRACE_HOURS": "0"}, "would free 0.0 MB in 0 snapshots"),
+        ("export", {"TO": "lists.csv"}, "TO is not given"),
+        ("verify", {"DATASET": "nope", "STORE": "nope", "BRANCH": "nope"}, "is whole and answers"),
+        ("serve", {"HOST": "0.0.0.0", "PORT": "http", "DATASET": "nope", "RECS_API_KEYS": "short"}, "API keys are shorter"),
+    ],
+)
+def test_the_environment_names_no_argument_of_a_verb(fork: Fork, verb: str, environment: dict[str, str], words: str) -> None:
+    done = fork.make(verb, environment)
+    assert words in done.stdout + done.stderr
+
+
+def test_an_argument_reaches_a_verb_as_it_was_written(fork: Fork) -> None:
+    assert_refused(fork.make("pin", RELEASE=ODD), f"release {ODD} is not in")

@@ -1,6 +1,5 @@
 """The process: keys, addresses, and how it stops."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -60,12 +59,11 @@ def command(tmp_path: Path) -> list[str]:
 
 
 def test_an_open_door_ends_in_one_line(command: list[str]) -> None:
-    environment = os.environ | {"HOST": "0.0.0.0"}
-    assert_refused(subprocess.run(command, env=environment, capture_output=True, text=True), "0.0.0.0", "RECS_API_KEYS")
+    assert_refused(subprocess.run([*command, "HOST=0.0.0.0"], capture_output=True, text=True), "0.0.0.0", "RECS_API_KEYS")
 
 
 def test_a_wrong_port_ends_in_one_line(command: list[str]) -> None:
-    assert_refused(subprocess.run(command, env=os.environ | {"PORT": "http"}, capture_output=True, text=True), "http", "8000")
+    assert_refused(subprocess.run([*command, "PORT=http"], capture_output=True, text=True), "http", "8000")
 
 
 @pytest.fixture
@@ -74,7 +72,7 @@ def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with subprocess.Popen(command, env=os.environ | {"PORT": str(port)}, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, f"PORT={port}"], stderr=subprocess.PIPE, text=True) as process:
 
         def answers() -> bool:
             try:
