@@ -135,7 +135,7 @@ def cron() -> None:
     from cron import crontab, systemd
 
     settings()  # refuses a wrong dial before it is written down
-    dials = {name: dial(name) for name in ("DATASET", *(name.upper() for name in inputs())) if dial(name)}
+    dials = {name: dial(name) for name in ("DATASET", "STORE", *(name.upper() for name in inputs())) if dial(name)}
     for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, operations.read(read_config()), dials):
         console.out(line, highlight=False)
 
@@ -446,6 +446,8 @@ def user() -> str:
 def target() -> Target:
     """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
     values, place = read_config(), dial("TO") or "step-functions"
+    if elsewhere := dial("STORE"):
+        raise RecsysError(f'STORE "{elsewhere}" is for runs of this machine; what is deployed has store.root of config.toml')
     branch = ["--production"] if switched("PRODUCTION") else cloud.options_of(dial("BRANCH"), user())
     return Target(place, cloud.read(values, place), branch, dial("AUTHORIZE"))
 

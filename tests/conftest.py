@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def make_release(
     with store.draft() as folder:
         write_release(folder, mark, cutoff)
         made_from = {"recommender": "popularity", "code": {}, "audited": False, "days": ["2024-01-01", "2024-01-31"]}
+        made_from |= {"config": asdict(make_settings())}
         manifest = store.commit(folder, "release", made_from, {"model": model, "features": features}, id)
     evidence = Evidence(model, features, manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
     store.attach_evidence(id, evidence.to_json())
@@ -203,7 +204,8 @@ class Fork:
     user = "tester"
 
     def __init__(self, root: Path):
-        self.root = root
+        self.root, self.stores = root, root / "data" / "store"
+        root.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "Makefile", root)
         for name in ("flows", "dbt_project"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
@@ -237,7 +239,7 @@ class Fork:
         return subprocess.run(command, env=outside | environment, capture_output=True, text=True, cwd=self.root)
 
     def store(self, dataset: str = "shop") -> Path:
-        return self.root / "data" / "store" / dataset
+        return self.stores / dataset
 
     def current(self) -> str | None:
         pointer = self.store() / "CURRENT"

@@ -7,12 +7,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from conftest import Fork, assert_refused
+from conftest import Fork, assert_refused, make_release
 from recsys import RecsysError
+from recsys.publishing import publish
+from recsys.store import open_store
 from serve import read_keys, refuse_open_door
 from serving_shop import wait
 
@@ -66,9 +69,9 @@ def test_a_wrong_port_ends_in_one_line(command: list[str]) -> None:
     assert_refused(subprocess.run([*command, "PORT=http"], capture_output=True, text=True), "http", "8000")
 
 
-@pytest.fixture
-def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A service that has started, and its port."""
+@contextmanager
+def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A service that answers, and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -83,6 +86,19 @@ def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
         wait(answers)
         yield process, port
         process.kill()
+
+
+@pytest.fixture
+def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with started(command) as (process, port):
+        yield process, port
+
+
+def test_it_answers_from_the_store_that_is_given(command: list[str], tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "given"), "shop")
+    publish(store, "a", make_release(store, "a"), None, ["lists"])
+    with started([*command, f"STORE={tmp_path / 'given'}"]) as (_, port):
+        wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/users/u0/recommendations", timeout=5).status == 200)
 
 
 def test_it_answers_without_a_release_and_stops_and_logs_no_path(process: tuple[subprocess.Popen[str], int]) -> None:
