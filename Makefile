@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
-RUN := $(BIN)/python flows/commands.py
+# What stands on make's command line, as NAME='value'. The same names in the environment do not count: there, USER and HOST mean others.
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)='$(subst ','\'',$(value $(name)))'))
+RUN = $(BIN)/python flows/commands.py $(GIVEN)
 BROWSER := { command -v chromium && command -v chromedriver; } > /dev/null
 PYTEST := $(BIN)/python -m pytest --junit-xml data/test-results.xml
 LOCK := uvx uv pip compile --quiet --universal --generate-hashes --only-binary :all: --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade
@@ -71,10 +73,10 @@ gc: .venv/.run ## what nobody needs any more; YES=1 frees it  [KEEP=3 GRACE_HOUR
 	@$(RUN) gc
 
 serve: .venv/.serve ## answer requests from the live release, with a page to try it  [DATASET= HOST= PORT=8000]
-	@$(BIN)/python flows/serve.py
+	@$(BIN)/python flows/serve.py $(GIVEN)
 
 bench-serve: .venv/.serve ## what a request costs, beside a bare FastAPI and a bare uvicorn
-	@$(BIN)/python flows/bench_serve.py
+	@$(BIN)/python flows/bench_serve.py $(GIVEN)
 
 report: .venv/.run ## one page about a release, in data/report.html  [DATASET= RELEASE=]
 	@$(RUN) report
@@ -125,7 +127,7 @@ rehearse: .venv/.test ## deploy to an AWS on loopback and run what was deployed
 	@$(BIN)/python -m pytest tests/cloud
 
 bench: .venv/.bench ## what every step costs, beside implicit, into bench.json and README.md  [SIZES="1e5 1e6 1e6_wide 1e7"]
-	@$(BIN)/python flows/bench.py
+	@$(BIN)/python flows/bench.py $(GIVEN)
 
 test: .venv/.test ## the quick tests
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile

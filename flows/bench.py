@@ -21,6 +21,7 @@ from rich.console import Console
 
 import bench_peers
 import bench_tables
+from commands import dial
 from recsys import RecsysError, pipeline
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.settings import Settings, parse, resolve
@@ -182,6 +183,6 @@ def main(names: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(os.environ.get("SIZES", "").split())
+        main(dial("SIZES").split())
     except RecsysError as error:
         sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""What `make` calls: every verb but the tests. Reads make's variables from the environment and prints for people."""
+"""What `make` calls: every verb but the tests. Takes the variables of make's command line as NAME=value and prints for people."""
 
 import json
 import math
@@ -28,6 +28,7 @@ from recsys.store import Store, open_store
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+GIVEN = dict(part.split("=", 1) for part in sys.argv[1:] if "=" in part)
 CASES = ROOT / "cases.jsonl"
 SCHEMA = ROOT / "config.schema.json"
 FLOWS = {
@@ -39,7 +40,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def dial(name: str) -> str:
-    return os.environ.get(name, "").strip()
+    return GIVEN.get(name, "").strip()
 
 
 def number(name: str, usual: float) -> float:
@@ -77,7 +78,8 @@ def inputs() -> dict[str, str]:
 
 def store(chosen: Settings) -> Store:
     """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself."""
-    return open_store(dial("STORE") or chosen.store.root, chosen.name, ROOT, cloud.branch_name(dial("BRANCH")))
+    root, branch = dial("STORE") or chosen.store.root, cloud.branch_name(dial("BRANCH"))
+    return open_store(root, chosen.name, ROOT, branch, chosen.store.endpoint)
 
 
 def run() -> None:
@@ -124,6 +126,7 @@ def where() -> list[str]:
         raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
     if on:
         os.environ.update(cloud.environment(cloud.read(read_config(), "step-functions")))
+    os.environ["UNATTENDED"] = "1" * switched("UNATTENDED")  # for the flow's alerts
     options = ["batch"] if on else []
     options += [f"retry:times={retries}"] if switched("UNATTENDED") else []
     return [part for option in options for part in ("--with", option)]
@@ -134,7 +137,7 @@ def cron() -> None:
     from cron import crontab, systemd
 
     settings()  # refuses a wrong dial before it is written down
-    dials = {name: dial(name) for name in ("DATASET", *(name.upper() for name in inputs())) if dial(name)}
+    dials = {name: dial(name) for name in ("DATASET", "STORE", *(name.upper() for name in inputs())) if dial(name)}
     for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, read_operations(read_config()), dials):
         console.out(line, highlight=False)
 
@@ -448,10 +451,17 @@ def schema() -> None:
     console.print(f"written to {SCHEMA.name}")
 
 
+def user() -> str:
+    """Who runs and deploys, as Metaflow names them."""
+    return os.environ.get("METAFLOW_USER", "")
+
+
 def target() -> Target:
     """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
     values, place = read_config(), dial("TO") or "step-functions"
-    branch = ["--production"] if switched("PRODUCTION") else cloud.options_of(dial("BRANCH"), dial("METAFLOW_USER"))
+    if elsewhere := dial("STORE"):
+        raise RecsysError(f'STORE "{elsewhere}" is for runs of this machine; what is deployed has store.root of config.toml')
+    branch = ["--production"] if switched("PRODUCTION") else cloud.options_of(dial("BRANCH"), user())
     return Target(place, cloud.read(values, place), branch, dial("AUTHORIZE"))
 
 
@@ -472,7 +482,9 @@ def deploy() -> None:
     console.print(
         f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
     )
-    console.print(f"whoever is not {dial('METAFLOW_USER')} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
+    console.print(
+        f"whoever is not {os.environ.get('METAFLOW_USER', '')} deploys over it, or undeploys it, by AUTHORIZE={made.token}"
+    )
 
 
 def undeploy() -> None:
@@ -539,7 +551,8 @@ COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":
     try:
-        COMMANDS[sys.argv[1]]()
+        (verb,) = [part for part in sys.argv[1:] if "=" not in part]
+        COMMANDS[verb]()
     except RecsysError as error:
         sys.exit(f"error: {error}")
     except OSError as error:  # no room, no right to write, no such disk

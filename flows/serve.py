@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
-from commands import settings, store
+from commands import dial, settings, store
 from recsys import RecsysError
 from recsys.serving.app import Service
 from recsys.serving.guard import ANY_HOST
@@ -54,7 +54,7 @@ def refuse_open_door(host: str, allowed_hosts: list[str], keys: list[str]) -> No
 
 def main() -> None:
     chosen, keys = settings(), read_keys()
-    host, port = os.environ.get("HOST") or chosen.serve.host, os.environ.get("PORT") or str(chosen.serve.port)
+    host, port = dial("HOST") or chosen.serve.host, dial("PORT") or str(chosen.serve.port)
     if not port.isdecimal():
         raise RecsysError(f'PORT "{port}" is no port; pass a number such as 8000')
     refuse_open_door(host, chosen.serve.allowed_hosts, keys)

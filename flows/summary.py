@@ -80,7 +80,7 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"winner      [bold]{data.choice.winner}[/bold], model {data.choice.model_id}")
     for protocol in PROTOCOLS:
         console.print(_metrics(data, protocol, settings))
-    console.print(_rules(data.release_id, settings), soft_wrap=True)
+    console.print(_rules(data, settings), soft_wrap=True)
     _print_verdicts(data.evidence, console)
     console.print(_costs(run, cpu_seconds))
     place = f"the canary of {data.canary * 100:g}% of the users" if data.canary >= 0 else "live"
@@ -95,7 +95,7 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
     counts, model = data.built.counts, data.champion.model_id
     console.print(f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events up to {counts['last_day']}, lists of model {model}")
-    console.print(_rules(data.release_id, settings))
+    console.print(_rules(data, settings), soft_wrap=True)
     _print_verdicts(data.evidence, console)
     console.print(_costs(Run(path), cpu_seconds))
     other = "" if data.live_id == data.release_id else f"; it knows as many days as {data.release_id}, which this run made"
@@ -140,10 +140,10 @@ def _metrics(data: Any, protocol: str, settings: Settings) -> Table:
     return table
 
 
-def _rules(release: str, settings: Settings) -> str:
+def _rules(data: Any, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
-    store = open_store(settings.store.root, settings.name, ROOT, endpoint=settings.store.endpoint)
-    counts = about(store.load("release", release))["rules"]
+    store = open_store(data.root or settings.store.root, settings.name, ROOT, endpoint=settings.store.endpoint)
+    counts = about(store.load("release", data.release_id))["rules"]
     told = [
         f"{protocol}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"
         for protocol, found in counts.items()

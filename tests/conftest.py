@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def make_release(
     with store.draft() as folder:
         write_release(folder, mark, cutoff)
         made_from = {"recommender": "popularity", "code": {}, "audited": False, "days": ["2024-01-01", "2024-01-31"]}
+        made_from |= {"config": asdict(make_settings())}
         manifest = store.commit(folder, "release", made_from, {"model": model, "features": features}, id)
     evidence = Evidence(model, features, manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
     store.attach_evidence(id, evidence.to_json())
@@ -192,13 +193,20 @@ SMALL = {
 }
 
 
+def assignments(given: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in given.items()]
+
+
 class Fork:
     """A copy of the repository, and its verbs."""
 
     summary = ""  # of the first run
+    user = "tester"
 
     def __init__(self, root: Path):
-        self.root = root
+        self.root, self.stores = root, root / "data" / "store"
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "Makefile", root)
         for name in ("flows", "dbt_project"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
         config = (ROOT / "config.toml").read_text()
@@ -211,20 +219,27 @@ class Fork:
         cloud = re.sub(filled, r'\1 = "changethis"', cloud, flags=re.M)
         (root / "config.toml").write_text(before + cloud + after)
 
-    def run(self, verb: str, **dials: str) -> subprocess.CompletedProcess[str]:
+    def run(self, verb: str, **given: str) -> subprocess.CompletedProcess[str]:
+        """What make runs for a verb. `given`: variables of its command line."""
         environment = os.environ | {
-            "METAFLOW_USER": "tester",
+            "METAFLOW_USER": self.user,
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root / "data" / "metaflow"),
             "METAFLOW_CARD_LOCALROOT": str(self.root / "data" / "metaflow" / "cards"),
             "METAFLOW_DEFAULT_DATASTORE": "local",
             "METAFLOW_DEFAULT_METADATA": "local",
-            **dials,
         }
-        command = [sys.executable, str(self.root / "flows" / "commands.py"), verb]
+        command = [sys.executable, str(self.root / "flows" / "commands.py"), verb, *assignments(given)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.root)
 
+    def make(self, verb: str, environment: dict[str, str] = {}, **given: str) -> subprocess.CompletedProcess[str]:
+        """A verb by make itself, with the packages of these tests."""
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # these tests run under make
+        ready = [part for extra in ("run", "serve") for part in ("-o", f".venv/.{extra}")]
+        command = ["make", *ready, verb, f"BIN={Path(sys.executable).parent}", *assignments(given)]
+        return subprocess.run(command, env=outside | environment, capture_output=True, text=True, cwd=self.root)
+
     def store(self, dataset: str = "shop") -> Path:
-        return self.root / "data" / "store" / dataset
+        return self.stores / dataset
 
     def current(self) -> str | None:
         pointer = self.store() / "CURRENT"

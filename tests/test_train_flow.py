@@ -116,12 +116,14 @@ def test_a_step_can_be_run_again(fork: Fork, step: str) -> None:
     assert fork.current() == before
 
 
-def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fork) -> None:
+def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fork, tmp_path: Path) -> None:
     before = fork.current()
-    sampled = fork.run("run", SAMPLE="0.5", AS_OF="2024-06-01")
-    assert "to 2024-05-31" in sampled.stdout, sampled.stdout + sampled.stderr
-    assert fork.store("shop-sample-0.5").joinpath("CURRENT").read_text().startswith("20240601-")
+    sampled = fork.run("run", SAMPLE="0.5", AS_OF="2024-06-01", STORE=str(tmp_path))
+    assert sampled.returncode == 0, sampled.stdout + sampled.stderr
+    assert "to 2024-05-31" in sampled.stdout
+    assert (tmp_path / "shop-sample-0.5" / "CURRENT").read_text().startswith("20240601-")
     assert fork.current() == before
+    assert not fork.store("shop-sample-0.5").exists()
 
 
 @pytest.mark.slow

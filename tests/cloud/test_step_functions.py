@@ -240,18 +240,22 @@ def test_deploy_says_what_it_made_and_undeploy_takes_it_away(cloud: Cloud) -> No
     assert "TrainFlow is not deployed" in fork.run("undeploy", FLOW="TrainFlow").stdout
 
 
-def test_a_long_branch_keeps_its_schedule_and_another_user_needs_the_token(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_long_branch_keeps_its_schedule_and_another_user_needs_the_token(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fork = cloud.fork("long")
-    how = {"FLOW": "TrainFlow", "BRANCH": f"feature/{'x' * 70}", "METAFLOW_TOKEN_HOME": str(tmp_path / "tester")}
+    how = {"FLOW": "TrainFlow", "BRANCH": f"feature/{'x' * 70}"}
+    monkeypatch.setenv("METAFLOW_TOKEN_HOME", str(tmp_path / "tester"))
     told = fork.run("deploy", **how).stdout
     assert "cron(0 2 ? * SUN *)" in told
-    other = how | {"METAFLOW_USER": "ci", "METAFLOW_TOKEN_HOME": str(tmp_path / "ci")}
+    fork.user = "ci"
+    monkeypatch.setenv("METAFLOW_TOKEN_HOME", str(tmp_path / "ci"))
     for verb in ("deploy", "undeploy"):
-        assert_refused(fork.run(verb, **other), "Incorrect production token", "AUTHORIZE=")
+        assert_refused(fork.run(verb, **how), "Incorrect production token", "AUTHORIZE=")
     (token,) = re.findall(r"AUTHORIZE=(\S+)", told)
     for verb in ("deploy", "undeploy"):
-        assert fork.run(verb, **other, AUTHORIZE=token).returncode == 0
-    assert "TrainFlow is not deployed" in fork.run("undeploy", **other).stdout
+        assert fork.run(verb, **how, AUTHORIZE=token).returncode == 0
+    assert "TrainFlow is not deployed" in fork.run("undeploy", **how).stdout
 
 
 @pytest.mark.parametrize(
