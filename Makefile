@@ -5,6 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --re
 # What stands on make's command line, as NAME='value'. The same names in the environment do not count: there, USER and HOST mean others.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)='$(subst ','\'',$(value $(name)))'))
 RUN = $(BIN)/python flows/commands.py $(GIVEN)
+POSTGRESQL := command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1
 BROWSER := { command -v chromium && command -v chromedriver; } > /dev/null
 PYTEST := $(BIN)/python -m pytest --junit-xml data/test-results.xml
 LOCK := uvx uv pip compile --quiet --universal --generate-hashes --only-binary :all: --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade
@@ -132,7 +133,7 @@ bench: .venv/.bench ## what every step costs, beside implicit, into bench.json a
 test: .venv/.test ## the quick tests
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
-test-all: .venv/.test .venv/.bench .venv/.browser ## those and the slow ones
+test-all: .venv/.test .venv/.bench .venv/.browser .venv/.postgresql ## those and the slow ones
 	@$(PYTEST)
 
 lint: .venv/.test ## ruff and mypy
@@ -170,3 +171,9 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 		echo "installing chromium and chromium-driver, once"; apt-get -qq update && apt-get -qq install -y chromium chromium-driver > /dev/null; \
 	else echo "the demo page's test needs chromium and chromedriver; install them (Debian: apt-get install chromium chromium-driver)"; fi
 	@! $(BROWSER) || touch $@
+
+.venv/.postgresql: | .venv/.python
+	@{ $(POSTGRESQL); } || if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "installing postgresql, once"; apt-get -qq update && apt-get -qq install -y postgresql > /dev/null; \
+	else echo "the database's test needs a PostgreSQL server; install it (Debian: apt-get install postgresql)"; fi
+	@! { $(POSTGRESQL); } || touch $@

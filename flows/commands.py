@@ -419,6 +419,9 @@ def report() -> None:
 
 def doctor() -> None:
     """Settings, versions, disk; then what is missing and how to mend it."""
+    from recsys.sources import open_source
+    from recsys.sources.base import Access
+
     missing = []
     console.print(f"python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
     for package in ("metaflow", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations", "scikit-learn", "pyarrow", "numpy"):
@@ -435,6 +438,11 @@ def doctor() -> None:
         missing.append(f"{free:.1f} GiB of disk are free; 10 million events want about 5")
     if shutil.which("git") is None:
         missing.append("git is not on the PATH; releases cannot record the commit they were made by")
+    access = Access(ROOT / "dbt_project" / "queries" / (dial("DATASET") or read_config()["dataset"]), os.environ)
+    try:
+        open_source(chosen.dataset).prepare(access)
+    except RecsysError as error:
+        missing.append(str(error))
     for problem in missing:
         console.print(f"missing: {problem}")
     console.print("nothing is missing" if not missing else "")

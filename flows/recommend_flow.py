@@ -22,7 +22,7 @@ class RecommendFlow(BaseFlow):
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
-        open_source(self.settings.dataset)
+        open_source(self.settings.dataset).prepare(self.access)
         check_config(self.settings)
         self.champion = champion(self.store)
         self.next(self.land)
@@ -32,7 +32,7 @@ class RecommendFlow(BaseFlow):
         """Take what the source gives into a raw snapshot, and check it at the border."""
         from recsys.pipeline import land
 
-        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today)
+        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today, self.access)
         self.next(self.build_features)
 
     @step

@@ -27,7 +27,7 @@ from recsys.state import State
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 
-pytest_plugins = ["serving_shop"]
+pytest_plugins = ["serving_shop", "postgresql"]
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"

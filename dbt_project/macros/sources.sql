@@ -1,5 +1,8 @@
-{# The staging model of the source that this run reads. #}
-{% macro staged(entity) %}{{ return(ref('stg_' ~ var('source') ~ '__' ~ entity)) }}{% endmacro %}
+{# The staging model of the source that this run reads. A database lands the tables of `events`, and is staged as they are. #}
+{% macro staged(entity) %}
+    {%- set staging = {'database': 'events'}.get(var('source'), var('source')) -%}
+    {{ return(ref('stg_' ~ staging ~ '__' ~ entity)) }}
+{%- endmacro %}
 
 {# Why an event can be rejected; the first that applies is the one it is counted under. #}
 {% macro rejection_reasons() %}

@@ -14,15 +14,18 @@ from recsys.features import Features
 from recsys.recommenders import Recommender, create, load
 from recsys.settings import Settings
 from recsys.sources import open_source
-from recsys.sources.base import Simulation
+from recsys.sources.base import Access, Simulation
 from recsys.store import Snapshot, Store
 from recsys.verdicts import Evidence, Verdict
 from recsys.warehouse import Quarantine
 
 
-def land(store: Store, settings: Settings, today: date) -> tuple[str, list[Verdict]]:
-    """source -> raw snapshot, with verdicts on it. Landing the same files again finds the first snapshot."""
+def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[Verdict]]:
+    """source -> raw snapshot, with verdicts on it. Landing the same files again finds the first snapshot. Only a database needs
+    `access`."""
     source = open_source(settings.dataset, settings.store.endpoint)
+    if access:
+        source.prepare(access)
     with store.draft() as folder:
         verdicts = source.land(folder, settings.as_of)
         made_from = {"source": settings.dataset.source, "landed_on": today.isoformat()}

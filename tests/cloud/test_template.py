@@ -70,7 +70,7 @@ def test_every_role_may_do_what_it_needs_and_no_more(template: dict[str, Any]) -
     assert actions(template) == {
         "TaskRole": {
             *("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
-            *("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            *("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "secretsmanager:GetSecretValue"),
         },
         "ContainerRole": set(),
         "WorkflowRole": {
@@ -97,6 +97,7 @@ def test_what_may_be_touched_is_the_stack_s_own_or_named_by_the_project(template
         place % ("events", "rule/${Project}.*"),
         place % ("events", "rule/StepFunctionsGetEventsForBatchJobsRule"),
         place % ("batch", "job-definition/metaflow_*"),
+        place % ("secretsmanager", "secret:${Project}/*"),
     }
     for name, every in policies(template).items():
         for one in every:

@@ -3,11 +3,12 @@
 from recsys import RecsysError
 from recsys.settings import Dataset, check_parameters
 from recsys.sources.base import Source
+from recsys.sources.database import Database
 from recsys.sources.events import Events
 from recsys.sources.online_retail import OnlineRetail
 from recsys.sources.shop import Shop
 
-SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail, "events": Events}
+SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail, "events": Events, "database": Database}
 
 
 def open_source(dataset: Dataset, endpoint: str = "") -> Source:

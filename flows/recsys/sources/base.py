@@ -1,6 +1,8 @@
 """What a source of events must do. A new one is: a class here, a line in the registry, its staging models in dbt."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +14,14 @@ from recsys.settings import Dataset
 from recsys.verdicts import Verdict
 
 
+@dataclass(frozen=True)
+class Access:
+    """What a database is read with besides its settings. The environment holds secrets: it is read and never kept."""
+
+    queries: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+
 class Source(ABC):
     """Lands raw data as Parquet: `<table>.parquet` or a folder `<table>/` of Parquet files for every table it declares.
     Its constructor takes the dials of its section in config.toml and the run's own (RAW=, EVENTS=, ITEMS=, USERS=)."""
@@ -21,6 +31,9 @@ class Source(ABC):
 
     max_null_share: ClassVar[dict[str, dict[str, float]]]
     """Tables and the columns they must have, each with the largest share of missing values that is normal."""
+
+    def prepare(self, access: Access) -> None:  # noqa: B027 - most sources need nothing more
+        """Takes up what a source needs of the machine; raises RecsysError if anything is missing."""
 
     @abstractmethod
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:

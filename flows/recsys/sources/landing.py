@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,7 +99,7 @@ class _Table:
                 number += 1
                 self.written |= set(schema.names)
         if source and not rows:
-            raise RecsysError(f"{source.where} has no rows; pass a file with rows")
+            raise RecsysError(f"{source.where} has no rows; pass data with rows")
         absent = [name for name in self.known if name not in self.written]
         if absent:
             schema = pa.schema([(name, pa.string()) for name in absent])
@@ -121,7 +121,9 @@ class _Table:
 def _text(column: pa.Array, where: str, zone: str) -> pa.Array:
     """Not from fractions, which would turn 7 into 7.0."""
     if column.type == pa.uuid():
-        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+        digits = pa.array([None if value is None else value.hex() for value in column.storage.to_pylist()], pa.string())
+        parts = [pc.utf8_slice_codeunits(digits, start, stop) for start, stop in pairwise((0, 8, 12, 16, 20, 32))]
+        return pc.binary_join_element_wise(*parts, "-")
     if not kinds.is_floating(column.type) and not (kinds.is_decimal(column.type) and column.type.scale):
         try:
             return pc.cast(column, pa.string())
