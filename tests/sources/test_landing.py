@@ -158,8 +158,8 @@ def test_attributes_land_and_other_columns_are_named_as_ignored(tmp_path: Path) 
         "items": write(tmp_path / "i.parquet", as_parquet(items)),
         "users": write(tmp_path / "u.csv", "user_id,age\nu1,30\n"),
     }
-    attributes = {"item_attributes": ["brand", "weight", "size"], "user_attributes": ["age"], "columns": {"brand": "brand_name"}}
-    (told,) = landed(tmp_path, inputs, **attributes)
+    listed, names = ["brand", "weight", "size"], {"brand": "brand_name"}
+    (told,) = landed(tmp_path, inputs, item_attributes=listed, user_attributes=["age"], columns=names)
     valid_from = datetime(2024, 1, 1, tzinfo=UTC)
     assert rows_of(tmp_path, "items") == [{"item_id": "1", "valid_from": valid_from, "brand": "x", "weight": 2, "size": 1.5}]
     assert rows_of(tmp_path, "users") == [{"user_id": "u1", "age": "30"}]
