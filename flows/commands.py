@@ -72,6 +72,12 @@ def read_config() -> dict[str, Any]:
     return parse((ROOT / "config.toml").read_text()) | {"cases": known}
 
 
+def point_metaflow() -> None:
+    """Tells Metaflow the address of an S3-compatible store, for its own files too; it passes it on to containers."""
+    if endpoint := read_config().get("store", {}).get("endpoint"):
+        os.environ["METAFLOW_S3_ENDPOINT_URL"] = str(endpoint)
+
+
 def inputs() -> dict[str, str]:
     return {name.lower(): dial(name) for name in ("RAW", "EVENTS", "ITEMS", "USERS") if dial(name)}
 
@@ -559,6 +565,7 @@ COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":
     try:
+        point_metaflow()
         (verb,) = [part for part in sys.argv[1:] if "=" not in part]
         COMMANDS[verb]()
     except RecsysError as error:

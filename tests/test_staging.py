@@ -1,6 +1,7 @@
 """From your own files to the feature snapshot: times, types, quarantine and ids, through every model that stands between."""
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,18 @@ TIMES = {
     "2024-01-05": datetime(2024, 1, 5),
     "2024-04-02 23:59:59": datetime(2024, 4, 2, 23, 59, 59),  # the last second of a day that is over
     "2024-04-03T01:30:00+02:00": datetime(2024, 4, 2, 23, 30),
+    "2024-1-5 9:05": datetime(2024, 1, 5, 9, 5),
+    "2024/01/05 10:00": datetime(2024, 1, 5, 10),
+    " 2024-01-05 10:00:00,250 ": datetime(2024, 1, 5, 10, 0, 0, 250_000),
+    "2024-01-05 10:00:00 UTC": datetime(2024, 1, 5, 10),
+    "2024-01-05 10:00:00 +0200": datetime(2024, 1, 5, 8),
+    "2024-01-05t10:00:00z": datetime(2024, 1, 5, 10),
+    "1704067200": datetime(2024, 1, 1),
+    "1704067200.25": datetime(2024, 1, 1, 0, 0, 0, 250_000),
+    "1.7040672e+09": datetime(2024, 1, 1),
+    "1704067200250": datetime(2024, 1, 1, 0, 0, 0, 250_000),
+    "1704067200250001": datetime(2024, 1, 1, 0, 0, 0, 250_001),
+    "1704067200250000000": datetime(2024, 1, 1, 0, 0, 0, 250_000),
 }
 TYPES = {"": "purchase", " ": "purchase", "purchase": "purchase", "View": "view", " CART ": "cart", "return": "return"}
 QUANTITIES = {"": 1, "1": 1, " 3 ": 3, "2.5": 2.5, "1e2": 100}
@@ -70,8 +83,25 @@ BAD = [
     ("bad_time", row(event_at="", session_id="missing time")),
     ("bad_time", row(event_at="yesterday", session_id="text for a time")),
     ("bad_time", row(event_at="2024-02-30", session_id="a day that no month has")),
-    ("bad_time", row(event_at="1704067200", session_id="seconds for a time")),
-    ("bad_time", row(event_at="-infinity", session_id="before all time")),
+    *(
+        ("bad_time", row(event_at=at, session_id=f"{at} for a time"))
+        for at in (
+            "2024",
+            "10:00",
+            "epoch",
+            "infinity",
+            "-infinity",
+            "nan",
+            "20240105",
+            "202401051000",
+            "2024-01-05 10:00:00 PM",
+            "12345678",
+            "253402300799",
+        )
+    ),
+    ("ambiguous_date", row(event_at="05/01/2024", session_id="day or month first")),
+    ("ambiguous_date", row(event_at="31.12.2023 10:00", session_id="points in a date")),
+    ("ambiguous_date", row(event_at="5-1-24", session_id="a short year")),
     ("future", row(event_at="2024-04-05 00:00:00", session_id="later than any clock")),
     ("future", row(event_at="2124-02-01", session_id="a century ahead")),
     ("unknown_type", row(event_type="click", session_id="unknown type")),
@@ -96,13 +126,14 @@ class Landed:
 
     store: Store
     inputs: dict[str, str]
+    time_zone: str = "UTC"
     raw_id: str = ""
 
     def __post_init__(self) -> None:
         self.raw_id, _ = pipeline.land(self.store, self.settings(), LANDED_ON)
 
     def settings(self, max_quarantine: float = 1.0, as_of: str = "") -> Settings:
-        dataset = {"horizon_days": 7, "step_days": 7, "max_quarantine": max_quarantine}
+        dataset = {"horizon_days": 7, "step_days": 7, "max_quarantine": max_quarantine, "time_zone": self.time_zone}
         return make_settings("events", inputs=self.inputs, checks={"raw": {"min_events": 1}}, dataset=dataset, as_of=as_of)
 
     def build(self, max_quarantine: float = 1.0, as_of: str = "") -> pipeline.Built:
@@ -252,7 +283,7 @@ def test_features_can_be_read_at_every_cutoff(built: Built) -> None:
     assert purchases[3] > 0
 
 
-# Parquet files of one folder, each typed in its own way, seen from a day in the past.
+# Files of one folder, each typed in its own way, seen from a day in the past. In winter London is on UTC.
 AS_OF = datetime(2024, 2, 1)
 BEFORE = AS_OF - timedelta(seconds=1)
 
@@ -268,10 +299,24 @@ def parquet_folder(folder: Path) -> str:
     return str(folder)
 
 
+LONDON = {
+    "summer": ("2023-07-01 12:00:00", datetime(2023, 7, 1, 11)),
+    "offset": ("2023-07-01 12:00:00+02:00", datetime(2023, 7, 1, 10)),
+    "seconds": (1688209200, datetime(2023, 7, 1, 11)),
+    "skipped": ("2023-03-26 01:30:00", datetime(2023, 3, 26, 1, 30)),  # there was no such hour: half past two in summer
+    "twice": ("2023-10-29 01:30:00", datetime(2023, 10, 29, 1, 30)),  # in summer, and an hour later in winter
+    "typed": (datetime(2023, 7, 1, 12), datetime(2023, 7, 1, 11)),
+}
+
+
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
     folder = tmp_path_factory.mktemp("typed")
-    return Landed(open_store(str(folder / "store"), "events"), {"events": parquet_folder(folder / "in")})
+    pattern = parquet_folder(folder / "in")
+    rows = [{"user_id": 4, "item_id": name, "event_at": at} for name, (at, _) in LONDON.items()]
+    (folder / "in" / "third.jsonl").write_text("\n".join(json.dumps(row) for row in rows if row["item_id"] != "typed"))
+    pq.write_table(pa.Table.from_pylist(rows[-1:]), folder / "in" / "fourth.parquet")
+    return Landed(open_store(str(folder / "store"), "events"), {"events": pattern}, "Europe/London")
 
 
 @pytest.fixture(scope="module")
@@ -281,12 +326,17 @@ def past(typed: Landed) -> Built:
 
 def test_an_as_of_in_the_past_sees_only_earlier_events(past: Built) -> None:
     assert max(past.column("event_at", "fct_events")) == BEFORE
-    assert past.column("item_id", "dim_items") == ["a", "b", "half"]
+    assert past.column("item_id", "dim_items") == sorted(["a", "b", "half", *LONDON])
     assert past.column("user_id", "dim_users") == ["1", "2", "4"]
 
 
 def test_a_time_with_a_zone_in_parquet_is_brought_to_utc(past: Built) -> None:
     assert past.events("event_at", "item_id = 'half'") == [(datetime(2024, 1, 9, 22, 30),)]
+
+
+@pytest.mark.parametrize("name", LONDON)
+def test_a_time_without_a_zone_is_in_that_of_the_dataset(past: Built, name: str) -> None:
+    assert past.events("event_at", f"item_id = '{name}'") == [(LONDON[name][1],)]
 
 
 def test_a_file_of_whole_numbers_does_not_round_those_of_the_next(past: Built) -> None:

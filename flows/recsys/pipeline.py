@@ -74,7 +74,7 @@ def rehearse(store: Store, features_id: str, settings: Settings, project: Path) 
 
     def build(until: date, disturbed: dict[str, str]) -> str:
         raw_id = rehearsal.replay(store, features, settings, until, disturbed, plan)
-        replayed = replace(settings, dataset=replace(settings.dataset, source="events"), as_of=until, sample=1.0)
+        replayed = replace(settings, dataset=replace(settings.dataset, source="events", time_zone="UTC"), as_of=until, sample=1.0)
         return build_features(store, raw_id, replayed, project, serving=True).id
 
     found = {name: build(features.evaluated[0], disturbed) for name, disturbed in rehearsal.WORLDS.items()}

@@ -38,6 +38,7 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
     landed_on = date.fromisoformat(raw.made_from["landed_on"])
     return {
         "source": settings.dataset.source,
+        "time_zone": settings.dataset.time_zone,
         "as_of": settings.as_of.isoformat() if settings.as_of else "",
         "landed_before": (landed_on + timedelta(days=2)).isoformat(),  # a day more than the clock, for zones ahead of it
         "horizon_days": settings.dataset.horizon_days,

@@ -13,8 +13,7 @@ import pytest
 
 from recsys import RecsysError
 from recsys.settings import Dataset
-from recsys.sources import files, open_source
-from recsys.sources.base import Source
+from recsys.sources import open_source
 from recsys.sources.columns import TABLES
 from recsys.sources.events import Events
 
@@ -26,17 +25,13 @@ ODD_IDS = [
 ]  # fmt: skip
 
 
-def land(folder: Path, settings: dict[str, Any] = {}, **inputs: Path | str) -> Path:
-    """Folder of the raw tables made from these inputs, with these settings of the dataset."""
+def land(folder: Path, **inputs: Path | str) -> Path:
+    """Folder of the raw tables made from these inputs."""
     target = folder / "landed"
     target.mkdir()
-    open_dataset(settings, **inputs).land(target)
+    dials = {name: str(path) for name, path in inputs.items()}
+    open_source(Dataset(source="events", horizon_days=7, step_days=7, dials=dials)).land(target)
     return target
-
-
-def open_dataset(settings: dict[str, Any] = {}, **inputs: Path | str) -> Source:
-    paths = {name: str(path) for name, path in inputs.items()}
-    return open_source(Dataset(source="events", horizon_days=7, step_days=7, dials=paths, **settings))
 
 
 def read(folder: Path, table: str) -> pa.Table:
@@ -276,21 +271,3 @@ def test_items_and_users_are_named_by_their_own_dials(tmp_path: Path, dial: str,
     path = write(tmp_path / f"{dial}.csv", "name\nx\n")
     with pytest.raises(RecsysError, match=f'^{dial.upper()} "{re.escape(str(path))}" has no column {column}'):
         land(tmp_path, events=events, **{dial: path})
-
-
-def test_files_in_a_bucket_are_landed_as_if_they_lay_here(s3: str, tmp_path: Path) -> None:
-    import boto3
-
-    bucket, texts = (
-        s3.removeprefix("s3://"),
-        ("user_id,item_id,event_at\nu1,i1,2024-01-01\n", "user_id,item_id,event_at\nu2,i2,2024-01-02\n"),
-    )
-    for number, text in enumerate(texts):
-        boto3.client("s3").put_object(Bucket=bucket, Key=f"landing/{number}.csv", Body=text.encode())
-    boto3.client("s3").put_object(Bucket=bucket, Key="landing-old/0.csv", Body=b"no")
-    for address, users in ((f"{s3}/landing", ["u1", "u2"]), (f"{s3}/landing/", ["u1", "u2"]), (f"{s3}/landing/1.csv", ["u2"])):
-        found = files.find(address, "EVENTS").names
-        batches = [batch for name in found for batch in files.read(name, "EVENTS")]
-        assert [user for batch in batches for user in batch.column("user_id").to_pylist()] == users
-    with pytest.raises(RecsysError, match="holds no object"):
-        files.find(f"{s3}/nothing", "EVENTS")

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import RecsysError
 from recsys.settings import Dataset
 from recsys.verdicts import Verdict
 
@@ -26,8 +27,10 @@ class Source(ABC):
     """Lands raw data as Parquet: `<table>.parquet` or a folder `<table>/` of Parquet files for every table it declares.
     Its constructor takes the dials of its section in config.toml and the run's own (RAW=, EVENTS=, ITEMS=, USERS=)."""
 
-    def configure(self, dataset: Dataset, endpoint: str) -> None:  # noqa: B027
+    def configure(self, dataset: Dataset, endpoint: str) -> None:
         """Takes settings that are not the source's own: those of its dataset, and the address of an S3-compatible store."""
+        if dataset.columns:
+            raise RecsysError(f'config: columns is set, but source "{dataset.source}" knows its columns; remove it')
 
     max_null_share: ClassVar[dict[str, dict[str, float]]]
     """Tables and the columns they must have, each with the largest share of missing values that is normal."""

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from recsys import RecsysError
+from recsys.backends import s3_client
 from recsys.settings import Dataset
 from recsys.sources import columns, files
 from recsys.sources.base import Source
@@ -29,17 +30,21 @@ class Events(Source):
         self.dataset, self.endpoint = dataset, endpoint
 
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+        client = s3_client(self.endpoint) if any(map(files.is_remote, self.patterns.values())) else None
         inputs, skipped = {}, []
         for table, pattern in self.patterns.items():
             if pattern:
-                found = files.find(pattern, table.upper(), self.endpoint)
-                inputs[table] = Input(f'{table.upper()} "{pattern}"', self._origins(table.upper(), found.names))
+                found = files.find(pattern, table.upper(), client)
+                inputs[table] = Input(f'{table.upper()} "{pattern}"', _origins(table.upper(), found.names, client))
                 skipped += found.skipped
-        words = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they should be"
-        unread = [Verdict("files_not_read", len(skipped), 0, "warn", False, words)] * bool(skipped)
-        return land(folder, inputs, self.dataset) + unread
+        verdicts = land(folder, inputs, self.dataset)
+        if skipped:
+            words = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they should be"
+            verdicts.append(Verdict("files_not_read", len(skipped), 0, "warn", False, words))
+        return verdicts
 
-    def _origins(self, setting: str, names: list[str]) -> Iterator[Origin]:
-        for name in names:
-            where = f'{setting} "{name}"'
-            yield Origin(where, partial(files.read, name, where, endpoint=self.endpoint))
+
+def _origins(setting: str, names: list[str], client: Any) -> Iterator[Origin]:
+    for name in names:
+        where = f'{setting} "{name}"'
+        yield Origin(where, partial(files.read, name, where, client=client))

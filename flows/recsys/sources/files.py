@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys import RecsysError
-from recsys.backends import object_store_errors, s3_client
+from recsys.backends import object_store_errors
 from recsys.sources import columns
 
 Choose = Callable[[Sequence[str]], Collection[str]]
@@ -56,13 +56,14 @@ class Found:
     skipped: list[str]
 
 
-def find(pattern: str, setting: str, endpoint: str = "") -> Found:
+def find(pattern: str, setting: str, client: Any = None) -> Found:
     """The files that a file, folder or glob names, on disk or as `s3://bucket/key`; of a folder all that lie below it.
 
+    setting: what messages call the pattern. client: of S3, where the files are there.
     Raises RecsysError if there are none, or if one of them is neither read nor known to be harmless.
     """
     read, skipped = [], []
-    for name, below, size in _list_bucket(pattern, setting, endpoint) if _is_remote(pattern) else _list_disk(pattern, setting):
+    for name, below, size in _list_bucket(pattern, setting, client) if is_remote(pattern) else _list_disk(pattern, setting):
         parts = PurePosixPath(below).parts
         if mark := next((part for part in parts if part in TABLE_FORMATS), None):
             raise RecsysError(
@@ -84,7 +85,7 @@ def find(pattern: str, setting: str, endpoint: str = "") -> Found:
 
 
 def read(
-    name: str, where: str, choose: Choose = lambda names: names, endpoint: str = "", encoding: str = "utf8"
+    name: str, where: str, choose: Choose = lambda names: names, client: Any = None, encoding: str = "utf8"
 ) -> Iterator[pa.RecordBatch]:
     """Batches of a file's wanted columns: of a Parquet file in its own types, of others as text. Folders such as
     `dt=2024-01-01/` are columns too, unless the file has them.
@@ -95,7 +96,7 @@ def read(
     kind, folders = _kind(name), _folder_columns(name)
     if not kind:
         raise _unknown_ending(where, name)
-    with _local(name, where, endpoint) as path:
+    with _local(name, where, client) as path:
         try:
             for batch in READERS[kind](path, lambda names: choose([*names, *_absent(folders, names)]), encoding):
                 for column in _absent(folders, batch.schema.names):
@@ -120,7 +121,7 @@ def write(batches: Iterator[pa.RecordBatch], target: Path) -> int:
     return rows
 
 
-def _is_remote(name: str) -> bool:
+def is_remote(name: str) -> bool:
     return name.startswith("s3://")
 
 
@@ -149,7 +150,7 @@ def _list_disk(pattern: str, setting: str) -> Iterator[tuple[str, str, int]]:
             yield str(file), "" if file == named else file.relative_to(named).as_posix(), file.stat().st_size
 
 
-def _list_bucket(pattern: str, setting: str, endpoint: str) -> Iterator[tuple[str, str, int]]:
+def _list_bucket(pattern: str, setting: str, client: Any) -> Iterator[tuple[str, str, int]]:
     """The same for objects: the one with this key, those below it as a folder, or those that it matches as a glob."""
     bucket, _, key = pattern.removeprefix("s3://").partition("/")
     key = key.rstrip("/")
@@ -158,7 +159,7 @@ def _list_bucket(pattern: str, setting: str, endpoint: str) -> Iterator[tuple[st
     prefix = re.split("[*?]", key)[0]
     named = key if prefix == key else _fixed(key)
     with _one_line(f'{setting} "{pattern}"'):
-        pages = s3_client(endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         entries = [entry for page in pages for entry in page.get("Contents", [])]
     found = [entry for entry in entries if re.fullmatch(f"{wanted}(/.*)?" if key else ".*", entry["Key"])]
     if not found:
@@ -184,15 +185,15 @@ def _one_line(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _local(name: str, where: str, endpoint: str) -> Iterator[Path]:
+def _local(name: str, where: str, client: Any) -> Iterator[Path]:
     """The file, or a copy of the object that is deleted once it has been read."""
-    if not _is_remote(name):
+    if not is_remote(name):
         yield Path(name)
         return
     bucket, _, key = name.removeprefix("s3://").partition("/")
     with tempfile.TemporaryDirectory(prefix="landing-") as folder:
         with _one_line(where):
-            s3_client(endpoint).download_file(bucket, key, f"{folder}/object")
+            client.download_file(bucket, key, f"{folder}/object")
         yield Path(folder) / "object"
 
 

@@ -27,6 +27,10 @@ final as (
         lower(cast_event_type)::string as event_type,
         concat_ws(
             ',',
+            case
+                when cast_event_at is null and {{ matches("trim(event_at::string)", '^[0-9]{1,2}[-/.][0-9]{1,2}[-/.]([0-9]{2}|[0-9]{4})([^0-9].*)?$') }}
+                then 'ambiguous_date' -- day and month in either order
+            end,
             case when quantity is not null and cast_quantity is null then 'bad_quantity' end,
             case when price::string <> '' and cast_price is null then 'bad_price' end
         )::string as source_reasons,
