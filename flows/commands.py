@@ -324,6 +324,17 @@ def export() -> None:
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
 
+def quarantine() -> None:
+    """Writes the events that the last run rejected, with their reasons, to a file."""
+    from recsys.pipeline import write_rejected
+    from summary import last_landing
+
+    target = Path(dial("TO") or ROOT / "data" / "quarantine.csv")
+    raw_id, chosen = last_landing(dial("DATASET") or read_config()["dataset"])
+    rows = write_rejected(store(chosen), raw_id, chosen, ROOT / "dbt_project", target)
+    console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
+
+
 def exposures() -> None:
     """Writes what the service showed on a day to a Parquet file."""
     from recsys.serving.exposures import export
@@ -558,7 +569,7 @@ def cost() -> None:
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
-    *(report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
+    *(quarantine, report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
 )
 VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}

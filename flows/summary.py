@@ -32,6 +32,24 @@ def latest_run(flow: str = "TrainFlow") -> Run:
     return run
 
 
+def last_landing(dataset: str) -> tuple[str, Settings]:
+    """Id of the raw snapshot of the last TrainFlow on a dataset, and that run's settings."""
+    namespace(None)
+    try:
+        runs = list(Flow("TrainFlow"))
+    except MetaflowNotFound:
+        runs = []
+    for run in runs:
+        task = run["land"].task if "land" in run else None
+        if task is None or (task["dataset"].data or task["config"].data["dataset"]) != dataset:
+            continue
+        if "raw_id" not in task:
+            raise RecsysError(f"{run.pathspec} kept no data: {refusal(run.pathspec) or 'it broke down'}; run again, then ask again")
+        data = task.data
+        return data.raw_id, resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    raise RecsysError(f"there is no run of TrainFlow on {dataset} yet; `make run DATASET={dataset}` makes one")
+
+
 def maker(release: str) -> Run | None:
     """The newest run that made a release; none if it is gone."""
     namespace(None)

@@ -194,7 +194,18 @@ def refused(landed: Landed) -> tuple[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def built(landed: Landed, refused: tuple[str, list[str]]) -> Built:
+def quarantine(landed: Landed, refused: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """The rejected events of the run that was refused, as a CSV file holds them."""
+    target = tmp_path_factory.mktemp("it's") / "quarantine.csv"
+    rows = pipeline.write_rejected(landed.store, landed.raw_id, landed.settings(max_quarantine=0.05), PROJECT, target)
+    with target.open(encoding="utf8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == rows
+    return found
+
+
+@pytest.fixture(scope="module")
+def built(landed: Landed, quarantine: list[dict[str, str]]) -> Built:
     return Built(landed, landed.build())
 
 
@@ -208,6 +219,17 @@ def test_too_many_bad_rows_are_one_error_with_the_counts(refused: tuple[str, lis
 
 def test_too_many_bad_rows_leave_no_feature_snapshot(refused: tuple[str, list[str]]) -> None:
     assert refused[1] == []
+
+
+def test_the_rejected_events_of_a_refused_run_can_be_written(quarantine: list[dict[str, str]]) -> None:
+    assert Counter(row["reason"] for row in quarantine) == REJECTED
+    assert [row["reasons"] for row in quarantine if row["session_id"] == "three reasons"] == ["no_user,bad_price,bad_time"]
+
+
+def test_those_of_a_feature_snapshot_are_the_same(built: Built, quarantine: list[dict[str, str]], tmp_path: Path) -> None:
+    target = tmp_path / "quarantine.parquet"
+    pipeline.write_rejected(built.landed.store, built.landed.raw_id, built.landed.settings(), PROJECT, target)
+    assert pq.read_table(target)["session_id"].to_pylist() == [row["session_id"] or None for row in quarantine]
 
 
 def test_a_known_snapshot_is_held_to_a_stricter_limit_too(built: Built) -> None:

@@ -47,6 +47,14 @@ def test_the_live_release_is_made_again_and_scored(fork: Fork) -> None:
     assert_refused(fork.run("reproduce", RELEASE="nope"), "nope", "make releases")
 
 
+def test_the_events_that_the_last_run_rejected_are_written_to_a_file(fork: Fork, tmp_path: Path) -> None:
+    rejected, target = re.findall(r"^quarantine +([\d,]+) of", fork.summary, re.M)[0], tmp_path / "it's.parquet"
+    assert f"{rejected} rejected events" in fork.run("quarantine", TO=str(target)).stdout
+    assert f"{pq.read_metadata(target).num_rows:,}" == rejected
+    assert_refused(fork.run("quarantine", TO=str(tmp_path / "rows.txt")), ".txt", "pass a .csv or .parquet file")
+    assert_refused(fork.run("quarantine", DATASET="events"), "no run of TrainFlow on events", "make run DATASET=events")
+
+
 def test_nobody_beats_the_oracle_beyond_noise_and_everybody_is_told_their_share(fork: Fork) -> None:
     row = re.compile(r"^(\w+) +(\d\.\d+) \[(\d\.\d+), (\d\.\d+)\] +(\d+)%", re.M)
     for table in fork.summary.split("holdout, ")[1:]:

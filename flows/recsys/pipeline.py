@@ -1,6 +1,7 @@
 """The pipeline's arrows: each takes the ids of what exists, makes the next snapshot and returns its id. Flows say in which
 order; what an arrow does is in the module it calls."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -60,6 +61,21 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
             overhead = cost.total - cost.sql
     features = open_features(store, id, settings)
     return Built(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
+
+
+def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path, target: Path) -> int:
+    """raw snapshot -> its rejected events with their reasons, as a .csv or .parquet file; returns how many. They are those that the
+    feature snapshot of these settings holds, or found again where a run stopped before there was one."""
+    raw = store.load("raw", raw_id)
+    id = warehouse.features_id(warehouse.parameters(raw.manifest, settings), raw_id, project)
+    kept = store.read("features", id, "int_events_rejected.parquet")
+    with tempfile.TemporaryDirectory(prefix="quarantine-") as scratch:
+        if kept:
+            (Path(scratch) / "rejected.parquet").write_bytes(kept)
+            return warehouse.write_rejected(f"'{scratch}/rejected.parquet'", None, settings, target)
+        file = Path(scratch) / "warehouse.duckdb"
+        warehouse.check_events(raw, settings, project, file)
+        return warehouse.write_rejected("int_events_rejected", file, settings, target)
 
 
 def open_features(store: Store, features_id: str, settings: Settings) -> Features:

@@ -86,6 +86,35 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
     return cost
 
 
+def check_events(raw: Snapshot, settings: Settings, project: Path, file: Path) -> None:
+    """Runs the models up to the quarantine alone, in a new DuckDB file: `int_events_checked`, `int_events_accepted`,
+    `int_events_rejected`, `quarantine` and `int_cutoffs`."""
+    expose(raw, file)
+    asked = ("run", "--select", "+quarantine", "+int_cutoffs")
+    _, target = run_dbt(project, file, parameters(raw.manifest, settings), settings, *asked)
+    _refuse_failures(target)
+
+
+def write_rejected(relation: str, file: Path | None, settings: Settings, target: Path) -> int:
+    """Writes the rejected events of a DuckDB file or of a Parquet file to a .csv or .parquet file; returns how many."""
+    if target.suffix not in (".csv", ".parquet"):
+        raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .csv or .parquet file')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    kind = "csv, header" if target.suffix == ".csv" else "parquet, compression zstd"
+    rejected = f"select reason, reasons, * exclude (reason, reasons) from {relation} order by all"
+    with connect(file, settings) as connection:
+        written = connection.execute(f"copy ({rejected}) to {literal(partial)} (format {kind})")
+        rows = int(written.fetchall()[0][0])
+    partial.replace(target)
+    return rows
+
+
+def literal(value: object) -> str:
+    """A value as SQL text, whatever quotes it holds."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
 def expose(raw: Snapshot, file: Path) -> None:
     """Makes the raw files views of a schema `raw`, which the sources of the dbt project name."""
     with duckdb.connect(str(file)) as connection:
