@@ -97,7 +97,7 @@ def plan(state: State) -> pd.DataFrame:
 
 def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]]:
     """The item of each user's last target event, and its nearest neighbour."""
-    similar = ItemToItem(neighbours=1).fit(state).similarity_
+    similar = ItemToItem(neighbours=1).learn(state).similarity_
     for user in users:
         last = state.history["item_index"][state.history["user_index"] == user][-1]
         for nearest in similar[last].indices:

@@ -1,7 +1,7 @@
 """Two stages: simple recommenders propose candidates, gradient boosting ranks them by the dbt features."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,7 +12,7 @@ from scipy import sparse
 
 from recsys import RecsysError, trees
 from recsys.ranking import top
-from recsys.recommenders.base import Recommender, Scorer
+from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
 from recsys.settings.validation import Count, PositiveShare, Seed
 from recsys.state import State, Window
@@ -75,13 +75,20 @@ class TwoStage(Recommender):
     def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
         parts = [part for part in (self._examples(window) for window in windows[: self.windows]) if part is not None]
         if not parts:
-            raise RecsysError(
-                "two_stage: no earlier window has a buyer to learn from; bring more days, or leave it out of config.toml"
+            raise TooLittleData(
+                f"{self.name}: of {len(windows)} earlier windows that ended by {state.cutoff}, none has a user with a target event"
             )
-        columns = parts[0][3]
+        columns = np.array(parts[0][3])
         features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
-        self.columns_ = np.array(columns)
+        used = trees.usable(features)
+        self.columns_, self.left_out = columns[used], columns[~used].tolist()
+        few = f"{self.name}: {labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event, too few to rank by"
+        if labels.all() or not labels.any() or not used.any():
+            raise TooLittleData(few)
+        features = features if used.all() else features[:, used]
         self.nodes_, self.sizes_ = trees.fit(features, labels, weights, self.trees, self.leaves, self.rate, self.seed)
+        if self.sizes_.max() == 1:  # no tree found a split
+            raise TooLittleData(few)
         return super().fit(state)
 
     def _fit(self, state: State) -> None:
@@ -125,13 +132,22 @@ class TwoStage(Recommender):
             for start in range(0, len(rows), ROWS):
                 chunk = rows[start : start + ROWS]
                 found = propose(proposers, joined, chunk)
-                if found.columns != self.columns_.tolist():
-                    raise RecsysError("two_stage: the features are not those it was fitted on; fit it again")
-                values = trees.predict(self.nodes_, self.sizes_, found.features)
+                values = trees.predict(self.nodes_, self.sizes_, self.select(found).features)
                 parts.append(sparse.csr_matrix((values, (found.rows, found.items)), (len(chunk), state.shape[1])))
             return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, state.shape[1]), dtype=np.float32)
 
         return score
+
+    def select(self, found: Candidates) -> Candidates:
+        """The candidates with those features alone that it was fitted on, found by their names."""
+        names = self.columns_.tolist()
+        if names == found.columns:
+            return found
+        if missing := [name for name in names if name not in found.columns]:
+            raise RecsysError(
+                f"two_stage: it was fitted on features that are gone: {', '.join(missing)}; train again, with `make run`"
+            )
+        return replace(found, features=found.features[:, [found.columns.index(name) for name in names]], columns=names)
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -149,7 +165,7 @@ class TwoStage(Recommender):
 def fit_proposers(state: State) -> dict[str, Recommender]:
     from recsys.recommenders import create
 
-    return {name: create(kind, parameters).fit(state) for name, (kind, parameters, _) in PROPOSERS.items()}
+    return {name: create(kind, parameters).learn(state) for name, (kind, parameters, _) in PROPOSERS.items()}
 
 
 def candidates(
