@@ -154,7 +154,7 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
     windows = min(len(found[settings.protocol]) - 1 for found in choice.evaluations.values())
     if windows < (wanted := settings.evaluation.selection_windows):
         chosen = "on so few" if windows else "without any, so the simplest is taken"
-        yield f"selection   {windows} of evaluation.selection_windows = {wanted} have enough days of data before them; chosen {chosen}"
+        yield f"selection   {windows} of evaluation.selection_windows = {wanted} have enough days before them; chosen {chosen}"
 
 
 def _metrics(data: Any, protocol: str, settings: Settings) -> Table | str:
