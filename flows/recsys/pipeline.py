@@ -141,8 +141,8 @@ class Trained:
 
 
 def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str, str], settings: Settings) -> Trained:
-    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot. Skipped
-    if it has too little to learn from."""
+    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot.
+    The result says `skipped` if it has too little to learn from."""
     features = open_features(store, features_id, settings)
     worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in rehearsal.WORLDS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
