@@ -129,8 +129,11 @@ def recipes(settings: Settings, audit: bool) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`. left_out: features that
-    the model does without, since they have too few values. skipped: why there is no model; empty if there is one."""
+    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`.
+
+    left_out: features that the model does without, since they have too few values.
+    skipped: why there is no model; empty if there is one.
+    """
 
     recipe: Recipe
     windows: Windows

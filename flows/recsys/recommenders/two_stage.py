@@ -83,15 +83,13 @@ class TwoStage(Recommender):
         features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
         used = trees.usable(features)
         self.columns_, self.left_out = columns[used], columns[~used].tolist()
+        outcomes = f"{labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event"
         if labels.all() or not labels.any() or not used.any():
-            raise TooLittleData(
-                f"{self.name}: {labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event,"
-                f" and {used.sum()} features have values; that is too little to rank by"
-            )
+            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
         features = features if used.all() else features[:, used]
         self.nodes_, self.sizes_ = trees.fit(features, labels, weights, self.trees, self.leaves, self.rate, self.seed)
         if self.sizes_.max() == 1:  # no tree found a split
-            raise TooLittleData(few)
+            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
         return super().fit(state)
 
     def _fit(self, state: State) -> None:
