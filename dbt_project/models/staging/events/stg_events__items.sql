@@ -24,7 +24,8 @@ final as (
         coalesce(try_cast(is_available as boolean), true)::boolean as is_available,
         -- times
         {{ utc('available_from') }}::timestamp as available_from,
-        {{ utc('withdrawn_at') }}::timestamp as withdrawn_at
+        {{ utc('withdrawn_at') }}::timestamp as withdrawn_at,
+        null::timestamp as valid_from
     from first_rows
 )
 

@@ -16,7 +16,9 @@ final as (
         -- ids
         user_id::string as user_id,
         -- strings
-        segment::string as segment
+        segment::string as segment,
+        -- times
+        null::timestamp as valid_from
     from first_rows
 )
 

@@ -17,7 +17,8 @@ final as (
         is_available::boolean as is_available,
         -- times
         available_from::timestamp as available_from,
-        withdrawn_at::timestamp as withdrawn_at
+        withdrawn_at::timestamp as withdrawn_at,
+        null::timestamp as valid_from
     from items
 )
 
