@@ -160,7 +160,9 @@ class TwoStage(Recommender):
         from recsys.recommenders import load
 
         self.proposers = {name: load(folder / name) for name in PROPOSERS}
-        return super().restore(folder)
+        super().restore(folder)
+        trees.check(self.nodes_, self.sizes_, len(self.columns_))
+        return self
 
 
 def fit_proposers(state: State) -> dict[str, Recommender]:
