@@ -96,6 +96,9 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
         f" {counts['first_day']} to {counts['last_day']}"
     )
     console.print(f"quarantine  {built.quarantine}")
+    for verdict in data.evidence.families["raw"]:
+        if verdict.name == "ignored_columns":
+            console.print(verdict.message, markup=False, soft_wrap=True)
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
     for line in _gaps(data.choice, settings):
         console.print(line, markup=False, soft_wrap=True)
