@@ -74,7 +74,7 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
         expose(raw, file)
         cost, target = run_dbt(project, file, variables, settings)
         with connect(file, settings) as connection:
-            _refuse_quarantine(_quarantine(connection, "quarantine"), settings)
+            _refuse_quarantine(quarantine(connection, "quarantine"), settings)
             _refuse_nothing(connection)
             _refuse_failures(target)
             if not raw.manifest.parents:  # what is replayed ends on its day, whether or not anything happened on it
@@ -218,12 +218,13 @@ class Quarantine:
 
 def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
     with connect(None, settings) as connection:
-        found = _quarantine(connection, f"'{folder}/quarantine.parquet'")
+        found = quarantine(connection, f"'{folder}/quarantine.parquet'")
     _refuse_quarantine(found, settings)
     return found
 
 
-def _quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
+def quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
+    """The model `quarantine`, under this name."""
     rows = connection.execute(f"select reason, events_rejected, events_affected, events_sent from {relation}").fetchall()
     return Quarantine(rows[0][3], {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows})
 
