@@ -9,17 +9,22 @@ from metaflow.cards import Markdown, Table, VegaChart
 from recsys.evaluation import PROTOCOLS, Window, caption, compare, share_of, summarise
 from recsys.metrics import Interval
 from recsys.monitoring import Report
+from recsys.pipeline import Choice
 from recsys.settings import Settings
 
 
-def show_evaluations(
-    evaluations: Mapping[str, dict[str, list[Window]]], oracle: Mapping[str, Window], winner: str, settings: Settings
-) -> None:
-    """Per protocol, the holdout's metrics of every recommender as a table and a chart, and what the winner gains on each.
-    `oracle`: its window per protocol, where there is one."""
+def show_evaluations(choice: Choice, oracle: Mapping[str, Window], settings: Settings) -> None:
+    """Per protocol, the holdout's metrics of every recommender as a table and a chart, and what the winner gains on each; then who
+    was skipped. `oracle`: its window per protocol, where there is one."""
+    winner = choice.winner
     current.card.append(Markdown(f"# {settings.name}: {winner} is chosen"))
+    for reason in choice.skipped.values():
+        current.card.append(Markdown(f"Skipped: {reason}"))
     for protocol in PROTOCOLS:
-        holdout = {name: windows[protocol][0] for name, windows in evaluations.items()}
+        holdout = {name: windows[protocol][0] for name, windows in choice.evaluations.items()}
+        if not len(holdout[winner].users):
+            current.card.append(Markdown(f"## Holdout, {caption(protocol, holdout[winner], settings)}"))
+            continue
         shown = holdout | ({"oracle": oracle[protocol]} if oracle else {})
         summaries = {name: summarise(window, settings.evaluation.ks, settings) for name, window in shown.items()}
         current.card.append(Markdown(f"## Holdout, {caption(protocol, holdout[winner], settings)}"))

@@ -61,6 +61,8 @@ def metrics(winner: str, own: Mapping[str, Window], made: Made | None, settings:
     """Per protocol, every recommender and the oracle; the winner alone, `own`, where the run is gone."""
     decides, how = f"ndcg@{settings.evaluation.k}", (settings.evaluation.bootstraps, settings.seed)
     for protocol, window in own.items():
+        if not len(window.users):
+            continue
         windows = {name: found[protocol][0] for name, found in made.choice.evaluations.items()} if made else {winner: window}
         oracle = {"oracle": made.oracle[protocol]} if made and made.oracle else {}
         depths = settings.evaluation.ks if made else []

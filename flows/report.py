@@ -1,5 +1,6 @@
 """The report: one page about a release, from what the store keeps and, as far as it is there, what its run left in Metaflow."""
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -50,7 +51,8 @@ def what_is_left(release: str) -> Made | None:
         if (run := maker(release)) is None:
             return None
         chosen = run["select"].task.data
-        return Made(run.pathspec, chosen.choice, chosen.oracle, [task["trained"].data for task in run["train"]])
+        trained = [one for one in (task["trained"].data for task in run["train"]) if not one.skipped]
+        return Made(run.pathspec, chosen.choice, chosen.oracle, trained)
     except (MetaflowException, AttributeError, ImportError, KeyError, TypeError):
         return None
 
@@ -88,7 +90,7 @@ def template() -> Any:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"words": words, "name": name, "number": number}
-    environment.tests["interval"] = lambda value: isinstance(value, Interval)
+    environment.tests |= {"interval": lambda value: isinstance(value, Interval), "finite": math.isfinite}
     return environment.get_template("report.html")
 
 

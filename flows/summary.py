@@ -1,5 +1,6 @@
 """The short summary at the end of a run, read back from its artifacts."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from recsys import RecsysError
 from recsys.checks import FAMILIES
 from recsys.evaluation import PROTOCOLS, caption, share_of
 from recsys.evaluation import summarise as summarise_window
+from recsys.pipeline import Choice
 from recsys.releases import about
 from recsys.settings import Settings, resolve
 from recsys.store import open_store
@@ -95,6 +97,8 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     )
     console.print(f"quarantine  {built.quarantine}")
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
+    for line in _gaps(data.choice, settings):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"winner      [bold]{data.choice.winner}[/bold], model {data.choice.model_id}")
     for protocol in PROTOCOLS:
         console.print(_metrics(data, protocol, settings))
@@ -141,9 +145,23 @@ def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"kept as {report.name} in the store; nothing was moved; {cpu_seconds:.1f} CPU seconds")
 
 
-def _metrics(data: Any, protocol: str, settings: Settings) -> Table:
+def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
+    """What the data are too few for: features, recommenders, windows of selection."""
+    for name, columns in choice.left_out.items():
+        yield f"left out    of {name}, {len(columns)} features with too few values: {', '.join(columns)}"
+    for reason in choice.skipped.values():
+        yield f"skipped     {reason}"
+    windows = min(len(found[settings.protocol]) - 1 for found in choice.evaluations.values())
+    if windows < (wanted := settings.evaluation.selection_windows):
+        chosen = "on so few" if windows else "without any, so the simplest is taken"
+        yield f"selection   {windows} of evaluation.selection_windows = {wanted} have enough days of data before them; chosen {chosen}"
+
+
+def _metrics(data: Any, protocol: str, settings: Settings) -> Table | str:
     holdout = {name: windows[protocol][0] for name, windows in data.choice.evaluations.items()}
     title = f"holdout, {caption(protocol, holdout[data.choice.winner], settings)}"
+    if not len(holdout[data.choice.winner].users):
+        return title
     table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
     best = data.oracle.get(protocol)
     rows = holdout | ({"oracle": best} if best else {})

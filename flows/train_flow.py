@@ -45,18 +45,19 @@ class TrainFlow(BaseFlow):
     @step
     def build_features(self):
         """Run dbt as of every cutoff, or find what it made of the same before; in an audit, in disturbed worlds too."""
-        from recsys.pipeline import build_features, rehearse
+        from recsys.pipeline import build_features, rehearse, require_outcomes
         from recsys.verdicts import require
 
         require({"raw": self.raw_verdicts}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project)
+        require_outcomes(self.store, self.built.id, self.settings)
         self.dbt_overhead = self.built.dbt_overhead
         self.rehearsed = rehearse(self.store, self.built.id, self.settings, self.project) if self.audited else {}
         self.next(self.train, foreach="recipes")
 
     @step
     def train(self):
-        """Score one recommender on the selection windows and the holdout, then fit it on everything."""
+        """Score one recommender on the selection windows and the holdout, then fit it on everything; or say why it is skipped."""
         from recsys.pipeline import train
 
         self.trained = train(self.store, self.input, self.built.id, self.rehearsed, self.settings)
@@ -73,7 +74,7 @@ class TrainFlow(BaseFlow):
         self.built = inputs[0].built  # not merged, for `make step STEP=select` reads it, and cannot read what is merged
         self.choice = choose([task.trained for task in inputs], self.settings)
         self.oracle = oracle(self.store, self.built.id, self.settings)
-        show_evaluations(self.choice.evaluations, self.oracle, self.choice.winner, self.settings)
+        show_evaluations(self.choice, self.oracle, self.settings)
         self.next(self.recommend)
 
     @step

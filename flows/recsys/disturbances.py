@@ -32,7 +32,10 @@ EVENTS = f"""
         )
         where not (disturbance = 'dropped_basket' and is_last)
     ),
-    catalogue as (select item_id, row_number() over (order by item_id) - 1 as place, count(*) over () as items from items),
+    catalogue as (
+        select item_id, max(price) as price, row_number() over (order by item_id) - 1 as place, count(*) over () as items
+        from items group by item_id
+    ),
     span as (
         select max(event_at) as last_event_at, date_diff('day', min(event_at), max(event_at)) + 1 as days,
             max(event_type) filter (where is_target) as target
@@ -55,7 +58,7 @@ EVENTS = f"""
         union all by name
         select 'new-' || user_id as event_id, user_id, item_id, last_event_at as event_at, target as event_type, 1 as quantity,
             price, 'new' as session_id
-        from plan join items using (item_id), span where disturbance = 'new_category'
+        from plan join catalogue using (item_id), span where disturbance = 'new_category'
         union all by name
         select 'giant-' || number as event_id, user_id, catalogue.item_id, event_type, quantity, price,
             last_event_at - interval (number % days) day as event_at, 'giant-' || number as session_id
@@ -97,7 +100,7 @@ def plan(state: State) -> pd.DataFrame:
 
 def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]]:
     """The item of each user's last target event, and its nearest neighbour."""
-    similar = ItemToItem(neighbours=1).fit(state).similarity_
+    similar = ItemToItem(neighbours=1).learn(state).similarity_
     for user in users:
         last = state.history["item_index"][state.history["user_index"] == user][-1]
         for nearest in similar[last].indices:

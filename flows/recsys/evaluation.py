@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from recsys import RecsysError
 from recsys.features import Features
 from recsys.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
-from recsys.recommenders import Recommender, load
+from recsys.recommenders import Recommender, TooLittleData, load
 from recsys.settings import Settings
 from recsys.sources.base import Simulation
 from recsys.state import State, places
@@ -20,6 +21,7 @@ from recsys.state import State, places
 PROTOCOLS = {"allow": False, "novel": True}  # what `protocol` may be, and whether bought items are left out
 CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
 LATER_WEEK = "later_week"
+FEWEST = 10  # users, below which the bootstrap's interval of a difference is too narrow to decide anything
 
 Ranker = Callable[[NDArray, bool], NDArray[np.int32]]  # lists of rows of users, only novel items or all
 
@@ -36,14 +38,22 @@ class Window:
     available: int  # items that could have been listed
 
 
-Windows = dict[str, list[Window]]  # per protocol, newest first
+Windows = dict[str, list[Window]]  # per protocol, newest first; under the one that is not served, windows may have no users
 Stress = dict[str, dict[str, Window]]  # per disturbed world and protocol, the holdout
 
 
 def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> Windows:
-    """Per protocol, a window for each cutoff. Fitted anew at each; lists are made by the saved and loaded model, as in
-    production. Nothing is read that was bought after the last cutoff's horizon."""
-    windows = [_evaluate_at(cutoff, recommender, features, settings) for cutoff in cutoffs]
+    """Per protocol, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn. Raises
+    where that is not even the first: RecsysError without users, TooLittleData where they are enough for other recommenders. Fitted
+    anew at each; lists are made by the saved and loaded model, as in production. Nothing is read that was bought after the last
+    cutoff's horizon."""
+    require_outcomes(features, settings, cutoffs[0])
+    windows = [_evaluate_at(cutoffs[0], recommender, features, settings)]
+    with suppress(TooLittleData):
+        for cutoff in cutoffs[1:]:
+            if not len(judged_users(features, settings, cutoff)):
+                break
+            windows.append(_evaluate_at(cutoff, recommender, features, settings))
     return {protocol: [window[protocol] for window in windows] for protocol in PROTOCOLS}
 
 
@@ -52,13 +62,33 @@ def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, set
     with tempfile.TemporaryDirectory() as folder:
         recommender.fit(state, features.windows(cutoff)).save(Path(folder))
         rank = rank_by(load(Path(folder)), state, state, settings)
-        windows = judge(rank, state, features.labels(cutoff), settings)
-    if not all(len(window.users) for window in windows.values()):
-        raise RecsysError(
-            f"nobody seen before {cutoff} bought anything in the {settings.dataset.horizon_days} days after it;"
-            " lower horizon_days or evaluation.selection_windows, or bring more days of data"
-        )
-    return windows
+        return judge(rank, state, features.labels(cutoff), settings)
+
+
+def judged_users(features: Features, settings: Settings, cutoff: date) -> NDArray[np.int32]:
+    """Users by whom lists of a cutoff can be judged: seen before it, and with a target event after it that counts."""
+    novel = PROTOCOLS[settings.protocol]
+    return relevant(*features.labels(cutoff), features.state(cutoff), True)[0] if novel else np.unique(features.labels(cutoff)[0])
+
+
+def require_outcomes(features: Features, settings: Settings, cutoff: date) -> None:
+    """Raises where lists of a cutoff cannot be judged at all, with what the data have and what they lack."""
+    if len(judged_users(features, settings, cutoff)):
+        return
+    horizon, windows, counts = settings.dataset.horizon_days, settings.evaluation.selection_windows, features.counts()
+    days = (features.as_of - date.fromisoformat(counts["first_day"])).days
+    before, after = features.users_around(cutoff)
+    new = " with an item that is new to them" if PROTOCOLS[settings.protocol] else ""
+    said = (
+        f"lists cannot be judged: the data have {days} days, {counts['first_day']} to {counts['last_day']}; {before:,} users were seen"
+        f" before {cutoff}, and of the {after:,} with a target event in the {horizon} days from then none is among them{new}."
+        f" horizon_days = {horizon} needs more than {horizon} days, {horizon * (windows + 1)} to choose a recommender on"
+        f" evaluation.selection_windows = {windows}, and {horizon * (windows + 2)} to train one for that"
+    )
+    shorter = max(1, days // (windows + 3))
+    if shorter < horizon:
+        raise RecsysError(f"{said}; set horizon_days and step_days to {shorter} in the dataset's section of config.toml")
+    raise RecsysError(f"{said}; bring data in which users come back{', or set exclude_seen = false' if new else ''}")
 
 
 def stress(recommender: Recommender, features: Features, worlds: Mapping[str, Features], settings: Settings) -> Stress:
@@ -138,17 +168,19 @@ def target_share(state: State) -> NDArray[np.float64]:
 
 def per_user(windows: Sequence[Window], metric: str) -> dict[str, float]:
     """A user's metric, averaged over the windows in which the user counts: users are what the bootstrap draws."""
-    users = np.concatenate([window.users for window in windows])
-    values = np.concatenate([window.scores[metric] for window in windows])
+    users = np.concatenate([window.users for window in windows] or [np.zeros(0, str)])
+    values = np.concatenate([window.scores[metric] for window in windows] or [np.zeros(0)])
     names, rows = np.unique(users, return_inverse=True)
     means = np.bincount(rows, values) / np.bincount(rows)
     return dict(zip(names.tolist(), means.tolist(), strict=True))
 
 
 def compare(a: Sequence[Window], b: Sequence[Window], metric: str, settings: Settings) -> Interval:
-    """Paired difference a - b over the users of both, which are the same."""
+    """Paired difference a - b over the users of both, which are the same. Fewer than FEWEST users decide nothing."""
     left, right = per_user(a, metric), per_user(b, metric)
     difference = np.array([left[user] - right[user] for user in left])
+    if len(difference) < FEWEST:
+        return Interval(float(difference.mean()) if len(difference) else 0.0, -np.inf, np.inf)
     return bootstrap({metric: difference}, settings.evaluation.bootstraps, settings.seed)[metric]
 
 
@@ -177,8 +209,8 @@ def summarise(window: Window, ks: Sequence[int], settings: Settings) -> dict[str
 
 def select(evaluations: Mapping[str, Windows], settings: Settings) -> str:
     """The simplest recommender, in the order of config.toml, that no other beats beyond noise on the selection windows under
-    the configured protocol."""
-    return unbeaten({name: evaluations[name] for name in settings.recommenders}, settings)[0]
+    the configured protocol; the simplest of all where there are no such windows."""
+    return unbeaten({name: evaluations[name] for name in settings.recommenders if name in evaluations}, settings)[0]
 
 
 def steadiest(twins: Mapping[str, tuple[Windows, Stress]], settings: Settings) -> str:
@@ -194,9 +226,11 @@ def steadiest(twins: Mapping[str, tuple[Windows, Stress]], settings: Settings) -
 
 
 def unbeaten(evaluations: Mapping[str, Windows], settings: Settings) -> list[str]:
-    """Those that no other beats beyond noise on the selection windows; the one with the highest mean is always among them."""
+    """Those that no other beats beyond noise on the selection windows that all have; the one with the highest mean is always among
+    them."""
     metric = f"ndcg@{settings.evaluation.k}"
-    windows = {name: found[settings.protocol][1:] for name, found in evaluations.items()}
+    shared = min(len(found[settings.protocol]) for found in evaluations.values())
+    windows = {name: found[settings.protocol][1:shared] for name, found in evaluations.items()}
     return [
         name
         for name, mine in windows.items()

@@ -115,16 +115,17 @@ def _looks(state: State, row: int) -> list[tuple[int, int]]:
 def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate], float]:
     """What the proposers of a two-stage recommender propose, best first, and the base of its trees."""
     ((_, found),) = candidates(model.proposers, state, np.array([row]))
-    scores = trees.predict(model.nodes_, model.sizes_, found.features)
-    added, base = trees.attribute(model.nodes_, model.sizes_, found.features)
+    used = model.select(found)
+    scores = trees.predict(model.nodes_, model.sizes_, used.features)
+    added, base = trees.attribute(model.nodes_, model.sizes_, used.features)
     proposed_by = dict(_proposed(found))
     made = [
         Candidate(
             int(found.items[place]),
             float(scores[place]),
             {name: float(found.features[place, found.columns.index(name)]) for name in PROPOSERS if proposed_by[name][place]},
-            dict(zip(found.columns, found.features[place].tolist(), strict=True)),
-            dict(zip(found.columns, added[place].tolist(), strict=True)),
+            dict(zip(used.columns, used.features[place].tolist(), strict=True)),
+            dict(zip(used.columns, added[place].tolist(), strict=True)),
         )
         for place in np.argsort(-scores, kind="stable")
     ]

@@ -1,5 +1,6 @@
 """Ranking metrics per user, and intervals over users. Relevance is binary: bought within the horizon or not."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,14 +11,19 @@ Scores = dict[str, NDArray[np.float64]]
 
 
 class Interval(NamedTuple):
-    """A mean over users with its 95% bootstrap interval."""
+    """A mean over users with its 95% bootstrap interval; without bounds where the users are too few for one, and NaN where there
+    are none."""
 
     mean: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        bounds = f"{self.low:.3f}, {self.high:.3f}" if math.isfinite(self.high) else "too few users"
+        return f"{self.mean:.3f} [{bounds}]"
+
+
+NOBODY = Interval(math.nan, math.nan, math.nan)
 
 
 def score(lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.int32], n_items: int, ks: Sequence[int]) -> Scores:
@@ -89,6 +95,8 @@ def bootstrap(scores: Scores, resamples: int, seed: int, error: float = 0.05) ->
     draw = np.random.default_rng(seed)
     values = np.column_stack(list(scores.values()))
     users = len(values)
+    if not users:
+        return dict.fromkeys(scores, NOBODY)
     drawn = (np.bincount(draw.integers(users, size=users), minlength=users) for _ in range(resamples))
     means = np.array([counts @ values / users for counts in drawn])
     lows, highs = np.quantile(means, [error / 2, 1 - error / 2], axis=0).tolist()
@@ -100,6 +108,8 @@ def bootstrap_coverage(lists: NDArray[np.int32], available: int, resamples: int,
     moved to have its mean where coverage was seen."""
     draw = np.random.default_rng(seed)
     seen, users = coverage(lists, available), len(lists)
+    if not users:
+        return NOBODY
     spread = np.array([coverage(lists[draw.integers(users, size=users)], available) for _ in range(resamples)])
     low, high = np.quantile(spread - spread.mean(), [0.025, 0.975])
     return Interval(seen, max(seen + float(low), 0.0), min(seen + float(high), 1.0))

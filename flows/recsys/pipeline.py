@@ -8,11 +8,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys import checks, disturbances, evaluation, lineage, rehearsal, releases, warehouse
+from recsys import RecsysError, checks, disturbances, evaluation, lineage, rehearsal, releases, warehouse
 from recsys.checks import FAMILIES, Subject
 from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
-from recsys.recommenders import Recommender, create, load
+from recsys.recommenders import Recommender, TooLittleData, create, load
 from recsys.settings import Settings
 from recsys.sources import open_source
 from recsys.sources.base import Access, Simulation
@@ -97,6 +97,12 @@ def rehearse(store: Store, features_id: str, settings: Settings, project: Path) 
     return found | {disturbances.WORLD: build(features.as_of, disturbances.QUERIES)}
 
 
+def require_outcomes(store: Store, features_id: str, settings: Settings) -> None:
+    """Raises where not even popularity could be judged on the holdout, with what is missing."""
+    features = open_features(store, features_id, settings)
+    evaluation.require_outcomes(features, settings, features.evaluated[0])
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recommender with its parameters. A twin differs in its seed alone, or learns from resampled users."""
@@ -123,22 +129,30 @@ def recipes(settings: Settings, audit: bool) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`."""
+    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`. left_out: features that
+    the model does without, since they have too few values. skipped: why there is no model; empty if there is one."""
 
     recipe: Recipe
     windows: Windows
     stress: Stress
     model_id: str
+    left_out: Sequence[str] = ()
+    skipped: str = ""
 
 
 def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str, str], settings: Settings) -> Trained:
-    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot."""
+    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot. Skipped
+    if it has too little to learn from."""
     features = open_features(store, features_id, settings)
     worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in rehearsal.WORLDS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
-    windows = evaluate(recommender, features, settings, features.evaluated)
-    stress = evaluation.stress(recommender, features, worlds, settings) if worlds else {}
-    return Trained(recipe, windows, stress, fit(store, recommender, features))
+    try:
+        windows = evaluate(recommender, features, settings, features.evaluated)
+        stress = evaluation.stress(recommender, features, worlds, settings) if worlds else {}
+        model_id = fit(store, recommender, features)
+    except TooLittleData as reason:
+        return Trained(recipe, {}, {}, "", skipped=str(reason))
+    return Trained(recipe, windows, stress, model_id, recommender.left_out)
 
 
 def fit(store: Store, recommender: Recommender, features: Features) -> str:
@@ -149,13 +163,14 @@ def fit(store: Store, recommender: Recommender, features: Features) -> str:
             "recommender": recommender.name,
             "parameters": recommender.parameters(),
             "as_of": features.as_of.isoformat(),
-        }
+        } | ({"left_out": list(recommender.left_out)} if recommender.left_out else {})
         return store.commit(folder, "model", made_from, {"features": features.id}).id
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The recommender that is served, what it was chosen from, what else was fitted to it, and the model of every recommender."""
+    """The recommender that is served, what it was chosen from, what else was fitted to it, and the model of every recommender.
+    skipped: recommenders that had too little to learn from, and why. left_out: of the others, features without enough values."""
 
     winner: str
     model_id: str
@@ -163,11 +178,14 @@ class Choice:
     stress: dict[str, Stress]
     twins: list[Windows]
     models: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
 def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
     """The simplest recommender that none beats on the selection windows. An audit takes, of its seeds that none beats there, the
     one whose worst stress is best: that is seen on the holdout, and flatters it a little."""
+    trained, skipped = _able(trained, settings)
     evaluations = {one.recipe.name: one.windows for one in trained if one.recipe.kind == "own"}
     winner = evaluation.select(evaluations, settings)
     fitted = {one.model_id: one for one in trained if one.recipe.name == winner}
@@ -178,7 +196,23 @@ def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
     if best.stress:
         stress[winner] = best.stress
     models = {one.recipe.name: one.model_id for one in trained if one.recipe.kind == "own"} | {winner: best.model_id}
-    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, stress, twins, models)
+    left_out = {one.recipe.name: one.left_out for one in trained if one.recipe.kind == "own" and one.left_out}
+    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, stress, twins, models, skipped, left_out)
+
+
+def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained], dict[str, str]]:
+    """Those that can be compared, and why the others cannot. Raises where lists of one of these are to be released."""
+    depths = [len(one.windows.get(settings.protocol, ())) for one in trained]
+    least = min(2, max(depths))  # the holdout, and one window of selection if there is any
+    able, skipped = [one for one, depth in zip(trained, depths, strict=True) if depth >= least], {}
+    for one, depth in zip(trained, depths, strict=True):
+        if depth < least and one.recipe.kind == "own":
+            early = f"{one.recipe.name}: it has too little to learn from before the first window of selection"
+            skipped[one.recipe.name] = one.skipped or early
+    for name in settings.lists.beside:
+        if name in skipped:
+            raise RecsysError(f"lists.beside names a recommender that is skipped: {skipped[name]}; take it out of config.toml")
+    return able, skipped
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:

@@ -63,7 +63,7 @@ def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling,
     _write_users(lists_file(folder), state)
     pq.write_table(_items(ruling), folder / "items.parquet")
     (folder / "fallback.json").write_text(json.dumps(_fallback(ruling, settings), ensure_ascii=False, sort_keys=True))
-    similar = ItemToItem(neighbours=settings.lists.length).fit(state).similarity_
+    similar = ItemToItem(neighbours=settings.lists.length).learn(state).similarity_
     np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
     facts = {
         "as_of": state.cutoff.isoformat(),
@@ -197,7 +197,7 @@ def _fallback(ruling: Ruling, settings: Settings) -> dict[str, Any]:
 
 def _holdout(windows: Mapping[str, Window]) -> pa.Table:
     parts = [
-        pa.table({"protocol": [protocol] * len(window.users), "user_id": window.users, **window.scores})
+        pa.table({"protocol": pa.array([protocol] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
         for protocol, window in windows.items()
     ]
     return pa.concat_tables(parts)

@@ -12,17 +12,38 @@ Table = dict[str, NDArray]
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """A text attribute of items or of users, as it is valid at a cutoff. Its subjects are the others: users of an item's attribute,
+    items of a user's.
+
+    entity: "item" or "user", which it describes.
+    values: the distinct values, in order; rare ones are one, `other`.
+    value_index: (items or users) row of each one's value; -1 where it is not known.
+    recent: (values,) everybody's target events of the last weeks with the value.
+    target_events: (subjects, values) those of each subject.
+    """
+
+    entity: str
+    name: str
+    values: NDArray[np.str_]
+    value_index: NDArray[np.int32]
+    recent: NDArray[np.int32]
+    target_events: sparse.csr_matrix
+
+
+@dataclass(frozen=True)
 class State:
     """Users and items are rows 0, 1, 2, ... in the order of their ids; tables hold `user_index` and `item_index` into them.
 
-    users: segment, is_sampled and the columns of feat_users, one row per user.
-    items: title, category, is_available and the columns of feat_items, one row per item; an item that was not known
-        before the cutoff is not available.
+    users: segment, is_sampled, the columns of feat_users and numeric attributes as `attribute_<name>`, one row per user.
+    items: title, category, is_available, the columns of feat_items and numeric attributes, one row per item; an item that was
+        not known before the cutoff is not available.
     user_items: the columns of feat_user_items, one row per pair with an event before the cutoff (before the last cutoff
         only of the sampled users).
     history: user_index, item_index, basket_number and days (before the cutoff) of each user's most recent purchases.
     looks: user_index, item_index and whole days (before the cutoff) of what a user viewed or put in the cart, once a day, in
         the last months; empty where the source has none.
+    attributes: the text attributes, in the order of the settings.
     """
 
     cutoff: date
@@ -33,6 +54,7 @@ class State:
     user_items: Table
     history: Table
     looks: Table
+    attributes: tuple[Attribute, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:

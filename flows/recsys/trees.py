@@ -5,7 +5,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 NO_CATEGORIES = np.zeros((0, 8), np.uint32)
+LEAF = 50  # training rows in a leaf, at least
 BATCH = 2_048  # rows predicted at a time: they stay in the cache while all trees pass over them
+
+
+def usable(features: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Columns with enough values to split by. scikit-learn draws 200,000 rows for its thresholds, and fails on a column that has no
+    value in any of them."""
+    return np.array([np.count_nonzero(~np.isnan(column)) for column in features.T]) >= max(LEAF, len(features) / 10_000)
 
 
 def fit(
@@ -25,7 +32,7 @@ def fit(
         learning_rate=rate,
         max_iter=trees,
         max_leaf_nodes=leaves,
-        min_samples_leaf=50,
+        min_samples_leaf=LEAF,
         l2_regularization=20.0,  # in weighted rows; with less, leaves of a few sure rows ran off to hundreds at 10^6 events
         max_bins=127,
         max_features=0.5,  # of the columns, drawn for each split: trees that differ add up to more

@@ -45,6 +45,10 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
         "cutoff_days": [0] if serving else settings.cutoff_days,
         "sample_users": settings.features.sample_users,
         "max_daily_events": settings.dataset.max_daily_events,
+        "item_attributes": settings.dataset.attributes["item"],
+        "user_attributes": settings.dataset.attributes["user"],
+        "text_attributes": settings.dataset.text_only,
+        "attribute_values": settings.features.attribute_values,
         "sample_below": f"{int(settings.sample * MD5_SPACE):032x}" if settings.sample < 1 else "",
     }
 
@@ -194,7 +198,8 @@ def _contracts(target: Path) -> dict[str, str]:
     """Models with a contract, and what puts their rows in the one order: the keys of wide features, or else every column."""
     nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
     public = [node for node in nodes if node["resource_type"] == "model" and node["config"]["contract"]["enforced"]]
-    keys = {node["name"]: [name for name in node["columns"] if name == "cutoff" or name.endswith("_index")] for node in public}
+    ids = ("cutoff", "entity", "attribute", "value")
+    keys = {node["name"]: [name for name in node["columns"] if name in ids or name.endswith("_index")] for node in public}
     return {name: ", ".join(keys[name]) if name.startswith("feat_") else "all" for name in sorted(keys)}
 
 
@@ -236,6 +241,16 @@ def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
             f"quarantine holds {found}, more than max_quarantine = {limit:.1%};"
             " mend the data, or raise the limit in config.toml if it is known to be so"
         )
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """The name of a column as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager

@@ -26,7 +26,9 @@ catalogued as (
     select items.*
     from items
     inner join cutoffs on coalesce(items.available_from < cutoffs.cutoff, true)
+        and coalesce(items.valid_from < cutoffs.cutoff, true)
     where trim(items.item_id) <> '' and not {{ has_control_characters('items.item_id') }}
+    qualify row_number() over (partition by items.item_id order by items.valid_from desc nulls last) = 1
 ),
 
 final as (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys import RecsysError
-from recsys.recommenders.base import Lists, Recommender
+from recsys.recommenders.base import Lists, Recommender, TooLittleData
 from recsys.recommenders.ease import Ease
 from recsys.recommenders.item_regression import ItemRegression
 from recsys.recommenders.item_to_item import ItemToItem, SameBasket, SameSession
@@ -18,7 +18,7 @@ from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
 from recsys.settings import check_parameters
 
-__all__ = ["RECOMMENDERS", "Lists", "Recommender", "create", "load"]
+__all__ = ["RECOMMENDERS", "Lists", "Recommender", "TooLittleData", "create", "load"]
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     kind.name: kind

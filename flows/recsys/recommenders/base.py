@@ -12,11 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys import RecsysError
 from recsys.ranking import rank
 from recsys.state import State, Window, places
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
 FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
+
+
+class TooLittleData(RecsysError):
+    """A recommender has nothing to learn from in these data. It is skipped, and the others compete."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,29 @@ class Recommender(ABC):
 
     name: ClassVar[str]
     item_ids_: NDArray[np.str_]
+    left_out: Sequence[str] = ()  # features that the last fit did without, since they have too few values
 
     def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
         """Learns from everything before the state's cutoff. `windows`: earlier cutoffs whose horizons ended by then, newest
-        first, for those that learn from outcomes."""
-        self.item_ids_ = state.item_ids
-        self._fit(state)
+        first, for those that learn from outcomes. Raises TooLittleData where there is nothing to learn from."""
+        self.learn(state)
+        if lack := self._lack(state):
+            raise TooLittleData(f"{self.name}: {lack}")
         return self
 
     @abstractmethod
     def _fit(self, state: State) -> None:
         """Sets what is learned from the state."""
+
+    def learn(self, state: State) -> Self:
+        """What `fit` does with the state, without its check: a recommender that learned nothing ranks by recent popularity."""
+        self.item_ids_ = state.item_ids
+        self._fit(state)
+        return self
+
+    def _lack(self, state: State) -> str:
+        """What the state it was fitted on lacks, in words; empty where it can learn."""
+        return ""
 
     @abstractmethod
     def scorer(self, state: State) -> Scorer:

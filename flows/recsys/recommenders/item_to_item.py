@@ -1,5 +1,7 @@
 """Item to item: people who bought this also bought that."""
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -23,6 +25,7 @@ class ItemToItem(Recommender):
     """
 
     name = "item_to_item"
+    together: ClassVar = "target events of one user"  # what two items must share to be similar
 
     def __init__(
         self,
@@ -45,6 +48,9 @@ class ItemToItem(Recommender):
     def _fit(self, state: State) -> None:
         self.similarity_ = self._similarity(self._together(state))
         self.similarity_.data **= self.power
+
+    def _lack(self, state: State) -> str:
+        return "" if self.similarity_.nnz else f"no two items stand together among the {self.together}"
 
     def _together(self, state: State) -> sparse.csr_matrix:
         """What goes together, a row each: here the purchases of one user."""
@@ -80,6 +86,7 @@ class SameBasket(ItemToItem):
     """The same over baskets: items that are bought in one go."""
 
     name = "same_basket"
+    together = "target events of one basket"
 
     def _together(self, state: State) -> sparse.csr_matrix:
         return _grouped(state.history, state.history["basket_number"], state)
@@ -90,6 +97,7 @@ class SameSession(ItemToItem):
     Jannach 2018, doi:10.1007/s11257-018-9209-6). Learns nothing where the source has no views."""
 
     name = "same_session"
+    together = "views and carts of one user and day"
 
     def _together(self, state: State) -> sparse.csr_matrix:
         return _grouped(state.looks, state.looks["days"], state)

@@ -23,6 +23,9 @@ class RepeatPurchase(Recommender):
     def _fit(self, state: State) -> None:
         """Nothing to learn: the counts are part of the state."""
 
+    def _lack(self, state: State) -> str:
+        return "" if state.owned().nnz else "no user has a target event before the cutoff"
+
     def scorer(self, state: State) -> Scorer:
         counts = state.bought(half_life_days=self.half_life_days) if self.half_life_days else state.owned()
         habit = counts.multiply(self._alive(state)).tocsr() if self.period else counts

@@ -20,6 +20,9 @@ class SimilarTitles(ItemToItem):
     def __init__(self, neighbours: Count = 50, half_life_days: Positive = 60.0):
         super().__init__(neighbours=neighbours, half_life_days=half_life_days)
 
+    def _lack(self, state: State) -> str:
+        return "" if self.similarity_.nnz else f"no two titles share a word that stands in at most {COMMON:.0%} of all"
+
     def _fit(self, state: State) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -24,6 +24,9 @@ class TitleWords(Recommender):
     def _fit(self, state: State) -> None:
         """Nothing is learned apart from the state."""
 
+    def _lack(self, state: State) -> str:
+        return "" if words(state).nnz else f"no word stands in {FEWEST} titles or more and in at most {COMMON:.0%} of all"
+
     def scorer(self, state: State) -> Scorer:
         held, purchases = words(state), np.nan_to_num(state.items["target_events_91d"])
         lift = sparse.diags(1 / (held.T @ purchases / max(purchases.sum(), 1.0) + RARE))

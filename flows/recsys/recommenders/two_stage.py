@@ -1,7 +1,7 @@
 """Two stages: simple recommenders propose candidates, gradient boosting ranks them by the dbt features."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,10 +12,10 @@ from scipy import sparse
 
 from recsys import RecsysError, trees
 from recsys.ranking import top
-from recsys.recommenders.base import Recommender, Scorer
+from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
 from recsys.settings.validation import Count, PositiveShare, Seed
-from recsys.state import State, Window
+from recsys.state import Attribute, State, Window
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
 PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -32,6 +32,7 @@ PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
     "words": ("title_words", {}, 0),
     "popularity": ("popularity", {"days": 7}, 30),
 }
+PRIOR_EVENTS = 5.0  # that each user, or item, is taken to have had besides its own, with values as frequent as among all
 ROWS = 1_000  # users whose candidates are made at a time
 
 
@@ -75,13 +76,20 @@ class TwoStage(Recommender):
     def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
         parts = [part for part in (self._examples(window) for window in windows[: self.windows]) if part is not None]
         if not parts:
-            raise RecsysError(
-                "two_stage: no earlier window has a buyer to learn from; bring more days, or leave it out of config.toml"
+            raise TooLittleData(
+                f"{self.name}: of {len(windows)} earlier windows that ended by {state.cutoff}, none has a user with a target event"
             )
-        columns = parts[0][3]
+        columns = np.array(parts[0][3])
         features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
-        self.columns_ = np.array(columns)
+        used = trees.usable(features)
+        self.columns_, self.left_out = columns[used], columns[~used].tolist()
+        few = f"{self.name}: {labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event, too few to rank by"
+        if labels.all() or not labels.any() or not used.any():
+            raise TooLittleData(few)
+        features = features if used.all() else features[:, used]
         self.nodes_, self.sizes_ = trees.fit(features, labels, weights, self.trees, self.leaves, self.rate, self.seed)
+        if self.sizes_.max() == 1:  # no tree found a split
+            raise TooLittleData(few)
         return super().fit(state)
 
     def _fit(self, state: State) -> None:
@@ -125,13 +133,22 @@ class TwoStage(Recommender):
             for start in range(0, len(rows), ROWS):
                 chunk = rows[start : start + ROWS]
                 found = propose(proposers, joined, chunk)
-                if found.columns != self.columns_.tolist():
-                    raise RecsysError("two_stage: the features are not those it was fitted on; fit it again")
-                values = trees.predict(self.nodes_, self.sizes_, found.features)
+                values = trees.predict(self.nodes_, self.sizes_, self.select(found).features)
                 parts.append(sparse.csr_matrix((values, (found.rows, found.items)), (len(chunk), state.shape[1])))
             return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, state.shape[1]), dtype=np.float32)
 
         return score
+
+    def select(self, found: Candidates) -> Candidates:
+        """The candidates with those features alone that it was fitted on, found by their names."""
+        names = self.columns_.tolist()
+        if names == found.columns:
+            return found
+        if missing := [name for name in names if name not in found.columns]:
+            raise RecsysError(
+                f"two_stage: it was fitted on features that are gone: {', '.join(missing)}; train again, with `make run`"
+            )
+        return replace(found, features=found.features[:, [found.columns.index(name) for name in names]], columns=names)
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -149,7 +166,7 @@ class TwoStage(Recommender):
 def fit_proposers(state: State) -> dict[str, Recommender]:
     from recsys.recommenders import create
 
-    return {name: create(kind, parameters).fit(state) for name, (kind, parameters, _) in PROPOSERS.items()}
+    return {name: create(kind, parameters).learn(state) for name, (kind, parameters, _) in PROPOSERS.items()}
 
 
 def candidates(
@@ -181,11 +198,15 @@ def _codes(matrix: sparse.csr_matrix) -> NDArray[np.int64]:
 def _look_up(matrix: sparse.csr_matrix, codes: NDArray[np.int64]) -> NDArray[np.float32]:
     """Values at these places; 0 where there is none."""
     matrix.sort_indices()
-    there = _codes(matrix)
+    return _find(_codes(matrix), matrix.data, codes)
+
+
+def _find(there: NDArray[np.int64], values: NDArray, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Values at these places, of which `there` are in order; 0 where there is none."""
     if not len(there):
         return np.zeros(len(codes), np.float32)
     found = np.searchsorted(there, codes).clip(0, len(there) - 1)
-    return np.where(there[found] == codes, matrix.data[found], 0).astype(np.float32)
+    return np.where(there[found] == codes, values[found], 0).astype(np.float32)
 
 
 class Joined:
@@ -196,10 +217,11 @@ class Joined:
         self.codes = state.user_items["user_index"].astype(np.int64) * state.shape[1] + state.user_items["item_index"]
         self.pairs = numeric(state.user_items)
         self.users, self.items = numeric(state.users), numeric(state.items) | word_sales(state)
+        self.affinities = [Affinity(attribute) for attribute in state.attributes]
 
     def features(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, and what a price and
-        a quantity mean to this user."""
+        """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, what a price and a
+        quantity mean to this user, and how well user and item fit by each text attribute."""
         wanted = users * self.state.shape[1] + items
         found = np.searchsorted(self.codes, wanted)
         there = self.codes[found.clip(0, len(self.codes) - 1)] == wanted if len(self.codes) else np.zeros(len(wanted), bool)
@@ -211,7 +233,28 @@ class Joined:
         columns |= {f"item_{name}": column[items] for name, column in self.items.items()}
         for name in ("mean_price", "quantity_per_target"):
             columns[f"relative_{name}"] = columns[f"item_{name}"] / np.maximum(columns[f"user_{name}"], 1e-6)
-        return columns
+        return columns | {affinity.column: affinity.of(users, items) for affinity in self.affinities}
+
+
+class Affinity:
+    """How much more often a user met items of an attribute's value than everybody did lately, or an item users of it: the
+    logarithm of the ratio of the two shares, as if each had met PRIOR_EVENTS more, spread as everybody's. 0 for who met
+    nothing, missing where the value is not known."""
+
+    def __init__(self, attribute: Attribute):
+        self.column = f"{attribute.entity}_{attribute.name}_affinity"
+        self.attribute = attribute
+        counts, width = attribute.target_events.sorted_indices(), len(attribute.values)
+        expected = PRIOR_EVENTS * (attribute.recent + 1) / max(attribute.recent.sum() + width, 1)
+        totals = np.asarray(counts.sum(1)).ravel()
+        self.nothing = -np.log1p(totals / PRIOR_EVENTS)  # with a value that the subject never met
+        self.places, self.gains = _codes(counts), np.log1p(counts.data / expected[counts.indices])
+
+    def of(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float32]:
+        described, subjects = (items, users) if self.attribute.entity == "item" else (users, items)
+        values = self.attribute.value_index[described]
+        gains = _find(self.places, self.gains, subjects * len(self.attribute.values) + values.clip(0))
+        return np.where(values >= 0, gains + self.nothing[subjects], np.nan).astype(np.float32)
 
 
 def numeric(table: Mapping[str, NDArray]) -> dict[str, NDArray[np.float32]]:

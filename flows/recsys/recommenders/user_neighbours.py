@@ -25,6 +25,10 @@ class UserNeighbours(Recommender):
     def _fit(self, state: State) -> None:
         """Nothing is learned apart from the state."""
 
+    def _lack(self, state: State) -> str:
+        users = np.unique(state.history["user_index"])
+        return "" if len(users) > 1 else f"{len(users)} users have target events before the cutoff, 2 are needed"
+
     def scorer(self, state: State) -> Scorer:
         sampled = np.flatnonzero(state.users["is_sampled"])
         vectors = self._vectors(state)

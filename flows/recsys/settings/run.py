@@ -34,12 +34,16 @@ class WarehouseSettings:
 
 @section
 class FeatureSettings:
-    """`attribute_values`: distinct values of a text attribute that count on their own; the rarer ones count as `other`."""
+    """attribute_values: distinct values of a text attribute that count on their own; the rarer ones count as `other`.
+    max_attribute_leak: how well a numeric attribute without valid_from may tell later target events, given the earlier ones, from
+        0 to 1; one that tells more is left out.
+    """
 
     training_windows: Annotated[int, Field(ge=1, le=100)]
     history_cap: Count
     sample_users: Count
     attribute_values: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_attribute_leak: Share = 0.4
 
 
 @section
@@ -129,7 +133,8 @@ class Dataset:
     exclude_seen: whether lists leave out items that the user has had a target event with.
     columns: our column names, each with the data's own; "items.price" names the column of one table only.
     time_zone: zone of times that carry none.
-    item_attributes, user_attributes: further columns of items and users that become features.
+    item_attributes, user_attributes: columns of items and users, besides `category` and `segment`, that become features.
+    text_attributes: those of them whose values look like numbers but are names, such as postal codes.
     """
 
     source: Text
@@ -146,6 +151,7 @@ class Dataset:
     time_zone: str = "UTC"
     item_attributes: list[Text] = Field(default_factory=list)
     user_attributes: list[Text] = Field(default_factory=list)
+    text_attributes: list[Text] = Field(default_factory=list)
     dials: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("time_zone")
@@ -176,7 +182,25 @@ class Dataset:
         for name, attributes in (("item_attributes", self.item_attributes), ("user_attributes", self.user_attributes)):
             if twice := sorted({one for one in attributes if attributes.count(one) > 1}):
                 raise ValueError(f'{name} names "{twice[0]}" twice; name it once')
+        known = self.attributes["item"] + self.attributes["user"]
+        if unknown := [name for name in self.text_attributes if name not in known]:
+            raise ValueError(f'text_attributes names "{unknown[0]}"; choose of {", ".join(known)}')
         return self
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """Attributes of items and of users, by "item" and "user"."""
+        return {
+            "item": list(dict.fromkeys(["category", *self.item_attributes])),
+            "user": list(dict.fromkeys(["segment", *self.user_attributes])),
+        }
+
+    @property
+    def text_only(self) -> list[str]:
+        """Attributes that are text even if all their values are numbers: those named so, and what is a code by its name."""
+        names = self.attributes["item"] + self.attributes["user"]
+        coded = [name for name in names if re.search(r"(^|[_ ])(id|code)$", name, re.IGNORECASE)]
+        return sorted({"category", "segment", *self.text_attributes, *coded})
 
 
 @section

@@ -32,13 +32,15 @@ final as (
         -- strings
         title::string as title,
         null::string as category,
+        {{ attribute_columns('item', none) }}
         -- numbers
         null::decimal(18, 4) as price,
         -- booleans
         true::boolean as is_available,
         -- times: no catalogue came with the invoices, so an item is known from its first line
         first_seen_at::timestamp as available_from,
-        null::timestamp as withdrawn_at
+        null::timestamp as withdrawn_at,
+        {{ valid_from(none) }} as valid_from
     from most_used
 )
 
