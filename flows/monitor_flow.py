@@ -47,7 +47,7 @@ class MonitorFlow(BaseFlow):
     @card(type="blank")
     @step
     def judge(self):
-        """Hold the lists that were live against what was bought since, keep the report, and alert if any verdict failed."""
+        """Hold the lists that were live against the target events since, keep the report, and alert if any verdict failed."""
         from cards import show_monitoring
         from recsys.monitoring import report
         from recsys.pipeline import open_features

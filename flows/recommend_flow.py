@@ -18,13 +18,14 @@ class RecommendFlow(BaseFlow):
         from datetime import UTC, datetime
 
         from recsys.checks import check_config
-        from recsys.listing import champion
+        from recsys.listing import champion, check_target
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
         open_source(self.settings.dataset).prepare(self.access)
         check_config(self.settings)
         self.champion = champion(self.store)
+        check_target(self.champion, self.settings)
         self.next(self.land)
 
     @step

@@ -127,12 +127,14 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
 def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a finished MonitorFlow found: days, then what was realised and promised, then verdicts."""
     namespace(None)
-    report = Run(path)["judge"].task.data.report
+    data = Run(path)["judge"].task.data
+    settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    report, users = data.report, f"users with {settings.dataset.a_target}"
     names = list(report.realised)
-    table = Table("day", "release", "buyers", "with a list", *names, box=None, padding=(0, 2, 0, 0))
+    table = Table("day", "release", users, "of them with a list", *names, box=None, padding=(0, 2, 0, 0))
     for one in report.days:
         means = [f"{one.metrics[name]:.3f}" if name in one.metrics else "" for name in names]
-        table.add_row(one.day, one.release, str(one.buyers), str(one.listed), *means)
+        table.add_row(one.day, one.release, str(one.users), str(one.listed), *means)
     console.print(table)
     for name, found in report.realised.items():
         console.print(

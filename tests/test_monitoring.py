@@ -139,7 +139,7 @@ def test_what_falls_far_below_it_fails_and_so_does_what_popularity_beats() -> No
     assert failures(0.4, 0.9) == ["better_than_popularity"]
 
 
-def test_few_buyers_are_too_early_to_tell() -> None:
+def test_few_users_are_too_early_to_tell() -> None:
     seen = windows(0.0, 0.9, 49)
     (verdict,) = _kept(seen, _realised(seen, SETTINGS), {"ndcg@10": 0.5}, LIMITS, SETTINGS)
     assert verdict.passed

@@ -64,7 +64,7 @@ EVENTS = f"""
             last_event_at - interval (number % days) day as event_at, 'giant-' || number as session_id
         from giant join catalogue on catalogue.place = number % items, span
     )
-    select event_id, user_id, item_id, event_at, event_type, quantity, price, session_id from final"""
+    from final"""
 ITEMS = """
     select items.* replace (
         is_available and disturbance is null as is_available, case when disturbance is null then withdrawn_at end as withdrawn_at

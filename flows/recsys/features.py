@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import event_types
 from recsys.attributes import FEWEST, partial_association, partial_correlation
 from recsys.settings import Settings
 from recsys.state import Attribute, State, Table, Window, matrix
@@ -243,6 +244,13 @@ class Features:
                 where is_target and event_at >= timestamp '{start}' and event_at < timestamp '{end}' order by all"""
         )
         return rows["user_id"], rows["item_id"]
+
+    def repeat_share(self) -> float:
+        """Share of target events on an item that the user had one with on an earlier day."""
+        with connect(None, self.settings) as connection:
+            connection.read_parquet(f"{self.path}/fct_events.parquet").create_view("events")
+            targets = "(select user_index as user_id, item_index as item_id, event_at from events where is_target)"
+            return event_types.repeat_share(connection, targets)
 
     def label_faults(self) -> dict[str, int]:
         """Labels by what is wrong with them: `unfounded`, no target event of the pair from the cutoff to before the horizon's end;

@@ -1,4 +1,4 @@
-"""Monitoring: how did what was live do against what then happened? Judges by purchases that came after, and moves nothing."""
+"""Monitoring: how did what was live do against what then happened? Judges by target events that came after, and moves nothing."""
 
 import json
 from collections.abc import Iterator
@@ -35,11 +35,12 @@ class Stay:
 
 @dataclass(frozen=True)
 class Day:
-    """What a day's sampled buyers had been shown. metrics: hit_rate@k and ndcg@k of those who had a list; none if nobody did."""
+    """What sampled users with a target event on a day had been shown. metrics: hit_rate@k and ndcg@k of those who had a list;
+    none if nobody did."""
 
     day: str
     release: str
-    buyers: int
+    users: int
     listed: int
     metrics: dict[str, float]
 
@@ -123,7 +124,7 @@ def _as_of(store: Store, release: str) -> date | None:
 
 
 def _judged(store: Store, stay: Stay, features: Features, settings: Settings) -> Iterator[tuple[Day, Window, Window]]:
-    """Per day, what was bought against the release's lists, and against recent popularity as of the release's day."""
+    """Per day, the target events against the release's lists, and against recent popularity as of the release's day."""
     with store.borrow("release", stay.release) as release:
         state = _then(store, release, settings)
         lists = released(release, state)
@@ -144,7 +145,7 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _realised(windows: list[tuple[Window, Window]], settings: Settings) -> dict[str, Interval]:
-    """Over all days, each user's mean counting once; empty if nobody bought."""
+    """Over all days, each user's mean counting once; empty if there was no target event."""
     if not windows:
         return {}
     scores = {name: np.array([*per_user([ours for ours, _ in windows], name).values()]) for name in _names(settings)}
@@ -167,8 +168,9 @@ def _kept(
     """Whether it holds what was promised, and is still worth its trouble."""
     users = len({user for ours, _ in windows for user in ours.users.tolist()})
     if users < limits.min_users:
-        words = f"too early: {users} users with a list bought since, {limits.min_users} are needed to tell (monitor.min_users)"
-        yield Verdict("enough_buyers", users, limits.min_users, "warn", True, words)
+        who = f"{users} users with a list and {settings.dataset.a_target} since"
+        words = f"too early: {who}, {limits.min_users} are needed to tell (monitor.min_users)"
+        yield Verdict("enough_users", users, limits.min_users, "warn", True, words)
         return
     for name, promise in promised.items():
         seen, least = realised[name], limits.min_kept * promise
@@ -178,7 +180,7 @@ def _kept(
         )
     metric = f"ndcg@{settings.evaluation.k}"
     gain = compare([ours for ours, _ in windows], [popular for _, popular in windows], metric, settings)
-    words = f"{metric} is {gain} above that of recent popularity, over the same purchases"
+    words = f"{metric} is {gain} above that of recent popularity, over the same {settings.dataset.target} events"
     yield Verdict("better_than_popularity", gain.mean, 0.0, "warn", gain.high >= 0, words)
 
 

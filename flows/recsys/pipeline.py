@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys import RecsysError, checks, disturbances, evaluation, lineage, rehearsal, releases, warehouse
+from recsys import RecsysError, checks, disturbances, evaluation, event_types, lineage, rehearsal, releases, warehouse
 from recsys.checks import FAMILIES, Subject
 from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
@@ -23,7 +23,7 @@ from recsys.warehouse import Quarantine
 
 def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[Verdict]]:
     """source -> raw snapshot, with verdicts on it. Landing the same files again finds the first snapshot. Only a database needs
-    `access`."""
+    `access`. Raises where the target is missing, or event types are not known."""
     source = open_source(settings.dataset, settings.store.endpoint)
     if access:
         source.prepare(access)
@@ -31,9 +31,21 @@ def land(store: Store, settings: Settings, today: date, access: Access | None = 
         verdicts = source.land(folder, settings.as_of)
         made_from = {"source": settings.dataset.source, "landed_on": today.isoformat()}
         manifest = store.commit(folder, "raw", made_from)
-    profile = warehouse.profile(store.load("raw", manifest.id), settings)
+    raw = store.load("raw", manifest.id)
+    _check_types(raw, settings)
+    profile = warehouse.profile(raw, settings)
     verdicts += checks.raw.check(profile, source.max_null_share, checks.limits("raw", settings))
     return manifest.id, verdicts
+
+
+def _check_types(raw: Snapshot, settings: Settings) -> None:
+    """Of a source whose events have types or ratings."""
+    section = f"datasets.{settings.name.removesuffix(f'-sample-{settings.sample:g}')}"
+    with warehouse.connect(None, settings) as connection:
+        if events := warehouse.files_of(raw, "events"):
+            connection.read_parquet(events, union_by_name=True).create_view("events")
+            event_types.check_types(event_types.count_types(connection, "events"), settings.dataset, section)
+            event_types.check_ratings(connection, "events", settings.dataset)
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,8 @@ def rehearse(store: Store, features_id: str, settings: Settings, project: Path) 
 
     def build(until: date, disturbed: dict[str, str]) -> str:
         raw_id = rehearsal.replay(store, features, settings, until, disturbed, plan)
-        replayed = replace(settings, dataset=replace(settings.dataset, source="events", time_zone="UTC"), as_of=until, sample=1.0)
+        known = replace(settings.dataset, source="events", time_zone="UTC", event_types={}, min_rating=None)  # all applied already
+        replayed = replace(settings, dataset=known, as_of=until, sample=1.0)
         return build_features(store, raw_id, replayed, project, serving=True).id
 
     found = {name: build(features.evaluated[0], disturbed) for name, disturbed in rehearsal.WORLDS.items()}
@@ -163,6 +176,8 @@ def fit(store: Store, recommender: Recommender, features: Features) -> str:
             "recommender": recommender.name,
             "parameters": recommender.parameters(),
             "as_of": features.as_of.isoformat(),
+            "target": features.settings.dataset.target,
+            "exclude_seen": features.settings.dataset.exclude_seen,
         } | ({"left_out": list(recommender.left_out)} if recommender.left_out else {})
         return store.commit(folder, "model", made_from, {"features": features.id}).id
 
@@ -216,9 +231,10 @@ def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained]
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
-    """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation."""
+    """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation
+    of the target."""
     source = open_source(settings.dataset)
-    if not isinstance(source, Simulation):
+    if not isinstance(source, Simulation) or settings.dataset.target != source.target:
         return {}
     return evaluation.oracle(source, open_features(store, features_id, settings), settings)
 

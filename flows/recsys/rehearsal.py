@@ -9,14 +9,13 @@ from recsys.settings import Settings
 from recsys.store import Store
 from recsys.warehouse import connect, identifier, literal
 
-AS_IT_WAS: dict[str, str] = {"events": "select * exclude (is_target) from events", "items": "from items", "users": "from users"}
+AS_IT_WAS: dict[str, str] = {"events": "from events", "items": "from items", "users": "from users"}
 WORLDS: dict[str, dict[str, str]] = {
     "as_it_was": {},
-    "lost_events": {"events": "select * exclude (is_target) from events where md5(event_id) >= '1999'"},  # one in ten
-    "lost_day": {
-        "events": "select * exclude (is_target) from events where event_at::date <> (select max(event_at)::date - 1 from events)"
-    },
+    "lost_events": {"events": "from events where md5(event_id) >= '1999'"},  # one in ten
+    "lost_day": {"events": "from events where event_at::date <> (select max(event_at)::date - 1 from events)"},
 }
+SENT = "event_id, user_id, item_id, event_at, event_type, quantity, price, session_id, null::varchar as rating"
 VIEWS = """
     create view events as
         select
@@ -54,6 +53,7 @@ def replay(
             if plan is not None:
                 connection.register("plan", plan)
             for table, query in (AS_IT_WAS | disturbed).items():
+                query = f"select {SENT} from ({query})" if table == "events" else query
                 connection.execute(f"copy (from ({query}) order by all) to '{folder}/{table}.parquet' (format parquet)")
         return store.commit(folder, "raw", {"source": "events", "landed_on": raw.made_from["landed_on"]}, {"raw": raw.id}).id
 

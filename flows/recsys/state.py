@@ -40,7 +40,7 @@ class State:
         not known before the cutoff is not available.
     user_items: the columns of feat_user_items, one row per pair with an event before the cutoff (before the last cutoff
         only of the sampled users).
-    history: user_index, item_index, basket_number and days (before the cutoff) of each user's most recent purchases.
+    history: user_index, item_index, basket_number and days (before the cutoff) of each user's most recent target events.
     looks: user_index, item_index and whole days (before the cutoff) of what a user viewed or put in the cart, once a day, in
         the last months; empty where the source has none.
     attributes: the text attributes, in the order of the settings.
@@ -65,8 +65,8 @@ class State:
         return places(self.user_ids, user_ids)
 
     def bought(self, half_life_days: float = 0.0, within_days: float = 0.0) -> sparse.csr_matrix:
-        """What users bought, most recent purchases: (users, items), each purchase a 1 that halves every `half_life_days`,
-        or without one 1 for any number of purchases; only of the days `within_days` before the cutoff, if given."""
+        """Items of users' most recent target events: (users, items), each event a 1 that halves every `half_life_days`,
+        or without one 1 for any number of them; only of the days `within_days` before the cutoff, if given."""
         days = self.history["days"]
         recent = days <= (within_days or np.inf)
         weights = 0.5 ** (days[recent] / half_life_days) if half_life_days else np.ones(recent.sum())
@@ -76,7 +76,7 @@ class State:
         return bought
 
     def owned(self) -> sparse.csr_matrix:
-        """Baskets of each user that held each item: (users, items), 0 where it was never bought."""
+        """Baskets of each user that held each item: (users, items), 0 without a target event."""
         bought = self.user_items["baskets"] > 0
         return matrix(
             self.user_items["baskets"][bought],
@@ -101,7 +101,7 @@ def matrix(values: NDArray, rows: NDArray, columns: NDArray, shape: tuple[int, i
 
 @dataclass(frozen=True)
 class Window:
-    """An earlier cutoff whose horizon is over: what was known then, and the users and items of what was bought after it.
+    """An earlier cutoff whose horizon is over: what was known then, and the users and items of the target events after it.
     Read when asked for."""
 
     key: tuple[str, date]

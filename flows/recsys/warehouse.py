@@ -41,6 +41,9 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
         "time_zone": settings.dataset.time_zone,
         "as_of": settings.as_of.isoformat() if settings.as_of else "",
         "landed_before": (landed_on + timedelta(days=2)).isoformat(),  # a day more than the clock, for zones ahead of it
+        "target": settings.dataset.target,
+        "event_types": settings.dataset.own_types,
+        "min_rating": settings.dataset.min_rating,
         "horizon_days": settings.dataset.horizon_days,
         "cutoff_days": [0] if serving else settings.cutoff_days,
         "sample_users": settings.features.sample_users,
@@ -123,9 +126,18 @@ def expose(raw: Snapshot, file: Path) -> None:
     """Makes the raw files views of a schema `raw`, which the sources of the dbt project name."""
     with duckdb.connect(str(file)) as connection:
         connection.execute("create schema raw")
-        for table in sorted({Path(name).parts[0].removesuffix(".parquet") for name in raw.manifest.files}):
-            files = [str(raw.path / name) for name in raw.manifest.files if Path(name).parts[0].removesuffix(".parquet") == table]
+        for table in sorted({_table(name) for name in raw.manifest.files}):
+            files = files_of(raw, table)
             connection.execute(f"create view raw.{table} as select * from read_parquet({files}, union_by_name = true)")
+
+
+def files_of(raw: Snapshot, table: str) -> list[str]:
+    """Paths of a raw table's Parquet files; none where the source has no such table."""
+    return [str(raw.path / name) for name in raw.manifest.files if _table(name) == table]
+
+
+def _table(file: str) -> str:
+    return Path(file).parts[0].removesuffix(".parquet")
 
 
 def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[Cost, Path]:
@@ -136,7 +148,7 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     program = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
     command = [*program, "--quiet", "--no-use-colors", "--log-level-file", "none"]
     command += arguments or ("build", "--select", *SELECTED, "--exclude-resource-type", "unit_test")
-    command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables)]
+    command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables, ensure_ascii=False)]
     environment = os.environ | {
         "WAREHOUSE_FILE": str(file),
         "WAREHOUSE_MEMORY": settings.warehouse.memory_limit,

@@ -98,7 +98,7 @@ def test_an_item_seen_last_counts_more_than_one_seen_first(reader: Reader) -> No
         assert forth.scores[forth.items.index(item)] > back.scores[back.items.index(item)]
 
 
-def test_a_user_is_shown_with_what_was_bought_last(reader: Reader, subject: Subject) -> None:
+def test_a_user_is_shown_with_the_items_of_the_last_target_events(reader: Reader, subject: Subject) -> None:
     state, row = subject.state, int(subject.state.history["user_index"][0])
     user = reader.user(str(state.user_ids[row]))
     mine = state.history["user_index"] == row
@@ -106,8 +106,8 @@ def test_a_user_is_shown_with_what_was_bought_last(reader: Reader, subject: Subj
     assert user.segment == state.users["segment"][row]
     assert user.days == sorted(user.days)
     assert user.days[0] == pytest.approx(state.history["days"][mine].min())
-    assert set(user.bought) <= set(state.history["item_index"][mine].tolist())
-    assert len(set(user.bought)) == len(user.bought)
+    assert set(user.seen) <= set(state.history["item_index"][mine].tolist())
+    assert len(set(user.seen)) == len(user.seen)
 
 
 def test_nobody_is_no_user(reader: Reader) -> None:
@@ -118,7 +118,7 @@ def test_reasons_name_the_item_that_speaks(reader: Reader) -> None:
     answer = reader.recommend("nobody", 5)
     item = answer.items[0]
     neighbour = int(reader._near(item)[0][0])
-    assert reader.reason(item, answer, [item]) == ("bought_before", item)
+    assert reader.reason(item, answer, [item]) == ("seen_before", item)
     assert reader.reason(item, answer, [neighbour]) == ("goes_with", neighbour)
     assert reader.reason(item, answer, []) == ("popular", -1)
 

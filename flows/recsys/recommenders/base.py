@@ -74,7 +74,7 @@ class Recommender(ABC):
 
     def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, novel: bool = False) -> Lists:
         """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
-        recent popularity. `novel` leaves out what the user has bought before."""
+        recent popularity. `novel` leaves out items that the user has had a target event with."""
         lists = Lists(np.full((len(user_ids), k), -1, np.int32), np.zeros((len(user_ids), k), np.float32))
         for start, (part,) in self.rank(user_ids, k, state, (novel,)):
             lists.items[start : start + len(part.items)], lists.scores[start : start + len(part.items)] = part.items, part.scores
@@ -136,7 +136,7 @@ class Recommender(ABC):
 
 
 def popularity_order(state: State) -> NDArray[np.int64]:
-    """Available items, most purchases of the last weeks first, then most ever, then by id."""
+    """Available items, most target events of the last weeks first, then most ever, then by id."""
     recent, ever = state.items[f"target_events_{FILL_DAYS}d"], state.items["target_events"]
     order = np.lexsort((np.arange(state.shape[1]), -np.nan_to_num(ever), -np.nan_to_num(recent)))
     return order[state.items["is_available"][order]]

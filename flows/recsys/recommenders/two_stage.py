@@ -49,7 +49,7 @@ class Candidates:
 class TwoStage(Recommender):
     """Candidates from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
     feat_user_items: a new column there is a new feature here. Learned from earlier windows, in which each proposer is fitted
-    on what was known then; of the candidates that were neither bought nor owned a seeded share is kept, with its weight.
+    on what was known then; of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
     `resample` draws the users who are learned from with replacement: how much hangs on who happened to be there?"""
 
     name = "two_stage"

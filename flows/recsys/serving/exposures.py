@@ -1,5 +1,5 @@
 """Exposures: what was shown to whom, at which position, by which release. Kept in the store, so that a later run can hold it
-against what was bought. Users are named by a keyed hash: a log tells nothing about a person without the store's salt."""
+against target events. Users are named by a keyed hash: a log tells nothing about a person without the store's salt."""
 
 import hashlib
 import json

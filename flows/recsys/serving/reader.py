@@ -35,10 +35,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class User:
-    """Rows of the items bought last, the newest first, and how many days before the release each was."""
+    """Rows of the items of the last target events, newest first, and how many days before the release each was."""
 
     segment: str
-    bought: list[int]
+    seen: list[int]
     days: list[float]
 
 
@@ -50,6 +50,7 @@ class Reader:
         path = release.path
         self.id = release.manifest.id
         self.about: dict[str, Any] = about(release)
+        self.protocol = "novel" if self.about["exclude_seen"] else "allow"
         self.as_of = date.fromisoformat(self.about["as_of"])
         items = pq.read_table(path / "items.parquet").to_pydict()
         self.item_ids: list[str] = items["item_id"]
@@ -98,7 +99,7 @@ class Reader:
         if model and model not in self.models:
             raise RecsysError(f"release {self.id} has no lists of {model}; it has those of {', '.join(self.models)}")
         database = self.models[model] if model else self._database
-        found = database.execute(self._select[protocol or self.about["repeat"]], (user_id,)).fetchone()
+        found = database.execute(self._select[protocol or self.protocol], (user_id,)).fetchone()
         items, scores = self._unpack(found[0], k) if found else ([], [])
         if items:
             return Answer("personal", items, scores, ["personal" if score else "popular" for score in scores])
@@ -125,15 +126,15 @@ class Reader:
         return User(found[0], *self._unpack(found[1], HISTORY)) if found else None
 
     def similar(self, item: int, k: int) -> Answer:
-        """The items most often bought by the same users."""
+        """The items that most often have target events by the same users."""
         return self._best(*self._near(item), k, "similar")
 
     def session(self, seen: Sequence[int], k: int, user_id: str = "") -> Answer:
         """What goes with the items seen, the last of which counts most, together with the user's own list: by reciprocal rank
-        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item that was seen; none bought lately where lists hold
-        new ones only."""
-        user = self.user(user_id) if self.about["repeat"] == "novel" else None
-        hidden = {*seen, *(user.bought if user else [])}
+        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item of the session; where lists hold only
+        new items, none of the user's last target events."""
+        user = self.user(user_id) if self.about["exclude_seen"] else None
+        hidden = {*seen, *(user.seen if user else [])}
         lists = self._of_session(seen, k + len(hidden)), self.recommend(user_id, k + len(hidden))
         fused: dict[int, float] = {}
         sources: dict[int, str] = {}
@@ -163,12 +164,12 @@ class Reader:
         best = np.lexsort((items, -scores))[:k]
         return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
 
-    def reason(self, item: int, answer: Answer, bought: Sequence[int]) -> tuple[str, int]:
+    def reason(self, item: int, answer: Answer, seen: Sequence[int]) -> tuple[str, int]:
         """Why an item stands in an answer, in one word, and the item that speaks for it; -1 where none does."""
-        if item in bought:
-            return "bought_before", item
+        if item in seen:
+            return "seen_before", item
         near, scores = self._near(item)
-        speaks = np.isin(near, bought)
+        speaks = np.isin(near, seen)
         if speaks.any():
             return "goes_with", int(near[speaks][scores[speaks].argmax()])
         return answer.sources[answer.items.index(item)], -1

@@ -179,6 +179,10 @@ class Dataset:
             if ours not in (*KNOWN_TYPES, self.target):
                 allowed = ", ".join(dict.fromkeys((*KNOWN_TYPES, self.target)))
                 raise ValueError(f'event_types maps "{own}" to "{ours}"; choose one of {allowed}')
+        if len(self.own_types) < len(self.event_types):
+            raise ValueError("event_types names a type twice, for capitals and spaces around it do not count; name it once")
+        if self.min_rating is not None and self.target == "view":
+            raise ValueError("min_rating turns events into views, which are the target here; take it out, or name another target")
         for name, attributes in (("item_attributes", self.item_attributes), ("user_attributes", self.user_attributes)):
             if twice := sorted({one for one in attributes if attributes.count(one) > 1}):
                 raise ValueError(f'{name} names "{twice[0]}" twice; name it once')
@@ -201,6 +205,15 @@ class Dataset:
         names = self.attributes["item"] + self.attributes["user"]
         coded = [name for name in names if re.search(r"(^|[_ ])(id|code)$", name, re.IGNORECASE)]
         return sorted({"category", "segment", *self.text_attributes, *coded})
+
+    def a_target(self) -> str:
+        """The target in a sentence: `a purchase`, `an order`."""
+        return f"{'an' if self.target[0] in 'aeiou' else 'a'} {self.target}"
+
+    @property
+    def own_types(self) -> dict[str, str]:
+        """`event_types` as the data's types are compared: in small letters, without spaces around them."""
+        return {own.strip().lower(): ours for own, ours in self.event_types.items()}
 
 
 @section

@@ -47,7 +47,10 @@ class Source(ABC):
 class Simulation(Source):
     """A source that made its world up, and so knows what nobody else can."""
 
+    target: ClassVar[str] = "purchase"
+    """The type of the events that `truth` expects."""
+
     @abstractmethod
     def truth(self, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_], cutoff: date, horizon_days: int) -> NDArray[np.float64]:
-        """Expected purchases of each item by each user in the days from the cutoff: (users, items), 0 for ids that are not of
+        """Expected target events of each item by each user in the days from the cutoff: (users, items), 0 for ids that are not of
         this world."""

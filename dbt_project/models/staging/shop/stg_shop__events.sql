@@ -17,6 +17,7 @@ final as (
         -- numbers
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,
+        null::decimal(18, 4) as rating,
         -- times
         event_at::timestamp as event_at
     from events
