@@ -36,7 +36,9 @@ def _columns(found: Profile) -> Iterator[str | Table]:
     if not found.columns:
         yield f'source "{found.source}" knows its columns; the settings of [datasets.{found.name}] are used'
         return
-    yield _table(("table", "column", "is read as", ""), ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns))
+    yield _table(
+        ("table", "column", "is read as", ""), ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns)
+    )
 
 
 def _types(found: Profile) -> Iterator[str | Table]:
@@ -44,7 +46,8 @@ def _types(found: Profile) -> Iterator[str | Table]:
         return
     events = max(sum(one.events for one in found.types), 1)
     rows = (
-        (one.own or "(none)", f"{one.events:,}", f"{one.events / events:.2%}", one.ours or "undecided") for one in found.types[:SHOWN]
+        (one.own or "(none)", f"{one.events:,}", f"{one.events / events:.2%}", one.ours or "undecided")
+        for one in found.types[:SHOWN]
     )
     yield _table(("type", "events", "share", "counts as"), rows, right=(1, 2))
     if len(found.types) > SHOWN:
@@ -58,7 +61,7 @@ def _ratings(found: Profile) -> Iterator[str]:
         shares = ", ".join(f"{rating:g}: {events / total:.1%}" for rating, events in list(ratings.counts.items())[:SHOWN])
         yield f"{ratings.share:.1%} of the events have a rating; {shares}"
         if ratings.least is not None:
-            yield f"min_rating = {ratings.least:g}: {ratings.target:.1%} of the rated events are of the target, the others are views"
+            yield f"min_rating = {ratings.least:g}: {ratings.target:.1%} of the rated events reach it, the others are views"
 
 
 def _quarantine(found: Profile) -> Iterator[str | Table]:
@@ -114,8 +117,8 @@ def _horizons(found: Profile) -> Iterator[Table]:
 
 def _entities(found: Profile) -> Iterator[str | Table]:
     for one in found.entities:
-        dated = "dated by valid_from" if one.is_dated else "undated: values are those of today at every cutoff"
-        yield f"{one.table}: {one.rows:,} rows, {one.duplicates:,} of them duplicates; {one.covered:.1%} of the events have a row; {dated}"
+        yield f"{one.table}: {one.rows:,} rows, {one.duplicates:,} of them duplicates; {one.covered:.1%} of the events have a row"
+        yield "dated by valid_from" if one.is_dated else "undated: every cutoff sees the values of today"
         if one.attributes:
             rows = ((each.name, each.kind, f"{each.distinct:,}", f"{each.missing:.1%}") for each in one.attributes)
             yield _table(("attribute", "type", "values", "missing"), rows, right=(2, 3))

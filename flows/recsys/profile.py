@@ -1,7 +1,7 @@
 """What an export holds, how it is read, what its settings may be, and whether a run on it will work: `make check-data`."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -11,17 +11,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from recsys import checks, warehouse
-from recsys.checks import seen
-from recsys.event_types import MOST_UNKNOWN, count_types, repeat_share
+from recsys import warehouse
+from recsys.event_types import MOST_UNKNOWN, advise_exclude_seen, count_types, propose_types, read_types, repeat_share
 from recsys.proposal import (
     GRIDS,
     Horizon,
-    Types,
     measure_horizon,
     propose_min_rating,
-    propose_types,
-    read_types,
     render,
     share_rated,
 )
@@ -70,7 +66,7 @@ class EventType:
 
 @dataclass(frozen=True)
 class Ratings:
-    """Events by rating. share: of the events that have one. least: of a target event. target: share of the ratings that reach it."""
+    """Events by rating. share: of the events that have one. least: of a target event. target: share of ratings that reach it."""
 
     counts: dict[float, int]
     share: float
@@ -282,26 +278,27 @@ class _Check:
     def find_types(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The target and the map of event types, or what the section makes of them."""
         counts = count_types(connection, "raw.events")
-        named = [own for own in counts if own]
-        types = read_types(named, self.settings.dataset)
-        if not self.found.is_known:
+        if self.found.is_known:
+            types = read_types(counts, self.settings.dataset)
+        else:
             types = propose_types(counts, any(column.ours == "rating" for column in self.found.columns))
-            self.propose("target", types.target or "purchase", types.why if types.target != "purchase" else "")
+            self.propose("target", types.target, types.why if types.target != "purchase" else "")
             self.propose("event_types", types.event_types)
             self.reasons |= {f"event_types.{own}": "decide what it is" for own in types.undecided}
         self.found.target, self.found.why = types.target, types.why
-        self.found.types = [EventType(own, events, types.meanings.get(own, types.target)) for own, events in counts.items()]
-        if not types.target:
-            shown = ", ".join(named[:12])
-            self.found.problems.append(f'{types.why}, so choose the target; the data have {shown}: target = "{named[0]}"')
-        elif types.target not in (*types.meanings.values(), *([types.target] if "" in counts else [])):
-            self.found.problems.append(f'no event is of the target "{types.target}"; the data have {", ".join(named[:12])}')
-        elif undecided := [own for own in types.undecided if counts[own] > MOST_UNKNOWN * sum(counts.values())]:
-            said = f"event_types does not say what these are: {', '.join(undecided[:12])}"
+        self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
+        shown, undecided = ", ".join(list(filter(None, counts))[:12]), types.undecided
+        if not types.has_target:
+            self.found.problems.append(f'no event is of the target "{types.target}"; the data have {shown}')
+        elif not types.is_sure:
+            self.found.problems.append(f"the target must be chosen, for no event type has a usual name; the data have {shown}")
+        elif sum(counts[own] for own in undecided) > MOST_UNKNOWN * sum(counts.values()):
+            said = f"nothing says what these event types are: {', '.join(undecided[:12])}"
+            choose = f"write view, cart, return, ignore or {types.target} for each"
             if self.found.is_known:
-                self.found.problems.append(f"{said}; write view, cart, return, ignore or {types.target} for each")
+                self.found.problems.append(f"{said}; {choose}")
             else:
-                self.found.remarks.append(f'{said}; they are "ignore" until you write view, cart, return or {types.target}')
+                self.found.remarks.append(f"{said}; they are ignored until you decide: {choose}")
 
     def find_ratings(self, connection: duckdb.DuckDBPyConnection) -> None:
         """How events are rated, and the least rating of a target event."""
@@ -309,7 +306,7 @@ class _Check:
             f"""select try_cast(rating as double) as value, count(*) as events from raw.events
                 where isfinite(value) group by all order by value limit {MOST_RATINGS + 1}"""
         ).fetchall()
-        counts, sent = {value: events for value, events in rows}, max(sum(one.events for one in self.found.types), 1)
+        counts, sent = dict(rows), max(sum(one.events for one in self.found.types), 1)
         if not 1 < len(counts) <= MOST_RATINGS:
             return
         share, least = sum(counts.values()) / sent, self.settings.dataset.min_rating
@@ -380,7 +377,7 @@ class _Check:
         ).fetchall()[0]
         repeats = repeat_share(connection, "(from int_events_accepted where is_target)")
         self.found.counts = Counts(events, targets, spreads["user_id"], spreads["item_id"], repeats)
-        advised = seen.advise(repeats, checks.limits("seen", self.settings))
+        advised = advise_exclude_seen(repeats, **self.settings.checks["seen"])
         if advised:
             self.propose("exclude_seen", True, f"{repeats:.1%} of the {self.found.target} events repeat an item")
         if self.found.is_known and advised not in (None, self.settings.dataset.exclude_seen):
@@ -438,7 +435,8 @@ class _Check:
     def judge(self) -> None:
         """Whether a run will work, in numbers."""
         found, settings, counts, horizon = self.found, self.settings, self.found.counts, self.found.horizon
-        assert counts and found.times
+        assert counts
+        assert found.times
         for name, spread in (("user", counts.users), ("item", counts.items)):
             if spread.number == 1:
                 found.problems.append(f"all events are of one {name}")
@@ -457,7 +455,7 @@ class _Check:
             )
         if not all(horizon.users):
             found.remarks.append(
-                f"{sum(map(bool, horizon.users[1:]))} of the {len(horizon.users) - 1} windows on which a recommender is chosen have users"
+                f"{sum(map(bool, horizon.users[1:]))} of the {len(horizon.users) - 1} windows of selection have users to judge by"
             )
         if horizon.windows < settings.features.training_windows:
             found.remarks.append(

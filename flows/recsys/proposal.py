@@ -8,92 +8,9 @@ from itertools import count
 from typing import Any
 
 from recsys.settings import Dataset, Settings
-from recsys.settings.run import KNOWN_TYPES
 
-# Event types by the names that people give them, in small letters and without anything between words.
-MEANINGS = {
-    "purchase": (
-        "purchase", "purchased", "buy", "bought", "order", "ordered", "orderplaced", "placeorder", "ordercompleted", "transaction",
-        "sale", "sold", "checkoutcompleted", "completedcheckout", "completepurchase", "productpurchased", "paid", "payment",
-    ),
-    "cart": (
-        "cart", "addtocart", "addcart", "addedtocart", "cartadd", "basket", "addtobasket", "addtobag", "productadded", "atc",
-    ),
-    "view": (
-        "view", "viewed", "pageview", "page", "viewitem", "viewproduct", "productview", "productviewed", "itemview", "viewcontent",
-        "detail", "details", "detailview", "productdetail", "click", "clicked", "selectitem", "productclicked", "pv", "visit",
-    ),
-    "return": ("return", "returned", "refund", "refunded", "productreturned", "orderrefunded"),
-}  # fmt: skip
-# What lists may lead to where nothing is bought.
-TARGETS = {
-    "play": ("played",), "watch": ("watched",), "listen": ("listened",), "stream": ("streamed",), "apply": ("applied",), "lead": (),
-    "subscribe": ("subscribed",), "rent": ("rented",), "borrow": ("borrowed",), "book": ("booked",), "enroll": ("enrolled",),
-    "download": ("downloaded",), "read": (), "like": ("liked",), "rate": ("rated", "rating"), "share": ("shared",),
-}  # fmt: skip
 SCALES = (1, 5, 10, 100)  # of ratings
 GRIDS = ((28, 14), (14, 7), (7, 7), (1, 1))  # horizon_days and step_days, best first
-
-
-@dataclass(frozen=True)
-class Types:
-    """What each of the data's own event types counts as.
-
-    target: "" where none of them has a usual name. meanings: the data's own, and ours; "" for one that a person must decide.
-    """
-
-    target: str
-    why: str
-    meanings: dict[str, str]
-
-    @property
-    def event_types(self) -> dict[str, str]:
-        """The setting, without what needs no entry. What is undecided is ignored until a person decides."""
-        return {own: ours or "ignore" for own, ours in self.meanings.items() if own != ours}
-
-    @property
-    def undecided(self) -> list[str]:
-        return [own for own, ours in self.meanings.items() if not ours]
-
-
-def propose_types(counts: Mapping[str, int], rated: bool = False) -> Types:
-    """The target and the map of event types. counts: events by the data's own type, "" for those without one, which are of the
-    target. rated: whether events carry ratings."""
-    named = {own: events for own, events in counts.items() if own}
-    if not named:
-        return Types("like" if rated else "purchase", "the events have no type, so each is of the target; any name will do", {})
-    known = {own: _meaning(own) for own in named}
-    totals = {name: sum(events for own, events in named.items() if known[own] == name) for name in TARGETS}
-    strongest = max(totals, key=lambda name: (totals[name], name))
-    if "purchase" in known.values():
-        target, why = "purchase", "there are purchases"
-    elif totals[strongest]:
-        target, why = strongest, "nothing is bought, and no other strong signal is as frequent"
-    elif counts.get(""):
-        target, why = "purchase", "events without a type are of the target; any name will do"
-    elif "cart" in known.values():
-        target, why = "cart", "nothing is bought, and carts are the strongest signal"
-    elif "view" in known.values():
-        target, why = "view", "views are the only signal"
-    elif len(named) == 1:
-        target, why = re.sub(r"\s+", "_", next(iter(named))), "it is the only event type"
-        known = dict.fromkeys(named, target)
-    else:
-        target, why = "", "no event type has a usual name"
-    return Types(target, why, {own: ours if ours in (*MEANINGS, target) else "" for own, ours in known.items()})
-
-
-def read_types(own_types: Sequence[str], dataset: Dataset) -> Types:
-    """What the settings make of the data's own types."""
-    mapped = {own: dataset.own_types.get(own, own) for own in own_types}
-    known = (*KNOWN_TYPES, dataset.target)
-    return Types(dataset.target, "by the settings", {own: ours if ours in known else "" for own, ours in mapped.items()})
-
-
-def _meaning(own: str) -> str:
-    key = re.sub(r"[^a-z0-9]", "", own.lower())
-    names = MEANINGS | {target: (target, *others) for target, others in TARGETS.items()}
-    return next((ours for ours, usual in names.items() if key in usual), "")
 
 
 def propose_min_rating(counts: Mapping[float, int]) -> float | None:

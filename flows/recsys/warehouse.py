@@ -111,15 +111,10 @@ def write_rejected(relation: str, file: Path | None, settings: Settings, target:
     kind = "csv, header" if target.suffix == ".csv" else "parquet, compression zstd"
     rejected = f"select reason, reasons, * exclude (reason, reasons) from {relation} order by all"
     with connect(file, settings) as connection:
-        written = connection.execute(f"copy ({rejected}) to {literal(partial)} (format {kind})")
+        written = connection.execute(f"copy ({rejected}) to {literal(str(partial))} (format {kind})")
         rows = int(written.fetchall()[0][0])
     partial.replace(target)
     return rows
-
-
-def literal(value: object) -> str:
-    """A value as SQL text, whatever quotes it holds."""
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def expose(raw: Snapshot, file: Path) -> None:
