@@ -21,7 +21,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export PGCONNECT_TIMEOUT ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc quarantine report export exposures explain add-case reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean
+.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc check-data quarantine report export exposures explain add-case reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ serve: .venv/.serve ## answer requests from the live release, with a page to try
 
 bench-serve: .venv/.serve ## what a request costs, beside a bare FastAPI and a bare uvicorn
 	@$(BIN)/python flows/bench_serve.py $(GIVEN)
+
+check-data: .venv/.run ## what an export holds, the section of config.toml for it, and whether a run will work: EVENTS=path  [ITEMS= USERS= DATASET=]
+	@$(RUN) check_data
 
 quarantine: .venv/.run ## write the events that the last run rejected, with their reasons, to a file  [DATASET= TO=data/quarantine.csv]
 	@$(RUN) quarantine

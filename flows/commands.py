@@ -324,6 +324,25 @@ def export() -> None:
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
 
+def check_data() -> None:
+    """Says what EVENTS holds, or the data of DATASET, which settings fit it and whether a run will work."""
+    from check_data import show
+    from recsys.profile import check
+    from recsys.proposal import propose_name
+    from recsys.sources.base import Access
+
+    config, given = read_config(), inputs()
+    name = dial("DATASET") or propose_name(given.get("events", ""), config["datasets"])
+    if name not in config["datasets"] and "events" not in given:
+        settings()  # says which datasets there are
+        raise RecsysError("EVENTS is not given; pass EVENTS=path to your events, or DATASET= to check one of config.toml")
+    queries = ROOT / "dbt_project" / "queries" / name
+    found = check(config, name, given, ROOT / "dbt_project", datetime.now(UTC).date(), Access(queries, os.environ))
+    show(found, console)
+    if found.problems:
+        raise RecsysError(f"a run will not work: {'; '.join(found.problems)}")
+
+
 def quarantine() -> None:
     """Writes the events that the last run rejected, with their reasons, to a file."""
     from recsys.pipeline import write_rejected
@@ -569,7 +588,7 @@ def cost() -> None:
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
-    *(quarantine, report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
+    *(check_data, quarantine, report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
 )
 VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}

@@ -92,7 +92,7 @@ def test_an_unknown_type_up_to_a_thousandth_is_left_to_the_quarantine(tmp_path: 
 @pytest.mark.parametrize(
     ("target", "types", "lines"),
     [
-        ("purchase", {"play": 9, "skip": 20}, ['target = "skip"', 'event_types = {play = "view"}']),
+        ("purchase", {"play": 9, "skip": 20}, ['target = "play"', 'event_types = {skip = "ignore"}']),
         (
             "purchase",
             {"view": 90, "addtocart": 5, "transaction": 2},
@@ -100,21 +100,21 @@ def test_an_unknown_type_up_to_a_thousandth_is_left_to_the_quarantine(tmp_path: 
         ),
         ("play", {"play": 9, "purchase": 1}, ['event_types = {purchase = "cart"}']),
         ("cart", {"cart": 9, "purchase": 1}, ['event_types = {purchase = "view"}']),
-        ("purchase", {"": 9, "page view": 1, QUOTED: 1}, ['event_types = {"page view" = "view", "it\'s \\"over\\"" = "view"}']),
+        ("purchase", {"": 9, "page view": 1, QUOTED: 1}, ['event_types = {"page view" = "view", "it\'s \\"over\\"" = "ignore"}']),
         ("purchase", {"view": 9, "cart": 1}, ['target = "cart"']),
         ("purchase", {"job apply": 1}, ['target = "job_apply"', 'event_types = {"job apply" = "job_apply"}']),
     ],
 )
 def test_the_lines_that_are_proposed_make_every_type_known(target: str, types: dict[str, int], lines: list[str]) -> None:
     before = make_settings("events", dataset={"target": target}).dataset
-    assert event_types.propose_types(types, before) == lines
+    assert event_types.propose_lines(types, before) == lines
     after = make_settings("events", dataset={"target": target} | parse("\n".join(lines))).dataset
     event_types.check_types(types, after, "datasets.events")
 
 
 def test_lines_that_are_there_already_are_kept() -> None:
     dataset = make_settings("events", dataset={"event_types": {"Ping": "ignore"}}).dataset
-    assert event_types.propose_types({"": 1, "ping": 1, "tap": 1}, dataset) == ['event_types = {ping = "ignore", tap = "view"}']
+    assert event_types.propose_lines({"": 1, "ping": 1, "tap": 1}, dataset) == ['event_types = {ping = "ignore", tap = "ignore"}']
 
 
 def test_a_minimum_without_ratings_is_refused(tmp_path: Path) -> None:

@@ -227,6 +227,13 @@ def test_the_rejected_events_of_a_refused_run_can_be_written(quarantine: list[di
     assert [row["reasons"] for row in quarantine if row["session_id"] == "three reasons"] == ["no_user,bad_price,bad_time"]
 
 
+def test_values_that_cannot_be_read_are_told_as_they_were_sent(quarantine: list[dict[str, str]]) -> None:
+    told = {row["session_id"]: row["unreadable"] for row in quarantine}
+    assert told["day or month first"] == "event_at 05/01/2024"
+    assert told["bad time, text for a price"] == "event_at yesterday, price free"
+    assert told["price below zero"] == ""
+
+
 def test_those_of_a_feature_snapshot_are_the_same(built: Built, quarantine: list[dict[str, str]], tmp_path: Path) -> None:
     target = tmp_path / "quarantine.parquet"
     pipeline.write_rejected(built.landed.store, built.landed.raw_id, built.landed.settings(), PROJECT, target)

@@ -81,7 +81,7 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
         expose(raw, file)
         cost, target = run_dbt(project, file, variables, settings)
         with connect(file, settings) as connection:
-            _refuse_quarantine(_quarantine(connection, "quarantine"), settings)
+            _refuse_quarantine(quarantine(connection, "quarantine"), settings)
             _refuse_nothing(connection)
             _refuse_failures(target)
             if not raw.manifest.parents:  # what is replayed ends on its day, whether or not anything happened on it
@@ -111,15 +111,10 @@ def write_rejected(relation: str, file: Path | None, settings: Settings, target:
     kind = "csv, header" if target.suffix == ".csv" else "parquet, compression zstd"
     rejected = f"select reason, reasons, * exclude (reason, reasons) from {relation} order by all"
     with connect(file, settings) as connection:
-        written = connection.execute(f"copy ({rejected}) to {literal(partial)} (format {kind})")
+        written = connection.execute(f"copy ({rejected}) to {literal(str(partial))} (format {kind})")
         rows = int(written.fetchall()[0][0])
     partial.replace(target)
     return rows
-
-
-def literal(value: object) -> str:
-    """A value as SQL text, whatever quotes it holds."""
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def expose(raw: Snapshot, file: Path) -> None:
@@ -235,12 +230,13 @@ class Quarantine:
 
 def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
     with connect(None, settings) as connection:
-        found = _quarantine(connection, f"'{folder}/quarantine.parquet'")
+        found = quarantine(connection, f"'{folder}/quarantine.parquet'")
     _refuse_quarantine(found, settings)
     return found
 
 
-def _quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
+def quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
+    """The model `quarantine`, under this name."""
     rows = connection.execute(f"select reason, events_rejected, events_affected, events_sent from {relation}").fetchall()
     return Quarantine(rows[0][3], {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows})
 

@@ -60,6 +60,7 @@ final as (
             case when price < 0 then 'bad_price' end,
             case when (user_id, date_trunc('day', event_at)) in (select (user_id, event_day) from busy_days) then 'bot' end
         )::string as reasons,
+        unreadable::string as unreadable,
         -- numbers
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,

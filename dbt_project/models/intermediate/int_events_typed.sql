@@ -45,6 +45,7 @@ final as (
         -- strings
         rated_type::string as event_type,
         source_reasons::string as source_reasons,
+        unreadable::string as unreadable,
         -- numbers
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,

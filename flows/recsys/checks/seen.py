@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from recsys.checks.subject import Subject
+from recsys.event_types import advise_exclude_seen
 from recsys.settings.validation import Share, section
 from recsys.verdicts import Verdict
 
@@ -15,7 +16,7 @@ class Limits:
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     dataset, share = subject.settings.dataset, subject.features.repeat_share()
-    wanted = advise(share, limits)
+    wanted = advise_exclude_seen(share, limits.few, limits.many)
     words = f"{share:.1%} of the {dataset.target} events are on an item with {dataset.a_target} by the same user on an earlier day"
     if wanted in (None, dataset.exclude_seen):
         words += f"; exclude_seen = {str(dataset.exclude_seen).lower()} fits"
@@ -23,8 +24,3 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         words += f"; consider exclude_seen = {str(wanted).lower()} in config.toml"
     limit = limits.many if dataset.exclude_seen else limits.few
     yield Verdict("exclude_seen", share, limit, "warn", wanted in (None, dataset.exclude_seen), words)
-
-
-def advise(share: float, limits: Limits) -> bool | None:
-    """What `exclude_seen` should be at this share of repeats, as `event_types.repeat_share` measures it; None if either is fine."""
-    return True if share < limits.few else False if share > limits.many else None

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
+
 from recsys import RecsysError
 from recsys.backends import s3_client
 from recsys.settings import Dataset
@@ -30,8 +32,7 @@ class Events(Source):
         self.dataset, self.endpoint = dataset, endpoint
 
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
-        client = s3_client(self.endpoint) if any(map(files.is_remote, self.patterns.values())) else None
-        inputs, skipped = {}, []
+        client, inputs, skipped = self._client(), {}, []
         for table, pattern in self.patterns.items():
             if pattern:
                 found = files.find(pattern, table.upper(), client)
@@ -42,6 +43,18 @@ class Events(Source):
             words = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they should be"
             verdicts.append(Verdict("files_not_read", len(skipped), 0, "warn", False, words))
         return verdicts
+
+    def schemas(self) -> dict[str, pa.Schema]:
+        """The columns of each table that is given, as its first file has them."""
+        client, found = self._client(), {}
+        for table, pattern in self.patterns.items():
+            if pattern:
+                name = files.find(pattern, table.upper(), client).names[0]
+                found[table] = files.read_schema(name, f'{table.upper()} "{name}"', client)
+        return found
+
+    def _client(self) -> Any:
+        return s3_client(self.endpoint) if any(map(files.is_remote, self.patterns.values())) else None
 
 
 def _origins(setting: str, names: list[str], client: Any) -> Iterator[Origin]:

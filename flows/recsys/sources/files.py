@@ -108,6 +108,20 @@ def read(
             raise RecsysError(f"{where} cannot be read as {kind}: {reason}; mend or convert it") from None
 
 
+def read_schema(name: str, where: str, client: Any = None) -> pa.Schema:
+    """A file's columns, of a text file all as text. Raises RecsysError if it cannot be read or has no rows."""
+    names: list[str] = []
+
+    def choose(found: Sequence[str]) -> Collection[str]:
+        names.extend(found)
+        return found if _kind(name) == "Parquet" else ()
+
+    first = next(read(name, where, choose, client), None)
+    if first is None:
+        raise RecsysError(f"{where} has no rows; pass a file with rows")
+    return first.schema if _kind(name) == "Parquet" else pa.schema([(column, pa.string()) for column in names])
+
+
 def write(batches: Iterator[pa.RecordBatch], target: Path) -> int:
     """Writes batches of one schema to a Parquet file and returns the number of rows."""
     rows, writer = 0, None

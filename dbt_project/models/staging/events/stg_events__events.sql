@@ -35,6 +35,13 @@ final as (
             case when price::string <> '' and cast_price is null then 'bad_price' end,
             case when {{ var('min_rating') is not none }} and rating::string <> '' and cast_rating is null then 'bad_rating' end
         )::string as source_reasons,
+        concat_ws(
+            ', ',
+            case when event_at::string <> '' and cast_event_at is null then concat('event_at ', event_at::string) end,
+            case when quantity::string <> '' and cast_quantity is null then concat('quantity ', quantity::string) end,
+            case when price::string <> '' and cast_price is null then concat('price ', price::string) end,
+            case when rating::string <> '' and cast_rating is null then concat('rating ', rating::string) end
+        )::string as unreadable,
         -- numbers
         cast_quantity::decimal(18, 4) as quantity,
         cast_price::decimal(18, 4) as price,

@@ -28,6 +28,7 @@ final as (
             case when not {{ matches('item_id', '^[0-9]{5}[A-Z]*$') }} then 'no_product' end,
             case when UnitPrice <= 0 then 'bad_price' end
         )::string as source_reasons,
+        ''::string as unreadable,
         -- numbers
         (case when is_cancellation then -Quantity else Quantity end)::decimal(18, 4) as quantity,
         UnitPrice::decimal(18, 4) as price,

@@ -14,6 +14,7 @@ final as (
         -- strings
         event_type::string as event_type,
         ''::string as source_reasons,
+        ''::string as unreadable,
         -- numbers
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,
