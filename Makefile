@@ -10,7 +10,7 @@ BROWSER := { command -v chromium && command -v chromedriver; } > /dev/null
 PYTEST := $(BIN)/python -m pytest --junit-xml data/test-results.xml
 LOCK := uvx uv pip compile --quiet --universal --generate-hashes --only-binary :all: --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade
 
-# Runs are kept in data/; no tool phones home; a name for the runs where the machine has no user (containers, root).
+# Runs are kept in data/; no tool phones home; a database answers within seconds; a name for the runs where the machine has no user (containers, root).
 export METAFLOW_DATASTORE_SYSROOT_LOCAL := $(CURDIR)/data/metaflow
 export METAFLOW_CARD_LOCALROOT := $(CURDIR)/data/metaflow/cards
 export METAFLOW_DEFAULT_DATASTORE ?= local
@@ -18,6 +18,7 @@ export METAFLOW_DEFAULT_METADATA ?= local
 export METAFLOW_USER ?= $(or $(filter-out root,$(USER) $(shell id -un)),local)
 export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export PGCONNECT_TIMEOUT ?= 10
 
 .DEFAULT_GOAL := help
 .PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc check-data quarantine report export exposures explain add-case reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean

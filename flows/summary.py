@@ -96,6 +96,9 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
         f" {counts['first_day']} to {counts['last_day']}"
     )
     console.print(f"quarantine  {built.quarantine}")
+    for verdict in data.evidence.families["raw"]:
+        if verdict.name == "ignored_columns":
+            console.print(verdict.message, markup=False, soft_wrap=True)
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
     for line in _gaps(data.choice, settings):
         console.print(line, markup=False, soft_wrap=True)
@@ -156,7 +159,7 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
     windows = min(len(found[settings.protocol]) - 1 for found in choice.evaluations.values())
     if windows < (wanted := settings.evaluation.selection_windows):
         chosen = "on so few" if windows else "without any, so the simplest is taken"
-        yield f"selection   {windows} of evaluation.selection_windows = {wanted} have enough days of data before them; chosen {chosen}"
+        yield f"selection   {windows} of evaluation.selection_windows = {wanted} have enough days before them; chosen {chosen}"
 
 
 def _metrics(data: Any, protocol: str, settings: Settings) -> Table | str:

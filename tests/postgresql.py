@@ -1,5 +1,6 @@
-"""A PostgreSQL server on loopback, from Debian's package."""
+"""A PostgreSQL server on loopback, from Debian's package, and a small shop in it."""
 
+import gzip
 import os
 import shutil
 import signal
@@ -15,10 +16,43 @@ from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from recsys.sources.shop import Shop
 
 NO_SERVER = "a PostgreSQL server is needed; install it (Debian: apt-get install postgresql)"
 PASSWORD = "pa:ss/w@rd 100%"
+
+QUERIES = {
+    "events": """
+        select customer_ref as user_id, sku as item_id, happened_at as event_at, kind as event_type, pieces as quantity,
+            unit_price as price, visit as session_id, line_id as event_id
+        from tracking.lines
+        order by line_id;
+    """,
+    "items": """
+        -- what is sold now and was sold before
+        select sku as item_id, name as title, department as category, list_price as price, on_sale as is_available,
+            available_from, withdrawn_at
+        from catalogue
+    """,
+    "users": "select customer_ref as user_id, region as segment from customers",
+}
+COLUMNS = {
+    "user_id": "customer_ref", "item_id": "sku", "event_at": "happened_at", "event_type": "kind", "quantity": "pieces",
+    "price": "unit_price", "session_id": "visit", "event_id": "line_id",
+}  # fmt: skip
+OTHERS = {"title": "name", "category": "department", "price": "list_price", "is_available": "on_sale", "segment": "region"}
+SECTION = """
+[datasets.warehouse]
+source = "database"
+horizon_days = 28
+step_days = 14
+max_age_days = 0
+[datasets.warehouse.dials]
+connection_env = "SHOP_URL"
+"""
 
 
 @dataclass(frozen=True)
@@ -112,3 +146,44 @@ def wait_for(server: Server, process: subprocess.Popen[Any], log: Path) -> None:
         else:
             return
     raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="session")
+def warehouse(tmp_path_factory: pytest.TempPathFactory, postgresql: Server) -> Server:
+    """A small shop under names of its own."""
+    folder = tmp_path_factory.mktemp("shop")
+    Shop(users=300, items=120, days=200, events=25_000, first_day="2024-01-01", seed=7).land(folder)
+
+    def rename(table: pa.Table, names: dict[str, str]) -> pa.Table:
+        return table.rename_columns([names.get(name, name) for name in table.column_names])
+
+    postgresql.create("lines", rename(pq.read_table(folder / "events"), COLUMNS))
+    postgresql.create("catalogue", rename(pq.read_table(folder / "items.parquet"), COLUMNS | OTHERS))
+    postgresql.create("customers", rename(pq.read_table(folder / "users.parquet"), COLUMNS | OTHERS))
+    postgresql.execute(
+        "create schema tracking",
+        "alter table lines set schema tracking",
+        "alter table tracking.lines alter column happened_at type timestamptz using happened_at at time zone 'UTC'",
+        "alter table tracking.lines alter column unit_price type numeric(10, 2)",
+    )
+    return postgresql
+
+
+def configure(root: Path) -> None:
+    """Adds a dataset to a fork."""
+    with (root / "config.toml").open("a") as config:
+        config.write(SECTION)
+
+
+def write_queries(root: Path) -> None:
+    folder = root / "dbt_project" / "queries" / "warehouse"
+    folder.mkdir(parents=True)
+    for name, query in QUERIES.items():
+        (folder / f"{name}.sql").write_text(query)
+
+
+def leaks(data: str | bytes) -> bool:
+    """Whether the password is in it, in either form, or a part of it; compressed or not."""
+    data = data.encode() if isinstance(data, str) else data
+    data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    return any(form.encode() in data for form in (PASSWORD, quote(PASSWORD, safe=""), "pa:ss", "w@rd", "pa%3Ass", "w%40rd"))

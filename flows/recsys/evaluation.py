@@ -43,9 +43,12 @@ Stress = dict[str, dict[str, Window]]  # per disturbed world and protocol, the h
 
 
 def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> Windows:
-    """Per protocol, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn. Raises
-    where that is not even the first: RecsysError without users, TooLittleData where they are enough for other recommenders. Fitted
-    anew at each; lists are made by the saved and loaded model, as in production. No event after the last cutoff's horizon is read."""
+    """Per protocol, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn.
+
+    The recommender is fitted anew at each; lists are made by the saved and loaded model, as in production. Nothing is read that
+    happened after the last cutoff's horizon. Raises RecsysError if nobody can be judged at the first cutoff, and TooLittleData if
+    this recommender has too little to learn from there.
+    """
     require_outcomes(features, settings, cutoffs[0])
     windows = [_evaluate_at(cutoffs[0], recommender, features, settings)]
     with suppress(TooLittleData):
@@ -79,8 +82,8 @@ def require_outcomes(features: Features, settings: Settings, cutoff: date) -> No
     before, after = features.users_around(cutoff)
     new = " with an item that is new to them" if PROTOCOLS[settings.protocol] else ""
     said = (
-        f"lists cannot be judged: the data have {days} days, {counts['first_day']} to {counts['last_day']}; {before:,} users were seen"
-        f" before {cutoff}, and of the {after:,} with a target event in the {horizon} days from then none is among them{new}."
+        f"lists cannot be judged: the data have {days} days, {counts['first_day']} to {counts['last_day']}; {before:,} users were"
+        f" seen before {cutoff}, and of the {after:,} with a target event in the {horizon} days from then none is among them{new}."
         f" horizon_days = {horizon} needs more than {horizon} days, {horizon * (windows + 1)} to choose a recommender on"
         f" evaluation.selection_windows = {windows}, and {horizon * (windows + 2)} to train one for that"
     )

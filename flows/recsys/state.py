@@ -1,6 +1,6 @@
 """State: what is known at a cutoff, as NumPy arrays. Recommenders learn from one and rank another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -97,6 +97,14 @@ def places(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.int64]
 def matrix(values: NDArray, rows: NDArray, columns: NDArray, shape: tuple[int, int]) -> sparse.csr_matrix:
     """A float32 CSR matrix; values of the same place are added up."""
     return sparse.csr_matrix((values.astype(np.float32), (rows, columns)), shape=shape)
+
+
+def matrix_of_file(parts: Mapping[str, NDArray], shape: Sequence[int]) -> sparse.csr_matrix:
+    """A CSR matrix from the arrays `data`, `indices` and `indptr` of a file. Raises ValueError if one points outside another,
+    which scipy's compiled code would follow."""
+    made = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=tuple(shape))
+    made.check_format(full_check=True)
+    return made
 
 
 @dataclass(frozen=True)

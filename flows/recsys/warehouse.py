@@ -250,11 +250,6 @@ def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
         )
 
 
-def literal(text: str) -> str:
-    """A text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def identifier(name: str) -> str:
     """The name of a column as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'

@@ -139,6 +139,32 @@ def test_a_release_that_lists_an_unknown_item_is_refused(broken: Broken) -> None
         reader.check()
 
 
+@pytest.mark.parametrize("item", [10_000, -1])
+def test_an_item_that_is_none_is_told_whoever_asks(broken: Broken, item: int) -> None:
+    blob = np.array([item], "<i4").tobytes() + np.array([0.5], "<f4").tobytes()
+
+    def hurt(folder: Path) -> None:
+        _rewrite(folder, "update lists set allow = ?", blob)
+        _rewrite(folder, "update users set bought = ?", blob)
+
+    reader = broken(hurt)
+    user = reader.users("", 1)[0]
+    for ask in (lambda: reader.recommend(user, 5, "allow"), lambda: reader.user(user)):
+        with pytest.raises(RecsysError, match="does not know"):
+            ask()
+
+
+def test_neighbours_that_point_outside_their_arrays_are_refused(broken: Broken) -> None:
+    def hurt(folder: Path) -> None:
+        with np.load(folder / "neighbours.npz") as parts:
+            arrays = {name: parts[name] for name in parts.files}
+        arrays["indices"][0] = 1 << 30
+        np.savez(folder / "neighbours.npz", **arrays)
+
+    with pytest.raises(RecsysError, match=r"neighbours\.npz"):
+        broken(hurt)
+
+
 def test_a_release_of_no_user_is_refused(broken: Broken) -> None:
     reader = broken(lambda folder: _rewrite(folder, "delete from lists"))
     with pytest.raises(RecsysError, match="knows no user"):

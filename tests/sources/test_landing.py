@@ -148,6 +148,13 @@ def test_a_name_in_the_settings_that_fits_nothing_is_refused(tmp_path: Path, set
         landed(tmp_path, inputs, **settings)
 
 
+@pytest.mark.parametrize("settings", [{"columns": {"user_id": "u"}}, {"time_zone": "Europe/London"}])
+def test_a_setting_that_a_source_does_not_read_is_refused(settings: dict[str, Any]) -> None:
+    chosen = Dataset(source="online_retail", horizon_days=7, step_days=7, dials={"url": "", "cache": ""}, **settings)
+    with pytest.raises(RecsysError, match=f'{next(iter(settings))} is set, but source "online_retail" does not read it; remove it'):
+        open_source(chosen)
+
+
 # Attributes and ignored columns
 
 
@@ -294,6 +301,13 @@ def test_what_would_be_lost_in_silence_is_refused(tmp_path: Path, name: str, wor
     write(tmp_path / "in" / "a.csv", as_csv(ROWS))
     write(tmp_path / "in" / name, b"" if "empty" in name else b"x")
     with pytest.raises(RecsysError, match=words):
+        landed(tmp_path, {"events": tmp_path / "in"})
+
+
+def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.csv", as_csv(ROWS))
+    (tmp_path / "in" / "b.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(RecsysError, match='b.csv" is no file; pass'):
         landed(tmp_path, {"events": tmp_path / "in"})
 
 

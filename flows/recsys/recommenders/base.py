@@ -14,7 +14,7 @@ from scipy import sparse
 
 from recsys import RecsysError
 from recsys.ranking import rank
-from recsys.state import State, Window, places
+from recsys.state import State, Window, matrix_of_file, places
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
 FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
@@ -123,15 +123,15 @@ class Recommender(ABC):
         (folder / "recommender.json").write_text(json.dumps({"name": self.name, "parameters": self.parameters()}, sort_keys=True))
 
     def restore(self, folder: Path) -> Self:
-        """Takes up what `save` wrote."""
+        """Takes up what `save` wrote. Raises ValueError if it does not fit together."""
         with np.load(folder / "learned.npz", allow_pickle=False) as arrays:
             parts = {name: arrays[name] for name in arrays.files}
         for name in sorted({name.partition(".")[0] for name in parts}):
             if name in parts:
                 setattr(self, name, parts[name])
             else:
-                data, indices, indptr, shape = (parts[f"{name}.{part}"] for part in ("data", "indices", "indptr", "shape"))
-                setattr(self, name, sparse.csr_matrix((data, indices, indptr), shape=tuple(shape)))
+                own = {part: parts[f"{name}.{part}"] for part in ("data", "indices", "indptr", "shape")}
+                setattr(self, name, matrix_of_file(own, own["shape"].tolist()))
         return self
 
 

@@ -83,13 +83,13 @@ class TwoStage(Recommender):
         features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
         used = trees.usable(features)
         self.columns_, self.left_out = columns[used], columns[~used].tolist()
-        few = f"{self.name}: {labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event, too few to rank by"
+        outcomes = f"{labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event"
         if labels.all() or not labels.any() or not used.any():
-            raise TooLittleData(few)
+            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
         features = features if used.all() else features[:, used]
         self.nodes_, self.sizes_ = trees.fit(features, labels, weights, self.trees, self.leaves, self.rate, self.seed)
         if self.sizes_.max() == 1:  # no tree found a split
-            raise TooLittleData(few)
+            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
         return super().fit(state)
 
     def _fit(self, state: State) -> None:
@@ -160,7 +160,9 @@ class TwoStage(Recommender):
         from recsys.recommenders import load
 
         self.proposers = {name: load(folder / name) for name in PROPOSERS}
-        return super().restore(folder)
+        super().restore(folder)
+        trees.check(self.nodes_, self.sizes_, len(self.columns_))
+        return self
 
 
 def fit_proposers(state: State) -> dict[str, Recommender]:

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy import sparse
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
 from recsys.releases import HISTORY, about, connect, lists_file, unpack
+from recsys.state import matrix_of_file
 from recsys.store import Snapshot
 
 CANARIES = 20  # users whose lists are looked at before a release is served
 FUSION = 60  # of reciprocal ranks
+MEND = "run the flow again, or roll back"
 DECAY = 0.8  # of what was seen one item earlier in a session
 
 
@@ -64,7 +65,10 @@ class Reader:
         self.visible[list(self.hidden)] = False
         with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
             shape = (len(self.item_ids), len(self.item_ids))
-            self.neighbours = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=shape)
+            try:
+                self.neighbours = matrix_of_file(parts, shape)
+            except (ValueError, KeyError) as error:
+                raise RecsysError(f"release {self.id}: neighbours.npz cannot be read: {error}; {MEND}") from None
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
         self._database = connect(lists_file(path))
         beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
@@ -107,6 +111,8 @@ class Reader:
 
     def _unpack(self, blob: bytes, k: int) -> tuple[list[int], list[float]]:
         items, scores = unpack(blob)
+        if len(items) and items.view("<u4").max() >= len(self.item_ids):  # read as unsigned, what is below 0 is far above
+            raise RecsysError(f"release {self.id} lists an item that it does not know; {MEND}")
         if self.hidden:
             kept = self.visible[items]
             items, scores = items[kept], scores[kept]
@@ -193,14 +199,14 @@ class Reader:
         try:
             self._ask_canaries()
         except (sqlite3.Error, IndexError, ValueError) as error:
-            raise RecsysError(f"release {self.id} cannot be read: {error}; run the flow again, or roll back") from None
+            raise RecsysError(f"release {self.id} cannot be read: {error}; {MEND}") from None
 
     def _ask_canaries(self) -> None:
         query = "select user_id from lists order by user_id"
         users = [user for (user,) in self._database.execute(f"{query} limit {CANARIES // 2}")]
         users += [user for (user,) in self._database.execute(f"{query} desc limit {CANARIES // 2}")]
         if not users or not all(self.user(user) for user in users):
-            raise RecsysError(f"release {self.id} knows no user, or some have a list only; run the flow again, or roll back")
+            raise RecsysError(f"release {self.id} knows no user, or some have a list only; {MEND}")
         for user in (*users, ""):
             for protocol in PROTOCOLS:
                 for model in self.models:
@@ -223,4 +229,4 @@ class Reader:
             else ""
         )  # fmt: skip
         if wrong:
-            raise RecsysError(f"release {self.id}: {what} {wrong}; run the flow again, or roll back")
+            raise RecsysError(f"release {self.id}: {what} {wrong}; {MEND}")

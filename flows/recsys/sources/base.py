@@ -29,8 +29,9 @@ class Source(ABC):
 
     def configure(self, dataset: Dataset, endpoint: str) -> None:
         """Takes settings that are not the source's own: those of its dataset, and the address of an S3-compatible store."""
-        if dataset.columns:
-            raise RecsysError(f'config: columns is set, but source "{dataset.source}" knows its columns; remove it')
+        for name, is_set in (("columns", dataset.columns), ("time_zone", dataset.time_zone != "UTC")):
+            if is_set:
+                raise RecsysError(f'config: {name} is set, but source "{dataset.source}" does not read it; remove it')
 
     max_null_share: ClassVar[dict[str, dict[str, float]]]
     """Tables and the columns they must have, each with the largest share of missing values that is normal."""

@@ -38,7 +38,7 @@ REQUIRED = {"events": ("user_id", "item_id", "event_at"), "items": ("item_id",),
 ALIASES = {
     "user_id": (
         "user", "uid", "userref", "userkey", "customerid", "customer", "customerref", "custid", "clientid", "visitorid", "memberid",
-        "accountid", "buyerid", "subscriberid", "companyid", "profileid", "personid", "userpseudoid", "fullvisitorid",
+        "accountid", "buyerid", "subscriberid", "companyid", "profileid", "personid", "reviewerid", "userpseudoid", "fullvisitorid",
     ),
     "item_id": (
         "item", "productid", "product", "productref", "sku", "stockcode", "articleid", "article", "movieid", "trackid", "songid",
@@ -47,7 +47,7 @@ ALIASES = {
     "event_at": (
         "timestamp", "eventtimestamp", "eventtime", "datetime", "ts", "time", "occurredat", "createdat", "orderdate", "orderedat",
         "orderts", "purchasedat", "purchasedate", "invoicedate", "transactiondate", "viewedat", "playedat", "watchedat", "ratedat",
-        "unixtime", "timestampms", "eventdate", "date", "tdat",
+        "unixtime", "unixreviewtime", "timestampms", "eventdate", "date", "tdat",
     ),
     "event_type": ("event", "eventname", "action", "type", "behavior", "behaviour", "interaction", "interactiontype", "verb"),
     "quantity": ("qty", "units", "pieces"),
@@ -56,7 +56,7 @@ ALIASES = {
     "session_id": ("session", "sid", "visitid", "usersession", "basketid", "basket", "orderid", "orderref", "invoiceno", "invoice"),
     "event_id": ("eventuuid", "transactionid", "lineid", "orderlineid", "messageid"),
     "title": ("name", "itemname", "itemtitle", "productname", "producttitle", "prodname", "label", "description"),
-    "category": ("categoryname", "maincategory", "productcategory", "producttype", "genre", "genres", "department"),
+    "category": ("categoryname", "categorycode", "maincategory", "productcategory", "producttype", "genre", "genres", "department"),
     "is_available": ("available", "isactive", "active", "instock", "published"),
     "available_from": ("availablesince", "releasedate", "releasedat", "publishedat", "launchdate", "onlinesince"),
     "withdrawn_at": ("withdrawn", "discontinuedat", "removedat", "availableuntil", "expiresat"),

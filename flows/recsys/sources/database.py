@@ -59,7 +59,7 @@ class Database(Source):
 
     def prepare(self, access: Access) -> None:
         """Connects to nothing: landing, which comes next, does."""
-        self.connection, self.queries = access.environment.get(self.connection_env, ""), access.queries
+        self.connection, self.queries = access.environment.get(self.connection_env, "").strip(), access.queries
         if not self.connection:
             raise RecsysError(
                 f"{self.connection_env} is not set in the environment; set it to the connection of your database, such as"
@@ -90,13 +90,10 @@ class Database(Source):
         options = {**self.options, self.connection_option: self.connection}
         with self._plain(f"the database of {self.connection_env} cannot be reached", "mend the variable, or start the server"):
             connection = dbapi.connect(self.library, db_kwargs=options, autocommit=not snapshot)
-        with connection:
+        with connection, connection.cursor() as cursor:
             if snapshot:
-                with (
-                    self._plain("the database gives no consistent view", "read from a server that does"),
-                    connection.cursor() as one,
-                ):
-                    one.execute(snapshot)
+                with self._plain("the database gives no consistent view", "read from a server that does"):
+                    cursor.execute(snapshot)
             yield connection
 
     def _read(self, connection: Any, table: str, choose: Choose) -> Iterator[pa.RecordBatch]:
@@ -135,11 +132,10 @@ def hide(text: str, connection: str) -> str:
     not; of anything else, such as a URI whose password is not percent-encoded, every part is."""
     found = URI.fullmatch(connection)
     secrets = [found["password"] or "", *re.findall("=([^&]*)", found["options"] or "")] if found else [connection]
-    parts = {
-        part for secret in secrets for form in (secret, unquote(secret)) for part in (form, *re.split(r"[^\w.%!$*+~-]+", form))
-    }
-    hidden = sorted({connection, *parts} - {""}, key=len, reverse=True)
-    return re.sub("|".join(rf"(?<!\w){re.escape(part)}(?!\w)" for part in hidden), "***", text)
+    forms = [*secrets, *map(unquote, secrets)]
+    parts = {connection, *forms, *(part for form in forms for part in re.split(r"[^\w.%!$*+~-]+", form))} - {""}
+    longest_first = sorted(parts, key=len, reverse=True)
+    return re.sub("|".join(rf"(?<!\w){re.escape(part)}(?!\w)" for part in longest_first), "***", text)
 
 
 def _find_library(driver: str) -> str:

@@ -63,7 +63,8 @@ def find(pattern: str, setting: str, client: Any = None) -> Found:
     Raises RecsysError if there are none, or if one of them is neither read nor known to be harmless.
     """
     read, skipped = [], []
-    for name, below, size in _list_bucket(pattern, setting, client) if is_remote(pattern) else _list_disk(pattern, setting):
+    listed = _list_bucket(pattern, setting, client) if is_remote(pattern) else _list_disk(pattern, setting)
+    for name, below, size in sorted(listed):
         parts = PurePosixPath(below).parts
         if mark := next((part for part in parts if part in TABLE_FORMATS), None):
             raise RecsysError(
@@ -81,7 +82,7 @@ def find(pattern: str, setting: str, client: Any = None) -> Found:
             raise _unknown_ending(f'{setting} "{name}"', name)
     if not read:
         raise RecsysError(f'{setting} "{pattern}" holds no file to read; {ACCEPTED}, or a folder or glob of them')
-    return Found(sorted(read), sorted(skipped))
+    return Found(read, skipped)
 
 
 def read(
@@ -154,14 +155,15 @@ def _unknown_ending(where: str, name: str) -> RecsysError:
 def _list_disk(pattern: str, setting: str) -> Iterator[tuple[str, str, int]]:
     """For each file: its path, the part of it that the pattern does not spell out, and its bytes."""
     path = Path(pattern).expanduser()
-    matches = {path} if path.exists() else set(map(Path, glob(str(path), recursive=True)))
-    named = path if path.exists() else Path(_fixed(str(path)))
-    below = {Path(folder, name) for match in matches for folder, _, names in os.walk(match, followlinks=True) for name in names}
-    for file in {match for match in matches if not match.is_dir()} | below or {path}:
-        if not file.is_file() and not path.is_dir():
+    is_literal = path.exists()
+    matches = [path] if is_literal else [Path(name) for name in glob(str(path), recursive=True)]
+    named = path if is_literal else Path(_fixed(str(path)))
+    below = [Path(folder, name) for match in matches for folder, _, names in os.walk(match, followlinks=True) for name in names]
+    found = {*below, *(match for match in matches if not match.is_dir())}
+    for file in found or (set() if path.is_dir() else {path}):
+        if not file.is_file():
             raise RecsysError(f'{setting} "{file}" is no file; pass {setting}=path to a file, a folder or a glob')
-        if file.is_file():
-            yield str(file), "" if file == named else file.relative_to(named).as_posix(), file.stat().st_size
+        yield str(file), "" if file == named else file.relative_to(named).as_posix(), file.stat().st_size
 
 
 def _list_bucket(pattern: str, setting: str, client: Any) -> Iterator[tuple[str, str, int]]:
