@@ -111,7 +111,7 @@ def write_rejected(relation: str, file: Path | None, settings: Settings, target:
     kind = "csv, header" if target.suffix == ".csv" else "parquet, compression zstd"
     rejected = f"select reason, reasons, * exclude (reason, reasons) from {relation} order by all"
     with connect(file, settings) as connection:
-        written = connection.execute(f"copy ({rejected}) to {literal(str(partial))} (format {kind})")
+        written = connection.execute(f"copy ({rejected}) to {literal(partial)} (format {kind})")
         rows = int(written.fetchall()[0][0])
     partial.replace(target)
     return rows
@@ -248,6 +248,11 @@ def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
             f"quarantine holds {found}, more than max_quarantine = {limit:.1%};"
             " mend the data, or raise the limit in config.toml if it is known to be so"
         )
+
+
+def literal(value: object) -> str:
+    """A value as SQL writes a text, whatever quotes it holds."""
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def identifier(name: str) -> str:
