@@ -70,7 +70,7 @@ def _quarantine(found: Profile) -> Iterator[str | Table]:
     yield str(found.quarantine)
     for reason, examples in found.examples.items():
         yield f"{reason}, {len(examples)} of {found.quarantine.rejected[reason]:,}:"
-        names = [name for name in examples[0] if any(row[name] is not None for row in examples)]
+        names = [name for name in examples[0] if any(row[name] not in (None, "") for row in examples)]
         yield _table(names, ([_text(row[name]) for name in names] for row in examples))
 
 

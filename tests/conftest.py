@@ -249,11 +249,11 @@ class Fork:
         config = (self.root / "config.toml").read_text()
         inline = ", ".join(f"{name} = {part}" for name, part in value.items()) if isinstance(value, dict) else ""
         written = f"{{ {inline} }}" if inline else json.dumps(value)
-        header = rf"(?m)^\[{re.escape(section)}\].*\n"
+        header = rf"^\[{re.escape(section)}\].*\n"
         there = rf"({header}(?:(?!\[).*\n)*?{key} *= *)[^#\n]*"
-        changed, count = re.subn(there, lambda found: found[1] + written, config)
+        changed, count = re.subn(there, lambda found: found[1] + written, config, flags=re.M)
         if not count:
-            changed, count = re.subn(header, lambda found: f"{found[0]}{key} = {written}\n", config)
+            changed, count = re.subn(header, lambda found: f"{found[0]}{key} = {written}\n", config, flags=re.M)
         assert count == 1, section
         (self.root / "config.toml").write_text(changed)
 

@@ -1,7 +1,7 @@
 """What an export holds, how it is read, what its settings may be, and whether a run on it will work: `make check-data`."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from recsys import warehouse
+from recsys import RecsysError, warehouse
 from recsys.event_types import MOST_UNKNOWN, advise_exclude_seen, count_types, propose_types, read_types, repeat_share
 from recsys.proposal import (
     GRIDS,
@@ -21,8 +21,8 @@ from recsys.proposal import (
     render,
     share_rated,
 )
-from recsys.settings import Settings, parse, resolve
-from recsys.sources import columns, open_source
+from recsys.settings import Dataset, Settings, parse, resolve
+from recsys.sources import SOURCES, columns, open_source
 from recsys.sources.base import Access
 from recsys.sources.events import Events
 from recsys.store import Manifest, Snapshot, describe
@@ -192,6 +192,7 @@ class _Check:
         self.values["dials"] = self.values.get("dials", {}) | dict(inputs)
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
         self.spare: dict[str, list[str]] = {}  # columns of each table that are none of ours
+        self.is_sure = True
 
     @property
     def settings(self) -> Settings:
@@ -208,15 +209,16 @@ class _Check:
 
     def run(self, access: Access | None) -> Profile:
         source = open_source(self.settings.dataset, self.settings.store.endpoint)
-        self.found.source = self.settings.dataset.source
+        self.found.source, self.found.target = self.settings.dataset.source, self.settings.dataset.target
         schemas = source.schemas() if isinstance(source, Events) else {}
         self.find_columns(schemas)
         if not self.found.problems:
             with tempfile.TemporaryDirectory(prefix="check-data-") as scratch:
-                raw = self.land(Path(scratch) / "raw", access)
+                raw = self.land(Path(scratch), access)
                 self.find_sent(raw, Path(scratch) / "sent.duckdb", schemas)
                 if not self.found.problems:
-                    self.find_accepted(raw, Path(scratch) / "checked.duckdb", schemas)
+                    self.find_accepted(raw, Path(scratch) / "checked.duckdb", "items" in schemas)
+                    self.judge()
         if not self.found.is_known:
             self.found.section = self.render()
         return self.found
@@ -230,29 +232,32 @@ class _Check:
         for table, schema in schemas.items():
             match = columns.match(schema.names, table, dataset.columns, columns.attributes_of(table, dataset))
             ours = {theirs: name for name, theirs in match.mapped.items()}
-            of_items = columns.propose(match.ignored, "items") | columns.match(match.ignored, "items").mapped
+            hints = _hints(table, match.ignored, "items" in schemas)
             for theirs in schema.names:
                 name = ours.get(theirs, "")
-                how = _how(name, theirs, name in usual.get(table, {}))
-                if not name and table == "events" and "items" not in schemas and theirs in of_items.values():
-                    how = "describes items; pass the file as ITEMS= too, or another one with a row for each item"
-                elif not name:
-                    how = (
-                        "ignored; put it in ITEMS or USERS to use it"
-                        if table == "events"
-                        else f"can be one of {table[:-1]}_attributes"
-                    )
+                how = hints[theirs] if not name else _how(name, theirs, name in usual.get(table, {}))
                 self.found.columns.append(Column(table, theirs, name, how))
             self.spare[table] = [name for name in match.ignored if not pa.types.is_nested(schema.field(name).type)]
             for name in match.missing:
                 line = columns.line(dataset.columns | {name if table == "events" else f"{table}.{name}": f"their {name}"})
                 self.found.problems.append(f"{table.upper()} has no column that is known to be {name}; write which one is: {line}")
 
-    def land(self, folder: Path, access: Access | None) -> Snapshot:
-        """A raw snapshot outside of any store, in which spare columns of items and users are attributes."""
+    def land(self, scratch: Path, access: Access | None) -> Snapshot:
+        """A raw snapshot outside of any store, in which spare columns of items and users are attributes if they can be."""
         dataset = self.settings.dataset
-        if not self.found.is_known:
-            dataset = replace(dataset, item_attributes=self.spare.get("items", []), user_attributes=self.spare.get("users", []))
+        if self.found.is_known:
+            return self.land_as(dataset, scratch / "raw", access)
+        items, users = self.spare.get("items", []), self.spare.get("users", [])
+        try:
+            return self.land_as(replace(dataset, item_attributes=items, user_attributes=users), scratch / "raw", access)
+        except RecsysError as error:
+            if not items and not users:
+                raise
+            landed = self.land_as(dataset, scratch / "without", access)  # raises if it was not for the attributes
+            self.found.remarks.append(f"further columns of items and users could not be read: {error}")
+            return landed
+
+    def land_as(self, dataset: Dataset, folder: Path, access: Access | None) -> Snapshot:
         source = open_source(dataset, self.settings.store.endpoint)
         if access:
             source.prepare(access)
@@ -265,13 +270,12 @@ class _Check:
         """What the raw tables say by themselves: types, ratings, how times are written."""
         warehouse.expose(raw, file)
         with warehouse.connect(file, self.settings) as connection:
-            first = next(iter(open_source(self.settings.dataset).max_null_share))
-            rows, least = _one(connection, f"select count(*) from raw.{first}"), self.config["checks"]["raw"]["min_events"]
-            if rows < least:
-                self.found.problems.append(f"there are {rows:,} events, and a run needs {least:,} (checks.raw.min_events)")
-            if schemas:
+            first = next(iter(SOURCES[self.found.source].max_null_share))
+            self.sent: int = _one(connection, f"select count(*) from raw.{first}")
+            if self.found.source in ("events", "database"):
                 self.find_types(connection)
                 self.find_ratings(connection)
+            if schemas:
                 self.find_forms(connection, schemas["events"])
                 self.found.entities = [_entities(connection, table) for table in ("items", "users") if table in schemas]
 
@@ -285,20 +289,18 @@ class _Check:
             self.propose("target", types.target, types.why if types.target != "purchase" else "")
             self.propose("event_types", types.event_types)
             self.reasons |= {f"event_types.{own}": "decide what it is" for own in types.undecided}
-        self.found.target, self.found.why = types.target, types.why
+        self.found.target, self.found.why, self.is_sure = types.target, types.why, types.is_sure
         self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
-        shown, undecided = ", ".join(list(filter(None, counts))[:12]), types.undecided
+        undecided = types.undecided if sum(counts[own] for own in types.undecided) > MOST_UNKNOWN * sum(counts.values()) else []
+        said = f"nothing says what these event types are: {', '.join(undecided[:12])}"
+        choose = f"write view, cart, return, ignore or {types.target} for each"
         if not types.has_target:
-            self.found.problems.append(f'no event is of the target "{types.target}"; the data have {shown}')
-        elif not types.is_sure:
-            self.found.problems.append(f"the target must be chosen, for no event type has a usual name; the data have {shown}")
-        elif sum(counts[own] for own in undecided) > MOST_UNKNOWN * sum(counts.values()):
-            said = f"nothing says what these event types are: {', '.join(undecided[:12])}"
-            choose = f"write view, cart, return, ignore or {types.target} for each"
-            if self.found.is_known:
-                self.found.problems.append(f"{said}; {choose}")
-            else:
-                self.found.remarks.append(f"{said}; they are ignored until you decide: {choose}")
+            shown = ", ".join(own or "none" for own in list(counts)[:12])
+            self.found.problems.append(f'no event is of the target "{types.target}"; the types are {shown}')
+        elif undecided and self.found.is_known:
+            self.found.problems.append(f"{said}; {choose}")
+        elif undecided:
+            self.found.remarks.append(f"{said}; they are ignored until you decide: {choose}")
 
     def find_ratings(self, connection: duckdb.DuckDBPyConnection) -> None:
         """How events are rated, and the least rating of a target event."""
@@ -310,7 +312,7 @@ class _Check:
         if not 1 < len(counts) <= MOST_RATINGS:
             return
         share, least = sum(counts.values()) / sent, self.settings.dataset.min_rating
-        if not self.found.is_known and share > 1 - MOST_MISSING and self.found.target not in ("", "view"):
+        if not self.found.is_known and share > 1 - MOST_MISSING and self.found.target != "view":
             least = propose_min_rating(counts)
             self.propose("min_rating", least, "lower ratings count as views")
         self.found.ratings = Ratings(counts, share, least, share_rated(counts, least) if least is not None else 1.0)
@@ -335,18 +337,17 @@ class _Check:
         if self.found.forms.is_local:
             self.propose("time_zone", "UTC", 'times carry no zone; write theirs if it is another, such as "Europe/London"')
 
-    def find_accepted(self, raw: Snapshot, file: Path, schemas: Mapping[str, pa.Schema]) -> None:
-        """What the models make of the events, and what the accepted ones are like. Models of a run decide what is rejected."""
+    def find_accepted(self, raw: Snapshot, file: Path, catalogued: bool) -> None:
+        """What the models of a run make of the events, and what the accepted ones are like."""
         warehouse.check_events(raw, self.settings, self.project, file)
         with warehouse.connect(file, self.settings) as connection:
             self.find_rejected(connection)
             if not _one(connection, "select count(*) from int_events_accepted where is_target"):
-                self.found.problems.append(f"no accepted event is of the target {self.settings.dataset.target}")
+                self.found.problems.append(f'no accepted event is of the target "{self.found.target}"')
                 return
             self.find_counts(connection)
             self.find_times(connection)
-            self.find_horizon(connection, "items" in schemas)
-        self.judge()
+            self.find_horizon(connection, catalogued)
 
     def find_rejected(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = self.found.quarantine = warehouse.quarantine(connection, "quarantine")
@@ -435,8 +436,14 @@ class _Check:
     def judge(self) -> None:
         """Whether a run will work, in numbers."""
         found, settings, counts, horizon = self.found, self.settings, self.found.counts, self.found.horizon
-        assert counts
-        assert found.times
+        if not self.is_sure:
+            found.problems.append(
+                f"no event type has a usual name; choose the target, which is {found.target} in the section above"
+            )
+        if self.sent < (least := settings.checks["raw"]["min_events"]):
+            found.problems.append(f"there are {self.sent:,} events, and a run needs {least:,} (checks.raw.min_events)")
+        if counts is None or found.times is None:
+            return
         for name, spread in (("user", counts.users), ("item", counts.items)):
             if spread.number == 1:
                 found.problems.append(f"all events are of one {name}")
@@ -475,7 +482,9 @@ class _Check:
             if useful := [attribute.name for attribute in one.attributes if attribute.is_useful(one.rows)]:
                 key = f"{one.table[:-1]}_attributes"
                 spare[key] = useful
-                reasons[key] = "take out the # and what is not known before the event" + "" if one.is_dated else ""
+                reasons[key] = "to use them, take out the #" + (
+                    "" if one.is_dated else "; leave out what was not known at the time"
+                )
         section = render(self.name, self.values, reasons, spare)
         resolve({**self.config, "datasets": parse(section)["datasets"]}, self.name)
         return section
@@ -514,9 +523,20 @@ def _merge(proposed: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 def _how(ours: str, theirs: str, is_proposed: bool) -> str:
     """How a column was found."""
-    if is_proposed:
-        return "proposed: a usual name for it"
-    return "" if not ours else "the same name" if columns.is_same(ours, theirs) else "by the settings"
+    return (
+        "proposed: a usual name for it" if is_proposed else "the same name" if columns.is_same(ours, theirs) else "by the settings"
+    )
+
+
+def _hints(table: str, ignored: Sequence[str], has_items: bool) -> dict[str, str]:
+    """What ignored columns may be good for."""
+    if table != "events":
+        return dict.fromkeys(ignored, f"ignored; can be one of {table[:-1]}_attributes")
+    usual = columns.match(ignored, "items").mapped | columns.propose(ignored, "items")
+    hints = dict.fromkeys(ignored, "ignored")
+    if not has_items:
+        hints |= {theirs: f"ignored; to use it as the items' {ours}, pass the file as ITEMS too" for ours, theirs in usual.items()}
+    return hints
 
 
 def _grid(horizon_days: int, step_days: int) -> dict[str, int]:

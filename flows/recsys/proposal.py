@@ -61,8 +61,10 @@ def measure_horizon(settings: Settings, days: int, users: Sequence[int]) -> Hori
 
 
 def propose_name(path: str, taken: Collection[str]) -> str:
-    """A name for a dataset, from where its events lie."""
-    stem = re.sub(r"[^a-z0-9]+", "_", re.split(r"[/*?]", path.rstrip("/*"))[-1].split(".")[0].lower()).strip("_") or "export"
+    """A name for a dataset, from the last part of its path that is no pattern."""
+    parts = [part for part in path.split("/") if part and not re.search(r"[*?\[=:]", part)]
+    stem = re.sub(r"[^a-z0-9]+", "_", parts[-1].split(".")[0].lower()).strip("_") if parts else ""
+    stem = stem or "export"
     return stem if stem not in taken else next(name for number in count(2) if (name := f"{stem}_{number}") not in taken)
 
 

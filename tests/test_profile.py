@@ -1,0 +1,208 @@
+"""An export of a stranger: what is found in it, what is proposed, and whether a run on it would work, in truth as in words."""
+
+import csv
+import json
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import exports
+from conftest import PROJECT, ROOT, Fork, assert_refused
+from recsys.profile import Attribute, Profile, check
+from recsys.settings import parse, resolve
+
+TODAY = date(2024, 6, 1)
+START = datetime(2024, 1, 1, 8)
+CONFIG = parse((ROOT / "config.toml").read_text())
+
+
+def profile(inputs: dict[str, Path], name: str = "mine", config: dict[str, Any] = CONFIG) -> Profile:
+    return check(config, name, {table: str(path) for table, path in inputs.items()}, PROJECT, TODAY)
+
+
+def write(path: Path, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([list(names), *rows])
+    return path
+
+
+def days(count: int, per_day: int = 40) -> list[list[Any]]:
+    """Events of 20 users on 30 items; nothing happens on days 10, 11 and 20."""
+    return [
+        [f"c{number % 20}", f"s{(number * 7 + day) % 30}", START + timedelta(day, 600 * (number % 40)), "order"]
+        for day in range(count)
+        for number in range(per_day)
+        if day not in (10, 11, 20)
+    ]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, dict[str, Path]]:
+    """Ninety days of orders under foreign names, and some rows of every kind that a person must be told of."""
+    folder = tmp_path_factory.mktemp("shop")
+    rows = days(90)
+    rows += [["c1", f"s{item}", START + timedelta(item), "wish"] for item in range(20)]
+    rows += [["c1", f"s{item}", "31/12/2023", "order"] for item in range(7)]
+    rows += [["", "s1", START, "order"]]
+    events = write(folder / "log.csv", ["customer_ref", "SKU", "ts", "action", "device"], [[*row, "phone"] for row in rows])
+    catalogue = [
+        [f"s{item}", f"Thing {item}", f"b{item % 3}", item / 2, "x" if item else "", f"00{item % 2}"] for item in range(25)
+    ]
+    items = write(folder / "items.csv", ["sku", "name", "brand", "weight", "constant", "colour_code"], [*catalogue, catalogue[0]])
+    inputs = {"events": events, "items": items}
+    return profile(inputs), inputs
+
+
+def test_columns_are_found_proposed_or_ignored(shop: tuple[Profile, dict[str, Path]]) -> None:
+    found = {(one.table, one.theirs): one.ours for one in shop[0].columns}
+    assert [found["events", name] for name in ("customer_ref", "SKU", "ts", "action", "device")] == [
+        *("user_id", "item_id", "event_at", "event_type", ""),
+    ]
+    assert [found["items", name] for name in ("sku", "name", "brand")] == ["item_id", "title", ""]
+
+
+def test_types_are_counted_and_the_unknown_is_left_to_a_person(shop: tuple[Profile, dict[str, Path]]) -> None:
+    assert {one.own: (one.events, one.ours) for one in shop[0].types} == {"order": (87 * 40 + 8, "purchase"), "wish": (20, "")}
+    assert any("wish" in remark for remark in shop[0].remarks)
+
+
+def test_times_have_a_form_gaps_and_a_night(shop: tuple[Profile, dict[str, Path]]) -> None:
+    found, times = shop[0].forms, shop[0].times
+    assert found
+    assert times
+    assert set(found.shares) == {"text without a zone", "in another way"}
+    assert (times.first, times.days) == (START, 90)
+    assert times.gaps == [(date(2024, 1, 11), 2), (date(2024, 1, 21), 1)]
+    assert {(times.quiet + hour) % 24 for hour in range(6)}.isdisjoint(range(8, 15))
+
+
+def test_rejected_events_are_counted_with_examples_as_they_were_sent(shop: tuple[Profile, dict[str, Path]]) -> None:
+    found = shop[0]
+    assert found.quarantine
+    assert {reason: events for reason, events in found.quarantine.rejected.items() if events} == {"ambiguous_date": 7, "no_user": 1}
+    assert len(found.examples["ambiguous_date"]) == 5
+    assert {row["unreadable"] for row in found.examples["ambiguous_date"]} == {"event_at 31/12/2023"}
+
+
+def test_users_items_and_repeats_are_counted(shop: tuple[Profile, dict[str, Path]]) -> None:
+    counts = shop[0].counts
+    assert counts
+    assert (counts.users.number, counts.users.median, counts.items.number) == (20, 174, 30)
+    assert counts.repeats > 0.5
+
+
+def test_attributes_have_a_type_and_are_proposed_if_they_tell_items_apart(shop: tuple[Profile, dict[str, Path]]) -> None:
+    (items,) = shop[0].entities
+    assert (items.rows, items.duplicates, items.is_dated) == (26, 1, False)
+    assert items.covered == pytest.approx(25 / 30, abs=0.01)
+    assert items.attributes[:2] == [Attribute("brand", "text", 3, 0.0), Attribute("weight", "number", 25, 0.0)]
+    assert '# item_attributes = ["brand", "weight", "colour_code"]' in shop[0].section
+
+
+def test_the_longest_horizon_that_fits_is_proposed(shop: tuple[Profile, dict[str, Path]]) -> None:
+    assert shop[0].horizon
+    assert shop[0].horizon.horizon_days == 14
+    assert shop[0].horizon.users == [20, 20, 20]
+
+
+def test_the_section_gives_a_later_check_the_same_findings(shop: tuple[Profile, dict[str, Path]]) -> None:
+    found, inputs = shop
+    config = CONFIG | {"datasets": CONFIG["datasets"] | parse(found.section)["datasets"]}
+    assert resolve(config, "mine").dataset.dials == {table: str(path) for table, path in inputs.items()}
+    again = profile({}, config=config)
+    assert again.is_known
+    assert again.problems == []
+    assert (again.quarantine, again.counts, again.times) == (found.quarantine, found.counts, found.times)
+    assert again.horizons == [found.horizon]
+    assert again.section == ""
+
+
+def test_the_items_may_call_a_column_otherwise_than_the_events(tmp_path: Path) -> None:
+    events = write(tmp_path / "log.csv", ["uid", "product", "ts"], [[1, 2, "2024-01-01"]])
+    items, users = write(tmp_path / "items.csv", ["sku", "label"], [["2", "Two"]]), write(tmp_path / "users.csv", ["who"], [[1]])
+    found = profile({"events": events, "items": items, "users": users})
+    assert found.problems  # no column of the users is known to be user_id, so that nothing more is read
+    assert parse(found.section)["datasets"]["mine"]["columns"] == {
+        "user_id": "uid", "item_id": "product", "event_at": "ts", "items.item_id": "sku", "title": "label",
+    }  # fmt: skip
+
+
+def test_nothing_is_read_where_a_column_is_missing(tmp_path: Path) -> None:
+    found = profile({"events": write(tmp_path / "log.csv", ["uid", "ts", "thing"], [[1, "2024-01-01", 2]])})
+    (problem,) = found.problems
+    assert "EVENTS has no column that is known to be item_id" in problem
+    assert 'user_id = "uid"' in problem
+    assert found.quarantine is None
+
+
+def test_a_section_whose_target_is_missing_is_told_before_anything_is_built(tmp_path: Path) -> None:
+    events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type"], [[1, 2, "2024-01-01", "view"]])
+    found = profile({"events": events}, name="events")
+    assert found.problems == ['no event is of the target "purchase"; the types are view']
+    assert found.counts is None
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """One event, and an item with a list for an attribute."""
+    folder = tmp_path_factory.mktemp("few")
+    events = write(folder / "log.csv", ["user_id", "item_id", "event_at"], [["u", "i", "2024-01-01"]])
+    (folder / "items.jsonl").write_text(json.dumps({"item_id": "i", "tags": ["a", "b"]}))
+    return profile({"events": events, "items": folder / "items.jsonl"})
+
+
+def test_every_problem_of_few_events_is_told(few: Profile) -> None:
+    told = " ".join(few.problems)
+    for problem in (
+        "1 events, and a run needs 1,000",
+        "all events are of one user",
+        "all events are of one item",
+        "cannot be judged",
+    ):
+        assert problem in told
+
+
+def test_attributes_that_cannot_be_read_are_left_out(few: Profile) -> None:
+    assert any('"tags"' in remark for remark in few.remarks)
+    assert few.counts
+
+
+@pytest.fixture
+def fork(tmp_path: Path) -> Fork:
+    return Fork(tmp_path / "fork")
+
+
+def test_a_wrong_name_or_no_path_is_one_line(fork: Fork, tmp_path: Path) -> None:
+    assert_refused(fork.run("check_data"), "EVENTS is not given")
+    assert_refused(fork.run("check_data", DATASET="none"), 'DATASET "none" is not in config.toml')
+    assert_refused(fork.run("check_data", EVENTS=str(tmp_path / "none.csv")), "none.csv", "is no file")
+    half = write(tmp_path / "half.csv", ["user", "time"], [["u", "2024-01-01"]])
+    assert_refused(
+        fork.run("check_data", EVENTS=str(half)), "a run will not work: EVENTS has no column that is known to be item_id"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "name", "expected"),
+    [
+        (exports.write_views, "clickstream", {"horizon_days": 7, "target": "view"}),
+        (exports.write_ratings, "ratings", {"target": "like", "min_rating": 4.0, "exclude_seen": True}),
+        (exports.write_shop, "weblog", {"horizon_days": 28}),
+    ],
+)
+def test_the_section_that_is_printed_leads_to_a_release(
+    fork: Fork, tmp_path: Path, write: Any, name: str, expected: dict[str, Any]
+) -> None:
+    checked = fork.run("check_data", **write(tmp_path))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    section = checked.stdout.split("# paste this into config.toml\n")[1].split("\n\nWill a run work?")[0]
+    assert expected.items() <= parse(section)["datasets"][name].items()
+    config = fork.root / "config.toml"
+    config.write_text(f"{config.read_text()}\n{section}")
+    done = fork.run("run", DATASET=name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (fork.store(name) / "CURRENT").exists()
