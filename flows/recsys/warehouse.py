@@ -81,6 +81,8 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
         expose(raw, file)
         cost, target = run_dbt(project, file, variables, settings)
         with connect(file, settings) as connection:
+            if not connection.execute("from duckdb_tables() where table_name = 'quarantine'").fetchall():
+                _refuse_failures(target)
             _refuse_quarantine(quarantine(connection, "quarantine"), settings)
             _refuse_nothing(connection)
             _refuse_failures(target)
