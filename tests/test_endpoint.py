@@ -22,8 +22,8 @@ def test_metaflow_is_told_the_address(monkeypatch: pytest.MonkeyPatch, endpoint:
 def test_a_run_keeps_everything_there(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fork, client, address = Fork(tmp_path / "fork"), boto3.client("s3"), os.environ["AWS_ENDPOINT_URL"]
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    fork.change('root = "data/store"', f'root = "{s3}/recs"')
-    fork.change('endpoint = ""', f'endpoint = "{address}"')
+    fork.set("store", "root", f"{s3}/recs")
+    fork.set("store", "endpoint", address)
     own = {"METAFLOW_DEFAULT_DATASTORE": "s3", "METAFLOW_DATASTORE_SYSROOT_S3": f"{s3}/metaflow"}
     done = fork.make("run", own)
     assert done.returncode == 0, done.stdout + done.stderr

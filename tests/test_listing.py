@@ -10,7 +10,7 @@ from conftest import PROJECT, make_settings
 from recsys import RecsysError, listing, pipeline, releases
 from recsys.checks import required
 from recsys.lifecycle import rollback
-from recsys.listing import Champion, champion, gather, publish, recommend, shards, validate
+from recsys.listing import Champion, champion, check_target, gather, publish, recommend, shards, validate
 from recsys.publishing import publish as publish_release
 from recsys.recommenders import base, load
 from recsys.rules import Ruling
@@ -46,8 +46,9 @@ def _train(store: Store, settings: Settings) -> None:
     publish_release(store, id, evidence, None, required(audit=False))
 
 
-def make(shop: Shop, per_shard: int = 2_000) -> tuple[str, Champion, int]:
+def make(shop: Shop, per_shard: int = 2_000, asked: Settings | None = None) -> tuple[str, Champion, int]:
     store, settings, _, features = shop
+    settings = asked or settings
     live, rows = champion(store), shards(store, features, per_shard, settings)
     parts = [recommend(store, live, features, one, settings) for one in rows]
     return gather(store, live, features, parts, settings, {}), live, len(rows)
@@ -102,6 +103,23 @@ def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
     with pytest.raises(RecsysError, match=r"5 days before 2024-09-06.*`make run`"):
         publish(store, release, evidence, live, shop[1])
     assert store.current() == live.release
+
+
+def test_lists_are_served_as_the_model_was_chosen_until_the_next_training(shop: Shop) -> None:
+    store, settings, *_ = shop
+    other = replace(settings, dataset=replace(settings.dataset, exclude_seen=True))
+    release, live, _ = make(shop, asked=other)
+    assert not releases.about(store.load("release", release))["exclude_seen"]
+    (warning,) = (verdict for verdict in judge(shop, release, live, other).verdicts if verdict.name == "exclude_seen_of_the_model")
+    assert (warning.passed, warning.severity) == (False, "warn")
+    assert "chosen with exclude_seen = false" in warning.message
+
+
+def test_a_model_of_another_target_makes_no_lists(shop: Shop) -> None:
+    store, settings, *_ = shop
+    other = replace(settings, dataset=replace(settings.dataset, target="view"))
+    with pytest.raises(RecsysError, match=r'the live model predicts "purchase", but the target is "view" now; `make run` first'):
+        check_target(champion(store), other)
 
 
 def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(shop: Shop) -> None:

@@ -81,9 +81,10 @@ def require_outcomes(features: Features, settings: Settings, cutoff: date) -> No
     days = (features.as_of - date.fromisoformat(counts["first_day"])).days
     before, after = features.users_around(cutoff)
     new = " with an item that is new to them" if PROTOCOLS[settings.protocol] else ""
+    span = f"the data have {days} days, {counts['first_day']} to {counts['last_day']}"
+    users = f"{after:,} users with {settings.dataset.a_target} in the {horizon} days from then"
     said = (
-        f"lists cannot be judged: the data have {days} days, {counts['first_day']} to {counts['last_day']}; {before:,} users were"
-        f" seen before {cutoff}, and of the {after:,} with a target event in the {horizon} days from then none is among them{new}."
+        f"lists cannot be judged: {span}; {before:,} users were seen before {cutoff}, and of the {users} none is among them{new}."
         f" horizon_days = {horizon} needs more than {horizon} days, {horizon * (windows + 1)} to choose a recommender on"
         f" evaluation.selection_windows = {windows}, and {horizon * (windows + 2)} to train one for that"
     )

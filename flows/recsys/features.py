@@ -175,7 +175,7 @@ class Features:
 
     def _numbers(self, entity: str, name: str, cutoff: date, size: int) -> NDArray[np.float32]:
         """A numeric attribute of every item or user; NaN where it is not known at the cutoff."""
-        rows = self._table(f"select entity_index, number from ({_valid(entity, name, cutoff)}) where number is not null")
+        rows = self._table(f"select entity_index, number from ({_valid(entity, name, cutoff)}) valid where number is not null")
         numbers = np.full(size, np.nan, np.float32)
         numbers[rows["entity_index"]] = rows["number"]
         return numbers
@@ -189,7 +189,7 @@ class Features:
             f"""select entity_index, coalesce(everybody.value_index, other.value_index)::int as value_index
                 from ({_valid(entity, name, cutoff)}) valid left join {everybody} everybody using (value)
                 left join (from {everybody} where value = 'other') other on true
-                where coalesce(everybody.value_index, other.value_index) is not null"""
+                where valid.value is not null and coalesce(everybody.value_index, other.value_index) is not null"""
         )
         met = self._table(
             f"""select counts.subject_index, value_index, counts.target_events

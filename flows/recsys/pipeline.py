@@ -182,6 +182,8 @@ def fit(store: Store, recommender: Recommender, features: Features) -> str:
             "target": features.settings.dataset.target,
             "exclude_seen": features.settings.dataset.exclude_seen,
         } | ({"left_out": list(recommender.left_out)} if recommender.left_out else {})
+        if leaking := {f"{entity} {name}": round(leak, 3) for (entity, name), leak in features.left_out.items()}:
+            made_from["attributes_left_out"] = leaking
         return store.commit(folder, "model", made_from, {"features": features.id}).id
 
 

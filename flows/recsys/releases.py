@@ -206,9 +206,19 @@ def _holdout(windows: Mapping[str, Window]) -> pa.Table:
 
 def about(release: Snapshot) -> dict[str, Any]:
     """as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the rules kept out of the lists."""
-    facts = json.loads((release.path / "release.json").read_text())
+    return read_about(release.path)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The same of a release's folder."""
+    facts = json.loads((folder / "release.json").read_text())
     before = {"target": "purchase", "exclude_seen": facts.get("repeat") == "novel"}  # of releases that do not say
     return before | facts
+
+
+def served(about: Mapping[str, Any]) -> str:
+    """The protocol of the lists that are served by default."""
+    return "novel" if about["exclude_seen"] else "allow"
 
 
 def as_of(release: Snapshot) -> date:

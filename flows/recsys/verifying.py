@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
-from recsys.releases import CHUNK, HISTORY, connect
+from recsys.releases import CHUNK, HISTORY, connect, read_about, served
 from recsys.serving.reader import Reader
 from recsys.store import Manifest, Snapshot, Store
 from recsys.verdicts import Evidence, require
@@ -102,9 +102,9 @@ def _faults(folder: Path) -> Iterator[str]:
     known, shown = set(items["item_id"].to_pylist()), (fallback["all"], fallback["static"], *fallback["segments"].values())
     if strange := {id for ids in shown for id in ids} - known:
         yield f"fallback.json names {min(strange)}, which is no item"
-    served = json.loads((folder / "release.json").read_text())["repeat"]
-    if served not in pq.read_table(folder / "holdout.parquet", columns=["protocol"])["protocol"].unique().to_pylist():
-        yield f"holdout.parquet has nothing of {served}"
+    protocol = served(read_about(folder))
+    if protocol not in pq.read_table(folder / "holdout.parquet", columns=["protocol"])["protocol"].unique().to_pylist():
+        yield f"holdout.parquet has nothing of {protocol}"
 
 
 def _list_faults(folder: Path, name: str, listed: NDArray[np.bool_], length: int) -> Iterator[str]:

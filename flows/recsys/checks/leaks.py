@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.checks.subject import Subject
 from recsys.settings.validation import section
-from recsys.state import State
+from recsys.state import State, Table
 from recsys.verdicts import Verdict
 
 
@@ -24,6 +25,9 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _none("labels_horizon_is_over", faults["unfinished"], f"{labels} have a horizon that was not over as of the last cutoff")
     yield _windows(subject)
     yield _known(subject.holdout_state)
+    yield _leaking(subject)
+    yield _undated(subject)
+    yield _empty(subject)
 
 
 def _none(name: str, count: int, words: str) -> Verdict:
@@ -54,6 +58,47 @@ def _known(state: State) -> Verdict:
     ]
     words = f"{len(early)} columns count days since an event that is after the cutoff {state.cutoff}"
     return Verdict("nothing_is_from_the_future", len(early), 0, "block", not early, _named(words, early))
+
+
+def _leaking(subject: Subject) -> Verdict:
+    """Attributes whose values of today tell what sold after an earlier cutoff, beyond what had sold by then."""
+    features, most = subject.features, subject.settings.features.max_attribute_leak
+    leaks = {key: value for key, value in features.leaks.items() if value > most}
+    named = [
+        f"{entity} {name} {value:.2f}, {'left out' if (entity, name) in features.left_out else 'text, so still in use'}"
+        for (entity, name), value in leaks.items()
+    ]
+    words = f"{len(leaks)} of {len(features.leaks)} attributes without valid_from tell later target events better than {most:g}"
+    todo = "; give them valid_from, or take them out of the settings" if named else ""
+    worst = max(features.leaks.values(), default=0.0)
+    return Verdict(
+        "attributes_leak", round(worst, 3), most, "warn", not named, f"{words}{': ' if named else ''}{'; '.join(named)}{todo}"
+    )
+
+
+def _undated(subject: Subject) -> Verdict:
+    """Not a fault: most catalogues keep no history."""
+    attributes = subject.features.attributes
+    undated = ~attributes["is_dated"] & (attributes["described"] > 0)
+    named = ": " + ", ".join(_listed(attributes, undated)) if undated.any() else ""
+    words = f"{undated.sum()} of {len(undated)} attributes have no valid_from, so their present values count at every cutoff{named}"
+    return Verdict("attributes_without_valid_from", int(undated.sum()), len(undated), "warn", True, words)
+
+
+def _empty(subject: Subject) -> Verdict:
+    attributes, dataset = subject.features.attributes, subject.settings.dataset
+    listed = np.isin(attributes["attribute"], [*dataset.item_attributes, *dataset.user_attributes])
+    empty = listed & (attributes["described"] == 0)
+    todo = f": {', '.join(_listed(attributes, empty))}; compare the names with the columns of your files" if empty.any() else ""
+    words = f"{empty.sum()} attributes have no value by {subject.features.as_of}{todo}"
+    return Verdict("attributes_have_values", int(empty.sum()), 0, "warn", not empty.any(), words)
+
+
+def _listed(attributes: Table, chosen: NDArray[np.bool_]) -> list[str]:
+    """Such as `item brand (text)`."""
+    kinds = np.where(attributes["is_number"], "number", "text")
+    columns = (attributes["entity"], attributes["attribute"], kinds)
+    return [f"{entity} {name} ({kind})" for entity, name, kind in zip(*(column[chosen] for column in columns), strict=True)]
 
 
 def _named(words: str, found: list[str]) -> str:

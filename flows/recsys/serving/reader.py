@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
-from recsys.releases import HISTORY, about, connect, lists_file, unpack
+from recsys.releases import HISTORY, about, connect, lists_file, served, unpack
 from recsys.state import matrix_of_file
 from recsys.store import Snapshot
 
@@ -51,7 +51,7 @@ class Reader:
         path = release.path
         self.id = release.manifest.id
         self.about: dict[str, Any] = about(release)
-        self.protocol = "novel" if self.about["exclude_seen"] else "allow"
+        self.protocol = served(self.about)
         self.as_of = date.fromisoformat(self.about["as_of"])
         items = pq.read_table(path / "items.parquet").to_pydict()
         self.item_ids: list[str] = items["item_id"]
