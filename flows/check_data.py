@@ -86,7 +86,9 @@ def _times(found: Profile) -> Iterator[str]:
         yield f"days without an event: {missing:,}" + (f"; the longest runs: {longest}" if missing else "")
         if found.forms and found.forms.is_local:
             hours = f"{times.quiet:02}:00 to {(times.quiet + 6) % 24:02}:00"
-            yield f"quietest six hours: {hours}; this is a guess at the night where the times were taken, so at their zone"
+            is_night = times.quiet < 4 or times.quiet > 20
+            guess = "as at night, so times may be on the users' own clock" if is_night else "unlike a night"
+            yield f"zone: none is written; the quietest six hours are {hours}, {guess} (a guess)"
 
 
 def _counts(found: Profile) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Event types of the data: which are the target, which are weaker signals, and what to write about those that are neither."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ import duckdb
 from recsys import RecsysError
 from recsys.settings import Dataset
 from recsys.settings.run import KNOWN_TYPES
+from recsys.settings.toml import write_line, write_text
 
 MOST_UNKNOWN = 0.001  # share of the events whose type may be unknown; they are quarantined
 SHOWN = 12  # types that a message names
-NAKED_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # Event types by the names that people give them, in small letters and without anything between words.
 MEANINGS = {
     "purchase": (
@@ -145,9 +144,9 @@ def propose_lines(counts: Mapping[str, int], dataset: Dataset) -> list[str]:
     known = (*KNOWN_TYPES, types.target)
     kept = {own: ours if ours in known else "ignore" for own, ours in dataset.own_types.items()}
     changed = {own: ours or "ignore" for own, ours in meanings.items() if own and own != ours}
-    lines = [f"target = {_quote(types.target)}"] * (types.target != dataset.target)
+    lines = [write_line("target", types.target)] * (types.target != dataset.target)
     if (pairs := kept | changed) != dataset.own_types:
-        lines.append(f"event_types = {{{', '.join(f'{_key(own)} = {_quote(to)}' for own, to in pairs.items())}}}")
+        lines.append(write_line("event_types", pairs))
     return lines
 
 
@@ -190,14 +189,5 @@ def _has(connection: duckdb.DuckDBPyConnection, relation: str, column: str) -> b
 
 def _named(types: list[str], counts: Mapping[str, int]) -> str:
     events = max(sum(counts.values()), 1)
-    shown = [f"{_quote(own[:60]) if own else 'none'} {counts[own]:,} ({counts[own] / events:.2%})" for own in types[:SHOWN]]
+    shown = [f"{write_text(own[:60]) if own else 'none'} {counts[own]:,} ({counts[own] / events:.2%})" for own in types[:SHOWN]]
     return ", ".join(shown) + (f" and {len(types) - SHOWN:,} more" if len(types) > SHOWN else "")
-
-
-def _key(own: str) -> str:
-    return own if NAKED_KEY.fullmatch(own) else _quote(own)
-
-
-def _quote(text: str) -> str:
-    """A text as TOML writes it."""
-    return json.dumps(text, ensure_ascii=False)

@@ -502,7 +502,7 @@ def _entities(connection: duckdb.DuckDBPyConnection, table: str) -> Entities:
     )
     attributes = []
     for name in (one for one in names if one not in columns.TABLES[table]):
-        value = f"nullif(trim({_identifier(name)}::varchar), '')"
+        value = f"nullif(trim({warehouse.identifier(name)}::varchar), '')"
         distinct_values, present, numbers = connection.execute(
             f"select count(distinct {value}), count({value}), count(try_cast({value} as double)) from raw.{table}"
         ).fetchall()[0]
@@ -545,7 +545,3 @@ def _grid(horizon_days: int, step_days: int) -> dict[str, int]:
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
     return connection.execute(query).fetchall()[0][0]
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

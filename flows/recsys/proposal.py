@@ -1,6 +1,5 @@
 """Settings proposed for an export: what its event types, ratings, days and columns suggest, as a section of config.toml."""
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -8,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from recsys.settings import Dataset, Settings
+from recsys.settings.toml import write_line
 
 SCALES = (1, 5, 10, 100)  # of ratings
 GRIDS = ((28, 14), (14, 7), (7, 7), (1, 1))  # horizon_days and step_days, best first
@@ -74,27 +74,10 @@ def render(name: str, values: Mapping[str, Any], reasons: Mapping[str, str], spa
     defaults = {one.name: one.default for one in fields(Dataset)}
     said = {key: value for key, value in values.items() if key not in ("dials", "event_types")}
     said = {key: value for key, value in said.items() if reasons.get(key) or (value and value != defaults[key])}
-    lines = [f"[datasets.{name}]", *(_line(key, value, reasons.get(key, "")) for key, value in said.items())]
-    lines += [f"# {_line(key, value, reasons.get(key, ''))}" for key, value in spare.items()]
+    lines = [f"[datasets.{name}]", *(write_line(key, value, reasons.get(key, "")) for key, value in said.items())]
+    lines += [f"# {write_line(key, value, reasons.get(key, ''))}" for key, value in spare.items()]
     if types := values.get("event_types"):
         lines += ["", f"[datasets.{name}.event_types]"]
-        lines += [_line(own, ours, reasons.get(f"event_types.{own}", "")) for own, ours in types.items()]
-    lines += ["", f"[datasets.{name}.dials]", *(_line(key, value, "") for key, value in values["dials"].items())]
+        lines += [write_line(own, ours, reasons.get(f"event_types.{own}", "")) for own, ours in types.items()]
+    lines += ["", f"[datasets.{name}.dials]", *(write_line(key, value) for key, value in values["dials"].items())]
     return "\n".join(lines)
-
-
-def _line(key: str, value: Any, reason: str) -> str:
-    key = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _quoted(key)
-    return f"{key} = {_toml(value)}" + (f" # {reason}" if reason else "")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(_line(key, inner, "") for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -206,6 +206,7 @@ class Dataset:
         coded = [name for name in names if re.search(r"(^|[_ ])(id|code)$", name, re.IGNORECASE)]
         return sorted({"category", "segment", *self.text_attributes, *coded})
 
+    @property
     def a_target(self) -> str:
         """The target in a sentence: `a purchase`, `an order`."""
         return f"{'an' if self.target[0] in 'aeiou' else 'a'} {self.target}"

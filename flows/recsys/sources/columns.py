@@ -1,12 +1,12 @@
 """The columns that a source's tables have, and how the columns of an export are found among them."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recsys import RecsysError
 from recsys.settings import Dataset
+from recsys.settings.toml import write_line, write_text
 
 TABLES = {
     "events": {
@@ -117,8 +117,7 @@ def propose_line(names: Sequence[str], table: str, columns: Mapping[str, str]) -
 
 def line(columns: Mapping[str, str]) -> str:
     """The setting `columns` as it stands in config.toml."""
-    pairs = ", ".join(f"{_quoted(ours) if '.' in ours else ours} = {_quoted(theirs)}" for ours, theirs in columns.items())
-    return f"columns = {{{pairs}}}"
+    return write_line("columns", dict(columns))
 
 
 def attributes_of(table: str, dataset: Dataset) -> list[str]:
@@ -149,16 +148,12 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_\-\ufeff]", "", name).casefold()
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
 def _find(theirs: str, ours: str, names: Sequence[str], where: str) -> str | None:
     found = [name for name in names if name == theirs] or [name for name in names if is_same(name, theirs)]
     if len(found) > 1:
         if len(set(found)) == 1:
             raise RecsysError(f"{where} has {len(found)} columns {found[0]}; rename all but one")
-        seen = " and ".join(_quoted(name) for name in found)
+        seen = " and ".join(write_text(name) for name in found)
         raise RecsysError(
             f"{where} has the columns {seen}, which both read as {ours}; write in config.toml: {line({ours: found[0]})}"
         )
