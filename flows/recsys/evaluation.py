@@ -43,8 +43,8 @@ Stress = dict[str, dict[str, Window]]  # per disturbed world and protocol, the h
 
 
 def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> Windows:
-    """Per protocol, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn. Raises
-    where that is not even the first: RecsysError without users, TooLittleData where they are enough for other recommenders. Fitted
+    """Per protocol, a window for each cutoff, newest first, as far back as lists can be judged and the recommender can learn.
+    Raises where that is not even the first: RecsysError where no list can be judged, TooLittleData where others can learn. Fitted
     anew at each; lists are made by the saved and loaded model, as in production. Nothing is read that was bought after the last
     cutoff's horizon."""
     require_outcomes(features, settings, cutoffs[0])
@@ -77,18 +77,22 @@ def require_outcomes(features: Features, settings: Settings, cutoff: date) -> No
         return
     horizon, windows, counts = settings.dataset.horizon_days, settings.evaluation.selection_windows, features.counts()
     days = (features.as_of - date.fromisoformat(counts["first_day"])).days
-    before, after = features.users_around(cutoff)
-    new = " with an item that is new to them" if PROTOCOLS[settings.protocol] else ""
+    before, after, returning = features.users_around(cutoff)
+    target = f"a target event{' with an item that is new to them' if PROTOCOLS[settings.protocol] else ''}"
     said = (
-        f"lists cannot be judged: the data have {days} days, {counts['first_day']} to {counts['last_day']}; {before:,} users were seen"
-        f" before {cutoff}, and of the {after:,} with a target event in the {horizon} days from then none is among them{new}."
-        f" horizon_days = {horizon} needs more than {horizon} days, {horizon * (windows + 1)} to choose a recommender on"
-        f" evaluation.selection_windows = {windows}, and {horizon * (windows + 2)} to train one for that"
+        f"lists cannot be judged: of the {before:,} users seen before {cutoff}, none has {target} in the {horizon} days from then"
+        f" (horizon_days), when {after:,} users have one. The data have {days} days, {counts['first_day']} to {counts['last_day']};"
+        f" horizon_days = {horizon} needs more than {horizon}, {horizon * (windows + 1)} to choose a recommender"
+        f" (evaluation.selection_windows = {windows}), and {horizon * (windows + 2)} to train one (features.training_windows)."
     )
     shorter = max(1, days // (windows + 3))
+    if not returning:
+        raise RecsysError(
+            f"{said} No user has a target event after the day of the first event; bring data in which users come back"
+        )
     if shorter < horizon:
-        raise RecsysError(f"{said}; set horizon_days and step_days to {shorter} in the dataset's section of config.toml")
-    raise RecsysError(f"{said}; bring data in which users come back{', or set exclude_seen = false' if new else ''}")
+        raise RecsysError(f"{said} Set horizon_days and step_days to {shorter} in the dataset's section of config.toml")
+    raise RecsysError(f"{said} Bring more events, or set exclude_seen = false where users come back for the same items")
 
 
 def stress(recommender: Recommender, features: Features, worlds: Mapping[str, Features], settings: Settings) -> Stress:

@@ -110,8 +110,11 @@ def recipes(settings: Settings, audit: bool) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`. left_out: features that
-    the model does without, since they have too few values. skipped: why there is no model; empty if there is one."""
+    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`.
+
+    left_out: features that the model does without, since they have too few values. skipped: why there is no model; empty if there
+    is one.
+    """
 
     recipe: Recipe
     windows: Windows
@@ -122,8 +125,8 @@ class Trained:
 
 
 def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str, str], settings: Settings) -> Trained:
-    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot. Skipped
-    if it has too little to learn from."""
+    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot; or why
+    it is skipped."""
     features = open_features(store, features_id, settings)
     worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in rehearsal.WORLDS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)

@@ -82,7 +82,9 @@ class TwoStage(Recommender):
         features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
         used = trees.usable(features)
         self.columns_, self.left_out = columns[used], columns[~used].tolist()
-        few = f"{self.name}: {labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event, too few to rank by"
+        few = (
+            f"{self.name}: {labels.sum():,} of {len(labels):,} candidates in earlier windows had a target event; no tree can split"
+        )
         if labels.all() or not labels.any() or not used.any():
             raise TooLittleData(few)
         features = features if used.all() else features[:, used]
