@@ -2,12 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
-RUN := $(BIN)/python flows/commands.py
+# What stands on make's command line, as NAME='value'. The same names in the environment do not count: there, USER and HOST mean others.
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)='$(subst ','\'',$(value $(name)))'))
+RUN = $(BIN)/python flows/commands.py $(GIVEN)
+POSTGRESQL := command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1
 BROWSER := { command -v chromium && command -v chromedriver; } > /dev/null
 PYTEST := $(BIN)/python -m pytest --junit-xml data/test-results.xml
 LOCK := uvx uv pip compile --quiet --universal --generate-hashes --only-binary :all: --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade
 
-# Runs are kept in data/; no tool phones home; a name for the runs where the machine has no user (containers, root).
+# Runs are kept in data/; no tool phones home; a database answers within seconds; a name for the runs where the machine has no user (containers, root).
 export METAFLOW_DATASTORE_SYSROOT_LOCAL := $(CURDIR)/data/metaflow
 export METAFLOW_CARD_LOCALROOT := $(CURDIR)/data/metaflow/cards
 export METAFLOW_DEFAULT_DATASTORE ?= local
@@ -15,9 +18,10 @@ export METAFLOW_DEFAULT_METADATA ?= local
 export METAFLOW_USER ?= $(or $(filter-out root,$(USER) $(shell id -un)),local)
 export GX_ANALYTICS_ENABLED := false
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export PGCONNECT_TIMEOUT ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc report export exposures explain add-case reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean
+.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc check-data quarantine report export exposures explain add-case reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -71,10 +75,16 @@ gc: .venv/.run ## what nobody needs any more; YES=1 frees it  [KEEP=3 GRACE_HOUR
 	@$(RUN) gc
 
 serve: .venv/.serve ## answer requests from the live release, with a page to try it  [DATASET= HOST= PORT=8000]
-	@$(BIN)/python flows/serve.py
+	@$(BIN)/python flows/serve.py $(GIVEN)
 
 bench-serve: .venv/.serve ## what a request costs, beside a bare FastAPI and a bare uvicorn
-	@$(BIN)/python flows/bench_serve.py
+	@$(BIN)/python flows/bench_serve.py $(GIVEN)
+
+check-data: .venv/.run ## what an export holds, the section of config.toml for it, and whether a run will work: EVENTS=path  [ITEMS= USERS= DATASET=]
+	@$(RUN) check_data
+
+quarantine: .venv/.run ## write the events that the last run rejected, with their reasons, to a file  [DATASET= TO=data/quarantine.csv]
+	@$(RUN) quarantine
 
 report: .venv/.run ## one page about a release, in data/report.html  [DATASET= RELEASE=]
 	@$(RUN) report
@@ -125,12 +135,12 @@ rehearse: .venv/.test ## deploy to an AWS on loopback and run what was deployed
 	@$(BIN)/python -m pytest tests/cloud
 
 bench: .venv/.bench ## what every step costs, beside implicit, into bench.json and README.md  [SIZES="1e5 1e6 1e6_wide 1e7"]
-	@$(BIN)/python flows/bench.py
+	@$(BIN)/python flows/bench.py $(GIVEN)
 
 test: .venv/.test ## the quick tests
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
-test-all: .venv/.test .venv/.bench .venv/.browser ## those and the slow ones
+test-all: .venv/.test .venv/.bench .venv/.browser .venv/.postgresql ## those and the slow ones
 	@$(PYTEST)
 
 lint: .venv/.test ## ruff and mypy
@@ -168,3 +178,9 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 		echo "installing chromium and chromium-driver, once"; apt-get -qq update && apt-get -qq install -y chromium chromium-driver > /dev/null; \
 	else echo "the demo page's test needs chromium and chromedriver; install them (Debian: apt-get install chromium chromium-driver)"; fi
 	@! $(BROWSER) || touch $@
+
+.venv/.postgresql: | .venv/.python
+	@{ $(POSTGRESQL); } || if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "installing postgresql, once"; apt-get -qq update && apt-get -qq install -y postgresql > /dev/null; \
+	else echo "the database's test needs a PostgreSQL server; install it (Debian: apt-get install postgresql)"; fi
+	@! { $(POSTGRESQL); } || touch $@

@@ -91,6 +91,19 @@ class accounting(FlowMutator):
             step.add_decorator(accounted)
 
 
+class with_secrets(FlowMutator):
+    """Gives the steps that read a source the secrets that config.toml names, where they run in a container. Only the names are
+    deployed; Metaflow fetches the values when such a step starts."""
+
+    def mutate(self, mutable_flow: Any) -> None:
+        names = operations_of(mutable_flow).unattended.secrets
+        sources = [{"type": "aws-secrets-manager", "id": name} for name in names]
+        if sources and os.environ.get("METAFLOW_RUNTIME_ENVIRONMENT", "local") != "local":
+            for name, step in mutable_flow.steps:
+                if name in ("start", "land"):
+                    step.add_decorator("secrets", deco_kwargs={"sources": sources})
+
+
 class unattended(FlowMutator):
     """Makes a flow one that a scheduler can run, as config.toml says: its project, whose branches are deployed apart, its
     [schedule.<name>], and for each step resources, a time limit and, where it is deployed, retries: on a laptop a person is there.
@@ -103,12 +116,12 @@ class unattended(FlowMutator):
         self.name = name
 
     def pre_mutate(self, mutable_flow: Any) -> None:
-        known = self.read(mutable_flow)
+        known = operations_of(mutable_flow)
         if self.name in known.schedule:
             mutable_flow.add_decorator("schedule", deco_kwargs={"cron": known.schedule[self.name].eventbridge})
 
     def mutate(self, mutable_flow: Any) -> None:
-        known = self.read(mutable_flow)
+        known = operations_of(mutable_flow)
         limits = known.unattended
         retries = {"times": limits.retries, "minutes_between_retries": limits.minutes_between_retries}
         for name, step in mutable_flow.steps:
@@ -117,8 +130,9 @@ class unattended(FlowMutator):
             if DEPLOYING & set(sys.argv):
                 step.add_decorator("retry", deco_kwargs=retries)
 
-    def read(self, mutable_flow: Any) -> Operations:
-        return read_operations(dict(mutable_flow.configs)["config"].to_dict())
+
+def operations_of(mutable_flow: Any) -> Operations:
+    return read_operations(dict(mutable_flow.configs)["config"].to_dict())
 
 
 def code_version(context: Any) -> dict[str, Any]:
@@ -153,6 +167,7 @@ def deployed() -> bool:
 
 
 @accounting
+@with_secrets
 @project(name=config_expr("config.unattended.project"))  # not by a mutator: --production and --branch would be unknown
 @package_sources(ROOT / "dbt_project", suffixes=[".sql", ".yml"])
 class BaseFlow(FlowSpec):
@@ -179,11 +194,18 @@ class BaseFlow(FlowSpec):
     def store(self) -> Store:
         """A branch deploy has one of its own."""
         settings = self.settings
-        return open_store(self.root or settings.store.root, settings.name, ROOT, branch())
+        return open_store(self.root or settings.store.root, settings.name, ROOT, branch(), settings.store.endpoint)
 
     @property
     def project(self) -> Path:
         return ROOT / "dbt_project"
+
+    @property
+    def access(self) -> Any:
+        """What a database is read with."""
+        from recsys.sources.base import Access
+
+        return Access(self.project / "queries" / (self.dataset or self.config.dataset), os.environ)
 
     @property
     def alerts(self) -> AlertSettings:

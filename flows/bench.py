@@ -21,6 +21,7 @@ from rich.console import Console
 
 import bench_peers
 import bench_tables
+from commands import dial
 from recsys import RecsysError, pipeline
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.settings import Settings, parse, resolve
@@ -108,7 +109,7 @@ def settings_of(size: Size, root: Path) -> Settings:
 def run(name: str, size: Size, root: Path) -> dict[str, Any]:
     """All steps of one size, as the flow would take them, but for the serving features, which are built alone too."""
     settings, log, load = settings_of(size, root), Log(name), os.getloadavg()[0]
-    store, project = open_store(settings.store.root, settings.name), ROOT / "dbt_project"
+    store, project = open_store(settings.store.root, settings.name, endpoint=settings.store.endpoint), ROOT / "dbt_project"
     raw, verdicts = log.spend("land", pipeline.land, store, settings, date.today())
     serving = log.spend("build_features serving", pipeline.build_features, store, raw, settings, project, True)
     built = log.spend("build_features", pipeline.build_features, store, raw, settings, project)
@@ -182,6 +183,6 @@ def main(names: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(os.environ.get("SIZES", "").split())
+        main(dial("SIZES").split())
     except RecsysError as error:
         sys.exit(f"error: {error}")

@@ -99,21 +99,22 @@ def show_monitoring(report: Report, settings: Settings) -> None:
     said = [["passed" if verdict.passed else "FAILED", verdict.name, verdict.message] for verdict in report.verdicts]
     current.card.append(Table(said, headers=["", "verdict", ""]))
     current.card.append(VegaChart(_days(report, metric)))
-    days = [[one.day, one.release, one.buyers, one.listed, f"{one.metrics.get(metric, float('nan')):.3f}"] for one in report.days]
-    current.card.append(Table(days, headers=["day", "release", "buyers", "with a list", metric]))
+    days = [[one.day, one.release, one.users, one.listed, f"{one.metrics.get(metric, float('nan')):.3f}"] for one in report.days]
+    users = f"users with {settings.dataset.a_target}"
+    current.card.append(Table(days, headers=["day", "release", users, "of them with a list", metric]))
 
 
 def _days(report: Report, metric: str) -> dict[str, Any]:
     values = [
-        {"day": one.day, "release": one.release, "value": one.metrics[metric], "buyers": one.listed}
+        {"day": one.day, "release": one.release, "value": one.metrics[metric], "users": one.listed}
         for one in report.days
         if metric in one.metrics
     ]
     encoding = {
         "x": {"field": "day", "type": "temporal", "title": None},
         "y": {"field": "value", "type": "quantitative", "title": metric, "scale": {"domainMin": 0}},
-        "size": {"field": "buyers", "type": "quantitative"},
-        "tooltip": [{"field": name} for name in ("day", "release", "value", "buyers")],
+        "size": {"field": "users", "type": "quantitative"},
+        "tooltip": [{"field": name} for name in ("day", "release", "value", "users")],
     }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys import RecsysError
+from recsys.backends import s3_client
 from recsys.settings import Cloud, build
 
 # vCPU: the MB of memory that Fargate pairs with it (https://docs.aws.amazon.com/batch/latest/userguide/fargate.html)
@@ -178,11 +179,10 @@ def require_sizes(states: Iterable[tuple[str, dict[str, Any]]]) -> None:
 
 
 def require_bucket(bucket: str) -> None:
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        boto3.client("s3").head_bucket(Bucket=bucket)
+        s3_client().head_bucket(Bucket=bucket)
     except (BotoCoreError, ClientError) as error:
         raise RecsysError(
             f"config: cloud.bucket {bucket} cannot be reached ({error}); create it by cloud/cloudformation.yml, or sign in to AWS"

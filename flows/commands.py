@@ -1,4 +1,4 @@
-"""What `make` calls: every verb but the tests. Reads make's variables from the environment and prints for people."""
+"""What `make` calls: every verb but the tests. Takes the variables of make's command line as NAME=value and prints for people."""
 
 import json
 import math
@@ -28,6 +28,7 @@ from recsys.store import Store, open_store
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+GIVEN = dict(part.split("=", 1) for part in sys.argv[1:] if "=" in part)
 CASES = ROOT / "cases.jsonl"
 SCHEMA = ROOT / "config.schema.json"
 FLOWS = {
@@ -39,7 +40,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def dial(name: str) -> str:
-    return os.environ.get(name, "").strip()
+    return GIVEN.get(name, "").strip()
 
 
 def number(name: str, usual: float) -> float:
@@ -71,13 +72,20 @@ def read_config() -> dict[str, Any]:
     return parse((ROOT / "config.toml").read_text()) | {"cases": known}
 
 
+def point_metaflow() -> None:
+    """Tells Metaflow the address of an S3-compatible store, for its own files too; it passes it on to containers."""
+    if endpoint := read_config().get("store", {}).get("endpoint"):
+        os.environ["METAFLOW_S3_ENDPOINT_URL"] = str(endpoint)
+
+
 def inputs() -> dict[str, str]:
     return {name.lower(): dial(name) for name in ("RAW", "EVENTS", "ITEMS", "USERS") if dial(name)}
 
 
 def store(chosen: Settings) -> Store:
     """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself."""
-    return open_store(dial("STORE") or chosen.store.root, chosen.name, ROOT, cloud.branch_name(dial("BRANCH")))
+    root, branch = dial("STORE") or chosen.store.root, cloud.branch_name(dial("BRANCH"))
+    return open_store(root, chosen.name, ROOT, branch, chosen.store.endpoint)
 
 
 def run() -> None:
@@ -124,6 +132,7 @@ def where() -> list[str]:
         raise RecsysError(f'ON "{on}" is no place to run; pass ON=batch, or nothing for this machine')
     if on:
         os.environ.update(cloud.environment(cloud.read(read_config(), "step-functions")))
+    os.environ["UNATTENDED"] = "1" * switched("UNATTENDED")  # for the flow's alerts
     options = ["batch"] if on else []
     options += [f"retry:times={retries}"] if switched("UNATTENDED") else []
     return [part for option in options for part in ("--with", option)]
@@ -134,7 +143,7 @@ def cron() -> None:
     from cron import crontab, systemd
 
     settings()  # refuses a wrong dial before it is written down
-    dials = {name: dial(name) for name in ("DATASET", *(name.upper() for name in inputs())) if dial(name)}
+    dials = {name: dial(name) for name in ("DATASET", "STORE", *(name.upper() for name in inputs())) if dial(name)}
     for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, read_operations(read_config()), dials):
         console.out(line, highlight=False)
 
@@ -315,6 +324,36 @@ def export() -> None:
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
 
+def check_data() -> None:
+    """Says what EVENTS holds, or the data of DATASET, which settings fit it and whether a run will work."""
+    from check_data import show
+    from recsys.profile import check
+    from recsys.proposal import propose_name
+    from recsys.sources.base import Access
+
+    config, given = read_config(), inputs()
+    name = dial("DATASET") or propose_name(given.get("events", ""), config["datasets"])
+    if name not in config["datasets"] and "events" not in given:
+        settings()  # says which datasets there are
+        raise RecsysError("EVENTS is not given; pass EVENTS=path to your events, or DATASET= to check one of config.toml")
+    queries = ROOT / "dbt_project" / "queries" / name
+    found = check(config, name, given, ROOT / "dbt_project", datetime.now(UTC).date(), Access(queries, os.environ))
+    show(found, console)
+    if found.problems:
+        raise RecsysError(f"a run will not work: {'; '.join(found.problems)}")
+
+
+def quarantine() -> None:
+    """Writes the events that the last run rejected, with their reasons, to a file."""
+    from recsys.pipeline import write_rejected
+    from summary import last_landing
+
+    target = Path(dial("TO") or ROOT / "data" / "quarantine.csv")
+    raw_id, chosen = last_landing(dial("DATASET") or read_config()["dataset"])
+    rows = write_rejected(store(chosen), raw_id, chosen, ROOT / "dbt_project", target)
+    console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
+
+
 def exposures() -> None:
     """Writes what the service showed on a day to a Parquet file."""
     from recsys.serving.exposures import export
@@ -416,6 +455,9 @@ def report() -> None:
 
 def doctor() -> None:
     """Settings, versions, disk; then what is missing and how to mend it."""
+    from recsys.sources import open_source
+    from recsys.sources.base import Access
+
     missing = []
     console.print(f"python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
     for package in ("metaflow", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations", "scikit-learn", "pyarrow", "numpy"):
@@ -432,6 +474,11 @@ def doctor() -> None:
         missing.append(f"{free:.1f} GiB of disk are free; 10 million events want about 5")
     if shutil.which("git") is None:
         missing.append("git is not on the PATH; releases cannot record the commit they were made by")
+    access = Access(ROOT / "dbt_project" / "queries" / (dial("DATASET") or read_config()["dataset"]), os.environ)
+    try:
+        open_source(chosen.dataset).prepare(access)
+    except RecsysError as error:
+        missing.append(str(error))
     for problem in missing:
         console.print(f"missing: {problem}")
     console.print("nothing is missing" if not missing else "")
@@ -448,10 +495,17 @@ def schema() -> None:
     console.print(f"written to {SCHEMA.name}")
 
 
+def user() -> str:
+    """Who runs and deploys, as Metaflow names them."""
+    return os.environ.get("METAFLOW_USER", "")
+
+
 def target() -> Target:
     """Where TO says; in production, in the branch BRANCH, or else in the user's own."""
     values, place = read_config(), dial("TO") or "step-functions"
-    branch = ["--production"] if switched("PRODUCTION") else cloud.options_of(dial("BRANCH"), dial("METAFLOW_USER"))
+    if elsewhere := dial("STORE"):
+        raise RecsysError(f'STORE "{elsewhere}" is for runs of this machine; what is deployed has store.root of config.toml')
+    branch = ["--production"] if switched("PRODUCTION") else cloud.options_of(dial("BRANCH"), user())
     return Target(place, cloud.read(values, place), branch, dial("AUTHORIZE"))
 
 
@@ -472,7 +526,9 @@ def deploy() -> None:
     console.print(
         f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
     )
-    console.print(f"whoever is not {dial('METAFLOW_USER')} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
+    console.print(
+        f"whoever is not {os.environ.get('METAFLOW_USER', '')} deploys over it, or undeploys it, by AUTHORIZE={made.token}"
+    )
 
 
 def undeploy() -> None:
@@ -532,14 +588,16 @@ def cost() -> None:
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
-    *(report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
+    *(check_data, quarantine, report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
 )
 VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
 if __name__ == "__main__":
     try:
-        COMMANDS[sys.argv[1]]()
+        point_metaflow()
+        (verb,) = [part for part in sys.argv[1:] if "=" not in part]
+        COMMANDS[verb]()
     except RecsysError as error:
         sys.exit(f"error: {error}")
     except OSError as error:  # no room, no right to write, no such disk

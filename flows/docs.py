@@ -66,7 +66,7 @@ def _link(make: Callable[[], None], address: str, name: str, about: str) -> Link
 def _border(store: Store, release: Manifest, settings: Settings, folder: Path) -> None:
     made_of = store.load("features", release.parents["features"])
     profile = warehouse.profile(store.load("raw", made_of.manifest.parents["raw"]), settings)
-    nulls = open_source(settings.dataset.source, settings.dataset.dials).max_null_share
+    nulls = open_source(settings.dataset).max_null_share
     borders = {"raw": checks.raw.border(profile, nulls, checks.limits("raw", settings))}
     features = Features(made_of, settings)
     snapshot, ruling = store.load("release", release.id), Ruling(features.state(features.as_of), settings)

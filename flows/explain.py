@@ -28,7 +28,7 @@ def _stranger(found: Stranger, k: int) -> Iterator[str]:
 
 def _parts(found: Explanation, item_id: str, k: int) -> Iterator[str | Table]:
     yield f"user {found.user_id}, by {found.recommender}"
-    yield f"\nhistory: {len(found.baskets)} baskets, {len(found.looks)} looks; the last of each"
+    yield f"\nhistory: {len(found.baskets)} baskets, {len(found.looks)} views and carts; the last of each"
     yield _history(found)
     if found.candidates:
         yield f"\ncandidates: {len(found.candidates)}; the best of them"
@@ -60,9 +60,9 @@ def _table(*columns: str) -> Table:
 def _history(found: Explanation) -> Table:
     table = _table("days ago", "", "items")
     for days, items in found.baskets[:BASKETS]:
-        table.add_row(f"{days:.0f}", "bought", ", ".join(name(found.state, item) for item in items))
+        table.add_row(f"{days:.0f}", found.target, ", ".join(name(found.state, item) for item in items))
     for day, item in found.looks[:LOOKS]:
-        table.add_row(str(day), "looked at", name(found.state, item))
+        table.add_row(str(day), "view or cart", name(found.state, item))
     return table
 
 

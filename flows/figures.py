@@ -106,7 +106,7 @@ def _table(k: int, summaries: Mapping[str, Mapping[str, Interval]], beside: Mapp
 
 
 def slices(window: Window, features: Path, settings: Settings) -> Markup:
-    """The winner's NDCG by the users' segment, and by how much they had bought before the holdout."""
+    """The winner's NDCG by the users' segment, and by their target events before the holdout."""
     metric = f"ndcg@{settings.evaluation.k}"
     table = pq.read_table(features / "feat_users.parquet", filters=[("cutoff", "=", pd.Timestamp(window.cutoff))])
     users = pq.read_table(features / "dim_users.parquet").to_pandas().set_index("user_index")
@@ -118,8 +118,8 @@ def slices(window: Window, features: Path, settings: Settings) -> Markup:
     groups |= {"other segments": ~users["segment"].isin(largest).to_numpy()}
     quarters = pd.qcut(users["target_events"], 4, labels=False, duplicates="drop").to_numpy()
     for quarter in np.unique(quarters):
-        bought = users["target_events"][quarters == quarter]
-        groups[f"{bought.min():,.0f} to {bought.max():,.0f} purchases before"] = quarters == quarter
+        counts = users["target_events"][quarters == quarter]
+        groups[f"{counts.min():,.0f} to {counts.max():,.0f} {settings.dataset.target} events before"] = quarters == quarter
     rows = [_slice(name, window.scores[metric][chosen], settings) for name, chosen in groups.items() if chosen.any()]
     return plot(rows, f"{metric}, mean over users with its 95% interval; the line is everybody's", rows[0].dots[0])
 

@@ -22,7 +22,7 @@ class MonitorFlow(BaseFlow):
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
-        open_source(self.settings.dataset.source, self.settings.dataset.dials)
+        open_source(self.settings.dataset).prepare(self.access)
         check_config(self.settings)
         champion(self.store)
         self.next(self.land)
@@ -32,7 +32,7 @@ class MonitorFlow(BaseFlow):
         """Take what the source gives into a raw snapshot; what is wrong with it is told by the flows that use it."""
         from recsys.pipeline import land
 
-        self.raw_id, _ = land(self.store, self.settings, self.today)
+        self.raw_id, _ = land(self.store, self.settings, self.today, self.access)
         self.next(self.build_features)
 
     @step
@@ -47,7 +47,7 @@ class MonitorFlow(BaseFlow):
     @card(type="blank")
     @step
     def judge(self):
-        """Hold the lists that were live against what was bought since, keep the report, and alert if any verdict failed."""
+        """Hold the lists that were live against the target events since, keep the report, and alert if any verdict failed."""
         from cards import show_monitoring
         from recsys.monitoring import report
         from recsys.pipeline import open_features

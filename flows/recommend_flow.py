@@ -18,13 +18,14 @@ class RecommendFlow(BaseFlow):
         from datetime import UTC, datetime
 
         from recsys.checks import check_config
-        from recsys.listing import champion
+        from recsys.listing import champion, check_target
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
-        open_source(self.settings.dataset.source, self.settings.dataset.dials)
+        open_source(self.settings.dataset).prepare(self.access)
         check_config(self.settings)
         self.champion = champion(self.store)
+        check_target(self.champion, self.settings)
         self.next(self.land)
 
     @step
@@ -32,7 +33,7 @@ class RecommendFlow(BaseFlow):
         """Take what the source gives into a raw snapshot, and check it at the border."""
         from recsys.pipeline import land
 
-        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today)
+        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today, self.access)
         self.next(self.build_features)
 
     @step

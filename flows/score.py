@@ -79,7 +79,7 @@ ITEMS = (
         "Offline and online metrics correlate",
         half(
             tests("test_what_keeps_its_promise_passes", "test_what_falls_far_below_it_fails_and_so_does_what_popularity_beats"),
-            "what was bought, not what was clicked",
+            "the target events, not what was clicked",
         ),
     ),
     Item("model", "All hyperparameters have been tuned", tuned),

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import uvicorn
 
-from commands import settings, store
+from commands import dial, settings, store
 from recsys import RecsysError
 from recsys.serving.app import Service
+from recsys.serving.guard import ANY_HOST
 
+log = logging.getLogger("recsys.serving")
 SHORTEST = 16  # characters of a key
 
 
@@ -33,7 +35,8 @@ def read_keys() -> list[str]:
     return keys
 
 
-def refuse_open_door(host: str, keys: list[str]) -> None:
+def refuse_open_door(host: str, allowed_hosts: list[str], keys: list[str]) -> None:
+    """Without keys, serves this machine alone, and no web page that a browser here opens."""
     try:
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -42,15 +45,21 @@ def refuse_open_door(host: str, keys: list[str]) -> None:
         raise RecsysError(
             f"serve.host is {host}, which others can reach, and there are no keys; set RECS_API_KEYS or serve on 127.0.0.1"
         )
+    if ANY_HOST in allowed_hosts and not keys:
+        raise RecsysError(
+            f'serve.allowed_hosts is {allowed_hosts}: "*" lets any web page that a browser here opens read what is served, and'
+            " there are no keys; set RECS_API_KEYS or name the hosts"
+        )
 
 
 def main() -> None:
     chosen, keys = settings(), read_keys()
-    host, port = os.environ.get("HOST") or chosen.serve.host, os.environ.get("PORT") or str(chosen.serve.port)
+    host, port = dial("HOST") or chosen.serve.host, dial("PORT") or str(chosen.serve.port)
     if not port.isdecimal():
         raise RecsysError(f'PORT "{port}" is no port; pass a number such as 8000')
-    refuse_open_door(host, keys)
+    refuse_open_door(host, chosen.serve.allowed_hosts, keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log.info("requests to these hosts are answered (serve.allowed_hosts): %s", ", ".join(chosen.serve.allowed_hosts))
     uvicorn.run(
         Service(store(chosen), chosen).app(keys),
         host=host,

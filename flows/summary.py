@@ -34,6 +34,24 @@ def latest_run(flow: str = "TrainFlow") -> Run:
     return run
 
 
+def last_landing(dataset: str) -> tuple[str, Settings]:
+    """Id of the raw snapshot of the last TrainFlow on a dataset, and that run's settings."""
+    namespace(None)
+    try:
+        runs = list(Flow("TrainFlow"))
+    except MetaflowNotFound:
+        runs = []
+    for run in runs:
+        task = run["land"].task if "land" in run else None
+        if task is None or (task["dataset"].data or task["config"].data["dataset"]) != dataset:
+            continue
+        if "raw_id" not in task:
+            raise RecsysError(f"{run.pathspec} kept no data: {refusal(run.pathspec) or 'it broke down'}; run again, then ask again")
+        data = task.data
+        return data.raw_id, resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    raise RecsysError(f"there is no run of TrainFlow on {dataset} yet; `make run DATASET={dataset}` makes one")
+
+
 def maker(release: str) -> Run | None:
     """The newest run that made a release; none if it is gone."""
     namespace(None)
@@ -78,13 +96,16 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
         f" {counts['first_day']} to {counts['last_day']}"
     )
     console.print(f"quarantine  {built.quarantine}")
+    for verdict in data.evidence.families["raw"]:
+        if verdict.name == "ignored_columns":
+            console.print(verdict.message, markup=False, soft_wrap=True)
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
     for line in _gaps(data.choice, settings):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"winner      [bold]{data.choice.winner}[/bold], model {data.choice.model_id}")
     for protocol in PROTOCOLS:
         console.print(_metrics(data, protocol, settings))
-    console.print(_rules(data.release_id, settings), soft_wrap=True)
+    console.print(_rules(data, settings), soft_wrap=True)
     _print_verdicts(data.evidence, console)
     console.print(_costs(run, cpu_seconds))
     place = f"the canary of {data.canary * 100:g}% of the users" if data.canary >= 0 else "live"
@@ -99,7 +120,7 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
     counts, model = data.built.counts, data.champion.model_id
     console.print(f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events up to {counts['last_day']}, lists of model {model}")
-    console.print(_rules(data.release_id, settings))
+    console.print(_rules(data, settings), soft_wrap=True)
     _print_verdicts(data.evidence, console)
     console.print(_costs(Run(path), cpu_seconds))
     other = "" if data.live_id == data.release_id else f"; it knows as many days as {data.release_id}, which this run made"
@@ -109,12 +130,14 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
 def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a finished MonitorFlow found: days, then what was realised and promised, then verdicts."""
     namespace(None)
-    report = Run(path)["judge"].task.data.report
+    data = Run(path)["judge"].task.data
+    settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+    report, users = data.report, f"users with {settings.dataset.a_target}"
     names = list(report.realised)
-    table = Table("day", "release", "buyers", "with a list", *names, box=None, padding=(0, 2, 0, 0))
+    table = Table("day", "release", users, "of them with a list", *names, box=None, padding=(0, 2, 0, 0))
     for one in report.days:
         means = [f"{one.metrics[name]:.3f}" if name in one.metrics else "" for name in names]
-        table.add_row(one.day, one.release, str(one.buyers), str(one.listed), *means)
+        table.add_row(one.day, one.release, str(one.users), str(one.listed), *means)
     console.print(table)
     for name, found in report.realised.items():
         console.print(
@@ -159,10 +182,10 @@ def _metrics(data: Any, protocol: str, settings: Settings) -> Table | str:
     return table
 
 
-def _rules(release: str, settings: Settings) -> str:
+def _rules(data: Any, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
-    store = open_store(settings.store.root, settings.name, ROOT)
-    counts = about(store.load("release", release))["rules"]
+    store = open_store(data.root or settings.store.root, settings.name, ROOT, endpoint=settings.store.endpoint)
+    counts = about(store.load("release", data.release_id))["rules"]
     told = [
         f"{protocol}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"
         for protocol, found in counts.items()

@@ -27,7 +27,7 @@ class TrainFlow(BaseFlow):
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
-        open_source(self.settings.dataset.source, self.settings.dataset.dials)
+        open_source(self.settings.dataset).prepare(self.access)
         check_config(self.settings)
         self.audited = self.audit or self.settings.evidence.audit
         self.recipes = recipes(self.settings, self.audited)
@@ -39,7 +39,7 @@ class TrainFlow(BaseFlow):
         """Take what the source gives into a raw snapshot, and check it at the border."""
         from recsys.pipeline import land
 
-        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today)
+        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today, self.access)
         self.next(self.build_features)
 
     @step

@@ -25,7 +25,7 @@ class TuneFlow(BaseFlow):
         self.today = datetime.now(UTC).date()
         self.tuned = self.recommender or next(iter(self.settings.tune), "")
         self.variants = variants(self.settings, self.tuned)
-        raw_id, raw_verdicts = land(self.store, self.settings, self.today)
+        raw_id, raw_verdicts = land(self.store, self.settings, self.today, self.access)
         require({"raw": raw_verdicts}, ["raw"], "raw data")
         self.built = build_features(self.store, raw_id, self.settings, self.project)
         self.dbt_overhead = self.built.dbt_overhead

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from recsys.state import State
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 
-pytest_plugins = ["serving_shop"]
+pytest_plugins = ["serving_shop", "postgresql"]
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
@@ -145,6 +146,7 @@ def make_release(
     with store.draft() as folder:
         write_release(folder, mark, cutoff)
         made_from = {"recommender": "popularity", "code": {}, "audited": False, "days": ["2024-01-01", "2024-01-31"]}
+        made_from |= {"config": asdict(make_settings())}
         manifest = store.commit(folder, "release", made_from, {"model": model, "features": features}, id)
     evidence = Evidence(model, features, manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
     store.attach_evidence(id, evidence.to_json())
@@ -180,51 +182,60 @@ def failed(family: str, subject: Subject) -> list[str]:
     return [verdict.name for verdict in verdicts if not verdict.passed]
 
 
-SMALL = {
-    "users = 2_000": "users = 300",
-    "items = 600": "items = 120",
-    "events = 200_000": "events = 25_000",
-    "days = 400": "days = 200",
-    "trees = 100": "trees = 20",
-    "training_windows = 8": "training_windows = 3",
-    "windows = 8\n": "windows = 3\n",
-    "bootstraps = 1_000": "bootstraps = 200",
+SMALL: dict[str, dict[str, Any]] = {
+    "datasets.shop.dials": {"users": 300, "items": 120, "events": 25_000, "days": 200},
+    "recommenders.two_stage": {"trees": 20, "windows": 3},
+    "features": {"training_windows": 3},
+    "evaluation": {"bootstraps": 200},
+    "store": {"root": "data/store"},  # whatever is deployed, no test touches
+    "cloud": dict.fromkeys(
+        ("bucket", "queue", "table", "task_role", "container_role", "workflow_role", "schedule_role", "image"), "changethis"
+    ),
 }
+
+
+def assignments(given: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in given.items()]
 
 
 class Fork:
     """A copy of the repository, and its verbs."""
 
     summary = ""  # of the first run
+    user = "tester"
 
     def __init__(self, root: Path):
-        self.root = root
+        self.root, self.stores = root, root / "data" / "store"
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "Makefile", root)
         for name in ("flows", "dbt_project"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
-        config = (ROOT / "config.toml").read_text()
-        for old, new in SMALL.items():
-            assert old in config
-            config = config.replace(old, new)
-        config = re.sub(r'^root = ".*?"', 'root = "data/store"', config, flags=re.M)  # whatever is deployed, no test touches
-        before, cloud, after = re.split(r"^(\[cloud\].*?)(?=^\[|\Z)", config, maxsplit=1, flags=re.M | re.S)
-        filled = r'^(bucket|queue|table|\w+_role|image) = ".*?"'
-        cloud = re.sub(filled, r'\1 = "changethis"', cloud, flags=re.M)
-        (root / "config.toml").write_text(before + cloud + after)
+        shutil.copy(ROOT / "config.toml", root)
+        for section, values in SMALL.items():
+            for key, value in values.items():
+                self.set(section, key, value)
 
-    def run(self, verb: str, **dials: str) -> subprocess.CompletedProcess[str]:
+    def run(self, verb: str, **given: str) -> subprocess.CompletedProcess[str]:
+        """What make runs for a verb. `given`: variables of its command line."""
         environment = os.environ | {
-            "METAFLOW_USER": "tester",
+            "METAFLOW_USER": self.user,
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root / "data" / "metaflow"),
             "METAFLOW_CARD_LOCALROOT": str(self.root / "data" / "metaflow" / "cards"),
             "METAFLOW_DEFAULT_DATASTORE": "local",
             "METAFLOW_DEFAULT_METADATA": "local",
-            **dials,
         }
-        command = [sys.executable, str(self.root / "flows" / "commands.py"), verb]
+        command = [sys.executable, str(self.root / "flows" / "commands.py"), verb, *assignments(given)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.root)
 
+    def make(self, verb: str, environment: dict[str, str] = {}, **given: str) -> subprocess.CompletedProcess[str]:
+        """A verb by make itself, with the packages of these tests."""
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # these tests run under make
+        ready = [part for extra in ("run", "serve") for part in ("-o", f".venv/.{extra}")]
+        command = ["make", *ready, verb, f"BIN={Path(sys.executable).parent}", *assignments(given)]
+        return subprocess.run(command, env=outside | environment, capture_output=True, text=True, cwd=self.root)
+
     def store(self, dataset: str = "shop") -> Path:
-        return self.root / "data" / "store" / dataset
+        return self.stores / dataset
 
     def current(self) -> str | None:
         pointer = self.store() / "CURRENT"
@@ -233,10 +244,25 @@ class Fork:
     def content(self, release: str) -> str:
         return json.loads((self.store() / "releases" / release / "manifest.json").read_text())["content"]
 
-    def change(self, old: str, new: str) -> None:
+    def set(self, section: str, key: str, value: Any) -> None:
+        """Writes a value of config.toml, whatever stands there."""
         config = (self.root / "config.toml").read_text()
-        assert old in config
-        (self.root / "config.toml").write_text(config.replace(old, new))
+        inline = ", ".join(f"{name} = {part}" for name, part in value.items()) if isinstance(value, dict) else ""
+        written = f"{{ {inline} }}" if inline else json.dumps(value)
+        header = rf"(?m)^\[{re.escape(section)}\].*\n"
+        there = rf"({header}(?:(?!\[).*\n)*?{key} *= *)[^#\n]*"
+        changed, count = re.subn(there, lambda found: found[1] + written, config)
+        if not count:
+            changed, count = re.subn(header, lambda found: f"{found[0]}{key} = {written}\n", config)
+        assert count == 1, section
+        (self.root / "config.toml").write_text(changed)
+
+    def setting(self, section: str, key: str) -> Any:
+        """A value of config.toml."""
+        values = tomllib.loads((self.root / "config.toml").read_text())
+        for name in section.split("."):
+            values = values[name]
+        return values[key]
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -18,6 +18,8 @@ from recsys.settings import Settings
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence
 
+URL = "http://localhost"  # serve.allowed_hosts has it
+
 
 def publish_copy(
     store: Store, subject: Subject, id: str, live: bool = True, hurt: str = "", change: Callable[[Path], object] = str

@@ -1,9 +1,11 @@
 """The verbs of the life cycle as people call them."""
 
 from datetime import date, datetime
+from pathlib import Path
 
 import pytest
 
+import commands
 from conftest import Fork, assert_refused, make_release
 from recsys.publishing import publish
 from recsys.store import Canary, Store, open_store
@@ -81,3 +83,74 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
 )
 def test_what_cannot_be_done_is_told_in_one_line(fork: Fork, verb: str, dials: dict[str, str], words: str) -> None:
     assert_refused(fork.run(verb, **dials), words)
+
+
+IN_THE_STORE = {
+    "releases": ({}, "live"),
+    "verify": ({}, "release b is whole and answers"),
+    "pin": ({"RELEASE": "a"}, "release a is pinned"),
+    "rollback": ({}, "release a is live"),
+    "canary": ({"RELEASE": "b", "SHARE": "0"}, "release b is the canary"),
+    "promote": ({}, "no verdict of raw"),
+    "gc": ({}, "would free 0.0 MB"),
+    "report": ({"RELEASE": "x"}, "x is not in {}/given"),
+    "export": ({"TO": "{}/lists.csv"}, "of release a (allow) written"),
+    "exposures": ({"TO": "{}/shown.parquet", "DAY": "2024-02-01"}, "0 items shown"),
+    "explain": ({"USER": "u0"}, "release a, allow lists"),
+    "add_case": ({"USER": "u0", "NOT": "i0", "WHY": "it is broken"}, "added to cases.jsonl"),
+    "reproduce": ({"RELEASE": "x"}, "x is not in {}/given"),
+    "diff": ({"A": "x", "B": "b"}, "x is not in {}/given"),
+    "score": ({}, "evidence of release a"),
+    "doctor": ({}, "live release a"),
+}
+BY_A_FLOW = {"run", "audit", "recommend", "monitor", "tune", "resume", "step", "card"}  # their own tests pass STORE
+DEPLOYED = {"deploy", "undeploy", "trigger", "cloud_status"}
+ELSEWHERE = {"cron", "cost", "schema"}
+
+
+def test_every_verb_of_the_store_works_in_the_store_that_is_given(tmp_path: Path) -> None:
+    assert commands.COMMANDS.keys() == IN_THE_STORE.keys() | BY_A_FLOW | ELSEWHERE | DEPLOYED
+    fork = Fork(tmp_path / "fork")
+    for id in "ab":
+        given = open_store(str(tmp_path / "given"), "shop")
+        publish(given, id, make_release(given, id, id), given.current(), ["lists"])
+    for verb, (arguments, words) in IN_THE_STORE.items():
+        done = fork.run(verb, STORE=str(tmp_path / "given"), **{name: value.format(tmp_path) for name, value in arguments.items()})
+        assert words.format(tmp_path) in done.stdout + done.stderr, verb
+        assert "Traceback" not in done.stderr, verb
+        assert not (fork.root / "data" / "store").exists(), verb
+
+
+@pytest.mark.parametrize("verb", sorted(DEPLOYED))
+def test_what_is_deployed_has_the_store_of_the_config_alone(fork: Fork, verb: str) -> None:
+    assert_refused(fork.run(verb, STORE="elsewhere", FLOW="TrainFlow"), "STORE", "store.root")
+
+
+def test_a_schedule_keeps_the_store_that_is_given(fork: Fork) -> None:
+    lines = [line for line in said(fork, "cron", STORE="elsewhere").splitlines() if "make --directory" in line]
+    assert lines
+    assert all("STORE=elsewhere" in line for line in lines)
+
+
+ODD = """it's $HOME "$(shell id)"; a\\b"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "environment", "words"),
+    [
+        ("explain", {"USER": "u0"}, "USER is not given"),
+        ("pin", {"RELEASE": "a"}, "RELEASE is not given"),
+        ("rollback", {"RELEASE": "nope"}, "rolled back from"),
+        ("gc", {"YES": "1", "KEEP": "1", "GRACE_HOURS": "0"}, "would free 0.0 MB in 0 snapshots"),
+        ("export", {"TO": "lists.csv"}, "TO is not given"),
+        ("verify", {"DATASET": "nope", "STORE": "nope", "BRANCH": "nope"}, "is whole and answers"),
+        ("serve", {"HOST": "0.0.0.0", "PORT": "http", "DATASET": "nope", "RECS_API_KEYS": "short"}, "API keys are shorter"),
+    ],
+)
+def test_the_environment_names_no_argument_of_a_verb(fork: Fork, verb: str, environment: dict[str, str], words: str) -> None:
+    done = fork.make(verb, environment)
+    assert words in done.stdout + done.stderr
+
+
+def test_an_argument_reaches_a_verb_as_it_was_written(fork: Fork) -> None:
+    assert_refused(fork.make("pin", RELEASE=ODD), f"release {ODD} is not in")

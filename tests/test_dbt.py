@@ -71,6 +71,7 @@ def test_a_comparison_with_the_cutoff_that_lets_equality_in_fails_its_unit_test(
         "feat_users_sees_nothing_from_the_cutoff_on",
         "feat_items_sees_nothing_from_the_cutoff_on",
         "feat_user_items_sees_nothing_from_the_cutoff_on",
+        "feat_attributes_sees_nothing_from_the_cutoff_on",
         "the_season_of_an_item_is_the_horizon_52_weeks_ago",
         "the_season_of_a_user_and_item_is_the_horizon_52_weeks_ago",
         "labels_lie_from_the_cutoff_to_the_end_of_the_horizon",

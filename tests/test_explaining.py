@@ -69,7 +69,7 @@ def test_history_is_newest_first_and_what_was_bought_is_kept_out_of_novel_lists(
     days = [days for days, _ in one.baskets]
     assert days == sorted(days)
     bought = {item for _, items in one.baskets for item in items}
-    out = {item for item, rule in one.removed if rule == "bought"}
+    out = {item for item, rule in one.removed if rule == "seen"}
     assert out
     assert out <= bought
     assert not bought & set(one.items)

@@ -1,13 +1,22 @@
 """Features as of a cutoff are what they would have been on that day: later events change nothing, whoever adds a column."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
 
 from conftest import PROJECT, make_settings, peeking_project
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
-from recsys.store import open_store
+from recsys.settings import Settings
+from recsys.sources.online_retail import SCHEMA
+from recsys.store import Store, open_store
 
 SMALL = {"dials": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
 
@@ -31,3 +40,106 @@ def test_features_of_a_past_day_are_those_built_on_that_day(tmp_path: Path) -> N
 def test_a_new_feature_that_peeks_one_day_past_the_cutoff_is_caught(tmp_path: Path) -> None:
     now, then = now_and_then(peeking_project(tmp_path / "dbt_project"), tmp_path / "store")
     assert list(now.differences(then)) == ["feat_items.trend"]
+
+
+DAY = date(2024, 3, 1)  # on which the raw data are cut
+FIRST = datetime(2024, 1, 1)
+
+
+def shop(store: Store, folder: Path, until: datetime) -> tuple[str, Settings]:
+    """The simulated shop as it was exported then."""
+    settings = make_settings(dataset=SMALL)
+    raw = store.load("raw", land(store, settings, date(2026, 1, 1))[0])
+    with store.draft() as draft:
+        for name in raw.manifest.files:
+            (draft / name).parent.mkdir(exist_ok=True)
+            pq.write_table(as_exported(pq.ParquetFile(raw.path / name).read(), until), draft / name)
+        return store.commit(draft, "raw", raw.manifest.made_from).id, settings
+
+
+def online_retail(store: Store, folder: Path, until: datetime) -> tuple[str, Settings]:
+    """Invoices in which items are renamed and customers move, every now and then."""
+    draw, rows = np.random.default_rng(1), []
+    for number in range(900):
+        at = FIRST + timedelta(hours=int(draw.integers(130 * 24)))
+        item, user, month = draw.integers(20), draw.integers(30), at.month
+        title = f"ITEM {item} " + str(draw.choice(["RED", "BLUE"], p=[1 - month / 5, month / 5]))
+        country = "France" if (month + user) % 3 else "EIRE"
+        rows.append([f"{540000 + number}", f"{20000 + item}", title, 1 + number % 3, at, 2.5, f"{12000 + user}", country])
+    invoices = pa.table(
+        [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)], SCHEMA
+    )
+    pq.write_table(invoices.filter(pc.less(invoices["InvoiceDate"], until)), folder / "invoices.parquet")
+    settings = make_settings(
+        "online_retail",
+        inputs={"raw": str(folder / "invoices.parquet")},
+        checks={"raw": {"min_events": 1}},
+    )
+    return land(store, settings, date(2026, 1, 1))[0], settings
+
+
+def events(store: Store, folder: Path, until: datetime) -> tuple[str, Settings]:
+    """Files of one's own, with a catalogue and users."""
+    draw = np.random.default_rng(2)
+    hours = [int(hour) for hour in draw.integers(130 * 24, size=900)]
+    tables = {
+        "events": {
+            "user_id": [f"u{user}" for user in draw.integers(30, size=900)],
+            "item_id": [f"i{item}" for item in draw.integers(20, size=900)],
+            "event_at": [FIRST + timedelta(hours=hour) for hour in hours],
+            "event_type": [("view", "cart", "purchase", "return")[kind] for kind in draw.choice(4, 900, p=[0.5, 0.1, 0.35, 0.05])],
+            "price": [round(2 + hour / 1_000, 2) for hour in hours],
+        },
+        "items": {
+            "item_id": [f"i{item}" for item in range(25)],
+            "title": [f"Item {item}" for item in range(25)],
+            "category": [f"c{item % 3}" for item in range(25)],
+            "is_available": [item not in (3, 4) for item in range(25)],
+            "available_from": [FIRST + timedelta(days=5 * item) for item in range(25)],
+            "withdrawn_at": [FIRST + timedelta(days=40) if item == 3 else FIRST + timedelta(days=90) if item == 4 else None
+                             for item in range(25)],
+        },
+        "users": {"user_id": [f"u{user}" for user in range(30)], "segment": [f"s{user % 3}" for user in range(30)]},
+    }  # fmt: skip
+    for table, columns in tables.items():
+        pq.write_table(as_exported(pa.table(columns), until), folder / f"{table}.parquet")
+    inputs = {table: str(folder / f"{table}.parquet") for table in tables}
+    settings = make_settings("events", inputs=inputs, checks={"raw": {"min_events": 1}})
+    return land(store, settings, date(2026, 1, 1))[0], settings
+
+
+def as_exported(rows: pa.Table, until: datetime) -> pa.Table:
+    """What a table held then: no event and no item of later, and of no item that it was withdrawn later."""
+    for name in {"event_at", "available_from"} & set(rows.column_names):
+        rows = rows.filter(pc.fill_null(pc.less(rows[name], pa.scalar(until, rows[name].type)), True))
+    if "withdrawn_at" in rows.column_names:
+        later = pc.fill_null(pc.greater(rows["withdrawn_at"], pa.scalar(until, rows["withdrawn_at"].type)), False)
+        for name, value in {"withdrawn_at": None, "is_available": True}.items():
+            column = pc.if_else(later, pa.scalar(value, rows[name].type), rows[name])
+            rows = rows.set_column(rows.column_names.index(name), name, column)
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [shop, online_retail, events])
+def test_tables_of_a_past_day_are_those_of_the_raw_data_of_that_day(
+    source: Callable[[Store, Path, datetime], tuple[str, Settings]], tmp_path: Path
+) -> None:
+    built = {}
+    for name, until in {"whole": datetime(2025, 1, 1), "cut": datetime(DAY.year, DAY.month, DAY.day)}.items():
+        (tmp_path / name).mkdir()
+        store = open_store(str(tmp_path / "store"), "shop")
+        raw, settings = source(store, tmp_path / name, until)
+        past = replace(settings, as_of=DAY)
+        built[name] = store.load("features", build_features(store, raw, past, PROJECT).id).path
+    assert differing_columns(built["whole"], built["cut"]) == []
+
+
+def differing_columns(whole: Path, cut: Path) -> list[str]:
+    """As `table.column`, for every table but those of what was rejected."""
+    found = []
+    for table in sorted({file.stem for file in whole.glob("*.parquet")} - {"quarantine", "int_events_rejected"}):
+        one, other = (pq.ParquetFile(folder / f"{table}.parquet").read() for folder in (whole, cut))
+        assert one.num_rows > 0, table
+        found += [f"{table}.{name}" for name in one.column_names if name != "last_as_of" and one[name] != other[name]]
+    return found

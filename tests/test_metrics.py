@@ -48,8 +48,8 @@ def test_padding_is_no_hit_even_for_the_last_item_of_the_user_before() -> None:
     assert scores["hit_rate@10"].tolist() == [0, 0]
 
 
-def test_a_user_who_bought_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 users bought nothing"):
+def test_a_user_without_a_relevant_item_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 users have no relevant item"):
         score(np.array([[1], [2]], np.int32), np.array([0], np.int32), np.array([1], np.int32), 10, KS)
 
 

@@ -1,6 +1,7 @@
 """Monitoring, on a made-up history and made-up days whose answers are known."""
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,60 +12,104 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
+from recsys.checks import Subject
 from recsys.evaluation import Window
+from recsys.features import Features
 from recsys.metrics import Interval
 from recsys.monitoring import Stay, _kept, _realised, report, stays
-from recsys.settings import MonitorSettings
-from recsys.store import open_store
+from recsys.releases import about
+from recsys.settings import MonitorSettings, Settings
+from recsys.store import EVIDENCE, MANIFEST, Snapshot, Store, open_store
 
 SETTINGS = make_settings(evaluation={"bootstraps": 100})
 LIMITS = MonitorSettings(days=28, min_users=50, min_kept=0.5, max_release_age_days=2, max_without_list=0.05)
 TODAY = date(2024, 6, 10)
+LIVE_DATA = make_settings(dataset={"max_age_days": 2})
+CLOSED_HISTORY = make_settings(dataset={"max_age_days": 0})
 
 
-def history(*moves: tuple[str, str | None]) -> Any:
-    """A store in which these releases went live one after the other, each with its day; one without a day is gone."""
-    days = {release: day for release, day in moves if day}
+def history(*moves: tuple[str, str | None, str]) -> Any:
+    """A store in which these releases went live one after the other: each with its `as_of`, or none where the release is gone, and
+    with the day of its move, or an empty text where the move has no time."""
+    days = {release: as_of for release, as_of, _ in moves if as_of}
+    kept = [{"release": release} | ({"at": f"{at}T04:00:00+00:00"} if at else {}) for release, _, at in moves]
 
     def read(kind: str, id: str, name: str) -> bytes | None:
+        if days.get(id) == "damaged":
+            raise RecsysError(f"the manifest of {id} cannot be read")
         return json.dumps({"as_of": days[id]}).encode() if id in days else None
 
-    return SimpleNamespace(history=lambda: [{"release": release} for release, _ in moves], read=read)
+    return SimpleNamespace(history=lambda: kept, read=read)
 
 
-def test_each_release_was_live_until_the_next_and_the_last_one_until_today() -> None:
-    store = history(("a", "2024-06-01"), ("b", "2024-06-02"), ("c", "2024-06-05"))
-    assert stays(store, TODAY, 28) == [
-        Stay("a", date(2024, 6, 1), date(2024, 6, 2)),
-        Stay("b", date(2024, 6, 2), date(2024, 6, 5)),
-        Stay("c", date(2024, 6, 5), TODAY),
+def stay(release: str, start: str, end: str) -> Stay:
+    return Stay(release, date.fromisoformat(start), date.fromisoformat(end))
+
+
+def test_a_release_is_live_from_the_day_it_was_published_until_the_next_one_is() -> None:
+    store = history(("a", "2024-05-20", "2024-06-01"), ("b", "2024-06-01", "2024-06-04"), ("c", "2024-06-05", "2024-06-05"))
+    assert stays(store, TODAY, 28, LIVE_DATA) == [
+        stay("a", "2024-06-01", "2024-06-04"),
+        stay("b", "2024-06-04", "2024-06-05"),
+        stay("c", "2024-06-05", "2024-06-10"),
+    ]
+
+
+def test_a_release_made_of_old_data_is_not_credited_with_the_days_before_it_was_published() -> None:
+    store = history(("a", "2024-06-01", "2024-06-01"), ("b", "2024-06-02", "2024-06-09"))
+    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("a", "2024-06-01", "2024-06-09"), stay("b", "2024-06-09", "2024-06-10")]
+
+
+def test_a_release_is_not_credited_with_days_that_its_data_hold() -> None:
+    store = history(("a", "2024-06-05", "2024-06-04"))
+    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("a", "2024-06-05", "2024-06-10")]
+
+
+@pytest.mark.parametrize("as_of", [None, "damaged"])
+def test_the_days_of_a_release_that_is_gone_are_not_credited_to_another(as_of: str | None) -> None:
+    store = history(("a", "2024-06-01", "2024-06-01"), ("gone", as_of, "2024-06-03"), ("b", "2024-06-06", "2024-06-06"))
+    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("a", "2024-06-01", "2024-06-03"), stay("b", "2024-06-06", "2024-06-10")]
+
+
+@pytest.mark.parametrize("settings", [LIVE_DATA, CLOSED_HISTORY])
+def test_where_nobody_knows_when_a_release_that_is_gone_went_live_the_one_before_it_has_no_days(settings: Settings) -> None:
+    store = history(("a", "2024-06-01", ""), ("gone", None, ""), ("b", "2024-06-06", ""))
+    assert stays(store, TODAY, 28, settings) == [stay("b", "2024-06-06", "2024-06-10")]
+
+
+def test_in_a_closed_history_a_release_is_live_from_the_end_of_its_data() -> None:
+    store = history(("a", "2024-06-01", "2026-11-01"), ("b", "2024-06-02", "2026-11-01"), ("c", "2024-06-05", "2026-11-02"))
+    assert stays(store, TODAY, 28, CLOSED_HISTORY) == [
+        stay("a", "2024-06-01", "2024-06-02"),
+        stay("b", "2024-06-02", "2024-06-05"),
+        stay("c", "2024-06-05", "2024-06-10"),
     ]
 
 
 def test_only_the_last_days_are_looked_at() -> None:
-    store = history(("a", "2024-01-01"), ("b", "2024-06-02"))
-    assert stays(store, TODAY, 9) == [Stay("a", date(2024, 6, 1), date(2024, 6, 2)), Stay("b", date(2024, 6, 2), TODAY)]
+    store = history(("a", "2024-01-01", "2024-01-01"), ("b", "2024-06-02", "2024-06-02"))
+    assert stays(store, TODAY, 9, LIVE_DATA) == [stay("a", "2024-06-01", "2024-06-02"), stay("b", "2024-06-02", "2024-06-10")]
 
 
-def test_of_two_on_a_day_the_later_counts_and_what_is_gone_is_left_out() -> None:
-    assert stays(history(("a", "2024-06-05"), ("gone", None), ("b", "2024-06-05")), TODAY, 28) == [
-        Stay("b", date(2024, 6, 5), TODAY)
+def test_of_two_published_on_a_day_the_later_counts() -> None:
+    store = history(("a", "2024-06-05", "2024-06-05"), ("b", "2024-06-05", "2024-06-05"))
+    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("b", "2024-06-05", "2024-06-10")]
+
+
+def test_a_release_rolled_back_to_counts_from_the_day_of_the_rollback() -> None:
+    moves = ("a", "2024-06-01", "2024-06-01"), ("b", "2024-06-05", "2024-06-05"), ("a", "2024-06-01", "2024-06-08")
+    assert stays(history(*moves), TODAY, 28, LIVE_DATA) == [
+        stay("a", "2024-06-01", "2024-06-05"),
+        stay("b", "2024-06-05", "2024-06-08"),
+        stay("a", "2024-06-08", "2024-06-10"),
     ]
 
 
-def test_a_release_rolled_back_to_counts_from_the_day_of_the_one_it_replaced() -> None:
-    store = history(("a", "2024-06-01"), ("b", "2024-06-05"), ("a", "2024-06-01"))
-    assert stays(store, TODAY, 28) == [Stay("a", date(2024, 6, 1), date(2024, 6, 5)), Stay("a", date(2024, 6, 5), TODAY)]
-
-
-def test_a_dated_rollback_leaves_its_days_to_the_release_that_was_rolled_back_from() -> None:
-    store = history(("a", "2024-06-01"), ("b", "2024-06-05"), ("a", "2024-06-01"))
-    moves = [*store.history()[:2], {"release": "a", "rolled_back": "b", "at": "2024-06-08T09:30:00+00:00"}]
-    store.history = lambda: moves
-    assert stays(store, TODAY, 28) == [
-        Stay("a", date(2024, 6, 1), date(2024, 6, 5)),
-        Stay("b", date(2024, 6, 5), date(2024, 6, 8)),
-        Stay("a", date(2024, 6, 8), TODAY),
+def test_a_rollback_in_a_closed_history_takes_place_on_the_last_day_that_was_reached() -> None:
+    moves = ("a", "2024-06-01", "2026-11-01"), ("b", "2024-06-05", "2026-11-01"), ("a", "2024-06-01", "2026-11-02")
+    assert stays(history(*moves), TODAY, 28, CLOSED_HISTORY) == [
+        stay("a", "2024-06-01", "2024-06-05"),
+        stay("a", "2024-06-05", "2024-06-10"),
     ]
 
 
@@ -94,7 +139,7 @@ def test_what_falls_far_below_it_fails_and_so_does_what_popularity_beats() -> No
     assert failures(0.4, 0.9) == ["better_than_popularity"]
 
 
-def test_few_buyers_are_too_early_to_tell() -> None:
+def test_few_users_are_too_early_to_tell() -> None:
     seen = windows(0.0, 0.9, 49)
     (verdict,) = _kept(seen, _realised(seen, SETTINGS), {"ndcg@10": 0.5}, LIMITS, SETTINGS)
     assert verdict.passed
@@ -109,3 +154,32 @@ def test_a_user_counts_once_over_all_days() -> None:
 def test_without_a_live_release_there_is_nothing_to_monitor(tmp_path: Path) -> None:
     with pytest.raises(RecsysError, match="`make run` first"):
         report(open_store(str(tmp_path), "shop"), cast(Any, None), TODAY, LIMITS, SETTINGS)
+
+
+def copy(store: Store, source: Snapshot, id: str, parents: dict[str, str], as_of: date | None = None) -> None:
+    """Commits a snapshot's files to another store under another id; a release is dated back to `as_of`."""
+    with store.draft() as folder:
+        shutil.copytree(source.path, folder, dirs_exist_ok=True)
+        for name in (MANIFEST, EVIDENCE):
+            (folder / name).unlink(missing_ok=True)
+        if as_of:
+            facts = about(source) | {"as_of": as_of.isoformat()}
+            (folder / "release.json").write_text(json.dumps(facts))
+        store.commit(folder, source.manifest.kind, source.manifest.made_from, parents, id)
+
+
+def test_a_report_keeps_no_copy_of_what_it_fetched_but_the_features_it_was_given(s3: str, tmp_path: Path, subject: Subject) -> None:
+    store, features = open_store(f"{s3}/{tmp_path.name}", "shop"), subject.store.load("features", subject.features.id)
+    earlier = subject.features.evaluated[0]
+    for id in ("then", "now"):
+        copy(store, features, id, {"raw": "raw"})
+    copy(store, subject.release, "old", {"features": "then", "model": "m"}, earlier)
+    copy(store, subject.release, "live", {"features": "now", "model": "m"})
+    store.point("old", None, at=f"{earlier}T04:00:00+00:00")
+    store.point("live", "old", at=f"{subject.features.as_of}T04:00:00+00:00")
+    given = Features(store.load("features", "now"), subject.settings)
+    made = report(store, given, subject.features.as_of, LIMITS, subject.settings)
+    assert {day.release for day in made.days} == {"old"}
+    assert given.counts()["events"] > 0
+    names = ("features/now", "features/then", "releases/live", "releases/old")
+    assert [name for name in names if store.backend.fetch(name, {}).exists()] == ["features/now"]

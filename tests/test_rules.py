@@ -89,9 +89,9 @@ def test_a_rule_hides_items_and_counts_those_that_scored_above_the_last(
     assert counted(found) == {rule: 2 * out}
 
 
-def test_what_was_bought_is_counted_as_that_and_the_first_rule_speaks_for_an_item() -> None:
+def test_what_was_seen_is_counted_as_that_and_the_first_rule_speaks_for_an_item() -> None:
     found = ruled(shop(), settings())
-    assert [counted(found[protocol]) for protocol in PROTOCOLS] == [{}, {"bought": 1}]
+    assert [counted(found[protocol]) for protocol in PROTOCOLS] == [{}, {"seen": 1}]
     assert listed(found["novel"]) == [[1, 2, 3, 4], [0, 1, 2, 3]]
     found = ruled(shop(), settings(blocked=["i0"], min_age_days=15))
     assert counted(found["novel"]) == {"blocked": 2}
@@ -180,7 +180,7 @@ def test_a_release_obeys_the_rules_in_lists_fallback_and_items(tmp_path: Path) -
     assert pq.read_table(tmp_path / "items.parquet")["is_listed"].to_pylist() == [i not in (1, 7) for i in range(ITEMS)]
     rules = releases.about(release)["rules"]
     assert rules["allow"] == dict.fromkeys(RULES, 0) | {"blocked": 2}
-    assert rules["novel"] == dict.fromkeys(RULES, 0) | {"blocked": 2, "bought": 1}
+    assert rules["novel"] == dict.fromkeys(RULES, 0) | {"blocked": 2, "seen": 1}
 
 
 def test_one_users_list_is_read_alone(tmp_path: Path) -> None:

@@ -150,3 +150,14 @@ def test_cutoffs_lie_on_one_grid_with_training_windows_behind_every_evaluated_on
     )
     assert changed.evaluated_days == [28, 56]
     assert changed.cutoff_days == [0, 28, 42, 56, 70, 84, 98, 112]
+
+
+@pytest.mark.parametrize("wrong", ["http://recs.example.com", "localhost:8000", "*.example.com", "::1", ""])
+def test_an_allowed_host_is_a_name_without_scheme_and_port(wrong: str) -> None:
+    with pytest.raises(RecsysError, match=r"serve\.allowed_hosts"):
+        make_settings(serve={"allowed_hosts": ["localhost", wrong]})
+
+
+def test_names_addresses_and_any_host_can_be_allowed() -> None:
+    hosts = ["recs.example.com", "recs", "10.0.0.7", "[::1]", "*"]
+    assert make_settings(serve={"allowed_hosts": hosts}).serve.allowed_hosts == hosts

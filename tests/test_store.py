@@ -188,6 +188,29 @@ def test_loading_names_the_file_that_is_missing(store: Store) -> None:
         store.load("raw", id)
 
 
+def test_what_is_fetched_for_a_block_is_forgotten_at_its_end(store: Store) -> None:
+    id = commit(store).id
+    with store.borrow("raw", id) as snapshot:
+        assert (snapshot.path / "a.txt").exists()
+    assert snapshot.path.exists() == isinstance(store.backend, Directory)
+    assert store.load("raw", id).manifest.id == id
+
+
+def test_what_was_fetched_before_a_block_outlives_it(store: Store) -> None:
+    kept = store.load("raw", commit(store).id)
+    with store.borrow("raw", kept.manifest.id):
+        pass
+    assert (kept.path / "a.txt").exists()
+
+
+def test_what_is_fetched_for_a_block_that_fails_is_forgotten(store: Store) -> None:
+    id = commit(store).id
+    store.backend.write(f"raw/{id}/parts/b.txt", b"secone")
+    with pytest.raises(RecsysError, match="differs from its manifest"), store.borrow("raw", id):
+        pass
+    assert store.backend.fetch(f"raw/{id}", {}).exists() == isinstance(store.backend, Directory)
+
+
 @pytest.mark.parametrize("id", ["../x", "x/y", "/x", "x/", ".", "..", ""])
 def test_an_id_that_is_no_name_is_refused(store: Store, id: str) -> None:
     with pytest.raises(RecsysError, match="is no snapshot id"):
@@ -443,3 +466,30 @@ def test_a_publisher_that_loses_between_the_winners_two_writes_leaves_its_move_i
     winner.point("r1", None)
     assert winner.current() == "r1"
     assert moves(winner) == [("r1", None)]
+
+
+# S3-compatible stores at another address than AWS
+
+
+@pytest.fixture
+def address(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the object store answers; the environment names another place, at which nobody does."""
+    address = os.environ["AWS_ENDPOINT_URL"].replace("127.0.0.1", "localhost")  # a name, below which buckets are no hosts
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    return address
+
+
+def test_the_endpoint_of_the_settings_comes_first(s3: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METAFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:1")
+    id = commit(open_store(f"{s3}/{tmp_path.name}", "shop", endpoint=address)).id
+    folder = open_store(f"{s3}/{tmp_path.name}", "shop", endpoint=address).load("raw", id).path
+    assert {name: (folder / name).read_bytes() for name in FILES} == FILES
+
+
+@pytest.mark.parametrize("variable", ["METAFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_without_one_the_environment_names_it(
+    s3: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, address)
+    store = open_store(f"{s3}/{tmp_path.name}", "shop")
+    assert store.load("raw", commit(store).id).path.exists()

@@ -47,6 +47,14 @@ def test_the_live_release_is_made_again_and_scored(fork: Fork) -> None:
     assert_refused(fork.run("reproduce", RELEASE="nope"), "nope", "make releases")
 
 
+def test_the_events_that_the_last_run_rejected_are_written_to_a_file(fork: Fork, tmp_path: Path) -> None:
+    rejected, target = re.findall(r"^quarantine +([\d,]+) of", fork.summary, re.M)[0], tmp_path / "it's.parquet"
+    assert f"{rejected} rejected events" in fork.run("quarantine", TO=str(target)).stdout
+    assert f"{pq.read_metadata(target).num_rows:,}" == rejected
+    assert_refused(fork.run("quarantine", TO=str(tmp_path / "rows.txt")), ".txt", "pass a .csv or .parquet file")
+    assert_refused(fork.run("quarantine", DATASET="events"), "no run of TrainFlow on events", "make run DATASET=events")
+
+
 def test_nobody_beats_the_oracle_beyond_noise_and_everybody_is_told_their_share(fork: Fork) -> None:
     row = re.compile(r"^(\w+) +(\d\.\d+) \[(\d\.\d+), (\d\.\d+)\] +(\d+)%", re.M)
     for table in fork.summary.split("holdout, ")[1:]:
@@ -116,23 +124,25 @@ def test_a_step_can_be_run_again(fork: Fork, step: str) -> None:
     assert fork.current() == before
 
 
-def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fork) -> None:
+def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fork, tmp_path: Path) -> None:
     before = fork.current()
-    sampled = fork.run("run", SAMPLE="0.5", AS_OF="2024-06-01")
-    assert "to 2024-05-31" in sampled.stdout, sampled.stdout + sampled.stderr
-    assert fork.store("shop-sample-0.5").joinpath("CURRENT").read_text().startswith("20240601-")
+    sampled = fork.run("run", SAMPLE="0.5", AS_OF="2024-06-01", STORE=str(tmp_path))
+    assert sampled.returncode == 0, sampled.stdout + sampled.stderr
+    assert "to 2024-05-31" in sampled.stdout
+    assert (tmp_path / "shop-sample-0.5" / "CURRENT").read_text().startswith("20240601-")
     assert fork.current() == before
+    assert not fork.store("shop-sample-0.5").exists()
 
 
 @pytest.mark.slow
 def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: Fork) -> None:
     before = fork.current()
-    fork.change("training_windows = 3", "training_windows = 2")  # another model than the live one's, which both are judged against
+    fork.set("features", "training_windows", 2)  # another model than the live one's, which both are judged against
     try:
         with ThreadPoolExecutor(2) as pool:
             results = list(pool.map(lambda _: fork.run("run"), range(2)))
     finally:
-        fork.change("training_windows = 2", "training_windows = 3")
+        fork.set("features", "training_windows", 3)
     won, lost = sorted(results, key=lambda result: result.returncode)
     assert won.returncode == 0, won.stdout + won.stderr
     assert_refused(lost, "another run published", "run again")
@@ -156,13 +166,13 @@ def test_a_run_may_end_as_a_canary_which_is_promoted_and_rolled_back(fork: Fork)
 
 
 def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:
-    before = fork.current()
-    fork.change("min_users_served = 0.999", "min_users_served = 1.1")
+    before, usual = fork.current(), fork.setting("checks.lists", "min_users_served")
+    fork.set("checks.lists", "min_users_served", 1.1)
     try:
         assert_refused(fork.run("run"), "allow_users_served")
         assert_refused(fork.run("resume"), "allow_users_served")
     finally:
-        fork.change("min_users_served = 1.1", "min_users_served = 0.999")
+        fork.set("checks.lists", "min_users_served", usual)
     assert fork.current() == before
 
 

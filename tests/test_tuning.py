@@ -73,7 +73,9 @@ def test_a_space_is_lists_by_parameter(wrong: object) -> None:
 def test_the_word_goes_by_the_served_protocol(allow: float, word: str) -> None:
     found = findings([trial(allow, 0.1), base], make_settings())
     assert [finding.word for finding in found] == [word]
-    assert [finding.word for finding in findings([trial(0.1, allow), base], make_settings(lists={"repeat": "novel"}))] == [word]
+    assert [finding.word for finding in findings([trial(0.1, allow), base], make_settings(dataset={"exclude_seen": True}))] == [
+        word
+    ]
 
 
 def test_an_interval_around_zero_is_noise() -> None:

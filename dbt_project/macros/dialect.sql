@@ -15,7 +15,43 @@
 
 {% macro has_control_characters(text) %}{{ matches(text, '[\\x00-\\x1F\\x7F-\\x9F]') }}{% endmacro %}
 
-{# Time of a text or timestamp in UTC, which a value without a zone is taken to be in; null where it is none. #}
-{% macro utc(value) %}{{ return(adapter.dispatch('utc')(value)) }}{% endmacro %}
-{% macro default__utc(value) %}(nullif(try_cast({{ value }} as timestamptz), '-infinity') at time zone 'UTC')::timestamp{% endmacro %}
-{% macro spark__utc(value) %}try_cast(try_cast({{ value }} as timestamp) as timestamp_ntz){% endmacro %}
+{#
+    Time in UTC of a column that holds instants or text; null where it is none of these:
+    ISO 8601 with a zone, or without one and then in the dataset's `time_zone`; seconds, milliseconds, microseconds or
+    nanoseconds since 1970 that lie between 1990 and 2100. The year comes first; / may stand for - and a comma for the point.
+    A local time that a clock change skips is read an hour later, and one that it repeats as the later of the two.
+#}
+{% macro utc(value) %}
+    {%- set text = "replace(replace(upper(trim(" ~ value ~ "::string)), '/', '-'), ',', '.')" -%}
+    {%- set local = '[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?' -%}
+    {%- set zoned = '[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[ T][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)? ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)' -%}
+    {%- set number = "try_cast(" ~ text ~ " as double)" -%}
+    {%- set instant = namespace(text=text) -%}
+    {%- for written, meant in [('UTC', 'Z'), ('GMT', 'Z'), (' Z', 'Z'), (' +', '+'), (' -', '-')] -%}
+        {%- set instant.text = "replace(" ~ instant.text ~ ", '" ~ written ~ "', '" ~ meant ~ "')" -%}
+    {%- endfor -%}
+    (case
+        when {{ is_instant(value) }} then {{ instant_to_utc(value) }}
+        when {{ matches(text, '^' ~ local ~ '$') }} then {{ local_to_utc(text, var('time_zone')) }}
+        when {{ matches(text, '^' ~ zoned ~ '$') }} then {{ instant_to_utc(instant.text) }}
+        {%- for factor in ['1000000', '1000', '1', '0.001'] %}
+        when {{ number }} * {{ factor }} between 631152000000000 and 4102444799999999 then {{ from_microseconds(number ~ ' * ' ~ factor) }}
+        {%- endfor %}
+    end)::timestamp
+{%- endmacro %}
+
+{% macro is_instant(value) %}{{ return(adapter.dispatch('is_instant')(value)) }}{% endmacro %}
+{% macro default__is_instant(value) %}typeof({{ value }}) = 'TIMESTAMP WITH TIME ZONE'{% endmacro %}
+{% macro spark__is_instant(value) %}typeof({{ value }}) = 'timestamp'{% endmacro %}
+
+{% macro instant_to_utc(value) %}{{ return(adapter.dispatch('instant_to_utc')(value)) }}{% endmacro %}
+{% macro default__instant_to_utc(value) %}(nullif(try_cast({{ value }} as timestamptz), '-infinity') at time zone 'UTC'){% endmacro %}
+{% macro spark__instant_to_utc(value) %}try_cast(try_cast({{ value }} as timestamp) as timestamp_ntz){% endmacro %}
+
+{% macro local_to_utc(text, zone) %}{{ return(adapter.dispatch('local_to_utc')(text, zone)) }}{% endmacro %}
+{% macro default__local_to_utc(text, zone) %}(try_cast({{ text }} as timestamp) at time zone '{{ zone }}' at time zone 'UTC'){% endmacro %}
+{% macro spark__local_to_utc(text, zone) %}convert_timezone('{{ zone }}', 'UTC', try_cast({{ text }} as timestamp_ntz)){% endmacro %}
+
+{% macro from_microseconds(number) %}{{ return(adapter.dispatch('from_microseconds')(number)) }}{% endmacro %}
+{% macro default__from_microseconds(number) %}make_timestamp(round({{ number }})::bigint){% endmacro %}
+{% macro spark__from_microseconds(number) %}timestamp_micros(round({{ number }})::bigint)::timestamp_ntz{% endmacro %}

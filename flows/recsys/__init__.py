@@ -1,4 +1,4 @@
-"""The library behind the flows. It imports no Metaflow, reads no environment and prints nothing."""
+"""The library behind the flows. It imports no Metaflow and prints nothing."""
 
 
 class RecsysError(Exception):

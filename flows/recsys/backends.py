@@ -44,6 +44,7 @@ class Backend(Protocol):
     def draft(self) -> Any: ...  # context manager: an empty local folder
     def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # the file `last` after all others
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # a local folder that holds these files
+    def has_copy(self, name: str) -> bool: ...  # whether fetching made a local copy of a folder that is still there
     def forget(self, name: str) -> None: ...  # removes the local copy of a folder, where fetching made one
     def read(self, name: str) -> bytes | None: ...
     def write(self, name: str, data: bytes) -> None: ...  # atomic
@@ -107,6 +108,9 @@ class Directory:
 
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
         return self.root / name
+
+    def has_copy(self, name: str) -> bool:
+        return False
 
     def forget(self, name: str) -> None:
         """Nothing was copied."""
@@ -174,18 +178,26 @@ class Directory:
         self.write(name, data)
 
 
+def s3_client(endpoint: str = "") -> Any:
+    """A client of AWS, or of the S3-compatible store at this address; without one, of the store that METAFLOW_S3_ENDPOINT_URL,
+    AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names. Retries transient errors for about two minutes."""
+    import boto3  # the directory store needs none of it
+    from botocore.config import Config
+
+    address = endpoint or os.environ.get("METAFLOW_S3_ENDPOINT_URL")
+    # Bucket names are no host names of such a store, and older ones refuse checksums that nobody required.
+    elsewhere: dict[str, Any] = {"s3": {"addressing_style": "path"}, "request_checksum_calculation": "when_required"}
+    retrying = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
+    return boto3.client("s3", endpoint_url=address, config=retrying.merge(Config(**elsewhere if address else {})))
+
+
 class S3:
     """An object store: upload, then put the manifest; the pointer moves by conditional put, so the slower publisher loses."""
 
-    def __init__(self, root: str, dataset: str):
-        import boto3  # the directory store needs none of it
-        from botocore.config import Config
-
+    def __init__(self, root: str, dataset: str, endpoint: str = ""):
         self.bucket, _, prefix = root.removeprefix("s3://").partition("/")
         self.prefix = "/".join(part for part in (prefix.strip("/"), dataset) if part)
-        # an hour of silence, or one answer of 500, should cost seconds of patience and no run
-        patience = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
-        self.client = boto3.client("s3", config=patience)
+        self.client = s3_client(endpoint)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"
@@ -216,6 +228,9 @@ class S3:
                 if _code(error) != "404":
                     raise
         return folder
+
+    def has_copy(self, name: str) -> bool:
+        return self._copy(name).exists()
 
     def forget(self, name: str) -> None:
         shutil.rmtree(self._copy(name), ignore_errors=True)

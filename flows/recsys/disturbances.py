@@ -32,7 +32,10 @@ EVENTS = f"""
         )
         where not (disturbance = 'dropped_basket' and is_last)
     ),
-    catalogue as (select item_id, row_number() over (order by item_id) - 1 as place, count(*) over () as items from items),
+    catalogue as (
+        select item_id, max(price) as price, row_number() over (order by item_id) - 1 as place, count(*) over () as items
+        from items group by item_id
+    ),
     span as (
         select max(event_at) as last_event_at, date_diff('day', min(event_at), max(event_at)) + 1 as days,
             max(event_type) filter (where is_target) as target
@@ -55,13 +58,13 @@ EVENTS = f"""
         union all by name
         select 'new-' || user_id as event_id, user_id, item_id, last_event_at as event_at, target as event_type, 1 as quantity,
             price, 'new' as session_id
-        from plan join items using (item_id), span where disturbance = 'new_category'
+        from plan join catalogue using (item_id), span where disturbance = 'new_category'
         union all by name
         select 'giant-' || number as event_id, user_id, catalogue.item_id, event_type, quantity, price,
             last_event_at - interval (number % days) day as event_at, 'giant-' || number as session_id
         from giant join catalogue on catalogue.place = number % items, span
     )
-    select event_id, user_id, item_id, event_at, event_type, quantity, price, session_id from final"""
+    from final"""
 ITEMS = """
     select items.* replace (
         is_available and disturbance is null as is_available, case when disturbance is null then withdrawn_at end as withdrawn_at

@@ -18,7 +18,7 @@ from recsys.settings import Settings
 from recsys.sources.base import Simulation
 from recsys.state import State, places
 
-PROTOCOLS = {"allow": False, "novel": True}  # what `protocol` may be, and whether bought items are left out
+PROTOCOLS = {"allow": False, "novel": True}  # and whether lists leave out items that the user has seen
 CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
 LATER_WEEK = "later_week"
 FEWEST = 10  # users, below which the bootstrap's interval of a difference is too narrow to decide anything
@@ -28,7 +28,7 @@ Ranker = Callable[[NDArray, bool], NDArray[np.int32]]  # lists of rows of users,
 
 @dataclass(frozen=True)
 class Window:
-    """Scores at one cutoff under one protocol, row by row for `users`, who were seen before it and bought after it, and their
+    """Scores at one cutoff under one protocol, row by row for `users`, seen before it and with a target event after it, and their
     lists, as long as the longest that is scored."""
 
     cutoff: date
@@ -43,10 +43,12 @@ Stress = dict[str, dict[str, Window]]  # per disturbed world and protocol, the h
 
 
 def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> Windows:
-    """Per protocol, a window for each cutoff, newest first, as far back as lists can be judged and the recommender can learn.
-    Raises where that is not even the first: RecsysError where no list can be judged, TooLittleData where others can learn. Fitted
-    anew at each; lists are made by the saved and loaded model, as in production. Nothing is read that was bought after the last
-    cutoff's horizon."""
+    """Per protocol, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn.
+
+    The recommender is fitted anew at each; lists are made by the saved and loaded model, as in production. Nothing is read that
+    happened after the last cutoff's horizon. Raises RecsysError if nobody can be judged at the first cutoff, and TooLittleData if
+    this recommender has too little to learn from there.
+    """
     require_outcomes(features, settings, cutoffs[0])
     windows = [_evaluate_at(cutoffs[0], recommender, features, settings)]
     with suppress(TooLittleData):
@@ -120,9 +122,9 @@ def rank_by(recommender: Recommender, known: State, state: State, settings: Sett
 def oracle(source: Simulation, features: Features, settings: Settings) -> dict[str, Window]:
     """Per protocol, the holdout's window of lists by the truth: who does not know the dice can beat them by luck only.
 
-    Available items are ranked by expected purchases, those of which none is expected are left out. Where relevance is binary,
-    the best list for NDCG is close to one by the chance of any purchase; expected purchases give nearly the same order, the
-    very same where purchases come independently (Poisson).
+    Available items are ranked by expected target events, those of which none is expected are left out. Where relevance is binary,
+    the best list for NDCG is close to one by the chance of any target event; expected ones give nearly the same order, the
+    very same where they come independently (Poisson).
     """
     state = features.state(features.evaluated[0])
     owned, hidden = state.owned(), ~state.items["is_available"]
@@ -155,7 +157,7 @@ def judge(rank: Ranker, state: State, labels: tuple[NDArray, NDArray], settings:
 
 
 def relevant(users: NDArray[np.int32], items: NDArray[np.int32], state: State, novel: bool) -> tuple[NDArray, NDArray, NDArray]:
-    """Who is asked, and the pairs (row among the asked, item) that they bought; `novel` counts only what is new to them."""
+    """Who is asked, and the pairs (row among the asked, item) of their target events; `novel` counts only what is new to them."""
     if novel:
         owned = state.owned()
         fresh = np.asarray(owned[users, items]).ravel() == 0 if len(users) else np.zeros(0, bool)
@@ -165,8 +167,8 @@ def relevant(users: NDArray[np.int32], items: NDArray[np.int32], state: State, n
 
 
 def target_share(state: State) -> NDArray[np.float64]:
-    """Of the users who had bought anything before the cutoff, those who had bought each item; at least one, so that the
-    self-information of an item that nobody bought is finite."""
+    """Of the users with a target event before the cutoff, those with one on each item; at least one, so that the
+    self-information of an item without any is finite."""
     return np.maximum(state.items["target_users"], 1) / max((state.users["target_events"] > 0).sum(), 1)
 
 
@@ -195,12 +197,11 @@ def share_of(oracle: Window, window: Window, settings: Settings) -> float:
 
 
 def caption(protocol: str, window: Window, settings: Settings) -> str:
-    """`all items, served: 536 users who bought in the 28 days from 2025-01-07`."""
+    """`all items, served: 536 users with a purchase in the 28 days from 2025-01-07`."""
     items = "only items new to the user" if PROTOCOLS[protocol] else "all items"
     served = ", served" if protocol == settings.protocol else ""
-    return (
-        f"{items}{served}: {len(window.users):,} users who bought in the {settings.dataset.horizon_days} days from {window.cutoff}"
-    )
+    users = f"{len(window.users):,} users with {settings.dataset.a_target}"
+    return f"{items}{served}: {users} in the {settings.dataset.horizon_days} days from {window.cutoff}"
 
 
 def summarise(window: Window, ks: Sequence[int], settings: Settings) -> dict[str, Interval]:

@@ -38,6 +38,7 @@ class Explanation:
 
     user_id: str
     recommender: str
+    target: str
     state: State
     ruling: Ruling
     baskets: list[tuple[float, list[int]]]
@@ -72,6 +73,7 @@ def explain(store: Store, release_id: str, user_id: str, protocol: str) -> Expla
     return Explanation(
         user_id,
         model.name,
+        features.settings.dataset.target,
         state,
         ruling,
         _baskets(state, row),

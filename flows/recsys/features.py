@@ -1,20 +1,37 @@
 """A feature snapshot, handed over to NumPy: states, labels and training windows at its cutoffs."""
 
 from datetime import date, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import event_types
+from recsys.attributes import FEWEST, partial_association, partial_correlation
 from recsys.settings import Settings
-from recsys.state import State, Table, Window
+from recsys.state import Attribute, State, Table, Window, matrix
 from recsys.store import Snapshot
-from recsys.warehouse import connect
+from recsys.warehouse import connect, literal
 
 LOOK_DAYS = 91  # what was looked at longer ago says little, and is most of the data
 
-WIDE = {"feat_users": ("user",), "feat_items": ("item",), "feat_user_items": ("user", "item")}  # and what a row is of
+# Tables of features with ids in the place of indexes, which differ from one snapshot to the next, and the columns that name a row.
+WIDE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "feat_users": ("from '{0}/feat_users.parquet' join '{0}/dim_users.parquet' using (user_index)", ("user_id",)),
+    "feat_items": ("from '{0}/feat_items.parquet' join '{0}/dim_items.parquet' using (item_index)", ("item_id",)),
+    "feat_user_items": (
+        """from '{0}/feat_user_items.parquet' join '{0}/dim_users.parquet' using (user_index)
+           join '{0}/dim_items.parquet' using (item_index)""",
+        ("user_id", "item_id"),
+    ),
+    "feat_attributes": (
+        """select features.*, user_id, item_id from '{0}/feat_attributes.parquet' features
+           left join '{0}/dim_users.parquet' on entity = 'item' and subject_index = user_index
+           left join '{0}/dim_items.parquet' on entity = 'user' and subject_index = item_index""",
+        ("entity", "attribute", "value", "user_id", "item_id"),
+    ),
+}
 
 
 class Features:
@@ -102,7 +119,88 @@ class Features:
             f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index"
         )
         user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
-        return State(cutoff, user_ids, item_ids, users, items, user_items, history, looks)
+        sizes = {"item": len(item_ids), "user": len(user_ids)}
+        for entity, name in self._listed(is_number=True):
+            if (entity, name) not in self.left_out:
+                table = items if entity == "item" else users
+                table[f"attribute_{name}"] = self._numbers(entity, name, cutoff, sizes[entity])
+        attributes = tuple(self._attribute(entity, name, cutoff, sizes) for entity, name in self._listed(is_number=False))
+        return State(cutoff, user_ids, item_ids, users, items, user_items, history, looks, attributes)
+
+    @cached_property
+    def attributes(self) -> Table:
+        """The columns of dim_attributes, in the order of the settings."""
+        return self._table("select * from '{}/dim_attributes.parquet' order by position")
+
+    @cached_property
+    def leaks(self) -> dict[tuple[str, str], float]:
+        """By entity and name of each undated attribute: how well its present values tell the target events since the earliest
+        cutoff, given those before it, from 0 to 1. Nothing where that cutoff is `as_of`, or too few values are known."""
+        cutoff, found = self.cutoffs[-1], {}
+        if cutoff == self.as_of:
+            return {}
+        sizes = {"item": self.counts()["items"], "user": self.counts()["users"]}
+        for entity, recent in (("item", "target_events_28d"), ("user", "baskets_28d")):
+            counts = self._table(
+                f"""select {entity}_index as index, target_events as earlier, {recent} as recent, coalesce(later, 0) as later
+                    from '{{0}}/feat_{entity}s.parquet' left join (
+                        select {entity}_index, count(target_number) as later from '{{0}}/fct_events.parquet'
+                        where event_at >= timestamp '{cutoff}' group by all
+                    ) using ({entity}_index) where cutoff = timestamp '{cutoff}' order by index"""
+            )
+            undated = (self.attributes["entity"] == entity) & ~self.attributes["is_dated"]
+            for name, is_number in zip(self.attributes["attribute"][undated], self.attributes["is_number"][undated], strict=True):
+                if is_number:
+                    values = self._numbers(entity, name, cutoff, sizes[entity])[counts["index"]]
+                    known = ~np.isnan(values)
+                else:
+                    values = self._attribute(entity, name, cutoff, sizes).value_index[counts["index"]]
+                    known = values >= 0
+                if known.sum() >= FEWEST:
+                    measure = partial_correlation if is_number else partial_association
+                    earlier = [counts["earlier"][known], counts["recent"][known]]
+                    found[entity, name] = abs(measure(values[known], counts["later"][known], earlier))
+        return found
+
+    @property
+    def left_out(self) -> dict[tuple[str, str], float]:
+        """Numeric attributes that no recommender sees, since they leak, and how much they do."""
+        numbers, most = self._listed(is_number=True), self.settings.features.max_attribute_leak
+        return {key: self.leaks[key] for key in numbers if self.leaks.get(key, 0.0) > most}
+
+    def _listed(self, is_number: bool) -> list[tuple[str, str]]:
+        """Entity and name of the attributes that are numbers, or of those that are text."""
+        columns = (self.attributes[name].tolist() for name in ("entity", "attribute", "is_number"))
+        return [(entity, name) for entity, name, kind in zip(*columns, strict=True) if kind == is_number]
+
+    def _numbers(self, entity: str, name: str, cutoff: date, size: int) -> NDArray[np.float32]:
+        """A numeric attribute of every item or user; NaN where it is not known at the cutoff."""
+        rows = self._table(f"select entity_index, number from ({_valid(entity, name, cutoff)}) where number is not null")
+        numbers = np.full(size, np.nan, np.float32)
+        numbers[rows["entity_index"]] = rows["number"]
+        return numbers
+
+    def _attribute(self, entity: str, name: str, cutoff: date, sizes: dict[str, int]) -> Attribute:
+        counts = f"""(select * from '{{0}}/feat_attributes.parquet'
+            where cutoff = timestamp '{cutoff}' and entity = '{entity}' and attribute = {_quoted(name)})"""
+        everybody = f"(select *, row_number() over (order by value) - 1 as value_index from {counts} where subject_index = -1)"
+        found = self._table(f"select value, target_events_28d as recent from {everybody} order by value_index")
+        valid = self._table(
+            f"""select entity_index, coalesce(everybody.value_index, other.value_index)::int as value_index
+                from ({_valid(entity, name, cutoff)}) valid left join {everybody} everybody using (value)
+                left join (from {everybody} where value = 'other') other on true
+                where coalesce(everybody.value_index, other.value_index) is not null"""
+        )
+        met = self._table(
+            f"""select counts.subject_index, value_index, counts.target_events
+                from {counts} counts join {everybody} everybody using (value)
+                where counts.subject_index >= 0"""
+        )
+        value_index = np.full(sizes[entity], -1, np.int32)
+        value_index[valid["entity_index"]] = valid["value_index"]
+        shape = (sizes["user" if entity == "item" else "item"], len(found["value"]))
+        events = matrix(met["target_events"], met["subject_index"], met["value_index"], shape)
+        return Attribute(entity, name, found["value"], value_index, found["recent"], events)
 
     def windows(self, cutoff: date) -> list[Window]:
         """Earlier cutoffs whose horizons ended by this one, newest first."""
@@ -150,6 +248,13 @@ class Features:
         )
         return rows["user_id"], rows["item_id"]
 
+    def repeat_share(self) -> float:
+        """Share of target events on an item that the user had one with on an earlier day."""
+        with connect(None, self.settings) as connection:
+            connection.read_parquet(f"{self.path}/fct_events.parquet").create_view("events")
+            targets = "(select user_index as user_id, item_index as item_id, event_at from events where is_target)"
+            return event_types.repeat_share(connection, targets)
+
     def label_faults(self) -> dict[str, int]:
         """Labels by what is wrong with them: `unfounded`, no target event of the pair from the cutoff to before the horizon's end;
         `unfinished`, a horizon that ends after `as_of`; `all` counts them all."""
@@ -172,20 +277,31 @@ class Features:
         `table.column`, with the rows that do; `table.rows` are those that the earlier one lacks. Whatever differs has seen
         an event after the cutoff. (Whether an item is for sale may: the catalogue's own flag is today's.)"""
         found: dict[str, int] = {}
-        for table, ids in WIDE.items():
-            keys = ", ".join(f"{name}_id" for name in ids)
-            dims = " ".join(f"join '{{0}}/dim_{name}s.parquet' using ({name}_index)" for name in ids)
-            rows = f"(from '{{0}}/{table}.parquet' {dims} where cutoff = timestamp '{earlier.as_of}')"
+        for table, (query, keys) in WIDE.items():
+            rows = f"({query} where cutoff = timestamp '{earlier.as_of}')"
+            same = " and ".join(f"late.{key} is not distinct from early.{key}" for key in keys)
             with connect(None, self.settings) as connection:
                 names = [name for name, *_ in connection.execute(f"describe from '{self.path}/{table}.parquet'").fetchall()]
-                names = [name for name in names if name not in ("cutoff", "is_available") and not name.endswith("_index")]
+                kept_apart = ("cutoff", "is_available", *keys)
+                names = [name for name in names if name not in kept_apart and not name.endswith("_index")]
                 differ = ", ".join(f"count(*) filter (where there and late.{name} is distinct from early.{name})" for name in names)
                 missing, *counts = connection.execute(
                     f"""select count(*) filter (where there is null), {differ} from {rows.format(self.path)} late
-                        left join (select *, true as there from {rows.format(earlier.path)}) early using ({keys})"""
+                        left join (select *, true as there from {rows.format(earlier.path)}) early on {same}"""
                 ).fetchall()[0]
             found |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
         return found
+
+
+def _quoted(name: str) -> str:
+    """A text in a query that `_table` formats."""
+    return literal(name).replace("{", "{{").replace("}", "}}")
+
+
+def _valid(entity: str, name: str, cutoff: date) -> str:
+    """Query for the values of an attribute that are valid at a cutoff."""
+    return f"""select * from '{{0}}/dim_attribute_values.parquet' where entity = '{entity}' and attribute = {_quoted(name)}
+        and coalesce(valid_from < timestamp '{cutoff}', true) and coalesce(valid_to >= timestamp '{cutoff}', true)"""
 
 
 def _dense(column: NDArray) -> NDArray:

@@ -4,7 +4,7 @@ one release, of the same bytes however many there are. What was proven of the mo
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Champion:
-    """The live release, and what its lists are made again with. `proven_by`: the release that came of the model's training."""
+    """The live release, and what its lists are made again with. `proven_by`: the release that came of the model's training;
+    `target` and `exclude_seen`: the settings that the model was chosen under; None where an older one does not say."""
 
     release: str
     recommender: str
@@ -33,6 +34,8 @@ class Champion:
     beside: dict[str, str]
     proven_by: str
     audited: bool
+    target: str
+    exclude_seen: bool | None
 
 
 def champion(store: Store) -> Champion:
@@ -45,8 +48,37 @@ def champion(store: Store) -> Champion:
             " `make trigger FLOW=TrainFlow` where it is deployed"
         )
     made = manifest.made_from
-    beside, audited = made.get("beside", {}), made.get("audited", False)
-    return Champion(live, made["recommender"], manifest.parents["model"], beside, manifest.parents.get("release", live), audited)
+    model_id = manifest.parents["model"]
+    model = store.load("model", model_id).manifest.made_from
+    return Champion(
+        live,
+        made["recommender"],
+        model_id,
+        made.get("beside", {}),
+        manifest.parents.get("release", live),
+        made.get("audited", False),
+        model.get("target", "purchase"),
+        model.get("exclude_seen"),
+    )
+
+
+def check_target(champion: Champion, settings: Settings) -> None:
+    """Raises where the champion's model predicts something else than the settings ask for."""
+    if champion.target != settings.dataset.target:
+        raise RecsysError(
+            f'the live model predicts "{champion.target}", but the target is "{settings.dataset.target}" now; `make run` first'
+        )
+
+
+def _as_chosen(champion: Champion, settings: Settings) -> tuple[Settings, list[Verdict]]:
+    """The settings with the champion's own `exclude_seen`, and a warning where it differs: the model was chosen, and judged, by the
+    lists that it serves."""
+    own, asked = champion.exclude_seen, settings.dataset.exclude_seen
+    if own is None or own == asked:
+        return settings, []
+    words = f"the live model was chosen with exclude_seen = {str(own).lower()}, and lists are served so until the next `make run`"
+    warning = Verdict("exclude_seen_of_the_model", str(asked).lower(), str(own).lower(), "warn", False, words)
+    return replace(settings, dataset=replace(settings.dataset, exclude_seen=own)), [warning]
 
 
 def shards(store: Store, features_id: str, users_per_shard: int, settings: Settings) -> list[tuple[int, int]]:
@@ -82,6 +114,7 @@ def gather(
     """Parts, in the order of their users -> release, not yet published. holdout.parquet is the champion's."""
     features = open_features(store, features_id, settings)
     folders = [store.load("part", part).path for part in parts]
+    settings, _ = _as_chosen(champion, settings)
     model = store.load("model", champion.model_id)
     ruling = Ruling(features.state(features.as_of), settings)
     with store.draft() as folder:
@@ -119,6 +152,7 @@ def validate(
 ) -> Evidence:
     """release -> evidence on it, laid beside it: data and lists are judged anew, the model by the champion's own evidence."""
     release, live = store.load("release", release_id), store.load("release", champion.release)
+    settings, warnings = _as_chosen(champion, settings)
     proven, parents = Evidence.read(store.evidence(champion.release)), release.manifest.parents
     if proven is None or proven.model != parents["model"]:
         raise RecsysError(f"release {champion.release} has no evidence on model {parents['model']}; train, with `make run`")
@@ -126,7 +160,7 @@ def validate(
     trained = store.load("model", parents["model"]).manifest
     judged = open_features(store, trained.parents["features"], settings)
     subject = Subject(store, settings, project, release, features, champion.recommender, {}, today, live, judged=judged)
-    on_data = {"raw": raw_verdicts} | checks.examine(subject, audit=False, on=("data",))
+    on_data = {"raw": [*raw_verdicts, *warnings]} | checks.examine(subject, audit=False, on=("data",))
     evidence = Evidence(parents["model"], parents["features"], release.manifest.content, proven.on_model, on_data)
     store.attach_evidence(release_id, evidence.to_json())
     return evidence

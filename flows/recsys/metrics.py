@@ -1,4 +1,4 @@
-"""Ranking metrics per user, and intervals over users. Relevance is binary: bought within the horizon or not."""
+"""Ranking metrics per user, and intervals over users. Relevance is binary: a target event within the horizon or not."""
 
 import math
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ NOBODY = Interval(math.nan, math.nan, math.nan)
 
 def score(lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.int32], n_items: int, ks: Sequence[int]) -> Scores:
     """Accuracy of the first k of each row of `lists` (rows, length), -1 for no item, against the different pairs (row, item)
-    that were bought; `<metric>@<k>` for every k. Every row must have bought something.
+    that are relevant; `<metric>@<k>` for every k. Every row must have a relevant item.
 
-    ndcg: Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418, the ideal list holding min(bought, k) items.
-    recall: share of what was bought. hit_rate: whether anything was. map: mean over the min(bought, k) best places of the
-    precision at each hit; trec_eval's map_cut divides by all that was bought.
+    ndcg: Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418, the ideal list holding min(relevant, k) items.
+    recall: share of the relevant items. hit_rate: whether there is one. map: mean over the min(relevant, k) best places of the
+    precision at each hit; trec_eval's map_cut divides by all that are relevant.
     """
-    bought = np.bincount(users, minlength=len(lists))
-    if (bought == 0).any():
-        raise ValueError(f"{(bought == 0).sum()} users bought nothing, so no metric is defined for them; leave them out")
+    relevant = np.bincount(users, minlength=len(lists))
+    if (relevant == 0).any():
+        raise ValueError(f"{(relevant == 0).sum()} users have no relevant item, so no metric is defined for them; leave them out")
     lists = _cut(lists, max(ks))
     codes = np.arange(len(lists))[:, None] * n_items + lists
     hits = np.isin(codes, users.astype(np.int64) * n_items + items) & (lists >= 0)
@@ -46,9 +46,9 @@ def score(lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.
     precision = np.cumsum(hits * found / ranks, 1)
     scores = {}
     for k in ks:
-        best = np.minimum(bought, k)
+        best = np.minimum(relevant, k)
         scores[f"ndcg@{k}"] = gained[:, k - 1] / ideal[best - 1]
-        scores[f"recall@{k}"] = found[:, k - 1] / bought
+        scores[f"recall@{k}"] = found[:, k - 1] / relevant
         scores[f"hit_rate@{k}"] = (found[:, k - 1] > 0).astype(float)
         scores[f"map@{k}"] = precision[:, k - 1] / best
     return scores

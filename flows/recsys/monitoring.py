@@ -1,4 +1,4 @@
-"""Monitoring: how did what was live do against what then happened? Judges by purchases that came after, and moves nothing."""
+"""Monitoring: how did what was live do against what then happened? Judges by target events that came after, and moves nothing."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,6 @@ from recsys.checks.distributions import movements
 from recsys.evaluation import Window, compare, judge, per_user, rank_by
 from recsys.features import Features
 from recsys.metrics import Interval, bootstrap
-from recsys.pipeline import open_features
 from recsys.recommenders import create
 from recsys.settings import MonitorSettings, Settings
 from recsys.state import State, places
@@ -27,7 +26,7 @@ SHOWN = ("hit_rate", "ndcg")
 
 @dataclass(frozen=True)
 class Stay:
-    """Days on which a release was live, from its own data's end to the day before `end`."""
+    """Days on which a release was live, from `start` to the day before `end`."""
 
     release: str
     start: date
@@ -36,11 +35,12 @@ class Stay:
 
 @dataclass(frozen=True)
 class Day:
-    """What a day's sampled buyers had been shown. metrics: hit_rate@k and ndcg@k of those who had a list; none if nobody did."""
+    """What sampled users with a target event on a day had been shown. metrics: hit_rate@k and ndcg@k of those who had a list;
+    none if nobody did."""
 
     day: str
     release: str
-    buyers: int
+    users: int
     listed: int
     metrics: dict[str, float]
 
@@ -70,46 +70,66 @@ class Report:
 
 
 def report(store: Store, features: Features, today: date, limits: MonitorSettings, settings: Settings) -> Report:
-    """Everything on what is live, and was; kept in the store. Raises if nothing is live."""
+    """Everything on what is live, and was; kept in the store. Raises if nothing is live. Reads one release at a time: of an object
+    store, no more than one release and its features are on the local disk besides `features`."""
     live = store.current()
     if live is None:
         raise RecsysError(f"nothing is live in {store.backend}, so there is nothing to monitor; `make run` first")
-    release, windows, days = store.load("release", live), [], []
-    for stay in stays(store, features.as_of, limits.days):
+    windows, days = [], []
+    for stay in stays(store, features.as_of, limits.days, settings):
         for day, ours, popular in _judged(store, stay, features, settings):
             days.append(day)
             windows += [(ours, popular)] if len(ours.users) else []
-    realised, promised = _realised(windows, settings), _promised(release, settings)
-    verdicts = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
+    realised = _realised(windows, settings)
+    with store.borrow("release", live) as release:
+        promised = _promised(release, settings)
+        verdicts = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
     verdicts.append(_events(features, today, settings))
     made = Report(features.as_of.isoformat(), live, days, realised, promised, verdicts)
     store.update(made.name, lambda known: made.to_json())
     return made
 
 
-def stays(store: Store, as_of: date, days: int) -> list[Stay]:
-    """Releases that were live in the last days, by the pointer's history; those that are gone are left out. One that was rolled
-    back to counts from the day of the rollback, or where the move has no time, from that of the one that it replaced."""
-    starts: list[tuple[str, date]] = []
+def stays(store: Store, as_of: date, days: int, settings: Settings) -> list[Stay]:
+    """Releases that were live in the last days before `as_of`, by the history of `CURRENT`.
+
+    A release is live from the day it was published (`at` of the move), or from its own `as_of` if that is later: it has seen the
+    days before. In a closed history (`max_age_days = 0`) the clock says nothing about the days of the data, so only `as_of` counts
+    there, as it does for a move without a time. The days of a release that is gone or damaged are left out.
+    """
+    is_closed = not settings.dataset.max_age_days
+    moves: list[tuple[str, date, bool]] = []  # release, first day, whether it can be read
     for move in store.history():
-        facts = store.read("release", move["release"], "release.json")
-        if facts:
-            day = date.fromisoformat(json.loads(facts)["as_of"])
-            if "rolled_back" in move and "at" in move:
-                day = date.fromisoformat(move["at"][:10])
-            starts.append((move["release"], max([day, *(before for _, before in starts[-1:])])))
-    ends = [*(start for _, start in starts[1:]), as_of]
-    first = as_of - timedelta(days=days)
-    found = [Stay(release, max(start, first), min(end, as_of)) for (release, start), end in zip(starts, ends, strict=False)]
+        release, made_from = move["release"], _as_of(store, move["release"])
+        known = [] if is_closed or "at" not in move else [date.fromisoformat(move["at"][:10])]
+        known += [made_from] if made_from else []
+        known += [day for _, day, _ in moves[-1:]]
+        moves.append((release, max(known, default=date.min), made_from is not None))
+    ends, first = [*(day for _, day, _ in moves[1:]), as_of], as_of - timedelta(days=days)
+    found = [
+        Stay(release, max(start, first), min(end, as_of))
+        for (release, start, is_kept), end in zip(moves, ends, strict=False)
+        if is_kept
+    ]
     return [stay for stay in found if stay.start < stay.end]
 
 
+def _as_of(store: Store, release: str) -> date | None:
+    """None if the release is gone or damaged."""
+    try:
+        facts = store.read("release", release, "release.json")
+    except RecsysError:
+        return None
+    return date.fromisoformat(json.loads(facts)["as_of"]) if facts else None
+
+
 def _judged(store: Store, stay: Stay, features: Features, settings: Settings) -> Iterator[tuple[Day, Window, Window]]:
-    """Per day, what was bought against the release's lists, and against recent popularity as of the release's day."""
-    release = store.load("release", stay.release)
-    state = open_features(store, release.manifest.parents["features"], settings).state(releases.as_of(release))
+    """Per day, the target events against the release's lists, and against recent popularity as of the release's day."""
+    with store.borrow("release", stay.release) as release:
+        state = _then(store, release, settings)
+        lists = released(release, state)
     popularity = create("popularity", settings.recommenders["popularity"]).fit(state)
-    rankers = released(release, state), rank_by(popularity, state, state, settings)
+    rankers = lists, rank_by(popularity, state, state, settings)
     for offset in range((stay.end - stay.start).days):
         day = stay.start + timedelta(days=offset)
         users, items = features.bought(day, day + timedelta(days=1))
@@ -125,7 +145,7 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _realised(windows: list[tuple[Window, Window]], settings: Settings) -> dict[str, Interval]:
-    """Over all days, each user's mean counting once; empty if nobody bought."""
+    """Over all days, each user's mean counting once; empty if there was no target event."""
     if not windows:
         return {}
     scores = {name: np.array([*per_user([ours for ours, _ in windows], name).values()]) for name in _names(settings)}
@@ -148,8 +168,9 @@ def _kept(
     """Whether it holds what was promised, and is still worth its trouble."""
     users = len({user for ours, _ in windows for user in ours.users.tolist()})
     if users < limits.min_users:
-        words = f"too early: {users} users with a list bought since, {limits.min_users} are needed to tell (monitor.min_users)"
-        yield Verdict("enough_buyers", users, limits.min_users, "warn", True, words)
+        who = f"{users} users with a list and {settings.dataset.a_target} since"
+        words = f"too early: {who}, {limits.min_users} are needed to tell (monitor.min_users)"
+        yield Verdict("enough_users", users, limits.min_users, "warn", True, words)
         return
     for name, promise in promised.items():
         seen, least = realised[name], limits.min_kept * promise
@@ -159,7 +180,7 @@ def _kept(
         )
     metric = f"ndcg@{settings.evaluation.k}"
     gain = compare([ours for ours, _ in windows], [popular for _, popular in windows], metric, settings)
-    words = f"{metric} is {gain} above that of recent popularity, over the same purchases"
+    words = f"{metric} is {gain} above that of recent popularity, over the same {settings.dataset.target} events"
     yield Verdict("better_than_popularity", gain.mean, 0.0, "warn", gain.high >= 0, words)
 
 
@@ -183,7 +204,9 @@ def _state(store: Store, release: Snapshot, features: Features, limits: MonitorS
 
 
 def _then(store: Store, release: Snapshot, settings: Settings) -> State:
-    return open_features(store, release.manifest.parents["features"], settings).state(releases.as_of(release))
+    """What was known on a release's day."""
+    with store.borrow("features", release.manifest.parents["features"]) as snapshot:
+        return Features(snapshot, settings).state(releases.as_of(release))
 
 
 def _events(features: Features, today: date, settings: Settings) -> Verdict:
@@ -191,5 +214,6 @@ def _events(features: Features, today: date, settings: Settings) -> Verdict:
     age = (today - last).days
     words = f"the last event is of {last}, {age} days before {today}"
     if not normal:
-        return Verdict("event_age", age, "any", "warn", True, f"{words}; closed histories are not asked to be fresh")
+        words += "; max_age_days = 0 says that this history is closed: it may be old, and releases are dated by their data"
+        return Verdict("event_age", age, "any", "warn", True, words)
     return Verdict("event_age", age, normal, "warn", age <= normal, f"{words}; {normal} are normal (max_age_days)")

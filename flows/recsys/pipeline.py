@@ -1,35 +1,51 @@
 """The pipeline's arrows: each takes the ids of what exists, makes the next snapshot and returns its id. Flows say in which
 order; what an arrow does is in the module it calls."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys import RecsysError, checks, disturbances, evaluation, lineage, rehearsal, releases, warehouse
+from recsys import RecsysError, checks, disturbances, evaluation, event_types, lineage, rehearsal, releases, warehouse
 from recsys.checks import FAMILIES, Subject
 from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
 from recsys.recommenders import Recommender, TooLittleData, create, load
 from recsys.settings import Settings
 from recsys.sources import open_source
-from recsys.sources.base import Simulation
+from recsys.sources.base import Access, Simulation
 from recsys.store import Snapshot, Store
 from recsys.verdicts import Evidence, Verdict
 from recsys.warehouse import Quarantine
 
 
-def land(store: Store, settings: Settings, today: date) -> tuple[str, list[Verdict]]:
-    """source -> raw snapshot, with verdicts on it. Landing the same files again finds the first snapshot."""
-    source = open_source(settings.dataset.source, settings.dataset.dials)
+def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[Verdict]]:
+    """source -> raw snapshot, with verdicts on it. Landing the same files again finds the first snapshot. Only a database needs
+    `access`. Raises where the target is missing, or event types are not known."""
+    source = open_source(settings.dataset, settings.store.endpoint)
+    if access:
+        source.prepare(access)
     with store.draft() as folder:
         verdicts = source.land(folder, settings.as_of)
         made_from = {"source": settings.dataset.source, "landed_on": today.isoformat()}
         manifest = store.commit(folder, "raw", made_from)
-    profile = warehouse.profile(store.load("raw", manifest.id), settings)
+    raw = store.load("raw", manifest.id)
+    _check_types(raw, settings)
+    profile = warehouse.profile(raw, settings)
     verdicts += checks.raw.check(profile, source.max_null_share, checks.limits("raw", settings))
     return manifest.id, verdicts
+
+
+def _check_types(raw: Snapshot, settings: Settings) -> None:
+    """Of a source whose events have types or ratings."""
+    section = f"datasets.{settings.name.removesuffix(f'-sample-{settings.sample:g}')}"
+    with warehouse.connect(None, settings) as connection:
+        if events := warehouse.files_of(raw, "events"):
+            connection.read_parquet(events, union_by_name=True).create_view("events")
+            event_types.check_types(event_types.count_types(connection, "events"), settings.dataset, section)
+            event_types.check_ratings(connection, "events", settings.dataset)
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,21 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
     return Built(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
 
 
+def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path, target: Path) -> int:
+    """raw snapshot -> its rejected events with their reasons, as a .csv or .parquet file; returns how many. They are those that the
+    feature snapshot of these settings holds, or found again where a run stopped before there was one."""
+    raw = store.load("raw", raw_id)
+    id = warehouse.features_id(warehouse.parameters(raw.manifest, settings), raw_id, project)
+    kept = store.read("features", id, "int_events_rejected.parquet")
+    with tempfile.TemporaryDirectory(prefix="quarantine-") as scratch:
+        if kept:
+            (Path(scratch) / "rejected.parquet").write_bytes(kept)
+            return warehouse.write_rejected(f"'{scratch}/rejected.parquet'", None, settings, target)
+        file = Path(scratch) / "warehouse.duckdb"
+        warehouse.check_events(raw, settings, project, file)
+        return warehouse.write_rejected("int_events_rejected", file, settings, target)
+
+
 def open_features(store: Store, features_id: str, settings: Settings) -> Features:
     return Features(store.load("features", features_id), settings)
 
@@ -71,7 +102,8 @@ def rehearse(store: Store, features_id: str, settings: Settings, project: Path) 
 
     def build(until: date, disturbed: dict[str, str]) -> str:
         raw_id = rehearsal.replay(store, features, settings, until, disturbed, plan)
-        replayed = replace(settings, dataset=replace(settings.dataset, source="events"), as_of=until, sample=1.0)
+        known = replace(settings.dataset, source="events", time_zone="UTC", event_types={}, min_rating=None)  # all applied already
+        replayed = replace(settings, dataset=known, as_of=until, sample=1.0)
         return build_features(store, raw_id, replayed, project, serving=True).id
 
     found = {name: build(features.evaluated[0], disturbed) for name, disturbed in rehearsal.WORLDS.items()}
@@ -112,8 +144,8 @@ def recipes(settings: Settings, audit: bool) -> list[Recipe]:
 class Trained:
     """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`.
 
-    left_out: features that the model does without, since they have too few values. skipped: why there is no model; empty if there
-    is one.
+    left_out: features that the model does without, since they have too few values.
+    skipped: why there is no model; empty if there is one.
     """
 
     recipe: Recipe
@@ -125,8 +157,8 @@ class Trained:
 
 
 def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str, str], settings: Settings) -> Trained:
-    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot; or why
-    it is skipped."""
+    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot.
+    The result says `skipped` if it has too little to learn from."""
     features = open_features(store, features_id, settings)
     worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in rehearsal.WORLDS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
@@ -147,6 +179,8 @@ def fit(store: Store, recommender: Recommender, features: Features) -> str:
             "recommender": recommender.name,
             "parameters": recommender.parameters(),
             "as_of": features.as_of.isoformat(),
+            "target": features.settings.dataset.target,
+            "exclude_seen": features.settings.dataset.exclude_seen,
         } | ({"left_out": list(recommender.left_out)} if recommender.left_out else {})
         return store.commit(folder, "model", made_from, {"features": features.id}).id
 
@@ -200,9 +234,10 @@ def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained]
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
-    """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation."""
-    source = open_source(settings.dataset.source, settings.dataset.dials)
-    if not isinstance(source, Simulation):
+    """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation
+    of the target."""
+    source = open_source(settings.dataset)
+    if not isinstance(source, Simulation) or settings.dataset.target != source.target:
         return {}
     return evaluation.oracle(source, open_features(store, features_id, settings), settings)
 

@@ -7,16 +7,15 @@ from typing import Any
 from recsys.features import Features
 from recsys.settings import Settings
 from recsys.store import Store
-from recsys.warehouse import connect
+from recsys.warehouse import connect, identifier, literal
 
-AS_IT_WAS: dict[str, str] = {"events": "select * exclude (is_target) from events", "items": "from items", "users": "from users"}
+AS_IT_WAS: dict[str, str] = {"events": "from events", "items": "from items", "users": "from users"}
 WORLDS: dict[str, dict[str, str]] = {
     "as_it_was": {},
-    "lost_events": {"events": "select * exclude (is_target) from events where md5(event_id) >= '1999'"},  # one in ten
-    "lost_day": {
-        "events": "select * exclude (is_target) from events where event_at::date <> (select max(event_at)::date - 1 from events)"
-    },
+    "lost_events": {"events": "from events where md5(event_id) >= '1999'"},  # one in ten
+    "lost_day": {"events": "from events where event_at::date <> (select max(event_at)::date - 1 from events)"},
 }
+SENT = "event_id, user_id, item_id, event_at, event_type, quantity, price, session_id, null::varchar as rating"
 VIEWS = """
     create view events as
         select
@@ -31,8 +30,11 @@ VIEWS = """
             where event_at < timestamp '{1}'
         );
     create view items as
-        select item_id, title, category, price, is_available, available_from, withdrawn_at from '{0}/dim_items.parquet';
-    create view users as select user_id, segment, is_sampled from '{0}/dim_users.parquet'
+        select item_id, title, price, is_available, available_from, withdrawn_at, described.* exclude (item_index)
+        from '{0}/dim_items.parquet' left join ({item}) described using (item_index);
+    create view users as
+        select user_id, is_sampled, described.* exclude (user_index)
+        from '{0}/dim_users.parquet' left join ({user}) described using (user_index)
 """
 
 
@@ -46,9 +48,23 @@ def replay(
     assert raw is not None
     with store.draft() as folder:
         with connect(None, settings) as connection:
-            connection.execute(VIEWS.format(features.path, until))
+            described = {entity: _described(features, entity) for entity in ("item", "user")}
+            connection.execute(VIEWS.format(features.path, until, **described))
             if plan is not None:
                 connection.register("plan", plan)
             for table, query in (AS_IT_WAS | disturbed).items():
+                query = f"select {SENT} from ({query})" if table == "events" else query
                 connection.execute(f"copy (from ({query}) order by all) to '{folder}/{table}.parquet' (format parquet)")
         return store.commit(folder, "raw", {"source": "events", "landed_on": raw.made_from["landed_on"]}, {"raw": raw.id}).id
+
+
+def _described(features: Features, entity: str) -> str:
+    """Query for what the source said of items or users: a row for each day from which something is valid, a column an attribute."""
+    own = ("title", "price", "is_available", "available_from", "withdrawn_at")  # columns of dim_items, which VIEWS names
+    columns = [
+        f"max({'number' if is_number else 'value'}) filter (where attribute = {literal(name)}) as {identifier(name)}"
+        for kind, name, is_number in zip(*(features.attributes[part] for part in ("entity", "attribute", "is_number")), strict=True)
+        if kind == entity and name not in own
+    ]
+    return f"""select entity_index as {entity}_index, valid_from, {", ".join(columns)}
+        from '{features.path}/dim_attribute_values.parquet' where entity = '{entity}' group by all"""

@@ -70,7 +70,8 @@ def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling,
         "trained_as_of": trained_as_of.isoformat(),
         "horizon_days": settings.dataset.horizon_days,
         "recommender": recommender,
-        "repeat": settings.protocol,
+        "target": settings.dataset.target,
+        "exclude_seen": settings.dataset.exclude_seen,
         "length": settings.lists.length,
         "rules": counts,
     }
@@ -153,7 +154,7 @@ def unpack(blob: bytes) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 
 def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
-    """Of each user the items bought last, the newest first, and how many days ago: what a page shows beside a list."""
+    """Of each user the items of the last target events, newest first, and how many days ago: what a page shows beside a list."""
     rows, items, days = (state.history[name] for name in ("user_index", "item_index", "days"))
     order = np.lexsort((items, days, rows))
     first = order[np.sort(np.unique(rows[order].astype(np.int64) << 32 | items[order], return_index=True)[1])]
@@ -204,8 +205,10 @@ def _holdout(windows: Mapping[str, Window]) -> pa.Table:
 
 
 def about(release: Snapshot) -> dict[str, Any]:
-    """as_of, horizon_days, recommender, repeat, length, and what the rules kept out of the lists."""
-    return json.loads((release.path / "release.json").read_text())
+    """as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the rules kept out of the lists."""
+    facts = json.loads((release.path / "release.json").read_text())
+    before = {"target": "purchase", "exclude_seen": facts.get("repeat") == "novel"}  # of releases that do not say
+    return before | facts
 
 
 def as_of(release: Snapshot) -> date:

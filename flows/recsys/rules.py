@@ -14,8 +14,8 @@ from recsys.settings import Settings
 from recsys.state import State
 
 HIDING = ("withdrawn", "blocked", "blocked_categories", "min_age_days", "max_age_days", "max_days_unsold")  # items, from everybody
-RULES = (*HIDING, "bought", "max_category_share")
-BOUGHT, SHARE = RULES.index("bought"), RULES.index("max_category_share")
+RULES = (*HIDING, "seen", "max_category_share")
+SEEN, SHARE = RULES.index("seen"), RULES.index("max_category_share")
 DEEPER = 2  # times the length that is kept is ranked where a category's items may move behind
 
 
@@ -30,8 +30,8 @@ def hide(state: State, settings: Settings) -> NDArray[np.int8]:
     if rules.max_age_days:
         found["max_age_days"] = items["days_since_available"] > rules.max_age_days
     if rules.max_days_unsold:
-        sold, seen = items["days_since_last_target"], items["days_since_available"]
-        found["max_days_unsold"] = np.where(np.isnan(sold), seen, sold) > rules.max_days_unsold
+        last, first = items["days_since_last_target"], items["days_since_available"]
+        found["max_days_unsold"] = np.where(np.isnan(last), first, last) > rules.max_days_unsold
     reasons = np.full(len(state.item_ids), -1, np.int8)
     for name, hidden in reversed(found.items()):
         reasons[hidden] = HIDING.index(name)
@@ -79,7 +79,7 @@ class Ruling:
     def _apply(self, lists: Lists) -> Ruled:
         assert lists.kept_out is not None
         rows, items = lists.kept_out
-        rules = np.where(self.listed[items], BOUGHT, self.reasons[items]).astype(np.int8)
+        rules = np.where(self.listed[items], SEEN, self.reasons[items]).astype(np.int8)
         if not self.capped:
             return Ruled(Lists(lists.items, lists.scores), rows, items, rules)
         order, moved = self.spread(lists.items)

@@ -1,6 +1,6 @@
 """State: what is known at a cutoff, as NumPy arrays. Recommenders learn from one and rank another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,17 +12,38 @@ Table = dict[str, NDArray]
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """A text attribute of items or of users, as it is valid at a cutoff. Its subjects are the others: users of an item's attribute,
+    items of a user's.
+
+    entity: "item" or "user", which it describes.
+    values: the distinct values, in order; rare ones are one, `other`.
+    value_index: (items or users) row of each one's value; -1 where it is not known.
+    recent: (values,) everybody's target events of the last weeks with the value.
+    target_events: (subjects, values) those of each subject.
+    """
+
+    entity: str
+    name: str
+    values: NDArray[np.str_]
+    value_index: NDArray[np.int32]
+    recent: NDArray[np.int32]
+    target_events: sparse.csr_matrix
+
+
+@dataclass(frozen=True)
 class State:
     """Users and items are rows 0, 1, 2, ... in the order of their ids; tables hold `user_index` and `item_index` into them.
 
-    users: segment, is_sampled and the columns of feat_users, one row per user.
-    items: title, category, is_available and the columns of feat_items, one row per item; an item that was not known
-        before the cutoff is not available.
+    users: segment, is_sampled, the columns of feat_users and numeric attributes as `attribute_<name>`, one row per user.
+    items: title, category, is_available, the columns of feat_items and numeric attributes, one row per item; an item that was
+        not known before the cutoff is not available.
     user_items: the columns of feat_user_items, one row per pair with an event before the cutoff (before the last cutoff
         only of the sampled users).
-    history: user_index, item_index, basket_number and days (before the cutoff) of each user's most recent purchases.
+    history: user_index, item_index, basket_number and days (before the cutoff) of each user's most recent target events.
     looks: user_index, item_index and whole days (before the cutoff) of what a user viewed or put in the cart, once a day, in
         the last months; empty where the source has none.
+    attributes: the text attributes, in the order of the settings.
     """
 
     cutoff: date
@@ -33,6 +54,7 @@ class State:
     user_items: Table
     history: Table
     looks: Table
+    attributes: tuple[Attribute, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,8 +65,8 @@ class State:
         return places(self.user_ids, user_ids)
 
     def bought(self, half_life_days: float = 0.0, within_days: float = 0.0) -> sparse.csr_matrix:
-        """What users bought, most recent purchases: (users, items), each purchase a 1 that halves every `half_life_days`,
-        or without one 1 for any number of purchases; only of the days `within_days` before the cutoff, if given."""
+        """Items of users' most recent target events: (users, items), each event a 1 that halves every `half_life_days`,
+        or without one 1 for any number of them; only of the days `within_days` before the cutoff, if given."""
         days = self.history["days"]
         recent = days <= (within_days or np.inf)
         weights = 0.5 ** (days[recent] / half_life_days) if half_life_days else np.ones(recent.sum())
@@ -54,7 +76,7 @@ class State:
         return bought
 
     def owned(self) -> sparse.csr_matrix:
-        """Baskets of each user that held each item: (users, items), 0 where it was never bought."""
+        """Baskets of each user that held each item: (users, items), 0 without a target event."""
         bought = self.user_items["baskets"] > 0
         return matrix(
             self.user_items["baskets"][bought],
@@ -77,9 +99,17 @@ def matrix(values: NDArray, rows: NDArray, columns: NDArray, shape: tuple[int, i
     return sparse.csr_matrix((values.astype(np.float32), (rows, columns)), shape=shape)
 
 
+def matrix_of_file(parts: Mapping[str, NDArray], shape: Sequence[int]) -> sparse.csr_matrix:
+    """A CSR matrix from the arrays `data`, `indices` and `indptr` of a file. Raises ValueError if one points outside another,
+    which scipy's compiled code would follow."""
+    made = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=tuple(shape))
+    made.check_format(full_check=True)
+    return made
+
+
 @dataclass(frozen=True)
 class Window:
-    """An earlier cutoff whose horizon is over: what was known then, and the users and items of what was bought after it.
+    """An earlier cutoff whose horizon is over: what was known then, and the users and items of the target events after it.
     Read when asked for."""
 
     key: tuple[str, date]

@@ -96,10 +96,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_store(root: str, dataset: str, base: Path = Path(), branch: str = "") -> "Store":
-    """The store of one dataset; a relative root lies below `base`. What is deployed from a branch has a store of its own."""
+def open_store(root: str, dataset: str, base: Path = Path(), branch: str = "", endpoint: str = "") -> "Store":
+    """The store of one dataset; a relative root lies below `base`. What is deployed from a branch has a store of its own.
+    `endpoint`: address of an S3-compatible store; empty for AWS."""
     root = f"{root.rstrip('/')}/{branch}" if branch else root
-    backend = S3(root, dataset) if root.startswith("s3://") else Directory(base / root / dataset)
+    backend = S3(root, dataset, endpoint) if root.startswith("s3://") else Directory(base / root / dataset)
     return Store(backend)
 
 
@@ -172,6 +173,17 @@ class Store:
                     f" it was changed after it was written: {mend}"
                 )
         return Snapshot(folder, manifest)
+
+    @contextmanager
+    def borrow(self, kind: str, id: str) -> Iterator[Snapshot]:
+        """Loads a snapshot for the length of a block. If that copies it from an object store, the copy is removed at the end of the
+        block; a copy that was there before stays."""
+        was_fetched = self.backend.has_copy(_folder(kind, id))
+        try:
+            yield self.load(kind, id)
+        finally:
+            if not was_fetched:
+                self.forget(kind, id)
 
     def read(self, kind: str, id: str, name: str) -> bytes | None:
         """One file of a snapshot; none if it is missing, or not what was committed."""

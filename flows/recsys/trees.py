@@ -45,6 +45,19 @@ def fit(
     return np.concatenate(nodes), np.array([len(tree) for tree in nodes])
 
 
+def check(nodes: NDArray, sizes: NDArray[np.int64], columns: int) -> None:
+    """Raises ValueError unless every split of the trees asks one of the columns, and leads to nodes further down in its tree:
+    scikit-learn's compiled code would follow it out of memory, or in a circle."""
+    if (sizes < 1).any() or sizes.sum() != len(nodes):
+        raise ValueError(f"trees of {sizes.sum()} nodes, and {len(nodes)} nodes")
+    ends = np.repeat(np.cumsum(sizes), sizes)
+    place = np.arange(len(nodes)) - ends + np.repeat(sizes, sizes)
+    below = [(nodes[child] > place) & (nodes[child] < np.repeat(sizes, sizes)) for child in ("left", "right")]
+    asked = (nodes["feature_idx"] >= 0) & (nodes["feature_idx"] < columns) & (nodes["is_categorical"] == 0)
+    if wrong := int(((nodes["is_leaf"] == 0) & ~(below[0] & below[1] & asked)).sum()):
+        raise ValueError(f"{wrong} nodes of trees name a node or a feature that is none")
+
+
 def predict(nodes: NDArray, sizes: NDArray[np.int64], features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probability of each row, up to the constant that all rows share."""
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor

@@ -22,7 +22,7 @@ from recsys.verdicts import Evidence, require
 MAGIC = {".json": b"{", ".sqlite": b"SQLite format 3\0", ".parquet": b"PAR1", ".npz": b"PK"}
 FILES = ("release.json", "items.parquet", "lists.sqlite", "fallback.json", "neighbours.npz", "holdout.parquet")
 EMPTY = "lists are empty"
-MOST_EMPTY = 0.5  # of the lists: who bought everything has none of new items; beyond, most users would get what everybody gets
+MOST_EMPTY = 0.5  # of the lists: who has had everything has none of new items; beyond, most users would get what everybody gets
 MEND = "run the flow again, or roll back"
 
 

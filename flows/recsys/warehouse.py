@@ -38,12 +38,20 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
     landed_on = date.fromisoformat(raw.made_from["landed_on"])
     return {
         "source": settings.dataset.source,
+        "time_zone": settings.dataset.time_zone,
         "as_of": settings.as_of.isoformat() if settings.as_of else "",
         "landed_before": (landed_on + timedelta(days=2)).isoformat(),  # a day more than the clock, for zones ahead of it
+        "target": settings.dataset.target,
+        "event_types": settings.dataset.own_types,
+        "min_rating": settings.dataset.min_rating,
         "horizon_days": settings.dataset.horizon_days,
         "cutoff_days": [0] if serving else settings.cutoff_days,
         "sample_users": settings.features.sample_users,
         "max_daily_events": settings.dataset.max_daily_events,
+        "item_attributes": settings.dataset.attributes["item"],
+        "user_attributes": settings.dataset.attributes["user"],
+        "text_attributes": settings.dataset.text_only,
+        "attribute_values": settings.features.attribute_values,
         "sample_below": f"{int(settings.sample * MD5_SPACE):032x}" if settings.sample < 1 else "",
     }
 
@@ -73,7 +81,7 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
         expose(raw, file)
         cost, target = run_dbt(project, file, variables, settings)
         with connect(file, settings) as connection:
-            _refuse_quarantine(_quarantine(connection, "quarantine"), settings)
+            _refuse_quarantine(quarantine(connection, "quarantine"), settings)
             _refuse_nothing(connection)
             _refuse_failures(target)
             if not raw.manifest.parents:  # what is replayed ends on its day, whether or not anything happened on it
@@ -85,13 +93,46 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
     return cost
 
 
+def check_events(raw: Snapshot, settings: Settings, project: Path, file: Path) -> None:
+    """Runs the models up to the quarantine alone, in a new DuckDB file: `int_events_checked`, `int_events_accepted`,
+    `int_events_rejected`, `quarantine` and `int_cutoffs`."""
+    expose(raw, file)
+    asked = ("run", "--select", "+quarantine", "+int_cutoffs")
+    _, target = run_dbt(project, file, parameters(raw.manifest, settings), settings, *asked)
+    _refuse_failures(target)
+
+
+def write_rejected(relation: str, file: Path | None, settings: Settings, target: Path) -> int:
+    """Writes the rejected events of a DuckDB file or of a Parquet file to a .csv or .parquet file; returns how many."""
+    if target.suffix not in (".csv", ".parquet"):
+        raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .csv or .parquet file')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    kind = "csv, header" if target.suffix == ".csv" else "parquet, compression zstd"
+    rejected = f"select reason, reasons, * exclude (reason, reasons) from {relation} order by all"
+    with connect(file, settings) as connection:
+        written = connection.execute(f"copy ({rejected}) to {literal(str(partial))} (format {kind})")
+        rows = int(written.fetchall()[0][0])
+    partial.replace(target)
+    return rows
+
+
 def expose(raw: Snapshot, file: Path) -> None:
     """Makes the raw files views of a schema `raw`, which the sources of the dbt project name."""
     with duckdb.connect(str(file)) as connection:
         connection.execute("create schema raw")
-        for table in sorted({Path(name).parts[0].removesuffix(".parquet") for name in raw.manifest.files}):
-            files = [str(raw.path / name) for name in raw.manifest.files if Path(name).parts[0].removesuffix(".parquet") == table]
+        for table in sorted({_table(name) for name in raw.manifest.files}):
+            files = files_of(raw, table)
             connection.execute(f"create view raw.{table} as select * from read_parquet({files}, union_by_name = true)")
+
+
+def files_of(raw: Snapshot, table: str) -> list[str]:
+    """Paths of a raw table's Parquet files; none where the source has no such table."""
+    return [str(raw.path / name) for name in raw.manifest.files if _table(name) == table]
+
+
+def _table(file: str) -> str:
+    return Path(file).parts[0].removesuffix(".parquet")
 
 
 def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[Cost, Path]:
@@ -102,7 +143,7 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     program = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
     command = [*program, "--quiet", "--no-use-colors", "--log-level-file", "none"]
     command += arguments or ("build", "--select", *SELECTED, "--exclude-resource-type", "unit_test")
-    command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables)]
+    command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables, ensure_ascii=False)]
     environment = os.environ | {
         "WAREHOUSE_FILE": str(file),
         "WAREHOUSE_MEMORY": settings.warehouse.memory_limit,
@@ -164,7 +205,8 @@ def _contracts(target: Path) -> dict[str, str]:
     """Models with a contract, and what puts their rows in the one order: the keys of wide features, or else every column."""
     nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
     public = [node for node in nodes if node["resource_type"] == "model" and node["config"]["contract"]["enforced"]]
-    keys = {node["name"]: [name for name in node["columns"] if name == "cutoff" or name.endswith("_index")] for node in public}
+    ids = ("cutoff", "entity", "attribute", "value")
+    keys = {node["name"]: [name for name in node["columns"] if name in ids or name.endswith("_index")] for node in public}
     return {name: ", ".join(keys[name]) if name.startswith("feat_") else "all" for name in sorted(keys)}
 
 
@@ -188,12 +230,13 @@ class Quarantine:
 
 def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
     with connect(None, settings) as connection:
-        found = _quarantine(connection, f"'{folder}/quarantine.parquet'")
+        found = quarantine(connection, f"'{folder}/quarantine.parquet'")
     _refuse_quarantine(found, settings)
     return found
 
 
-def _quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
+def quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
+    """The model `quarantine`, under this name."""
     rows = connection.execute(f"select reason, events_rejected, events_affected, events_sent from {relation}").fetchall()
     return Quarantine(rows[0][3], {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows})
 
@@ -205,6 +248,16 @@ def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
             f"quarantine holds {found}, more than max_quarantine = {limit:.1%};"
             " mend the data, or raise the limit in config.toml if it is known to be so"
         )
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """The name of a column as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager

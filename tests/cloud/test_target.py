@@ -1,6 +1,5 @@
 """What `make deploy` and its sisters ask of Metaflow, with Metaflow's answers written here."""
 
-import os
 import subprocess
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +103,6 @@ def test_what_argo_does_not_list_is_refused_with_what_does(monkeypatch: pytest.M
 
 
 def test_a_run_here_for_a_branch_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "BRANCH", "x")
+    monkeypatch.setitem(commands.GIVEN, "BRANCH", "x")
     with pytest.raises(RecsysError, match=r'BRANCH "x".*make trigger'):
         commands.run()

@@ -70,7 +70,7 @@ def test_every_role_may_do_what_it_needs_and_no_more(template: dict[str, Any]) -
     assert actions(template) == {
         "TaskRole": {
             *("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
-            *("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            *("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "secretsmanager:GetSecretValue"),
         },
         "ContainerRole": set(),
         "WorkflowRole": {
@@ -97,6 +97,7 @@ def test_what_may_be_touched_is_the_stack_s_own_or_named_by_the_project(template
         place % ("events", "rule/${Project}.*"),
         place % ("events", "rule/StepFunctionsGetEventsForBatchJobsRule"),
         place % ("batch", "job-definition/metaflow_*"),
+        place % ("secretsmanager", "secret:${Project}/*"),
     }
     for name, every in policies(template).items():
         for one in every:
@@ -138,10 +139,10 @@ def test_the_image_is_the_lock_by_hashes_and_nothing_else() -> None:
 
 def test_ci_calls_only_make_and_only_verbs_that_exist() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
-    ran = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
+    ran = {tuple(step["run"].split()[:2]) for job in jobs.values() for step in job["steps"] if "run" in step}
     verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
-    assert ran == {f"make {verb}" for verb in ("lint", "run", "test", "test-all", "deploy", "undeploy")}
-    assert {line.removeprefix("make ") for line in ran} <= verbs
+    assert ran == {("make", verb) for verb in ("lint", "run", "test", "test-all", "deploy", "undeploy")}
+    assert {verb for _, verb in ran} <= verbs
     assert all(needed in jobs for job in jobs.values() for needed in job.get("needs", []))
 
 
@@ -153,4 +154,8 @@ def test_ci_deploys_pushes_to_branches_and_undeploys_those_that_are_deleted() ->
     others = {name for name, job in jobs.items() if "event_name != 'delete'" in job["if"] or "event_name == 'push'" in job["if"]}
     assert (deleting, others) == ({"undeploy"}, jobs.keys() - {"undeploy"})
     assert jobs["undeploy"]["env"]["BRANCH"] == "${{ github.event.ref }}"
+    for verb, given in {"deploy": ["AUTHORIZE", "BRANCH", "PRODUCTION"], "undeploy": ["BRANCH"]}.items():
+        command = jobs[verb]["steps"][-1]["run"]
+        assert sorted(re.findall(r'\b(\w+)="\$\1"', command)) == given  # in the environment alone they would not count
+        assert jobs[verb]["env"].keys() == {"METAFLOW_USER", *given}
     assert jobs["undeploy"]["env"]["METAFLOW_USER"] == jobs["deploy"]["env"]["METAFLOW_USER"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +22,7 @@ from recsys.serving import exposures, schemas
 from recsys.serving.app import Service
 from recsys.serving.reader import Reader
 from recsys.store import Store, open_store
-from serving_shop import publish_copy, serving, wait
+from serving_shop import URL, publish_copy, serving, wait
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def service(shop: Store) -> Service:
 
 @pytest.fixture
 def client(service: Service) -> Iterator[TestClient]:
-    with TestClient(service.app()) as client:
+    with TestClient(service.app(), URL) as client:
         yield client
 
 
@@ -119,7 +119,7 @@ def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Stor
 
 
 def test_without_the_demo_nothing_tells_of_users(shop: Store, user: str) -> None:
-    with TestClient(Service(shop, serving(make_settings(), demo=False)).app()) as client:
+    with TestClient(Service(shop, serving(make_settings(), demo=False)).app(), URL) as client:
         for path in ("/", "/v1/users", f"/v1/users/{user}/history", "/v1/releases"):
             assert client.get(path).status_code == 404
         assert client.get(f"/v1/users/{user}/recommendations", params={"release": "first"}).status_code == 404
@@ -139,7 +139,7 @@ def test_ids_and_bodies_have_bounds(client: TestClient) -> None:
 
 
 def test_without_a_release_it_lives_but_is_not_ready(tmp_path: Path) -> None:
-    with TestClient(Service(open_store(str(tmp_path), "shop"), serving(make_settings())).app()) as client:
+    with TestClient(Service(open_store(str(tmp_path), "shop"), serving(make_settings())).app(), URL) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
         assert client.get("/v1/users/u1/recommendations").status_code == 503
@@ -147,7 +147,7 @@ def test_without_a_release_it_lives_but_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_keys_guard_all_that_tells_of_the_shop(service: Service) -> None:
-    with TestClient(service.app(keys=["k" * 16, "l" * 16])) as client:
+    with TestClient(service.app(keys=["k" * 16, "l" * 16]), URL) as client:
         for path in ("/v1/users/u1/recommendations", "/v1/items/i1/similar", "/v1/models", "/metrics", "/v1/users", "/nothing"):
             assert client.get(path).status_code == 401
             assert client.get(path, headers={"X-API-Key": "k" * 15}).status_code == 401
@@ -177,7 +177,7 @@ def test_what_was_shown_is_kept_and_names_nobody(client: TestClient, service: Se
 
 
 def test_what_was_shown_is_written_when_the_service_stops(service: Service, shop: Store, user: str) -> None:
-    with TestClient(service.app()) as client:
+    with TestClient(service.app(), URL) as client:
         client.get(f"/v1/users/{user}/recommendations")
     assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
 
@@ -199,7 +199,7 @@ def test_the_answer_of_any_length_is_json(service: Service, client: TestClient) 
 def test_a_store_that_is_away_for_a_while_stops_nothing(shop: Store, subject: Subject, user: str) -> None:
     service, away = Service(shop, serving(make_settings(), poll_seconds=0.01)), ConnectionError("away")
     with patch.object(Store, "current", side_effect=away):
-        client = TestClient(service.app()).__enter__()
+        client = TestClient(service.app(), URL).__enter__()
         assert client.get("/readyz").status_code == 503
     wait(lambda: client.get("/readyz").status_code == 200)
     with patch.object(Store, "current", side_effect=away):
@@ -218,6 +218,41 @@ def test_exposures_that_cannot_be_written_are_kept_for_later(client: TestClient,
     assert list(exposures.read(shop, datetime.now(UTC).date())) == []
     service.exposures.flush()
     assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
+
+
+@pytest.fixture
+def full(service: Service, shop: Store, user: str) -> Iterator[exposures.Exposures]:
+    """A buffer that holds two lists, and is given three."""
+    reader = Reader(shop.load("release", "first"))
+    kept = exposures.Exposures(shop)
+    with patch.object(exposures, "MOST", 2):
+        for second in range(3):
+            kept.add(datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
+        yield kept
+
+
+def test_lists_past_the_buffers_cap_are_counted_as_dropped(full: exposures.Exposures, shop: Store) -> None:
+    full.flush()
+    assert (len(list(exposures.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 1)
+
+
+def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(full: exposures.Exposures, shop: Store) -> None:
+    def fail(*given: Any) -> None:
+        for _ in range(2):
+            full.add(*shown)  # while the store is written to
+        raise OSError("full")
+
+    shown = full._shown[0]
+    with patch.object(type(shop.backend), "write", side_effect=fail):
+        full.flush()
+    full.flush()
+    assert (len(list(exposures.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 3)
+
+
+def test_dropped_lists_are_told_in_the_metrics(client: TestClient, service: Service, user: str) -> None:
+    with patch.object(exposures, "MOST", 0):
+        client.get(f"/v1/users/{user}/recommendations")
+    assert "recs_exposures_dropped_total 1.0" in client.get("/metrics").text
 
 
 def test_what_only_the_team_sees_is_no_exposure(client: TestClient, service: Service, shop: Store, user: str) -> None:
@@ -244,12 +279,66 @@ def test_a_model_that_is_not_released_is_not_found(client: TestClient, user: str
         assert client.get(f"/v1/users/{user}/recommendations", params={"model": "oracle"} | more).status_code == 404
 
 
-def test_while_too_many_wait_requests_are_sent_away_and_health_is_not(client: TestClient, service: Service, user: str) -> None:
+def test_while_too_many_wait_requests_are_sent_away(client: TestClient, service: Service, user: str) -> None:
     with patch.object(service, "measure"):
         service.lag = 2 * service.dials.max_lag_seconds
         late = client.get(f"/v1/users/{user}/recommendations")
-        assert client.get("/readyz").status_code == 200
     assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_while_too_many_wait_probes_are_answered(client: TestClient, service: Service, path: str) -> None:
+    with patch.object(service, "measure"):
+        service.lag = 2 * service.dials.max_lag_seconds
+        assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]", "[::1]:8000"])
+def test_requests_to_this_machine_are_answered(client: TestClient, user: str, host: str) -> None:
+    assert client.get(f"/v1/users/{user}/history", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]", ""]
+)
+def test_a_host_name_that_is_not_allowed_is_refused(client: TestClient, host: str) -> None:
+    for path in ("/", "/v1/users", "/v1/users/u1/history", "/docs", "/nothing"):
+        refused = client.get(path, headers={"Host": host})
+        assert refused.status_code == 421
+        assert "serve.allowed_hosts" in refused.json()["detail"]
+
+
+def test_a_host_name_that_is_not_allowed_is_refused_even_with_a_key(service: Service) -> None:
+    with TestClient(service.app(keys=["k" * 16]), URL) as client:
+        for host, status in {"evil.example": 421, "localhost": 200}.items():
+            assert client.get("/v1/models", headers={"Host": host, "X-API-Key": "k" * 16}).status_code == status
+
+
+def test_a_request_without_a_host_is_refused(service: Service) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/v1/users", "query_string": b"", "headers": []}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(service.app()(scope, AsyncMock(), send))
+    assert sent[0]["status"] == 421
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_probes_may_ask_by_any_address(client: TestClient, path: str) -> None:
+    assert client.get(path, headers={"Host": "10.0.0.7:8000"}).status_code == 200
+
+
+def test_a_service_behind_a_load_balancer_answers_to_the_names_it_is_given(shop: Store) -> None:
+    with TestClient(Service(shop, serving(make_settings(), allowed_hosts=["Recs.Example.com"])).app(), URL) as client:
+        assert client.get("/v1/models", headers={"Host": "recs.example.com"}).status_code == 200
+        assert client.get("/v1/models", headers={"Host": "localhost"}).status_code == 421
+
+
+def test_a_star_allows_every_host(shop: Store) -> None:
+    with TestClient(Service(shop, serving(make_settings(), allowed_hosts=["*"])).app(keys=["k" * 16]), URL) as client:
+        assert client.get("/v1/models", headers={"Host": "any.example", "X-API-Key": "k" * 16}).status_code == 200
 
 
 def test_lag_is_what_the_process_is_late_by(client: TestClient, service: Service) -> None:

@@ -67,7 +67,7 @@ def busy(tmp_path: Path, subject: Subject) -> Iterator[tuple[Store, Server, list
     """A service over the release "r0", and clients that ask it until the test ends."""
     store, stop = open_store(str(tmp_path), "shop"), threading.Event()
     publish_copy(store, subject, "r0", change=mark("r0"))
-    server = Server(store, serving(make_settings(), poll_seconds=0.05, flush_seconds=0.5))
+    server = Server(store, serving(make_settings(), poll_seconds=0.05, flush_seconds=0.5, max_lag_seconds=60.0))
     clients = [Client(server.port, str(user), stop) for user in subject.state.user_ids[:CLIENTS]]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:

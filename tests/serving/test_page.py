@@ -110,7 +110,7 @@ def test_it_starts_with_a_user_a_history_and_a_list_with_reasons(page: Page) -> 
     assert page.all("#history li")
     assert page.text("#lists h3") == "Live: first · two_stage"
     assert "Source of the list: personal" in page.text("#lists")
-    assert any("bought before" in why or "goes with" in why for why in page.texts("#lists li small"))
+    assert any("had a purchase before" in why or "goes with" in why for why in page.texts("#lists li small"))
 
 
 def test_a_user_is_found_by_the_beginning_of_the_id(page: Page, user: str) -> None:
@@ -128,7 +128,7 @@ def test_only_new_items_can_be_asked_and_the_address_opens_the_same_view(page: P
     page.click("[value=novel]")
     fresh = page.texts("#lists .item")
     assert fresh != everything
-    assert not any("bought before" in why for why in page.texts("#lists li small"))
+    assert not any("had a purchase before" in why for why in page.texts("#lists li small"))
     page.chrome.back()
     wait(lambda: page.settle().texts("#lists .item") == everything)
     page.chrome.forward()
@@ -176,7 +176,7 @@ def test_names_that_look_like_markup_stay_text(page: Page, user: str) -> None:
     page.open(user=user).click("#lists .item")
     assert ODD_TITLE in page.texts("#lists .item")
     assert page.texts("#seen .chips button") == [f"{ODD_TITLE} ×"]
-    assert page.text("#similar p") == f"Bought by the same users as {ODD_TITLE}"
+    assert page.text("#similar p") == f"Items with a purchase by the same users as {ODD_TITLE}"
     page.open(user=ODD_ID, seen=ODD_ID, item=ODD_ID, beside=f"release:{ODD_ID}")
     assert page.text("#main-title") == f"For {ODD_ID}"
     assert page.chrome.execute_script("return typeof hurt") == "undefined"

@@ -98,7 +98,7 @@ def test_an_item_seen_last_counts_more_than_one_seen_first(reader: Reader) -> No
         assert forth.scores[forth.items.index(item)] > back.scores[back.items.index(item)]
 
 
-def test_a_user_is_shown_with_what_was_bought_last(reader: Reader, subject: Subject) -> None:
+def test_a_user_is_shown_with_the_items_of_the_last_target_events(reader: Reader, subject: Subject) -> None:
     state, row = subject.state, int(subject.state.history["user_index"][0])
     user = reader.user(str(state.user_ids[row]))
     mine = state.history["user_index"] == row
@@ -106,8 +106,8 @@ def test_a_user_is_shown_with_what_was_bought_last(reader: Reader, subject: Subj
     assert user.segment == state.users["segment"][row]
     assert user.days == sorted(user.days)
     assert user.days[0] == pytest.approx(state.history["days"][mine].min())
-    assert set(user.bought) <= set(state.history["item_index"][mine].tolist())
-    assert len(set(user.bought)) == len(user.bought)
+    assert set(user.seen) <= set(state.history["item_index"][mine].tolist())
+    assert len(set(user.seen)) == len(user.seen)
 
 
 def test_nobody_is_no_user(reader: Reader) -> None:
@@ -118,7 +118,7 @@ def test_reasons_name_the_item_that_speaks(reader: Reader) -> None:
     answer = reader.recommend("nobody", 5)
     item = answer.items[0]
     neighbour = int(reader._near(item)[0][0])
-    assert reader.reason(item, answer, [item]) == ("bought_before", item)
+    assert reader.reason(item, answer, [item]) == ("seen_before", item)
     assert reader.reason(item, answer, [neighbour]) == ("goes_with", neighbour)
     assert reader.reason(item, answer, []) == ("popular", -1)
 
@@ -137,6 +137,32 @@ def test_a_release_that_lists_an_unknown_item_is_refused(broken: Broken) -> None
     reader = broken(lambda folder: _rewrite(folder, "update lists set allow = ?", blob))
     with pytest.raises(RecsysError, match="does not know"):
         reader.check()
+
+
+@pytest.mark.parametrize("item", [10_000, -1])
+def test_an_item_that_is_none_is_told_whoever_asks(broken: Broken, item: int) -> None:
+    blob = np.array([item], "<i4").tobytes() + np.array([0.5], "<f4").tobytes()
+
+    def hurt(folder: Path) -> None:
+        _rewrite(folder, "update lists set allow = ?", blob)
+        _rewrite(folder, "update users set bought = ?", blob)
+
+    reader = broken(hurt)
+    user = reader.users("", 1)[0]
+    for ask in (lambda: reader.recommend(user, 5, "allow"), lambda: reader.user(user)):
+        with pytest.raises(RecsysError, match="does not know"):
+            ask()
+
+
+def test_neighbours_that_point_outside_their_arrays_are_refused(broken: Broken) -> None:
+    def hurt(folder: Path) -> None:
+        with np.load(folder / "neighbours.npz") as parts:
+            arrays = {name: parts[name] for name in parts.files}
+        arrays["indices"][0] = 1 << 30
+        np.savez(folder / "neighbours.npz", **arrays)
+
+    with pytest.raises(RecsysError, match=r"neighbours\.npz"):
+        broken(hurt)
 
 
 def test_a_release_of_no_user_is_refused(broken: Broken) -> None:

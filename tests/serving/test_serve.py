@@ -1,6 +1,5 @@
 """The process: keys, addresses, and how it stops."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -8,26 +7,37 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from conftest import Fork, assert_refused
+from conftest import Fork, assert_refused, make_release
 from recsys import RecsysError
+from recsys.publishing import publish
+from recsys.store import open_store
 from serve import read_keys, refuse_open_door
 from serving_shop import wait
+
+LOCAL = ["localhost"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.4.5"])
 def test_on_its_own_address_no_key_is_needed(host: str) -> None:
-    refuse_open_door(host, [])
+    refuse_open_door(host, LOCAL, [])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "shop.example"])
 def test_on_an_address_that_others_reach_it_starts_with_keys_only(host: str) -> None:
-    refuse_open_door(host, ["k" * 16])
+    refuse_open_door(host, LOCAL, ["k" * 16])
     with pytest.raises(RecsysError, match=f"{host}.*set RECS_API_KEYS"):
-        refuse_open_door(host, [])
+        refuse_open_door(host, LOCAL, [])
+
+
+def test_any_host_name_is_answered_with_keys_only() -> None:
+    refuse_open_door("127.0.0.1", [*LOCAL, "*"], ["k" * 16])
+    with pytest.raises(RecsysError, match=r"allowed_hosts is \['localhost', '\*'\].*set RECS_API_KEYS or name the hosts"):
+        refuse_open_door("127.0.0.1", [*LOCAL, "*"], [])
 
 
 def test_keys_are_read_from_the_environment_and_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,21 +70,20 @@ def command(tmp_path: Path) -> list[str]:
 
 
 def test_an_open_door_ends_in_one_line(command: list[str]) -> None:
-    environment = os.environ | {"HOST": "0.0.0.0"}
-    assert_refused(subprocess.run(command, env=environment, capture_output=True, text=True), "0.0.0.0", "RECS_API_KEYS")
+    assert_refused(subprocess.run([*command, "HOST=0.0.0.0"], capture_output=True, text=True), "0.0.0.0", "RECS_API_KEYS")
 
 
 def test_a_wrong_port_ends_in_one_line(command: list[str]) -> None:
-    assert_refused(subprocess.run(command, env=os.environ | {"PORT": "http"}, capture_output=True, text=True), "http", "8000")
+    assert_refused(subprocess.run([*command, "PORT=http"], capture_output=True, text=True), "http", "8000")
 
 
-@pytest.fixture
-def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A service that has started, and its port."""
+@contextmanager
+def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A service that answers, and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with subprocess.Popen(command, env=os.environ | {"PORT": str(port)}, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, f"PORT={port}"], stderr=subprocess.PIPE, text=True) as process:
 
         def answers() -> bool:
             try:
@@ -85,6 +94,19 @@ def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
         wait(answers)
         yield process, port
         process.kill()
+
+
+@pytest.fixture
+def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with started(command) as (process, port):
+        yield process, port
+
+
+def test_it_answers_from_the_store_that_is_given(command: list[str], tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "given"), "shop")
+    publish(store, "a", make_release(store, "a"), None, ["lists"])
+    with started([*command, f"STORE={tmp_path / 'given'}"]) as (_, port):
+        wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/users/u0/recommendations", timeout=5).status == 200)
 
 
 def test_it_answers_without_a_release_and_stops_and_logs_no_path(process: tuple[subprocess.Popen[str], int]) -> None:
@@ -99,9 +121,9 @@ def test_it_answers_without_a_release_and_stops_and_logs_no_path(process: tuple[
 def test_a_request_that_is_under_way_when_it_stops_is_answered(process: tuple[subprocess.Popen[str], int]) -> None:
     service, port = process
     body = b'{"items": ["i1"]}'
-    head = f"POST /v1/sessions/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    told = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(f"{head}\r\n\r\n".encode() + body[:5])
+        connection.sendall(f"POST /v1/sessions/recommendations HTTP/1.1\r\n{told}\r\n\r\n".encode() + body[:5])
         time.sleep(0.5)
         service.send_signal(signal.SIGTERM)
         time.sleep(0.5)

@@ -1,6 +1,7 @@
 """Bring your own: what may be handed over, what is told apart, and ids that stay what they are."""
 
 import csv
+import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.sources import files
-from recsys.sources.events import COLUMNS, Events
+from recsys.settings import Dataset
+from recsys.sources import open_source
+from recsys.sources.columns import TABLES
+from recsys.sources.events import Events
 
 HEADER = "user_id,item_id,event_at\n"
 ROW = "u1,i1,2024-01-01\n"
@@ -23,15 +26,19 @@ ODD_IDS = [
 
 
 def land(folder: Path, **inputs: Path | str) -> Path:
-    """Folder of the raw tables made from the dials."""
+    """Folder of the raw tables made from these inputs."""
     target = folder / "landed"
     target.mkdir()
-    Events(**{name: str(path) for name, path in inputs.items()}).land(target)
+    dials = {name: str(path) for name, path in inputs.items()}
+    open_source(Dataset(source="events", horizon_days=7, step_days=7, dials=dials)).land(target)
     return target
 
 
 def read(folder: Path, table: str) -> pa.Table:
-    return pa.concat_tables(pq.read_table(path) for path in sorted((folder / table).iterdir()))
+    """All files of a table as one, its columns in our order."""
+    whole = pa.concat_tables((pq.read_table(path) for path in sorted((folder / table).iterdir())), promote_options="permissive")
+    ours = [name for name in TABLES[table] if name in whole.column_names]
+    return whole.select([*ours, *(name for name in whole.column_names if name not in ours)])
 
 
 def write(path: Path, content: str | bytes | pa.Table) -> Path:
@@ -159,8 +166,8 @@ def test_ids_that_have_no_text_are_refused(tmp_path: Path, ids: list[Any]) -> No
 def test_absent_optional_columns_are_there_and_missing_throughout(tmp_path: Path) -> None:
     path = write(tmp_path / "events.csv", HEADER + ROW + ROW)
     events = read(land(tmp_path, events=path), "events")
-    optional = ["event_type", "quantity", "price", "session_id", "event_id"]
-    assert events.column_names == ["user_id", "item_id", "event_at", *optional]
+    optional = set(TABLES["events"]) - {"user_id", "item_id", "event_at"}
+    assert events.column_names == list(TABLES["events"])
     assert all(events[name].null_count == 2 for name in optional)
 
 
@@ -172,8 +179,8 @@ def test_columns_that_nobody_asked_for_are_left_out(tmp_path: Path) -> None:
 def test_items_and_users_that_are_not_given_are_empty_tables(tmp_path: Path) -> None:
     folder = land(tmp_path, events=write(tmp_path / "events.csv", HEADER + ROW))
     items, users = read(folder, "items"), read(folder, "users")
-    assert items.column_names == list(COLUMNS["items"])
-    assert users.column_names == ["user_id", "segment"]
+    assert items.column_names == list(TABLES["items"])
+    assert users.column_names == list(TABLES["users"])
     assert len(items) == len(users) == 0
 
 
@@ -183,14 +190,14 @@ def test_items_and_users_land_when_given(tmp_path: Path) -> None:
     users = write(tmp_path / "users.parquet", pa.table({"user_id": [7], "segment": ["north"]}))
     folder = land(tmp_path, events=events, items=items, users=users)
     assert read(folder, "items").to_pylist() == [
-        dict.fromkeys(COLUMNS["items"]) | {"item_id": "007", "title": "A title", "is_available": "false"}
+        dict.fromkeys(TABLES["items"]) | {"item_id": "007", "title": "A title", "is_available": "false"}
     ]
-    assert read(folder, "users").to_pylist() == [{"user_id": "7", "segment": "north"}]
+    assert read(folder, "users").to_pylist() == [{"user_id": "7", "segment": "north", "valid_from": None}]
 
 
 BROKEN: dict[str, tuple[str, str | bytes]] = {
     "missing column": ("events.csv", "user_id,item_id\nu,i\n"),
-    "column in another case": ("events.csv", "User_ID,item_id,event_at\nu,i,2024-01-01\n"),
+    "two columns that read the same": ("events.csv", "User_ID,userId,item_id,event_at\nu,v,i,2024-01-01\n"),
     "column named twice": ("events.csv", "user_id,item_id,event_at,user_id\nu,i,2024-01-01,v\n"),
     "empty": ("events.csv", ""),
     "empty parquet": ("events.parquet", ""),
@@ -206,10 +213,18 @@ BROKEN: dict[str, tuple[str, str | bytes]] = {
     "json lines": ("events.csv", '{"user_id": "u", "item_id": "i"}\n{"user_id": "u", "item_id": "i"}\n'),
     "json list": ("events.csv", '[\n  {"user_id": "u", "item_id": "i", "event_at": "2024-01-01"}\n]\n'),
     "prose": ("events.csv", "no table at all\njust words\n"),
-    "another encoding": ("events.csv", (HEADER + ROW).encode("utf-16")),
+    "another encoding without a mark": ("events.csv", (HEADER + ROW).encode("utf-16-le")),
     "another code page": ("events.csv", (HEADER + ROW.replace("u1", "Zoë")).encode("latin-1")),
-    "wrong suffix": ("events.json", HEADER + ROW),
-    "compressed": ("events.csv.gz", HEADER + ROW),
+    "wrong ending": ("events.xlsx", HEADER + ROW),
+    "csv named json": ("events.json", HEADER + ROW),
+    "json list of one line": ("events.jsonl", '[{"user_id": "u", "item_id": "i", "event_at": "2024-01-01"}]'),
+    "json over several lines": ("events.json", '{\n  "user_id": "u",\n  "item_id": "i"\n}\n'),
+    "json cut short": ("events.jsonl", '{"user_id": "u", "item_id": "i", "event_at": "2024-01-01"}\n{"user_id": "u'),
+    "json that is nested": ("events.jsonl", '{"user_id": {"id": "u"}, "item_id": "i", "event_at": "2024-01-01"}'),
+    "json with half a character": ("events.jsonl", '{"user_id": "\\ud800", "item_id": "i", "event_at": "2024-01-01"}'),
+    "gzip cut short": ("events.csv.gz", gzip.compress((HEADER + ROW).encode())[:-9]),
+    "gzip of something else": ("events.csv.gz", gzip.compress(bytes(range(256)))),
+    "compressed parquet": ("events.parquet.gz", gzip.compress(parquet_bytes())),
 }
 
 
@@ -217,15 +232,16 @@ BROKEN: dict[str, tuple[str, str | bytes]] = {
 def test_a_broken_file_is_one_error_that_names_dial_and_file(tmp_path: Path, case: str) -> None:
     name, content = BROKEN[case]
     path = write(tmp_path / name, content)
-    with pytest.raises(RecsysError, match=f'^EVENTS "{re.escape(str(path))}" .*[;:] (pass|rename|mend)') as error:
+    with pytest.raises(RecsysError, match=f'^EVENTS "{re.escape(str(path))}" .*([;:] (pass|rename|mend|store)|write in)') as error:
         land(tmp_path, events=path)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path: Path) -> None:
     path = write(tmp_path / "events.csv", "user_id,item,event_time\nu,i,2024-01-01\n")
-    with pytest.raises(RecsysError, match="has no column event_at, item_id; it has user_id, item, event_time: rename or add it"):
+    with pytest.raises(RecsysError, match="has no column item_id, event_at; it has user_id, item, event_time: write in") as error:
         land(tmp_path, events=path)
+    assert 'columns = {item_id = "item", event_at = "event_time"}' in str(error.value)
 
 
 def test_the_file_of_a_folder_that_is_broken_is_named(tmp_path: Path) -> None:
@@ -245,7 +261,7 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_with_nothing_in_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(RecsysError, match=f'^EVENTS "{re.escape(str(tmp_path / "in"))}" holds no file; pass'):
+    with pytest.raises(RecsysError, match=f'^EVENTS "{re.escape(str(tmp_path / "in"))}" holds no file to read; pass'):
         land(tmp_path, events=tmp_path / "in")
 
 
@@ -255,21 +271,3 @@ def test_items_and_users_are_named_by_their_own_dials(tmp_path: Path, dial: str,
     path = write(tmp_path / f"{dial}.csv", "name\nx\n")
     with pytest.raises(RecsysError, match=f'^{dial.upper()} "{re.escape(str(path))}" has no column {column}'):
         land(tmp_path, events=events, **{dial: path})
-
-
-def test_files_in_a_bucket_are_landed_as_if_they_lay_here(s3: str, tmp_path: Path) -> None:
-    import boto3
-
-    bucket, texts = (
-        s3.removeprefix("s3://"),
-        ("user_id,item_id,event_at\nu1,i1,2024-01-01\n", "user_id,item_id,event_at\nu2,i2,2024-01-02\n"),
-    )
-    for number, text in enumerate(texts):
-        boto3.client("s3").put_object(Bucket=bucket, Key=f"landing/{number}.csv", Body=text.encode())
-    boto3.client("s3").put_object(Bucket=bucket, Key="landing-old/0.csv", Body=b"no")
-    for address, users in ((f"{s3}/landing", ["u1", "u2"]), (f"{s3}/landing/", ["u1", "u2"]), (f"{s3}/landing/1.csv", ["u2"])):
-        found = files.find(address, "EVENTS")
-        batches = [batch for file in found for batch in files.read(file, {"user_id"}, "EVENTS")]
-        assert [user for batch in batches for user in batch.column("user_id").to_pylist()] == users
-    with pytest.raises(RecsysError, match="holds no object"):
-        files.find(f"{s3}/nothing", "EVENTS")

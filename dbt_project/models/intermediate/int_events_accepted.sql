@@ -15,6 +15,8 @@ final as (
         -- numbers
         quantity,
         price,
+        -- booleans
+        is_target,
         -- times
         event_at
     from events

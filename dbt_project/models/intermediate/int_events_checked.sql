@@ -1,8 +1,7 @@
 with
 
 events as (
-    select * from {{ staged('events') }}
-    {% if var('sample_below') %} where md5(user_id) < '{{ var('sample_below') }}' {% endif %}
+    select * from {{ ref('int_events_typed') }}
 ),
 
 -- Only ids that come twice are numbered: sorting all events would cost as much as the rest of this model.
@@ -56,14 +55,17 @@ final as (
             case when {{ has_control_characters("concat_ws(' ', user_id, item_id, session_id)") }} then 'control_characters' end,
             case when event_at is null then 'bad_time' end,
             case when event_at >= '{{ var('landed_before') }}'::timestamp then 'future' end,
-            case when event_type not in ('view', 'cart', 'purchase', 'return') then 'unknown_type' end,
+            case when not is_target and event_type not in ('view', 'cart', 'return') then 'unknown_type' end,
             case when quantity <= 0 then 'bad_quantity' end,
             case when price < 0 then 'bad_price' end,
             case when (user_id, date_trunc('day', event_at)) in (select (user_id, event_day) from busy_days) then 'bot' end
         )::string as reasons,
+        unreadable::string as unreadable,
         -- numbers
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,
+        -- booleans
+        is_target::boolean as is_target,
         -- times
         event_at::timestamp as event_at
     from counted_copies

@@ -19,6 +19,7 @@ final as (
             {% endfor %}
         end)::string as reason,
         reasons,
+        unreadable,
         -- numbers
         quantity,
         price,

@@ -22,11 +22,15 @@ seen as (
     group by 1
 ),
 
+-- The newest row of each item that holds by then. A withdrawal after the cutoff is not known yet.
 catalogued as (
-    select items.*
+    select
+        items.*,
+        coalesce(items.withdrawn_at > cutoffs.cutoff, false) as is_withdrawn_later
     from items
-    inner join cutoffs on coalesce(items.available_from < cutoffs.cutoff, true)
+    inner join cutoffs on coalesce(items.available_from < cutoffs.cutoff, true) and coalesce(items.valid_from < cutoffs.cutoff, true)
     where trim(items.item_id) <> '' and not {{ has_control_characters('items.item_id') }}
+    qualify row_number() over (partition by items.item_id order by items.valid_from desc nulls last) = 1
 ),
 
 final as (
@@ -40,10 +44,10 @@ final as (
         -- numbers
         catalogued.price::decimal(18, 4) as price,
         -- booleans: an item that no catalogue lists is taken to be for sale
-        coalesce(catalogued.is_available, true)::boolean as is_available,
+        coalesce(catalogued.is_available or catalogued.is_withdrawn_later, true)::boolean as is_available,
         -- times
         least(catalogued.available_from, seen.first_event_at)::timestamp as available_from,
-        catalogued.withdrawn_at::timestamp as withdrawn_at
+        (case when not catalogued.is_withdrawn_later then catalogued.withdrawn_at end)::timestamp as withdrawn_at
     from seen
     full join catalogued on seen.item_id = catalogued.item_id
 )

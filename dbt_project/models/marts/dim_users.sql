@@ -14,9 +14,27 @@ cutoffs as (
 ),
 
 seen as (
-    select distinct events.user_id
+    select
+        events.user_id,
+        min(events.event_at) as first_event_at
     from events
     inner join cutoffs on events.event_at < cutoffs.cutoff
+    group by 1
+),
+
+described as (
+    select users.*
+    from users
+    inner join cutoffs on coalesce(users.valid_from < cutoffs.cutoff, true)
+    qualify row_number() over (partition by users.user_id order by users.valid_from desc nulls last) = 1
+),
+
+-- The newest row of each user that holds by then.
+described as (
+    select users.*
+    from users
+    inner join cutoffs on coalesce(users.valid_from < cutoffs.cutoff, true)
+    qualify row_number() over (partition by users.user_id order by users.valid_from desc nulls last) = 1
 ),
 
 final as (
@@ -25,11 +43,13 @@ final as (
         seen.user_id::string as user_id,
         (row_number() over (order by seen.user_id) - 1)::int as user_index,
         -- strings
-        coalesce(users.segment, 'unknown')::string as segment,
+        coalesce(described.segment, 'unknown')::string as segment,
         -- booleans: md5 makes a sample that any engine agrees on
-        (row_number() over (order by md5(seen.user_id), seen.user_id) <= {{ var('sample_users') }})::boolean as is_sampled
+        (row_number() over (order by md5(seen.user_id), seen.user_id) <= {{ var('sample_users') }})::boolean as is_sampled,
+        -- times
+        seen.first_event_at::timestamp as first_event_at
     from seen
-    left join users on seen.user_id = users.user_id
+    left join described on seen.user_id = described.user_id
 )
 
 select * from final

@@ -22,7 +22,7 @@ indexed as (
         users.user_index,
         items.item_index,
         events.event_type,
-        events.event_type = 'purchase' as is_target,
+        events.is_target,
         events.quantity,
         events.price,
         events.event_at,

@@ -73,7 +73,7 @@ class Answers:
         return found
 
     def rises(self) -> list[float]:
-        """Places by which the items of a category rise on average for each user who bought one of them for the first time."""
+        """Places by which the items of a category rise on average, for each user who is given a first target event in it."""
         found, category = [], self.state.items["category"]
         owned, owned_after = self.state.owned(), self.world.owned()
         for row in np.flatnonzero(self.group == "new_category"):

@@ -40,7 +40,8 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         yield _mean(name, answers.kept(name, k), getattr(limits, name), severity, f"where {words}, {keep}")
     words = "items of a last basket that is not known fall by {:.1f} places"
     yield _mean("dropped_items_fall", answers.falls(), limits.dropped_items_fall, "warn", words)
-    words = "a category rises for {:.0%} of those who bought of it for the first time"
+    a_target = subject.settings.dataset.a_target
+    words = f"a category rises for {{:.0%}} of those with {a_target} in it for the first time"
     yield _mean("new_category_rises", [rise > 0 for rise in answers.rises()], limits.new_category_rises, "warn", words)
     yield _mean("others_stay", answers.kept_in_crowd(k), limits.others_stay, "warn", f"where only others are disturbed, {keep}")
     yield _giant(answers, limits)

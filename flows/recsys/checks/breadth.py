@@ -30,14 +30,14 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     state = subject.state
     for protocol, (user_ids, lists) in subject.lists.items():
         shown = lists.items[:, : subject.settings.evaluation.k]
-        yield from _breadth(protocol, shown, state, limits)
-        bought = state.users["target_events"][state.rows(user_ids)] > 0  # who bought nothing is nobody in particular
+        yield from _breadth(protocol, shown, state, subject.settings.dataset.target, limits)
+        known = state.users["target_events"][state.rows(user_ids)] > 0  # without one, a user is nobody in particular
         few = state.items["is_available"].sum() <= subject.settings.evaluation.k  # so that all lists have the same items
         blocks = protocol == "allow" and subject.winner != "popularity" and not few  # popularity gives everybody the same
-        yield from _sameness(protocol, shown[bought] if bought.any() else shown, limits, limits.block_same if blocks else math.inf)
+        yield from _sameness(protocol, shown[known] if known.any() else shown, limits, limits.block_same if blocks else math.inf)
 
 
-def _breadth(protocol: str, lists: NDArray[np.int32], state: State, limits: Limits) -> Iterator[Verdict]:
+def _breadth(protocol: str, lists: NDArray[np.int32], state: State, target: str, limits: Limits) -> Iterator[Verdict]:
     available, k, words = state.items["is_available"], lists.shape[1], f"{protocol} lists, first {lists.shape[1]}"
     most = int(available.sum())
     share, least = float(coverage(lists, most)), limits.min_coverage * min(1, lists.size / max(most, 1))
@@ -48,10 +48,10 @@ def _breadth(protocol: str, lists: NDArray[np.int32], state: State, limits: Limi
     yield grade(f"{protocol}_exposure_gini", inequality, limits.max_gini, math.inf, said)
     recent = state.history["days"] <= FILL_DAYS
     if recent.any():
-        buyers = np.unique(state.history["user_index"][recent], return_inverse=True)[1].astype(np.int32)
-        scores = beyond_accuracy(lists, buyers, state.history["item_index"][recent], target_share(state), [k])
+        users = np.unique(state.history["user_index"][recent], return_inverse=True)[1].astype(np.int32)
+        scores = beyond_accuracy(lists, users, state.history["item_index"][recent], target_share(state), [k])
         bias = float(scores[f"popularity_bias@{k}"].mean())
-        said = f"{words}: listed items are {bias:.2f} times as popular as those bought in the last {FILL_DAYS} days"
+        said = f"{words}: listed items are {bias:.2f} times as popular as those of the last {FILL_DAYS} days' {target} events"
         yield grade(f"{protocol}_popularity_bias", bias, limits.max_popularity_bias, math.inf, said)
 
 

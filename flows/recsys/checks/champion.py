@@ -55,7 +55,8 @@ def _verdict(subject: Subject, limits: Limits, protocol: str, ours: Window, thei
     severity: Severity = "block" if protocol == subject.repeat else "warn"
     name, users = f"{protocol}_not_worse_than_champion", len(ours.users)
     if users < limits.min_users:
-        words = f"too early: {users} users bought in {where}, {limits.min_users} are needed to compare with the live release"
+        who = f"{users} users with {subject.settings.dataset.a_target}"
+        words = f"too early: {who} in {where}, {limits.min_users} are needed to compare with the live release"
         return Verdict(name, users, limits.min_users, "warn", False, words)
     gain = compare([ours], [theirs], subject.metric, subject.settings)
     said = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
@@ -78,7 +79,7 @@ def _kept(subject: Subject, champion: Snapshot) -> dict[str, tuple[Window, Windo
 
 
 def _since(subject: Subject, champion: Snapshot, live: date) -> dict[str, tuple[Window, Window]]:
-    """Lists of the challenger's recipe as of the champion's day, and the champion's own, against what was bought since."""
+    """Lists of the challenger's recipe as of the champion's day, and the champion's own, against the target events since."""
     assert subject.past is not None
     state, settings = subject.past.state(live), subject.settings
     end = min(subject.features.as_of, live + timedelta(days=settings.dataset.horizon_days))

@@ -11,7 +11,7 @@ from recsys.state import State, Window
 
 
 def draw_labels(window: Window, seed: int) -> Window:
-    """As many purchases, by any of the same users, of any items for sale."""
+    """As many target events, by any of the same users, of any items for sale."""
     users, available = np.unique(window.labels()[0]), np.flatnonzero(window.state().items["is_available"])
     draw, count = np.random.default_rng([seed, window.cutoff.toordinal()]), len(window.labels()[0])
     drawn = draw.choice(users, count).astype(np.int32), draw.choice(available, count).astype(np.int32)

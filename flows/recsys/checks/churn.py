@@ -59,7 +59,10 @@ def _breadth(was: NDArray[np.int32], now: NDArray[np.int32], subject: Subject, l
     yield grade("churn_coverage", _times(before, after), limits.warn_narrower, block, words)
     shares = target_share(subject.state)
     before, after = (float(shares[lists[lists >= 0]].mean()) for lists in (was, now))
-    words = f"listed items were bought by {after:.2%} of the buyers on average, those of the live release by {before:.2%}"
+    a_target = subject.settings.dataset.a_target
+    words = (
+        f"of the users with {a_target}, {after:.2%} have one on a listed item on average, {before:.2%} on one of the live release"
+    )
     yield grade(
         "churn_popularity",
         max(_times(before, after), _times(after, before)),

@@ -34,9 +34,11 @@ class Limits:
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _features(subject, limits)
-    yield from (judge(subject.features.daily(2 * DAYS), limits) for judge in (_categories, _volume))
+    daily, target = subject.features.daily(2 * DAYS), subject.settings.dataset.target
+    yield _categories(daily, target, limits)
+    yield _volume(daily, limits)
     yield _catalogue(subject, limits)
-    yield _prices(*subject.features.median_prices(DAYS), limits)
+    yield _prices(*subject.features.median_prices(DAYS), target, limits)
 
 
 def _features(subject: Subject, limits: Limits) -> Verdict:
@@ -48,12 +50,13 @@ def _features(subject: Subject, limits: Limits) -> Verdict:
     return grade("feature_drift", moved[worst[0]] if worst else 0.0, limits.warn_psi, block, words)
 
 
-def _categories(daily: Table, limits: Limits) -> Verdict:
+def _categories(daily: Table, target: str, limits: Limits) -> Verdict:
     names, places = np.unique(daily["category"], return_inverse=True)
     late = daily["day"] < DAYS
     before, now = (np.bincount(places, daily["target_events"] * part, len(names)) for part in (~late, late))
     value = stability(before, now) if min(before.sum(), now.sum()) >= limits.min_rows else 0.0
-    words = f"the mix of {len(names)} categories bought in the last {DAYS} days against the {DAYS} before has a PSI of {value:.2f}"
+    mix = f"{len(names)} categories of {target} events in the last {DAYS} days"
+    words = f"the mix of {mix} against the {DAYS} before has a PSI of {value:.2f}"
     return grade("category_drift", value, limits.warn_mix, limits.block_mix, words)
 
 
@@ -68,20 +71,21 @@ def _volume(daily: Table, limits: Limits) -> Verdict:
 
 
 def _catalogue(subject: Subject, limits: Limits) -> Verdict:
-    """Of the items that sold, for what sold nothing may have been gone already: a catalogue's own flag has no date."""
+    """Of the items with a target event, for one without may have been gone already: a catalogue's own flag has no date."""
     then, now = subject.holdout_state.items, subject.state.items
-    sold = then["is_available"] & (then[f"target_events_{DAYS}d"] > 0)
-    rows = places(subject.state.item_ids, subject.holdout_state.item_ids[sold])
+    wanted = then["is_available"] & (then[f"target_events_{DAYS}d"] > 0)
+    rows = places(subject.state.item_ids, subject.holdout_state.item_ids[wanted])
     left = ~now["is_available"][rows] | (rows < 0)
-    gone = float(left.mean()) if sold.any() else 0.0
-    words = f"{gone:.1%} of the {sold.sum():,} items that sold in the {DAYS} days before {subject.holdout_state.cutoff} are gone"
+    gone = float(left.mean()) if wanted.any() else 0.0
+    items = f"{wanted.sum():,} items with {subject.settings.dataset.a_target}"
+    words = f"{gone:.1%} of the {items} in the {DAYS} days before {subject.holdout_state.cutoff} are gone"
     block = limits.block_gone if left.sum() >= FEWEST_GONE else math.inf
     return grade("catalogue_turnover", gone, limits.warn_gone, block, words)
 
 
-def _prices(now: float, before: float, limits: Limits) -> Verdict:
-    low, high = sorted((now, before))  # NaN where none was bought with a price; 0 is taken for a thousandth of the other
+def _prices(now: float, before: float, target: str, limits: Limits) -> Verdict:
+    low, high = sorted((now, before))  # NaN where no target event has a price; 0 is taken for a thousandth of the other
     ratio = high / max(low, high / 1_000) if now + before > 0 else 1.0
     told, was = ("none" if np.isnan(price) else f"{price:.4g}" for price in (now, before))
-    words = f"the median price bought in the last {DAYS} days is {told}, in the {DAYS} before {was}"
+    words = f"the median price of {target} events in the last {DAYS} days is {told}, in the {DAYS} before {was}"
     return grade("price_drift", ratio, limits.warn_price, limits.block_price, f"{words}, {ratio:.2f} times apart")

@@ -18,8 +18,9 @@ class Limits:
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     faults = subject.features.label_faults()
+    target = subject.settings.dataset.target
     labels = f"of {faults['all']:,} labels, {{:,}}"
-    yield _none("labels_have_an_event", faults["unfounded"], f"{labels} have no target event within the horizon after their cutoff")
+    yield _none("labels_have_an_event", faults["unfounded"], f"{labels} have no {target} within the horizon after their cutoff")
     yield _none("labels_horizon_is_over", faults["unfinished"], f"{labels} have a horizon that was not over as of the last cutoff")
     yield _windows(subject)
     yield _known(subject.holdout_state)

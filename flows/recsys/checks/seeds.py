@@ -40,13 +40,13 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _groups(subject: Subject, values: np.ndarray, limits: Limits) -> Verdict:
-    """The same among the users who have bought little, some and much: an even mean can hide what groups lose and win."""
+    """The same among the users with few, some and many baskets: an even mean can hide what groups lose and win."""
     users = subject.holdout_state.rows(subject.holdout(subject.winner).users)
     rank = np.argsort(np.argsort(subject.holdout_state.users["baskets"][users], kind="stable"), kind="stable")
     group = rank * 3 // max(len(rank), 1)
-    spreads = {name: _spread(values[:, group == n]) for n, name in enumerate(("little", "some", "much")) if (group == n).any()}
+    spreads = {name: _spread(values[:, group == n]) for n, name in enumerate(("few", "some", "many")) if (group == n).any()}
     worst = max(spreads, key=lambda name: spreads[name])
-    words = f"of users who have bought {worst}, {subject.metric} lies within {spreads[worst]:.1%}, the widest of three groups"
+    words = f"of users with {worst} baskets, {subject.metric} lies within {spreads[worst]:.1%}, the widest of three groups"
     limit = limits.max_group_spread
     return Verdict(
         "seeds_spread_in_groups", spreads[worst], limit, "warn", spreads[worst] <= limit, f"{words}; {limit:.0%} is normal"

@@ -15,9 +15,8 @@ class Limits:
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     users = len(subject.holdout(subject.winner).users)
-    words = (
-        f"{users:,} users returned and bought in the holdout; {limits.min_users} are needed for an interval that means something"
-    )
+    who = f"{users:,} users returned with {subject.settings.dataset.a_target} in the holdout"
+    words = f"{who}; {limits.min_users} are needed for an interval that means something"
     yield Verdict("holdout_users", users, limits.min_users, "warn", users >= limits.min_users, words)
     for protocol in PROTOCOLS:
         yield _not_worse(subject, protocol)

@@ -1,4 +1,4 @@
-"""Good on the mean is not good for all: the winner's holdout, slice by slice of users and of what they bought."""
+"""Good on the mean is not good for all: the winner's holdout, slice by slice of users and of the items they took."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,8 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         yield _not_worse(subject, protocol, _by_user(subject, protocol, mine - popular), limits)
         if protocol == subject.repeat:
             yield _floor("slices_floor", subject, subject.metric, _by_user(subject, protocol, mine), limits.min_share, limits)
-    yield _floor("item_slices_floor", subject, "recall of what was bought", _by_item(subject), limits.min_item_share, limits)
+    recall = f"recall of {subject.settings.dataset.target} events"
+    yield _floor("item_slices_floor", subject, recall, _by_item(subject), limits.min_item_share, limits)
 
 
 def _by_user(subject: Subject, protocol: str, values: NDArray[np.float64]) -> Values:
@@ -46,7 +47,7 @@ def _by_user(subject: Subject, protocol: str, values: NDArray[np.float64]) -> Va
 
 
 def _by_item(subject: Subject) -> Values:
-    """Each user's recall of what was bought, cut by the items' popularity and age."""
+    """Each user's recall of labels, cut by the items' popularity and age."""
     state, window = subject.holdout_state, subject.holdout(subject.winner)
     _, rows, items = relevant(*subject.features.labels(state.cutoff), state, PROTOCOLS[subject.repeat])
     hits = (window.lists[rows, : subject.settings.evaluation.k] == items[:, None]).any(1)
@@ -55,8 +56,8 @@ def _by_item(subject: Subject) -> Values:
     )
     recalls = {}
     for name, part in ({"": np.ones(len(items), bool)} | found).items():
-        bought = np.bincount(rows[part])
-        recalls[name] = np.bincount(rows[part], hits[part])[bought > 0] / bought[bought > 0]
+        labels = np.bincount(rows[part])
+        recalls[name] = np.bincount(rows[part], hits[part])[labels > 0] / labels[labels > 0]
     return recalls
 
 

@@ -19,7 +19,8 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for world, windows in subject.stress[subject.winner].items():
         window, baseline = windows[subject.repeat], subject.stress["popularity"][world][subject.repeat]
         if len(window.users) < limits.min_users:
-            words = f"{world}: {len(window.users)} users bought, {limits.min_users} are needed for a figure that means something"
+            who = f"{len(window.users)} users with {subject.settings.dataset.a_target}"
+            words = f"{world}: {who}, {limits.min_users} are needed for a figure that means something"
             yield Verdict(f"stress_{world}", len(window.users), limits.min_users, "warn", False, words)
             continue
         gain = compare([window], [baseline], subject.metric, subject.settings)

@@ -62,15 +62,16 @@ def _accuracy(model: Recommender, subject: Subject) -> float:
 
 
 def _too_good(subject: Subject, limits: Limits) -> Verdict:
-    """A column that tells purchases from the other candidates all by itself was made with them in sight."""
+    """A column that tells labels from the other candidates all by itself was made with them in sight."""
     state = subject.holdout_state
     users, items = subject.features.labels(state.cutoff)
-    bought, features, labels = users.astype(np.int64) * state.shape[1] + items, [], []
+    pairs, features, labels = users.astype(np.int64) * state.shape[1] + items, [], []
     for rows, found in candidates(fit_proposers(state), state, np.unique(users).astype(np.int64)):
         features.append(found.features)
-        labels.append(np.isin(rows[found.rows] * state.shape[1] + found.items, bought))
+        labels.append(np.isin(rows[found.rows] * state.shape[1] + found.items, pairs))
     areas = dict(zip(found.columns, areas_under_curve(np.concatenate(features), np.concatenate(labels)), strict=True))
     best, most = max(areas, key=lambda name: areas[name]), limits.max_auc
     named = ", ".join(f"{name} {area:.3f}" for name, area in areas.items() if area > most or name == best)
-    words = f"what is bought is told best by one feature alone, of {len(areas)}, by {named} (ROC AUC); {most:g} is the most"
+    target = subject.settings.dataset.target
+    words = f"of {len(areas)} features, {named} tells {target} events best by itself (ROC AUC); {most:g} is the most"
     return Verdict("no_feature_too_good", areas[best], most, "block", areas[best] <= most, words)

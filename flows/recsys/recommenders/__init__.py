@@ -4,6 +4,7 @@ import inspect
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from recsys import RecsysError
 from recsys.recommenders.base import Lists, Recommender, TooLittleData
@@ -51,4 +52,11 @@ def create(name: str, parameters: dict[str, Any], seed: int = 0) -> Recommender:
 def load(folder: Path) -> Recommender:
     """A fitted recommender, from what `save` wrote."""
     written = json.loads((folder / "recommender.json").read_text())
-    return create(written["name"], written["parameters"]).restore(folder)
+    recommender = create(written["name"], written["parameters"])
+    try:
+        return recommender.restore(folder)
+    except (ValueError, LookupError, AttributeError, BadZipFile) as error:
+        raise RecsysError(
+            f"the model of {recommender.name} in {folder} cannot be read: {error}; it was changed after it was written:"
+            " remove its snapshot and run again"
+        ) from None

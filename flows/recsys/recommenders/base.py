@@ -14,7 +14,7 @@ from scipy import sparse
 
 from recsys import RecsysError
 from recsys.ranking import rank
-from recsys.state import State, Window, places
+from recsys.state import State, Window, matrix_of_file, places
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
 FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
@@ -74,7 +74,7 @@ class Recommender(ABC):
 
     def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, novel: bool = False) -> Lists:
         """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
-        recent popularity. `novel` leaves out what the user has bought before."""
+        recent popularity. `novel` leaves out items that the user has had a target event with."""
         lists = Lists(np.full((len(user_ids), k), -1, np.int32), np.zeros((len(user_ids), k), np.float32))
         for start, (part,) in self.rank(user_ids, k, state, (novel,)):
             lists.items[start : start + len(part.items)], lists.scores[start : start + len(part.items)] = part.items, part.scores
@@ -123,20 +123,20 @@ class Recommender(ABC):
         (folder / "recommender.json").write_text(json.dumps({"name": self.name, "parameters": self.parameters()}, sort_keys=True))
 
     def restore(self, folder: Path) -> Self:
-        """Takes up what `save` wrote."""
+        """Takes up what `save` wrote. Raises ValueError if it does not fit together."""
         with np.load(folder / "learned.npz", allow_pickle=False) as arrays:
             parts = {name: arrays[name] for name in arrays.files}
         for name in sorted({name.partition(".")[0] for name in parts}):
             if name in parts:
                 setattr(self, name, parts[name])
             else:
-                data, indices, indptr, shape = (parts[f"{name}.{part}"] for part in ("data", "indices", "indptr", "shape"))
-                setattr(self, name, sparse.csr_matrix((data, indices, indptr), shape=tuple(shape)))
+                own = {part: parts[f"{name}.{part}"] for part in ("data", "indices", "indptr", "shape")}
+                setattr(self, name, matrix_of_file(own, own["shape"].tolist()))
         return self
 
 
 def popularity_order(state: State) -> NDArray[np.int64]:
-    """Available items, most purchases of the last weeks first, then most ever, then by id."""
+    """Available items, most target events of the last weeks first, then most ever, then by id."""
     recent, ever = state.items[f"target_events_{FILL_DAYS}d"], state.items["target_events"]
     order = np.lexsort((np.arange(state.shape[1]), -np.nan_to_num(ever), -np.nan_to_num(recent)))
     return order[state.items["is_available"][order]]

@@ -19,7 +19,7 @@ class ItemToItem(Recommender):
     items to the power of -user_damping, shrunk where few bought (Deshpande and Karypis 2004, doi:10.1145/963770.963776;
     Sarwar et al. 2001, doi:10.1145/371920.372071); summed over a user's history, which halves every `half_life_days`.
     Similarities are raised to `power`: 0 counts a user's similar items, a high one comes close to the most similar one.
-    Only purchases of the last `within_days` are learned from, if given: what goes together changes with the season.
+    Only target events of the last `within_days` are learned from, if given: what goes together changes with the season.
 
     similarity_: (items, items) CSR with the `neighbours` most similar items of each row, without itself.
     """
@@ -53,7 +53,7 @@ class ItemToItem(Recommender):
         return "" if self.similarity_.nnz else f"no two items stand together among the {self.together}"
 
     def _together(self, state: State) -> sparse.csr_matrix:
-        """What goes together, a row each: here the purchases of one user."""
+        """What goes together, a row each: here the target events of one user."""
         return state.bought(within_days=self.within_days)
 
     def _similarity(self, bought: sparse.csr_matrix) -> sparse.csr_matrix:

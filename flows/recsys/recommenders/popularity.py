@@ -1,4 +1,4 @@
-"""Recent popularity: what everybody buys now. The baseline, the filler of lists, and the fallback."""
+"""Recent popularity: what everybody takes now. The baseline, the filler of lists, and the fallback."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,11 @@ from recsys.recommenders.base import Recommender, Scorer
 from recsys.settings.validation import Count
 from recsys.state import State
 
-MOST = 500  # items scored: recent popularity of a longer window fills the lists of those who have bought them all
+MOST = 500  # items scored: recent popularity of a longer window fills the lists of those who have had them all
 
 
 class Popularity(Recommender):
-    """Ranks items by their purchases in the last `days`; feat_items must count that window."""
+    """Ranks items by their target events in the last `days`; feat_items must count that window."""
 
     name = "popularity"
 

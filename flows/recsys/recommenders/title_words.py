@@ -1,4 +1,4 @@
-"""Title words: what a user's purchases are called more often than everybody's, and which words sell."""
+"""Title words: what the items of a user's target events are called more often than everybody's, and which words are in demand."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,12 @@ from recsys.settings.validation import Positive
 from recsys.state import State
 
 FEWEST, COMMON = 3, 0.05  # titles that hold a word, and share of them: a rarer one says nothing of other items, a commoner one too
-RARE = 0.002  # added to a word's share of all purchases, which its share of a user's is divided by
+RARE = 0.002  # added to a word's share of all target events, which its share of a user's is divided by
 
 
 class TitleWords(Recommender):
-    """Lift of an item's words: their share of the user's purchases, which halve every `half_life_days`, over their share of
-    everybody's of the last 91 days, averaged over the title. Nothing is learned: purchases are part of the state."""
+    """Lift of an item's words: their share of the user's target events, which halve every `half_life_days`, over their share of
+    everybody's of the last 91 days, averaged over the title. Nothing is learned: target events are part of the state."""
 
     name = "title_words"
 
@@ -28,8 +28,8 @@ class TitleWords(Recommender):
         return "" if words(state).nnz else f"no word stands in {FEWEST} titles or more and in at most {COMMON:.0%} of all"
 
     def scorer(self, state: State) -> Scorer:
-        held, purchases = words(state), np.nan_to_num(state.items["target_events_91d"])
-        lift = sparse.diags(1 / (held.T @ purchases / max(purchases.sum(), 1.0) + RARE))
+        held, events = words(state), np.nan_to_num(state.items["target_events_91d"])
+        lift = sparse.diags(1 / (held.T @ events / max(events.sum(), 1.0) + RARE))
         history = state.bought(half_life_days=self.half_life_days)
         shares = sparse.diags(1 / np.maximum(np.asarray(history.sum(1)).ravel(), 1e-9)) @ history
         taste, titles = (shares @ held @ lift).astype(np.float32), _mean(held).T.tocsr()
@@ -47,7 +47,7 @@ def words(state: State) -> sparse.csr_matrix:
 
 
 def word_sales(state: State) -> dict[str, NDArray[np.float32]]:
-    """How well the words of each title sell, and how much better than before: (items,) each, averaged over its words."""
+    """Target events of the words of each title, and how many more than before: (items,) each, averaged over its words."""
     held = words(state)
     recent, longer = (held.T @ np.nan_to_num(state.items[f"target_events_{days}d"]) for days in (28, 91))
     sales = {"words_target_events": np.log1p(recent), "words_trend": np.log((recent * 91 / 28 + 20) / (longer + 20))}

@@ -15,7 +15,7 @@ from recsys.ranking import top
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
 from recsys.settings.validation import Count, PositiveShare, Seed
-from recsys.state import State, Window
+from recsys.state import Attribute, State, Window
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
 PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -32,6 +32,7 @@ PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
     "words": ("title_words", {}, 0),
     "popularity": ("popularity", {"days": 7}, 30),
 }
+PRIOR_EVENTS = 5.0  # that each user, or item, is taken to have had besides its own, with values as frequent as among all
 ROWS = 1_000  # users whose candidates are made at a time
 
 
@@ -48,7 +49,7 @@ class Candidates:
 class TwoStage(Recommender):
     """Candidates from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
     feat_user_items: a new column there is a new feature here. Learned from earlier windows, in which each proposer is fitted
-    on what was known then; of the candidates that were neither bought nor owned a seeded share is kept, with its weight.
+    on what was known then; of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
     `resample` draws the users who are learned from with replacement: how much hangs on who happened to be there?"""
 
     name = "two_stage"
@@ -82,15 +83,13 @@ class TwoStage(Recommender):
         features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
         used = trees.usable(features)
         self.columns_, self.left_out = columns[used], columns[~used].tolist()
-        few = (
-            f"{self.name}: {labels.sum():,} of {len(labels):,} candidates in earlier windows had a target event; no tree can split"
-        )
+        outcomes = f"{labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event"
         if labels.all() or not labels.any() or not used.any():
-            raise TooLittleData(few)
+            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
         features = features if used.all() else features[:, used]
         self.nodes_, self.sizes_ = trees.fit(features, labels, weights, self.trees, self.leaves, self.rate, self.seed)
         if self.sizes_.max() == 1:  # no tree found a split
-            raise TooLittleData(few)
+            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
         return super().fit(state)
 
     def _fit(self, state: State) -> None:
@@ -161,7 +160,9 @@ class TwoStage(Recommender):
         from recsys.recommenders import load
 
         self.proposers = {name: load(folder / name) for name in PROPOSERS}
-        return super().restore(folder)
+        super().restore(folder)
+        trees.check(self.nodes_, self.sizes_, len(self.columns_))
+        return self
 
 
 def fit_proposers(state: State) -> dict[str, Recommender]:
@@ -199,11 +200,15 @@ def _codes(matrix: sparse.csr_matrix) -> NDArray[np.int64]:
 def _look_up(matrix: sparse.csr_matrix, codes: NDArray[np.int64]) -> NDArray[np.float32]:
     """Values at these places; 0 where there is none."""
     matrix.sort_indices()
-    there = _codes(matrix)
+    return _find(_codes(matrix), matrix.data, codes)
+
+
+def _find(there: NDArray[np.int64], values: NDArray, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Values at these places, of which `there` are in order; 0 where there is none."""
     if not len(there):
         return np.zeros(len(codes), np.float32)
     found = np.searchsorted(there, codes).clip(0, len(there) - 1)
-    return np.where(there[found] == codes, matrix.data[found], 0).astype(np.float32)
+    return np.where(there[found] == codes, values[found], 0).astype(np.float32)
 
 
 class Joined:
@@ -214,10 +219,11 @@ class Joined:
         self.codes = state.user_items["user_index"].astype(np.int64) * state.shape[1] + state.user_items["item_index"]
         self.pairs = numeric(state.user_items)
         self.users, self.items = numeric(state.users), numeric(state.items) | word_sales(state)
+        self.affinities = [Affinity(attribute) for attribute in state.attributes]
 
     def features(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, and what a price and
-        a quantity mean to this user."""
+        """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, what a price and a
+        quantity mean to this user, and how well user and item fit by each text attribute."""
         wanted = users * self.state.shape[1] + items
         found = np.searchsorted(self.codes, wanted)
         there = self.codes[found.clip(0, len(self.codes) - 1)] == wanted if len(self.codes) else np.zeros(len(wanted), bool)
@@ -229,7 +235,28 @@ class Joined:
         columns |= {f"item_{name}": column[items] for name, column in self.items.items()}
         for name in ("mean_price", "quantity_per_target"):
             columns[f"relative_{name}"] = columns[f"item_{name}"] / np.maximum(columns[f"user_{name}"], 1e-6)
-        return columns
+        return columns | {affinity.column: affinity.of(users, items) for affinity in self.affinities}
+
+
+class Affinity:
+    """How much more often a user met items of an attribute's value than everybody did lately, or an item users of it: the
+    logarithm of the ratio of the two shares, as if each had met PRIOR_EVENTS more, spread as everybody's. 0 for who met
+    nothing, missing where the value is not known."""
+
+    def __init__(self, attribute: Attribute):
+        self.column = f"{attribute.entity}_{attribute.name}_affinity"
+        self.attribute = attribute
+        counts, width = attribute.target_events.sorted_indices(), len(attribute.values)
+        expected = PRIOR_EVENTS * (attribute.recent + 1) / max(attribute.recent.sum() + width, 1)
+        totals = np.asarray(counts.sum(1)).ravel()
+        self.nothing = -np.log1p(totals / PRIOR_EVENTS)  # with a value that the subject never met
+        self.places, self.gains = _codes(counts), np.log1p(counts.data / expected[counts.indices])
+
+    def of(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float32]:
+        described, subjects = (items, users) if self.attribute.entity == "item" else (users, items)
+        values = self.attribute.value_index[described]
+        gains = _find(self.places, self.gains, subjects * len(self.attribute.values) + values.clip(0))
+        return np.where(values >= 0, gains + self.nothing[subjects], np.nan).astype(np.float32)
 
 
 def numeric(table: Mapping[str, NDArray]) -> dict[str, NDArray[np.float32]]:

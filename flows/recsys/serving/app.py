@@ -39,7 +39,7 @@ Prefix = Annotated[str, Query(max_length=200)]
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer instead, for the documentation."""
-    return {code: {"model": schemas.Problem} for code in (401, *codes)}
+    return {code: {"model": schemas.Problem} for code in (401, 421, *codes)}
 
 
 LISTED: dict[str, Any] = {
@@ -77,7 +77,7 @@ class Service:
             app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
         app.add_exception_handler(RequestValidationError, invalid)
         describe(app)
-        return Guard(app, keys, self.registry, lambda: self.lag > self.dials.max_lag_seconds)
+        return Guard(app, self.dials.allowed_hosts, keys, self.registry, lambda: self.lag > self.dials.max_lag_seconds)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -108,8 +108,8 @@ class Service:
 
         reader, answer = await self._other(asked.release, question) if asked.release else self._ask(asked.user_id, question)
         user = reader.user(asked.user_id) if asked.reasons else None
-        bought = user.bought if user else []
-        why = [reader.reason(item, answer, bought) for item in answer.items] if asked.reasons else []
+        seen = user.seen if user else []
+        why = [reader.reason(item, answer, seen) for item in answer.items] if asked.reasons else []
         return self._respond(reader, answer, asked.user_id, why, asked.model, asked.shown)
 
     async def session(self, body: schemas.Session) -> Response:
@@ -125,7 +125,7 @@ class Service:
         return self._respond(*self._ask(body.user_id, question), body.user_id, shown=body.shown)
 
     async def similar(self, item_id: Id, k: K = 10) -> Response:
-        """The items that are most often bought by the same users."""
+        """The items that most often have target events by the same users."""
         reader = self._reader()
         if item_id not in reader.rows:
             raise HTTPException(404, "no such item is released; ask for one of the live release")
@@ -135,7 +135,8 @@ class Service:
         """Whose lists are released: the winner's, and those beside it."""
         reader = self._reader()
         winner = reader.about["recommender"]
-        return [schemas.Model(name=name, default=name == winner, release=reader.id) for name in reader.models]
+        shared = {"release": reader.id, "target": reader.about["target"]}
+        return [schemas.Model(name=name, default=name == winner, **shared) for name in reader.models]
 
     async def history(self, user_id: Id) -> schemas.User:
         """What the release knows of a user. In the demo only."""
@@ -143,9 +144,9 @@ class Service:
         user = reader.user(user_id)
         if user is None:
             raise HTTPException(404, "no such user in the live release; strangers get what is popular")
-        ids = [reader.item_ids[item] for item in user.bought]
-        bought = [schemas.Bought(days=days, **reader.item(id)) for id, days in zip(ids, user.days, strict=True)]
-        return schemas.User(segment=user.segment, bought=bought)
+        ids = [reader.item_ids[item] for item in user.seen]
+        seen = [schemas.Seen(days=days, **reader.item(id)) for id, days in zip(ids, user.days, strict=True)]
+        return schemas.User(segment=user.segment, seen=seen)
 
     async def users(self, prefix: Prefix = "", limit: K = 20) -> list[str]:
         """Some users of the live release, to try. In the demo only."""

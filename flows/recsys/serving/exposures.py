@@ -1,5 +1,5 @@
 """Exposures: what was shown to whom, at which position, by which release. Kept in the store, so that a later run can hold it
-against what was bought. Users are named by a keyed hash: a log tells nothing about a person without the store's salt."""
+against target events. Users are named by a keyed hash: a log tells nothing about a person without the store's salt."""
 
 import hashlib
 import json
@@ -40,32 +40,44 @@ class Exposure:
 
 
 class Exposures:
-    """Gathers what was shown, and lays it into the store as one file at every `flush`."""
+    """Gathers what was shown, and lays it into the store as one file at every `flush`. `dropped` counts the lists that found no
+    room in memory and are lost."""
 
     def __init__(self, store: Store):
         self.store = store
         self.dropped = 0
         self._shown: list[Shown] = []
-        self._lock = threading.Lock()
+        self._buffer, self._flushing = threading.Lock(), threading.Lock()  # the first is never held while the store is asked
         self._writer, self._number = secrets.token_hex(4), 0
 
     def add(self, at: datetime, user_id: str, reader: Reader, model: str, answer: Answer) -> None:
-        if len(self._shown) < MOST:
-            self._shown.append((at, user_id, reader, model, answer))
-        else:
-            self.dropped += 1
+        with self._buffer:
+            if len(self._shown) < MOST:
+                self._shown.append((at, user_id, reader, model, answer))
+            else:
+                self.dropped += 1
 
     def flush(self) -> None:
-        """Writes what was gathered, a file for each day. What the store refuses is kept for the next time."""
-        with self._lock:
-            shown, self._shown = self._shown, []
+        """Writes what was gathered, a file for each day. What the store refuses is kept for the next time, if there is room."""
+        with self._flushing:
+            with self._buffer:
+                shown, self._shown = self._shown, []
             for day in sorted({one[0].date() for one in shown}):
                 part = [one for one in shown if one[0].date() == day]
                 try:
                     self._write(day, part)
                 except Exception as error:  # a full or read-only disk stops no answer
-                    log.error("%d exposures could not be written and are kept in memory: %s", len(part), error)
-                    self._shown = (part + self._shown)[:MOST]
+                    dropped = self._put_back(part)
+                    log.error("%d exposures could not be written: %s; %d find no room in memory", len(part), error, dropped)
+
+    def _put_back(self, shown: list[Shown]) -> int:
+        """Keeps the oldest of what waits; returns how many lists find no room."""
+        with self._buffer:
+            waiting = shown + self._shown
+            self._shown = waiting[:MOST]
+            dropped = len(waiting) - len(self._shown)
+            self.dropped += dropped
+        return dropped
 
     def _write(self, day: date, shown: list[Shown]) -> None:
         key = salt(self.store)

@@ -1,8 +1,9 @@
-"""What stands before every answer: keys and counts. Plain ASGI, for it costs every request."""
+"""What stands before every answer: host names, keys and counts. Plain ASGI, because every request pays for it."""
 
 import functools
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
@@ -15,17 +16,33 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}  # what needs no key; all that tells of a user does
+PROBES = {"/healthz", "/readyz", "/metrics"}  # asked by machines, by any address and under any load; they tell of no user
+ANY_HOST, PORT = "*", re.compile(rb":\d*$")
+OTHER_HOST = JSONResponse({"detail": "this host name is not served here; add it to serve.allowed_hosts in config.toml"}, 421)
 NO_KEY = JSONResponse({"detail": "this needs a key: send it as the header X-API-Key"}, 401)
 BUSY = JSONResponse({"detail": "too many requests wait; try again in a second"}, 503, {"Retry-After": "1"})
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 class Guard:
-    """Refuses who has no key, and sends requests away while too many wait; counts and times every answer by its route, never by its
-    path: paths hold ids."""
+    """Refuses requests to a host name that is not allowed and those without a key, and sends requests away while too many wait.
+    Counts and times every answer by its route, never by its path, because paths hold ids.
 
-    def __init__(self, app: Any, keys: Collection[str], registry: CollectorRegistry, busy: Callable[[], bool]):
+    Host names are checked because a page of any site can point its own name at this machine (DNS rebinding) and then read what a
+    browser here gets for it. Only the `Host` header tells such requests from others.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        hosts: Collection[str],
+        keys: Collection[str],
+        registry: CollectorRegistry,
+        busy: Callable[[], bool],
+    ):
         self.app, self.busy = app, busy
+        self.hosts = {host.lower().encode() for host in hosts}
+        self.any_host = ANY_HOST in hosts
         self.keys = [_hash(key.encode()) for key in keys]
         self._requests = Counter("recs_requests", "Answers by route and status", ["route", "status"], registry=registry)
         self._seconds = Histogram("recs_request_seconds", "Seconds to answer", ["route"], registry=registry, buckets=SECONDS)
@@ -52,11 +69,18 @@ class Guard:
             self._time(route).observe(time.perf_counter() - start)
 
     def _answers(self, scope: Scope) -> Any:
-        if scope["path"] in OPEN:
-            return self.app
-        if self.busy():
-            return BUSY
-        return self.app if self._admits(scope) else NO_KEY
+        path = scope["path"]
+        if path not in PROBES:
+            if not self._serves(scope):
+                return OTHER_HOST
+            if path not in OPEN and self.busy():
+                return BUSY
+        return self.app if path in OPEN or self._admits(scope) else NO_KEY
+
+    def _serves(self, scope: Scope) -> bool:
+        """Whether the request's host is allowed, on whatever port."""
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        return self.any_host or PORT.sub(b"", host).lower() in self.hosts
 
     def _admits(self, scope: Scope) -> bool:
         """Whether no key is needed, or the one sent is known. All hashes are compared, so the time taken tells nothing."""

@@ -42,4 +42,4 @@ class Meters(Collector):
         for name in ("answers", "failures", "listed", "common"):
             yield GaugeMetricFamily(f"recs_canary_{name}", f"Of the present canary: {name}", value=live.tally[name])
         dropped = self.exposures.dropped if self.exposures else 0
-        yield CounterMetricFamily("recs_exposures_dropped", "Exposures that could not be kept", value=dropped)
+        yield CounterMetricFamily("recs_exposures_dropped", "Lists shown that found no room in memory and are lost", value=dropped)

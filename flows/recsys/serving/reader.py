@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy import sparse
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
 from recsys.releases import HISTORY, about, connect, lists_file, unpack
+from recsys.state import matrix_of_file
 from recsys.store import Snapshot
 
 CANARIES = 20  # users whose lists are looked at before a release is served
 FUSION = 60  # of reciprocal ranks
+MEND = "run the flow again, or roll back"
 DECAY = 0.8  # of what was seen one item earlier in a session
 
 
@@ -35,10 +36,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class User:
-    """Rows of the items bought last, the newest first, and how many days before the release each was."""
+    """Rows of the items of the last target events, newest first, and how many days before the release each was."""
 
     segment: str
-    bought: list[int]
+    seen: list[int]
     days: list[float]
 
 
@@ -50,6 +51,7 @@ class Reader:
         path = release.path
         self.id = release.manifest.id
         self.about: dict[str, Any] = about(release)
+        self.protocol = "novel" if self.about["exclude_seen"] else "allow"
         self.as_of = date.fromisoformat(self.about["as_of"])
         items = pq.read_table(path / "items.parquet").to_pydict()
         self.item_ids: list[str] = items["item_id"]
@@ -63,7 +65,10 @@ class Reader:
         self.visible[list(self.hidden)] = False
         with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
             shape = (len(self.item_ids), len(self.item_ids))
-            self.neighbours = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=shape)
+            try:
+                self.neighbours = matrix_of_file(parts, shape)
+            except (ValueError, KeyError) as error:
+                raise RecsysError(f"release {self.id}: neighbours.npz cannot be read: {error}; {MEND}") from None
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
         self._database = connect(lists_file(path))
         beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
@@ -98,7 +103,7 @@ class Reader:
         if model and model not in self.models:
             raise RecsysError(f"release {self.id} has no lists of {model}; it has those of {', '.join(self.models)}")
         database = self.models[model] if model else self._database
-        found = database.execute(self._select[protocol or self.about["repeat"]], (user_id,)).fetchone()
+        found = database.execute(self._select[protocol or self.protocol], (user_id,)).fetchone()
         items, scores = self._unpack(found[0], k) if found else ([], [])
         if items:
             return Answer("personal", items, scores, ["personal" if score else "popular" for score in scores])
@@ -106,6 +111,8 @@ class Reader:
 
     def _unpack(self, blob: bytes, k: int) -> tuple[list[int], list[float]]:
         items, scores = unpack(blob)
+        if len(items) and items.view("<u4").max() >= len(self.item_ids):  # read as unsigned, what is below 0 is far above
+            raise RecsysError(f"release {self.id} lists an item that it does not know; {MEND}")
         if self.hidden:
             kept = self.visible[items]
             items, scores = items[kept], scores[kept]
@@ -125,15 +132,15 @@ class Reader:
         return User(found[0], *self._unpack(found[1], HISTORY)) if found else None
 
     def similar(self, item: int, k: int) -> Answer:
-        """The items most often bought by the same users."""
+        """The items that most often have target events by the same users."""
         return self._best(*self._near(item), k, "similar")
 
     def session(self, seen: Sequence[int], k: int, user_id: str = "") -> Answer:
         """What goes with the items seen, the last of which counts most, together with the user's own list: by reciprocal rank
-        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item that was seen; none bought lately where lists hold
-        new ones only."""
-        user = self.user(user_id) if self.about["repeat"] == "novel" else None
-        hidden = {*seen, *(user.bought if user else [])}
+        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item of the session; where lists hold only
+        new items, none of the user's last target events."""
+        user = self.user(user_id) if self.about["exclude_seen"] else None
+        hidden = {*seen, *(user.seen if user else [])}
         lists = self._of_session(seen, k + len(hidden)), self.recommend(user_id, k + len(hidden))
         fused: dict[int, float] = {}
         sources: dict[int, str] = {}
@@ -163,12 +170,12 @@ class Reader:
         best = np.lexsort((items, -scores))[:k]
         return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
 
-    def reason(self, item: int, answer: Answer, bought: Sequence[int]) -> tuple[str, int]:
+    def reason(self, item: int, answer: Answer, seen: Sequence[int]) -> tuple[str, int]:
         """Why an item stands in an answer, in one word, and the item that speaks for it; -1 where none does."""
-        if item in bought:
-            return "bought_before", item
+        if item in seen:
+            return "seen_before", item
         near, scores = self._near(item)
-        speaks = np.isin(near, bought)
+        speaks = np.isin(near, seen)
         if speaks.any():
             return "goes_with", int(near[speaks][scores[speaks].argmax()])
         return answer.sources[answer.items.index(item)], -1
@@ -192,14 +199,14 @@ class Reader:
         try:
             self._ask_canaries()
         except (sqlite3.Error, IndexError, ValueError) as error:
-            raise RecsysError(f"release {self.id} cannot be read: {error}; run the flow again, or roll back") from None
+            raise RecsysError(f"release {self.id} cannot be read: {error}; {MEND}") from None
 
     def _ask_canaries(self) -> None:
         query = "select user_id from lists order by user_id"
         users = [user for (user,) in self._database.execute(f"{query} limit {CANARIES // 2}")]
         users += [user for (user,) in self._database.execute(f"{query} desc limit {CANARIES // 2}")]
         if not users or not all(self.user(user) for user in users):
-            raise RecsysError(f"release {self.id} knows no user, or some have a list only; run the flow again, or roll back")
+            raise RecsysError(f"release {self.id} knows no user, or some have a list only; {MEND}")
         for user in (*users, ""):
             for protocol in PROTOCOLS:
                 for model in self.models:
@@ -222,4 +229,4 @@ class Reader:
             else ""
         )  # fmt: skip
         if wrong:
-            raise RecsysError(f"release {self.id}: {what} {wrong}; run the flow again, or roll back")
+            raise RecsysError(f"release {self.id}: {what} {wrong}; {MEND}")

@@ -10,7 +10,7 @@ MOST_SEEN = 50  # items of a live session that are looked at
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(max_length=200)]
-Why = Literal["bought_before", "goes_with", "personal", "segment", "popular", "static"]
+Why = Literal["seen_before", "goes_with", "personal", "segment", "popular", "static"]
 
 
 class Asked(BaseModel):
@@ -67,21 +67,25 @@ class Session(BaseModel):
     shown: bool = True
 
 
-class Bought(Item):
+class Seen(Item):
     days: float
 
 
 class User(BaseModel):
-    """What the release knows of a user: what was bought last, and how many days before `as_of`."""
+    """What the release knows of a user: the items of the last target events, newest first, and how many
+    days before `as_of` each was."""
 
     segment: str
-    bought: list[Bought]
+    seen: list[Seen]
 
 
 class Model(BaseModel):
+    """`target`: the event type that the lists are made to lead to."""
+
     name: str
     default: bool
     release: str
+    target: str
 
 
 class Release(BaseModel):

@@ -49,12 +49,16 @@ class AlertSettings:
 
 @section
 class UnattendedSettings:
-    """What scheduled flows are given besides their schedule."""
+    """What scheduled flows are given besides their schedule.
+
+    secrets: of AWS Secrets Manager; their keys become environment variables of the steps that read a source, in containers.
+    """
 
     project: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=60, examples=['"reasonable_recs"'])]
     retries: Annotated[int, Field(ge=0, le=10)]
     minutes_between_retries: Annotated[int, Field(ge=0, le=1_440)]
     timeout_minutes: Annotated[int, Field(ge=1, le=14_400)]
+    secrets: list[str] = Field(default_factory=list)
 
 
 @section

@@ -1,5 +1,6 @@
 """Settings of a run: the sections of config.toml that a release depends on."""
 
+import re
 from datetime import date
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -11,6 +12,7 @@ from recsys.settings.validation import Count, Days, Positive, PositiveShare, See
 WEAKER = ("view", "cart")  # signals besides the target that features count
 KNOWN_TYPES = (*WEAKER, "return", "ignore")
 
+HOST = re.compile(r"\*|[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", re.ASCII)
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -32,12 +34,16 @@ class WarehouseSettings:
 
 @section
 class FeatureSettings:
-    """`attribute_values`: distinct values of a text attribute that count on their own; the rarer ones count as `other`."""
+    """attribute_values: distinct values of a text attribute that count on their own; the rarer ones count as `other`.
+    max_attribute_leak: how well a numeric attribute without valid_from may tell later target events, given the earlier ones, from
+        0 to 1; one that tells more is left out.
+    """
 
     training_windows: Annotated[int, Field(ge=1, le=100)]
     history_cap: Count
     sample_users: Count
     attribute_values: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_attribute_leak: Share = 0.4
 
 
 @section
@@ -82,7 +88,7 @@ class RuleSettings:
 
 @section
 class ServeSettings:
-    """`allowed_hosts`: names under which clients may call the service, as in their Host header."""
+    """`allowed_hosts`: names in the Host header under which clients may call the service, without a port; "*" for any."""
 
     host: Text
     port: Annotated[int, Field(ge=1, le=65_535)]
@@ -94,6 +100,17 @@ class ServeSettings:
     canary_answers: Count
     canary_failures: Share
     allowed_hosts: Annotated[list[Text], Field(min_length=1)] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not HOST.fullmatch(host):
+                raise ValueError(
+                    f'"{host}" is no name or address without scheme and port; write one such as "recs.example.com", "10.0.0.7" or'
+                    ' "[::1]", or "*" for any'
+                )
+        return hosts
 
 
 @section
@@ -116,7 +133,8 @@ class Dataset:
     exclude_seen: whether lists leave out items that the user has had a target event with.
     columns: our column names, each with the data's own; "items.price" names the column of one table only.
     time_zone: zone of times that carry none.
-    item_attributes, user_attributes: further columns of items and users that become features.
+    item_attributes, user_attributes: columns of items and users, besides `category` and `segment`, that become features.
+    text_attributes: those of them whose values look like numbers but are names, such as postal codes.
     """
 
     source: Text
@@ -133,6 +151,7 @@ class Dataset:
     time_zone: str = "UTC"
     item_attributes: list[Text] = Field(default_factory=list)
     user_attributes: list[Text] = Field(default_factory=list)
+    text_attributes: list[Text] = Field(default_factory=list)
     dials: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("time_zone")
@@ -160,10 +179,41 @@ class Dataset:
             if ours not in (*KNOWN_TYPES, self.target):
                 allowed = ", ".join(dict.fromkeys((*KNOWN_TYPES, self.target)))
                 raise ValueError(f'event_types maps "{own}" to "{ours}"; choose one of {allowed}')
+        if len(self.own_types) < len(self.event_types):
+            raise ValueError("event_types names a type twice, for capitals and spaces around it do not count; name it once")
+        if self.min_rating is not None and self.target == "view":
+            raise ValueError("min_rating turns events into views, which are the target here; take it out, or name another target")
         for name, attributes in (("item_attributes", self.item_attributes), ("user_attributes", self.user_attributes)):
             if twice := sorted({one for one in attributes if attributes.count(one) > 1}):
                 raise ValueError(f'{name} names "{twice[0]}" twice; name it once')
+        known = self.attributes["item"] + self.attributes["user"]
+        if unknown := [name for name in self.text_attributes if name not in known]:
+            raise ValueError(f'text_attributes names "{unknown[0]}"; choose of {", ".join(known)}')
         return self
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """Attributes of items and of users, by "item" and "user"."""
+        return {
+            "item": list(dict.fromkeys(["category", *self.item_attributes])),
+            "user": list(dict.fromkeys(["segment", *self.user_attributes])),
+        }
+
+    @property
+    def text_only(self) -> list[str]:
+        """Attributes that are text even if all their values are numbers: those named so, and what is a code by its name."""
+        names = self.attributes["item"] + self.attributes["user"]
+        coded = [name for name in names if re.search(r"(^|[_ ])(id|code)$", name, re.IGNORECASE)]
+        return sorted({"category", "segment", *self.text_attributes, *coded})
+
+    def a_target(self) -> str:
+        """The target in a sentence: `a purchase`, `an order`."""
+        return f"{'an' if self.target[0] in 'aeiou' else 'a'} {self.target}"
+
+    @property
+    def own_types(self) -> dict[str, str]:
+        """`event_types` as the data's types are compared: in small letters, without spaces around them."""
+        return {own.strip().lower(): ours for own, ours in self.event_types.items()}
 
 
 @section

@@ -98,7 +98,7 @@ def _read_workbook(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _read_table(path: Path) -> Iterator[pa.RecordBatch]:
     encoding = "latin-1" if path.suffix.lower() == ".csv" and not _is_utf8(path) else "utf8"
-    for batch in files.read(path, set(), "RAW", encoding):
+    for batch in files.read(str(path), f'RAW "{path}"', encoding=encoding):
         yield _shape(batch.schema.names, batch.columns, path)
 
 

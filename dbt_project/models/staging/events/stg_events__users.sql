@@ -2,22 +2,25 @@ with
 
 users as (
     select * from {{ source('events', 'users') }}
-),
-
-first_rows as (
-    select *
-    from users
     where user_id is not null
-    qualify row_number() over (partition by user_id order by segment) = 1
 ),
 
-final as (
+cast_to_types as (
     select
         -- ids
         user_id::string as user_id,
         -- strings
-        segment::string as segment
-    from first_rows
+        segment::string as segment,
+        {{ attribute_columns('user', source('events', 'users')) }}
+        -- times
+        {{ valid_from(source('events', 'users')) }} as valid_from
+    from users
+),
+
+final as (
+    select *
+    from cast_to_types
+    qualify row_number() over (partition by user_id, valid_from order by segment{{ attribute_names('user') }}) = 1
 )
 
 select * from final

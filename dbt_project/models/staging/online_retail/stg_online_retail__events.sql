@@ -22,15 +22,17 @@ final as (
         item_id::string as item_id,
         InvoiceNo::string as session_id,
         -- strings
-        (case when is_cancellation then 'return' else 'purchase' end)::string as event_type,
+        (case when is_cancellation then 'return' end)::string as event_type,
         concat_ws(
             ',',
             case when not {{ matches('item_id', '^[0-9]{5}[A-Z]*$') }} then 'no_product' end,
             case when UnitPrice <= 0 then 'bad_price' end
         )::string as source_reasons,
+        ''::string as unreadable,
         -- numbers
         (case when is_cancellation then -Quantity else Quantity end)::decimal(18, 4) as quantity,
         UnitPrice::decimal(18, 4) as price,
+        null::decimal(18, 4) as rating,
         -- times: the shop's own clock
         InvoiceDate::timestamp as event_at
     from read_codes

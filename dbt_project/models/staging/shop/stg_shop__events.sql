@@ -14,9 +14,11 @@ final as (
         -- strings
         event_type::string as event_type,
         ''::string as source_reasons,
+        ''::string as unreadable,
         -- numbers
         quantity::decimal(18, 4) as quantity,
         price::decimal(18, 4) as price,
+        null::decimal(18, 4) as rating,
         -- times
         event_at::timestamp as event_at
     from events

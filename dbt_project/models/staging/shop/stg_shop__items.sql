@@ -11,13 +11,15 @@ final as (
         -- strings
         title::string as title,
         category::string as category,
+        {{ attribute_columns('item', source('shop', 'items')) }}
         -- numbers
         price::decimal(18, 4) as price,
         -- booleans
         is_available::boolean as is_available,
         -- times
         available_from::timestamp as available_from,
-        withdrawn_at::timestamp as withdrawn_at
+        withdrawn_at::timestamp as withdrawn_at,
+        {{ valid_from(source('shop', 'items')) }} as valid_from
     from items
 )
 

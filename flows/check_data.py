@@ -1,0 +1,153 @@
+"""`make check-data`: the profile of an export, for people to read."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recsys.profile import Profile, Spread
+
+SHOWN = 20  # event types, ratings and gaps that are listed
+
+
+def show(found: Profile, console: Console) -> None:
+    """Prints what was found, then the section of config.toml, then whether a run will work."""
+    for title, parts in (
+        ("Columns", _columns(found)),
+        ("Event types", _types(found)),
+        ("Ratings", _ratings(found)),
+        ("Quarantine", _quarantine(found)),
+        ("Times", _times(found)),
+        ("Users and items", _counts(found)),
+        ("Horizon", _horizons(found)),
+        ("Tables of items and users", _entities(found)),
+        ("config.toml", _section(found)),
+        ("Will a run work?", _verdict(found)),
+    ):
+        for number, part in enumerate(parts):
+            if number == 0:
+                console.print(f"\n[bold]{title}[/bold]")
+            console.print(part, markup=False, soft_wrap=isinstance(part, str))
+
+
+def _columns(found: Profile) -> Iterator[str | Table]:
+    if not found.columns:
+        yield f'source "{found.source}" knows its columns; the settings of [datasets.{found.name}] are used'
+        return
+    yield _table(
+        ("table", "column", "is read as", ""), ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns)
+    )
+
+
+def _types(found: Profile) -> Iterator[str | Table]:
+    if not found.types:
+        return
+    events = max(sum(one.events for one in found.types), 1)
+    rows = (
+        (one.own or "(none)", f"{one.events:,}", f"{one.events / events:.2%}", one.ours or "undecided")
+        for one in found.types[:SHOWN]
+    )
+    yield _table(("type", "events", "share", "counts as"), rows, right=(1, 2))
+    if len(found.types) > SHOWN:
+        yield f"and {len(found.types) - SHOWN:,} more types; is this column an event type?"
+    yield f"target: {found.target or 'undecided'} ({found.why})"
+
+
+def _ratings(found: Profile) -> Iterator[str]:
+    if ratings := found.ratings:
+        total = max(sum(ratings.counts.values()), 1)
+        shares = ", ".join(f"{rating:g}: {events / total:.1%}" for rating, events in list(ratings.counts.items())[:SHOWN])
+        yield f"{ratings.share:.1%} of the events have a rating; {shares}"
+        if ratings.least is not None:
+            yield f"min_rating = {ratings.least:g}: {ratings.target:.1%} of the rated events reach it, the others are views"
+
+
+def _quarantine(found: Profile) -> Iterator[str | Table]:
+    if found.quarantine is None:
+        return
+    yield str(found.quarantine)
+    for reason, examples in found.examples.items():
+        yield f"{reason}, {len(examples)} of {found.quarantine.rejected[reason]:,}:"
+        names = [name for name in examples[0] if any(row[name] is not None for row in examples)]
+        yield _table(names, ([_text(row[name]) for name in names] for row in examples))
+
+
+def _times(found: Profile) -> Iterator[str]:
+    if found.forms:
+        shares = ", ".join(f"{form} {share:.1%}" for form, share in found.forms.shares.items())
+        zones = f"; zones {', '.join(found.forms.zones[:SHOWN])}" if found.forms.zones else ""
+        yield f"written as {shares}{zones}"
+    if times := found.times:
+        yield f"{times.first:%Y-%m-%d %H:%M} to {times.last:%Y-%m-%d %H:%M} UTC, {times.days:,} days"
+        missing = sum(days for _, days in times.gaps)
+        longest = ", ".join(f"{days} from {first}" for first, days in times.gaps[:5])
+        yield f"days without an event: {missing:,}" + (f"; the longest runs: {longest}" if missing else "")
+        if found.forms and found.forms.is_local:
+            hours = f"{times.quiet:02}:00 to {(times.quiet + 6) % 24:02}:00"
+            yield f"quietest six hours: {hours}; this is a guess at the night where the times were taken, so at their zone"
+
+
+def _counts(found: Profile) -> Iterator[str]:
+    if counts := found.counts:
+        yield f"{counts.events:,} accepted events, {counts.targets:,} of the target ({found.target})"
+        yield f"{counts.users.number:,} users; events of a user: {_spread(counts.users)}"
+        yield f"{counts.items.number:,} items; events of an item: {_spread(counts.items)}"
+        yield f"{counts.repeats:.1%} of the {found.target} events are on an item that the user had one with on an earlier day"
+
+
+def _horizons(found: Profile) -> Iterator[Table]:
+    if not found.horizons:
+        return
+    rows = (
+        (
+            f"{one.horizon_days} / {one.step_days}",
+            f"{one.needed_days}",
+            str(one.windows),
+            f"{one.users[0]:,}",
+            ", ".join(f"{users:,}" for users in one.users[1:]),
+            "used" if one is found.horizon else "",
+        )
+        for one in found.horizons
+    )
+    names = ("horizon / step, days", "days needed for all windows", "training windows in the data")
+    yield _table((*names, "users judged in the holdout", "in the windows of selection", ""), rows)
+
+
+def _entities(found: Profile) -> Iterator[str | Table]:
+    for one in found.entities:
+        yield f"{one.table}: {one.rows:,} rows, {one.duplicates:,} of them duplicates; {one.covered:.1%} of the events have a row"
+        yield "dated by valid_from" if one.is_dated else "undated: every cutoff sees the values of today"
+        if one.attributes:
+            rows = ((each.name, each.kind, f"{each.distinct:,}", f"{each.missing:.1%}") for each in one.attributes)
+            yield _table(("attribute", "type", "values", "missing"), rows, right=(2, 3))
+
+
+def _section(found: Profile) -> Iterator[str]:
+    if found.section:
+        yield "# paste this into config.toml"
+        yield found.section
+
+
+def _verdict(found: Profile) -> Iterator[str]:
+    yield from (f"- {remark}" for remark in found.remarks)
+    if not found.problems:
+        yield f"yes{', but read the above' if found.remarks else ''}: make run DATASET={found.name}"
+
+
+def _spread(spread: Spread) -> str:
+    return f"median {spread.median:,}, 90% have up to {spread.p90:,}, at most {spread.most:,}"
+
+
+def _text(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else "" if value is None else str(value)
+
+
+def _table(names: Any, rows: Any, right: tuple[int, ...] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for number, name in enumerate(names):
+        table.add_column(name, justify="right" if number in right else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,165 @@
+"""The columns that a source's tables have, and how the columns of an export are found among them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from recsys import RecsysError
+from recsys.settings import Dataset
+
+TABLES = {
+    "events": {
+        "user_id": "text",
+        "item_id": "text",
+        "event_at": "time",
+        "event_type": "text",
+        "quantity": "number",
+        "price": "number",
+        "rating": "number",
+        "session_id": "text",
+        "event_id": "text",
+    },
+    "items": {
+        "item_id": "text",
+        "title": "text",
+        "category": "text",
+        "price": "number",
+        "is_available": "number",
+        "available_from": "time",
+        "withdrawn_at": "time",
+        "valid_from": "time",
+    },
+    "users": {"user_id": "text", "segment": "text", "valid_from": "time"},
+}
+REQUIRED = {"events": ("user_id", "item_id", "event_at"), "items": ("item_id",), "users": ("user_id",)}
+
+# Names that exports often use, in the form of `_key`. They are proposed, never assumed: `created_at` of items may be many things.
+ALIASES = {
+    "user_id": (
+        "user", "uid", "userref", "userkey", "customerid", "customer", "customerref", "custid", "clientid", "visitorid", "memberid",
+        "accountid", "buyerid", "subscriberid", "companyid", "profileid", "personid", "reviewerid", "userpseudoid", "fullvisitorid",
+    ),
+    "item_id": (
+        "item", "productid", "product", "productref", "sku", "stockcode", "articleid", "article", "movieid", "trackid", "songid",
+        "bookid", "videoid", "showid", "contentid", "jobid", "courseid", "listingid", "offerid", "isbn", "asin", "ean", "gtin",
+    ),
+    "event_at": (
+        "timestamp", "eventtimestamp", "eventtime", "datetime", "ts", "time", "occurredat", "createdat", "orderdate", "orderedat",
+        "orderts", "purchasedat", "purchasedate", "invoicedate", "transactiondate", "viewedat", "playedat", "watchedat", "ratedat",
+        "unixtime", "unixreviewtime", "timestampms", "eventdate", "date", "tdat",
+    ),
+    "event_type": ("event", "eventname", "action", "type", "behavior", "behaviour", "interaction", "interactiontype", "verb"),
+    "quantity": ("qty", "units", "pieces"),
+    "price": ("unitprice", "itemprice", "listprice", "saleprice"),
+    "rating": ("stars", "score", "overall"),
+    "session_id": ("session", "sid", "visitid", "usersession", "basketid", "basket", "orderid", "orderref", "invoiceno", "invoice"),
+    "event_id": ("eventuuid", "transactionid", "lineid", "orderlineid", "messageid"),
+    "title": ("name", "itemname", "itemtitle", "productname", "producttitle", "prodname", "label", "description"),
+    "category": ("categoryname", "categorycode", "maincategory", "productcategory", "producttype", "genre", "genres", "department"),
+    "is_available": ("available", "isactive", "active", "instock", "published"),
+    "available_from": ("availablesince", "releasedate", "releasedat", "publishedat", "launchdate", "onlinesince"),
+    "withdrawn_at": ("withdrawn", "discontinuedat", "removedat", "availableuntil", "expiresat"),
+    "segment": ("usersegment", "customersegment", "usergroup", "group", "tier", "country", "region"),
+    "valid_from": ("validsince", "effectivefrom", "effectivedate"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which columns of an export are which of ours."""
+
+    mapped: dict[str, str]
+    """Ours: theirs."""
+    ignored: list[str]
+    """Theirs that are none of ours."""
+    missing: list[str]
+    """Ours that are required and were not found."""
+
+
+def match(
+    names: Sequence[str], table: str, columns: Mapping[str, str] = {}, attributes: Sequence[str] = (), where: str = ""
+) -> Match:
+    """Finds a table's columns and attributes among those of an export. A name that the setting `columns` gives comes first, then
+    our own. A name is compared exactly, then without case, spaces, underscores and hyphens.
+
+    where: what messages call the export. Raises RecsysError if two of its columns could be meant.
+    """
+    mapped = {}
+    for ours in (*TABLES[table], *attributes):
+        own, shared = columns.get(f"{table}.{ours}"), columns.get(ours)
+        for name in [own] if own else [shared, ours] if shared else [ours]:
+            if found := _find(name, ours, names, where or table.upper()):
+                mapped[ours] = found
+                break
+    used = set(mapped.values())
+    return Match(mapped, [name for name in names if name not in used], [name for name in REQUIRED[table] if name not in mapped])
+
+
+def propose(names: Sequence[str], table: str, columns: Mapping[str, str] = {}) -> dict[str, str]:
+    """Ours: theirs, for columns that `match` does not find but that have a usual name for it."""
+    found = match(names, table, columns)
+    proposed: dict[str, str] = {}
+    for ours in TABLES[table]:
+        free = {_key(name): name for name in reversed(found.ignored) if name not in proposed.values()}
+        usual = [free[alias] for alias in ALIASES[ours] if alias in free]
+        if ours not in found.mapped and usual:
+            proposed[ours] = usual[0]
+    return proposed
+
+
+def propose_line(names: Sequence[str], table: str, columns: Mapping[str, str]) -> str:
+    """The setting with what is missing added, to be written in config.toml."""
+    proposed, missing = propose(names, table, columns), match(names, table, columns).missing
+    added = {ours if table == "events" else f"{table}.{ours}": proposed.get(ours, f"their {ours}") for ours in missing}
+    return line({key: name for key, name in columns.items() if key not in (f"{table}.{ours}" for ours in missing)} | added)
+
+
+def line(columns: Mapping[str, str]) -> str:
+    """The setting `columns` as it stands in config.toml."""
+    pairs = ", ".join(f"{_quoted(ours) if '.' in ours else ours} = {_quoted(theirs)}" for ours, theirs in columns.items())
+    return f"columns = {{{pairs}}}"
+
+
+def attributes_of(table: str, dataset: Dataset) -> list[str]:
+    """The attributes that the settings add to a table's columns."""
+    listed = {"items": dataset.item_attributes, "users": dataset.user_attributes}.get(table, [])
+    return [name for name in listed if not any(is_same(name, ours) for ours in TABLES[table])]
+
+
+def check_keys(dataset: Dataset) -> None:
+    """Refuses keys of the setting `columns` that are no columns of ours."""
+    known = {table: [*TABLES[table], *attributes_of(table, dataset)] for table in TABLES}
+    every = list(dict.fromkeys(column for table in known.values() for column in table))
+    for key in dataset.columns:
+        table, _, column = key.rpartition(".")
+        if column not in (known.get(table, []) if table else every):
+            raise RecsysError(
+                f'config: columns has the key "{key}", which is none of our columns; choose one of {", ".join(every)},'
+                ' or name its table too, as in "items.price"'
+            )
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two names differ in case, spaces, underscores and hyphens alone."""
+    return _key(one) == _key(other)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_\-\ufeff]", "", name).casefold()
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _find(theirs: str, ours: str, names: Sequence[str], where: str) -> str | None:
+    found = [name for name in names if name == theirs] or [name for name in names if is_same(name, theirs)]
+    if len(found) > 1:
+        if len(set(found)) == 1:
+            raise RecsysError(f"{where} has {len(found)} columns {found[0]}; rename all but one")
+        seen = " and ".join(_quoted(name) for name in found)
+        raise RecsysError(
+            f"{where} has the columns {seen}, which both read as {ours}; write in config.toml: {line({ours: found[0]})}"
+        )
+    return found[0] if found else None

@@ -1,0 +1,198 @@
+"""Tables of any origin, brought to our columns and written as the Parquet files of a raw snapshot."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
+from recsys import RecsysError
+from recsys.settings import Dataset
+from recsys.sources import columns, files
+from recsys.verdicts import Verdict
+
+UTC = pa.timestamp("us", "UTC")
+NAMES_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A part of a table, such as a file or a query.
+
+    where: what messages call it. read: yields its batches; it is given a function that takes the names of its columns and returns
+    the wanted ones, and may leave the others out.
+    """
+
+    where: str
+    read: Callable[[files.Choose], Iterable[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A table, and what messages call it."""
+
+    where: str
+    origins: Iterable[Origin]
+
+
+def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[Verdict]:
+    """Writes the tables events, items and users as Parquet files below the folder, and says which columns were ignored.
+
+    Every table has all its columns (`columns.TABLES`) and the dataset's attributes. Ids and other text are text; numbers and
+    instants keep their types; a time without a zone is text, for staging to read in the dataset's zone.
+    Raises RecsysError if a table has no rows, lacks a column that is required or that a setting names, or has one without a
+    faithful text.
+    """
+    columns.check_keys(dataset)
+    tables = {name: _Table(name, dataset) for name in columns.TABLES}
+    for name, table in tables.items():
+        table.write(folder / name, inputs.get(name))
+    _refuse_unused(tables, inputs, dataset)
+    ignored = {name: table.ignored for name, table in tables.items() if table.ignored}
+    seen = "; ".join(f"{inputs[name].where} {_shown(names)}" for name, names in ignored.items())
+    words = f"ignored columns: {seen}; to use one, name it in columns, item_attributes or user_attributes"
+    return [Verdict("ignored_columns", sum(map(len, ignored.values())), 0, "warn", True, words)] if ignored else []
+
+
+@dataclass
+class _Table:
+    name: str
+    dataset: Dataset
+    mapped: dict[str, set[str]] = field(default_factory=dict)  # ours, and what it was found as
+    written: set[str] = field(default_factory=set)
+    names: dict[str, None] = field(default_factory=dict)  # theirs, in order
+
+    @property
+    def attributes(self) -> list[str]:
+        return columns.attributes_of(self.name, self.dataset)
+
+    @property
+    def known(self) -> list[str]:
+        return [*columns.TABLES[self.name], *self.attributes]
+
+    @property
+    def ignored(self) -> list[str]:
+        used = set().union(*self.mapped.values())
+        return [name for name in self.names if name not in used]
+
+    def match(self, names: Iterable[str], where: str) -> dict[str, str]:
+        found = columns.match(list(names), self.name, self.dataset.columns, self.attributes, where)
+        if found.missing:
+            raise RecsysError(
+                f"{where} has no column {', '.join(found.missing)}; it has {_shown(names)}: write in the dataset's section of"
+                f" config.toml, or rename them: {columns.propose_line(list(names), self.name, self.dataset.columns)}"
+            )
+        self.names |= dict.fromkeys(names)
+        for ours, theirs in found.mapped.items():
+            self.mapped.setdefault(ours, set()).add(theirs)
+        return found.mapped
+
+    def write(self, folder: Path, source: Input | None) -> None:
+        folder.mkdir()
+        rows = number = 0
+        for origin in source.origins if source else ():
+            for schema, batches in groupby(self._shape(origin), key=lambda batch: batch.schema):
+                rows += files.write(batches, folder / f"{number:04}.parquet")
+                number += 1
+                self.written |= set(schema.names)
+        if source and not rows:
+            raise RecsysError(f"{source.where} has no rows; pass data with rows")
+        absent = [name for name in self.known if name not in self.written]
+        if absent:
+            schema = pa.schema([(name, pa.string()) for name in absent])
+            files.write(iter([pa.RecordBatch.from_pylist([], schema)]), folder / f"{number:04}.parquet")
+
+    def _shape(self, origin: Origin) -> Iterator[pa.RecordBatch]:
+        """Batches of our columns; those without a type, which hold no value, are left out."""
+        for batch in origin.read(lambda names: self.match(names, origin.where).values()):
+            shaped = {}
+            for ours, theirs in self.match(batch.schema.names, origin.where).items():
+                column = batch.column(batch.schema.names.index(theirs))
+                column = column.dictionary_decode() if kinds.is_dictionary(column.type) else column
+                if not kinds.is_null(column.type):
+                    shape = SHAPES[columns.TABLES[self.name].get(ours, "attribute")]
+                    shaped[ours] = shape(column, f"{origin.where}: {ours}", self.dataset.time_zone)
+            yield pa.RecordBatch.from_pydict(shaped)
+
+
+def _text(column: pa.Array, where: str, zone: str) -> pa.Array:
+    """Not from fractions, which would turn 7 into 7.0."""
+    if column.type == pa.uuid():
+        digits = pa.array([None if value is None else value.hex() for value in column.storage.to_pylist()], pa.string())
+        parts = [pc.utf8_slice_codeunits(digits, start, stop) for start, stop in pairwise((0, 8, 12, 16, 20, 32))]
+        return pc.binary_join_element_wise(*parts, "-")
+    if not kinds.is_floating(column.type) and not (kinds.is_decimal(column.type) and column.type.scale):
+        try:
+            return pc.cast(column, pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass
+    raise RecsysError(f"{where} is of type {column.type}, which has no faithful text; store ids as text or integers")
+
+
+def _number(column: pa.Array, where: str, zone: str) -> pa.Array:
+    if kinds.is_float16(column.type):
+        return pc.cast(column, pa.float32())
+    if kinds.is_decimal256(column.type) or _is_text(column.type):
+        return pc.cast(column, pa.string())
+    if _is_number(column.type) or kinds.is_boolean(column.type):
+        return column
+    raise RecsysError(f"{where} is of type {column.type}; store it as a number or text")
+
+
+def _time(column: pa.Array, where: str, zone: str) -> pa.Array:
+    """An instant in UTC, or text: of a local time, and of seconds or milliseconds since 1970."""
+    if kinds.is_timestamp(column.type) or kinds.is_date(column.type):
+        safe = not (kinds.is_timestamp(column.type) and column.type.unit == "ns")  # nanoseconds are cut off, nothing else is
+        if kinds.is_timestamp(column.type) and column.type.tz:
+            return pc.cast(column, UTC, safe=safe)
+        local = pc.cast(column, pa.timestamp("us"), safe=safe)
+        return pc.cast(local, UTC if zone == "UTC" else pa.string())
+    if _is_text(column.type) or _is_number(column.type):
+        return pc.cast(column, pa.string())
+    raise RecsysError(f"{where} is of type {column.type}; store it as a timestamp, as text or as seconds since 1970")
+
+
+def _attribute(column: pa.Array, where: str, zone: str) -> pa.Array:
+    return (_number if _is_number(column.type) or kinds.is_boolean(column.type) else _text)(column, where, zone)
+
+
+SHAPES = {"text": _text, "number": _number, "time": _time, "attribute": _attribute}
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind)
+
+
+def _refuse_unused(tables: Mapping[str, _Table], inputs: Mapping[str, Input], dataset: Dataset) -> None:
+    """A name in the settings that no table has is a mistake that would cost a column in silence."""
+    for key, theirs in dataset.columns.items():
+        own, _, ours = key.rpartition(".")
+        concerned = [name for name in inputs if name == own or (not own and ours in tables[name].known)]
+        found = {name for table in concerned for name in tables[table].mapped.get(ours, ())}
+        if concerned and not any(columns.is_same(theirs, name) for name in found):
+            seen = "; ".join(f"{inputs[name].where} has {_shown(tables[name].names)}" for name in concerned)
+            raise RecsysError(f'config: columns names "{theirs}" for {key}, and no such column was found: {seen}; correct it')
+    for name, setting in (("items", "item_attributes"), ("users", "user_attributes")):
+        for attribute in tables[name].attributes:
+            if name not in inputs:
+                raise RecsysError(
+                    f'config: {setting} names "{attribute}", but no {name} are given; pass {name.upper()}= or remove it'
+                )
+            if attribute not in tables[name].mapped:
+                raise RecsysError(
+                    f'config: {setting} names "{attribute}", which {inputs[name].where} does not have; it has'
+                    f" {_shown(tables[name].names)}: correct it, or name its column in columns"
+                )
+
+
+def _shown(names: Iterable[str]) -> str:
+    shown = [name[:40] for name in names]
+    more = f" and {len(shown) - NAMES_SHOWN:,} more" if len(shown) > NAMES_SHOWN else ""
+    return ", ".join(shown[:NAMES_SHOWN]) + more
