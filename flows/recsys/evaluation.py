@@ -50,6 +50,8 @@ def evaluate(recommender: Recommender, features: Features, settings: Settings, c
     this recommender has too little to learn from there.
     """
     require_outcomes(features, settings, cutoffs[0])
+    if recommender.only_seen and PROTOCOLS[settings.protocol]:
+        raise TooLittleData(f"{recommender.name}: it ranks nothing but what a user has had, which exclude_seen = true leaves out")
     windows = [_evaluate_at(cutoffs[0], recommender, features, settings)]
     with suppress(TooLittleData):
         for cutoff in cutoffs[1:]:
