@@ -22,13 +22,6 @@ seen as (
     group by 1
 ),
 
-described as (
-    select users.*
-    from users
-    inner join cutoffs on coalesce(users.valid_from < cutoffs.cutoff, true)
-    qualify row_number() over (partition by users.user_id order by users.valid_from desc nulls last) = 1
-),
-
 -- The newest row of each user that holds by then.
 described as (
     select users.*
