@@ -223,17 +223,20 @@ class Features:
         )
         return rows["user_index"], rows["item_index"]
 
-    def users_around(self, cutoff: date) -> tuple[int, int]:
-        """Sampled users with an event before the cutoff, and those with a target event in the horizon after it."""
+    def users_around(self, cutoff: date) -> tuple[int, int, int]:
+        """Sampled users with an event before the cutoff, those with a target event in the horizon after it, and those with a target
+        event after the day of their first event."""
         end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
         rows = self._table(
             f"""select count(distinct user_index) filter (where event_at < timestamp '{cutoff}') as before,
                 count(distinct user_index) filter (
                     where is_target and event_at >= timestamp '{cutoff}' and event_at < timestamp '{end}'
-                ) as after
-                from '{{0}}/fct_events.parquet' join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)"""
+                ) as after,
+                count(distinct user_index) filter (where is_target and event_at::date > first_at::date) as returning
+                from (select *, min(event_at) over (partition by user_index) as first_at from '{{0}}/fct_events.parquet')
+                join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)"""
         )
-        return int(rows["before"][0]), int(rows["after"][0])
+        return int(rows["before"][0]), int(rows["after"][0]), int(rows["returning"][0])
 
     def bought(self, start: date, end: date) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
         """Ids of the sampled users and of the items of their target events, from one day to the day before another."""
