@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import date
@@ -181,15 +182,15 @@ def failed(family: str, subject: Subject) -> list[str]:
     return [verdict.name for verdict in verdicts if not verdict.passed]
 
 
-SMALL = {
-    "users = 2_000": "users = 300",
-    "items = 600": "items = 120",
-    "events = 200_000": "events = 25_000",
-    "days = 400": "days = 200",
-    "trees = 100": "trees = 20",
-    "training_windows = 8": "training_windows = 3",
-    "windows = 8\n": "windows = 3\n",
-    "bootstraps = 1_000": "bootstraps = 200",
+SMALL: dict[str, dict[str, Any]] = {
+    "datasets.shop.dials": {"users": 300, "items": 120, "events": 25_000, "days": 200},
+    "recommenders.two_stage": {"trees": 20, "windows": 3},
+    "features": {"training_windows": 3},
+    "evaluation": {"bootstraps": 200},
+    "store": {"root": "data/store"},  # whatever is deployed, no test touches
+    "cloud": dict.fromkeys(
+        ("bucket", "queue", "table", "task_role", "container_role", "workflow_role", "schedule_role", "image"), "changethis"
+    ),
 }
 
 
@@ -209,15 +210,10 @@ class Fork:
         shutil.copy(ROOT / "Makefile", root)
         for name in ("flows", "dbt_project"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
-        config = (ROOT / "config.toml").read_text()
-        for old, new in SMALL.items():
-            assert old in config
-            config = config.replace(old, new)
-        config = re.sub(r'^root = ".*?"', 'root = "data/store"', config, flags=re.M)  # whatever is deployed, no test touches
-        before, cloud, after = re.split(r"^(\[cloud\].*?)(?=^\[|\Z)", config, maxsplit=1, flags=re.M | re.S)
-        filled = r'^(bucket|queue|table|\w+_role|image) = ".*?"'
-        cloud = re.sub(filled, r'\1 = "changethis"', cloud, flags=re.M)
-        (root / "config.toml").write_text(before + cloud + after)
+        shutil.copy(ROOT / "config.toml", root)
+        for section, values in SMALL.items():
+            for key, value in values.items():
+                self.set(section, key, value)
 
     def run(self, verb: str, **given: str) -> subprocess.CompletedProcess[str]:
         """What make runs for a verb. `given`: variables of its command line."""
@@ -248,10 +244,25 @@ class Fork:
     def content(self, release: str) -> str:
         return json.loads((self.store() / "releases" / release / "manifest.json").read_text())["content"]
 
-    def change(self, old: str, new: str) -> None:
+    def set(self, section: str, key: str, value: Any) -> None:
+        """Writes a value of config.toml, whatever stands there."""
         config = (self.root / "config.toml").read_text()
-        assert old in config
-        (self.root / "config.toml").write_text(config.replace(old, new))
+        inline = ", ".join(f"{name} = {part}" for name, part in value.items()) if isinstance(value, dict) else ""
+        written = f"{{ {inline} }}" if inline else json.dumps(value)
+        header = rf"^\[{re.escape(section)}\].*\n"
+        there = rf"({header}(?:(?!\[).*\n)*?{key} *= *)[^#\n]*?(?= *(?:#.*)?$)"
+        changed, count = re.subn(there, lambda found: found[1] + written, config, flags=re.M)
+        if not count:
+            changed, count = re.subn(header, lambda found: f"{found[0]}{key} = {written}\n", config, flags=re.M)
+        assert count == 1, section
+        (self.root / "config.toml").write_text(changed)
+
+    def setting(self, section: str, key: str) -> Any:
+        """A value of config.toml."""
+        values = tomllib.loads((self.root / "config.toml").read_text())
+        for name in section.split("."):
+            values = values[name]
+        return values[key]
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -120,7 +120,7 @@ def test_alerts_do_not_go_nowhere_nor_in_the_clear(to: str) -> None:
 @pytest.mark.slow
 def test_a_step_that_fails_over_all_its_retries_alerts_once(tmp_path: Path) -> None:
     fork = Fork(tmp_path)
-    fork.change('to = "stdout"', 'to = "data/alerts.jsonl"')
+    fork.set("alerts", "to", "data/alerts.jsonl")
     flow = [sys.executable, str(fork.root / "flows" / "recommend_flow.py"), "--no-pylint", "--with", "retry:times=2"]
     places = {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path / "data" / "metaflow"), "METAFLOW_USER": "tester", "UNATTENDED": "1"}
     ran = subprocess.run([*flow, "run"], env=os.environ | places, capture_output=True, text=True, cwd=fork.root)

@@ -93,7 +93,7 @@ def test_a_store_that_may_not_be_written_is_read_and_stays(tmp_path: Path, monke
 
 def test_an_object_store_that_refuses_is_told_in_one_line(tmp_path: Path, s3: str) -> None:
     fork = Fork(tmp_path)
-    fork.change('root = "data/store"', f'root = "{s3}-of-others/store"')
+    fork.set("store", "root", f"{s3}-of-others/store")
     assert_refused(fork.run("rollback"), "the store cannot be reached", "NoSuchBucket", "mend that and run again")
 
 

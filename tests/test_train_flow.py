@@ -129,12 +129,12 @@ def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fo
 @pytest.mark.slow
 def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: Fork) -> None:
     before = fork.current()
-    fork.change("training_windows = 3", "training_windows = 2")  # another model than the live one's, which both are judged against
+    fork.set("features", "training_windows", 2)  # another model than the live one's, which both are judged against
     try:
         with ThreadPoolExecutor(2) as pool:
             results = list(pool.map(lambda _: fork.run("run"), range(2)))
     finally:
-        fork.change("training_windows = 2", "training_windows = 3")
+        fork.set("features", "training_windows", 3)
     won, lost = sorted(results, key=lambda result: result.returncode)
     assert won.returncode == 0, won.stdout + won.stderr
     assert_refused(lost, "another run published", "run again")
@@ -158,13 +158,13 @@ def test_a_run_may_end_as_a_canary_which_is_promoted_and_rolled_back(fork: Fork)
 
 
 def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:
-    before = fork.current()
-    fork.change("min_users_served = 0.999", "min_users_served = 1.1")
+    before, usual = fork.current(), fork.setting("checks.lists", "min_users_served")
+    fork.set("checks.lists", "min_users_served", 1.1)
     try:
         assert_refused(fork.run("run"), "allow_users_served")
         assert_refused(fork.run("resume"), "allow_users_served")
     finally:
-        fork.change("min_users_served = 1.1", "min_users_served = 0.999")
+        fork.set("checks.lists", "min_users_served", usual)
     assert fork.current() == before
 
 

@@ -14,14 +14,15 @@ from recsys.store import open_store
 
 pytestmark = pytest.mark.slow
 
-SPACE = "[tune.two_stage]"
-FAILING = "[tune.item_to_item]\nneighbours = [0, 20]\n\n"  # 0 is refused when it is fitted
+SPACE = "\n[tune.item_to_item]\nneighbours = [0, 20]\n"  # 0 is refused when it is fitted
 
 
 @pytest.fixture(scope="module")
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     fork = Fork(tmp_path_factory.mktemp("fork"))
-    fork.change(SPACE, FAILING + SPACE)
+    config = (fork.root / "config.toml").read_text()
+    (fork.root / "config.toml").write_text(re.sub(r"(?m)^\[tune\.item_to_item\]\n(.+\n)*", "", config) + SPACE)
+    fork.set("recommenders.item_to_item", "neighbours", 200)
     return fork
 
 
@@ -66,10 +67,7 @@ def test_what_was_bought_in_the_holdout_is_not_read(fork: Fork, monkeypatch: pyt
 
 @pytest.mark.parametrize("recommender", ["nope", "item_to_item"])
 def test_a_space_that_cannot_be_is_refused_before_anything_runs(fork: Fork, recommender: str) -> None:
-    fork.change("neighbours = [0, 20]", "neighbors = [0, 20]")
-    try:
-        result = fork.run("tune", RECOMMENDER=recommender)
-    finally:
-        fork.change("neighbors = [0, 20]", "neighbours = [0, 20]")
+    fork.set("tune.item_to_item", "neighbors", [20])
+    result = fork.run("tune", RECOMMENDER=recommender)
     assert_refused(result, {"nope": '"nope"', "item_to_item": "tune.item_to_item.neighbors"}[recommender])
     assert "done" not in result.stdout

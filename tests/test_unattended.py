@@ -13,6 +13,8 @@ import pytest
 import base_flow
 from cloud import tasks
 from conftest import Fork, assert_refused
+from recsys import config
+from recsys.operations import read
 from recsys.store import open_store
 
 
@@ -67,13 +69,15 @@ def compiled(fork: Fork, s3: str, flow: str, *options: str) -> dict[str, Any]:
 def test_each_step_has_its_retries_time_and_resources(fork: Fork, s3: str, queue: str, flow: str) -> None:
     machine = compiled(fork, s3, flow)
     text = json.dumps(machine)
-    assert text.count('"Attempts": 3') == text.count('"JobName"')
-    assert text.count('"AttemptDurationSeconds": 21600') == text.count('"JobName"')
-    assert "--max-user-code-retries 2" in text
+    known = read(config.parse((fork.root / "config.toml").read_text()))
+    limits = known.unattended
+    assert text.count(f'"Attempts": {limits.retries + 1}') == text.count('"JobName"')
+    assert text.count(f'"AttemptDurationSeconds": {limits.timeout_minutes * 60}') == text.count('"JobName"')
+    assert f"--max-user-code-retries {limits.retries}" in text
     for name, job in tasks(machine):
-        size = ("2", "8192") if name in ("build_features", "train", "validate") else ("1", "4096")
+        size = known.resources_of(name)
         asked = {one["Type"]: one["Value"] for one in job["ContainerOverrides"]["ResourceRequirements"]}
-        assert (asked["VCPU"], asked["MEMORY"]) == size, name
+        assert (asked["VCPU"], asked["MEMORY"]) == (f"{size.cpu:g}", str(size.memory)), name
 
 
 @pytest.mark.parametrize(

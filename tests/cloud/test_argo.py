@@ -12,7 +12,10 @@ import boto3
 import pytest
 
 from cloud import Cloud, Target
-from conftest import Fork
+from conftest import ROOT, Fork
+from recsys import config, operations
+
+KNOWN = operations.read(config.parse((ROOT / "config.toml").read_text()))
 
 pytestmark = pytest.mark.slow
 PLACES = ("queue", "table", "task_role", "container_role", "workflow_role", "schedule_role")
@@ -45,18 +48,18 @@ def test_the_steps_stand_in_the_flow_s_order(compiled: dict[str, Any]) -> None:
 
 
 def test_name_place_and_schedule_are_those_of_the_config(compiled: dict[str, Any]) -> None:
-    assert compiled["metadata"]["name"] == "reasonablerecs.prod.trainflow"
+    assert compiled["metadata"]["name"] == f"{KNOWN.unattended.project.replace('_', '')}.prod.trainflow"
     assert compiled["metadata"]["namespace"] == "recs"
-    assert json.loads(compiled["metadata"]["annotations"]["metaflow/cron"])["schedule"] == "0 2 ? * SUN"
+    assert json.loads(compiled["metadata"]["annotations"]["metaflow/cron"])["schedule"] in KNOWN.schedule["train"].eventbridge
 
 
 def test_every_container_has_its_size_image_rights_and_retries(compiled: dict[str, Any]) -> None:
     for name, one in containers(compiled).items():
-        cpu, memory = ("2.0", "8192.0M") if name in ("build-features", "train", "validate") else ("1.0", "4096.0M")
+        size = KNOWN.resources_of(name.replace("-", "_"))
         asked = one["container"]["resources"]["requests"]
-        assert (asked["cpu"], asked["memory"]) == (cpu, memory), name
+        assert (asked["cpu"], asked["memory"]) == (f"{size.cpu:.1f}", f"{size.memory:.1f}M"), name
         assert (one["container"]["image"], one["serviceAccountName"]) == ("recs@sha256:0", "recs-task")
-        assert one["retryStrategy"]["limit"] == 2
+        assert one["retryStrategy"]["limit"] == KNOWN.unattended.retries
 
 
 def test_the_package_has_all_that_a_step_reads(compiled: dict[str, Any]) -> None:

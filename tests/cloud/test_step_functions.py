@@ -18,6 +18,7 @@ from account import Proxy, account
 from machine import Execution, Failed
 
 from conftest import Fork, assert_refused
+from recsys.operations import Schedule
 from recsys.store import Manifest, Store, open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -33,6 +34,11 @@ def small(folder: Path) -> Fork:
     return fork
 
 
+def schedule(fork: Fork) -> str:
+    """Of TrainFlow, as AWS writes it."""
+    return Schedule(fork.setting("schedule", "train")["cron"]).eventbridge
+
+
 class Cloud:
     """An account, and forks that deploy to it, each with a store and a schedule of its own."""
 
@@ -44,9 +50,9 @@ class Cloud:
     def fork(self, name: str) -> Fork:
         fork = small(self.folder / name)
         for key, value in self.values.items():
-            fork.change(f'\n{key} = "changethis"', f'\n{key} = "{value}"')
-        fork.change('root = "data/store"', f'root = "s3://{self.values["bucket"]}/{name}"')
-        fork.change('project = "reasonable_recs"', f'project = "{name}"')
+            fork.set("cloud", key, value)
+        fork.set("store", "root", f"s3://{self.values['bucket']}/{name}")
+        fork.set("unattended", "project", name)
         return fork
 
     def deploy(self, fork: Fork, flow: str = "") -> None:
@@ -213,7 +219,7 @@ def test_what_breaks_first_runs_elsewhere_breaks_here(
     cloud: Cloud, name: str, file: str, changes: list[tuple[str, str]], step: str
 ) -> None:
     fork = cloud.fork(name)
-    fork.change("retries = 2", "retries = 1")
+    fork.set("unattended", "retries", 1)
     text = (fork.root / "flows" / file).read_text()
     for old, new in changes:
         assert old in text
@@ -230,7 +236,7 @@ def test_what_breaks_first_runs_elsewhere_breaks_here(
 def test_deploy_says_what_it_made_and_undeploy_takes_it_away(cloud: Cloud) -> None:
     fork = cloud.fork("told")
     told = fork.run("deploy", FLOW="TrainFlow").stdout
-    for word in ("told.user.tester.TrainFlow", "cron(0 2 ? * SUN *)", "9 steps", "recs@sha256:0", "/told"):
+    for word in ("told.user.tester.TrainFlow", f"cron({schedule(fork)})", "9 steps", "recs@sha256:0", "/told"):
         assert word in told
     assert "sfn-" in fork.run("trigger", FLOW="TrainFlow").stdout
     assert "sfn-" in fork.run("cloud_status", FLOW="TrainFlow").stdout
@@ -247,7 +253,7 @@ def test_a_long_branch_keeps_its_schedule_and_another_user_needs_the_token(
     how = {"FLOW": "TrainFlow", "BRANCH": f"feature/{'x' * 70}"}
     monkeypatch.setenv("METAFLOW_TOKEN_HOME", str(tmp_path / "tester"))
     told = fork.run("deploy", **how).stdout
-    assert "cron(0 2 ? * SUN *)" in told
+    assert f"cron({schedule(fork)})" in told
     fork.user = "ci"
     monkeypatch.setenv("METAFLOW_TOKEN_HOME", str(tmp_path / "ci"))
     for verb in ("deploy", "undeploy"):
@@ -259,20 +265,20 @@ def test_a_long_branch_keeps_its_schedule_and_another_user_needs_the_token(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("section", "key", "value", "words"),
     [
-        ('image = "recs@sha256:0"', 'image = "changethis"', ("cloud.image", "changethis", "cloudformation.yml")),
-        ('bucket = "', 'bucket = "no-', ("cloud.bucket no-", "create it")),
-        ("default = { cpu = 1, memory = 4_096 }", "default = { cpu = 1, memory = 9_216 }", ("cpu 1", "9216", "2048 to 8192 MB")),
-        ("default = { cpu = 1, memory = 4_096 }", "default = { cpu = 3, memory = 9_216 }", ("cpu 3", "0.25, 0.5, 1, 2")),
-        ('root = "s3://', 'root = "', ("store.root", "containers do not share")),
+        ("cloud", "image", "changethis", ("cloud.image", "changethis", "cloudformation.yml")),
+        ("cloud", "bucket", "no-bucket", ("cloud.bucket no-bucket", "create it")),
+        ("resources", "default", {"cpu": 1, "memory": 9216}, ("cpu 1", "9216", "2048 to 8192 MB")),
+        ("resources", "default", {"cpu": 3, "memory": 9216}, ("cpu 3", "0.25, 0.5, 1, 2")),
+        ("store", "root", "data/store", ("store.root", "containers do not share")),
     ],
     ids=["to fill in", "no bucket", "too much memory", "no such cpu", "no shared store"],
 )
 def test_what_cannot_be_deployed_is_refused_in_a_line(
-    cloud: Cloud, tmp_path: Path, old: str, new: str, words: tuple[str, ...]
+    cloud: Cloud, tmp_path: Path, section: str, key: str, value: Any, words: tuple[str, ...]
 ) -> None:
     cloud.folder = tmp_path
     fork = cloud.fork("refused")
-    fork.change(old, new)
+    fork.set(section, key, value)
     assert_refused(fork.run("deploy", FLOW="TrainFlow"), *words)
