@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys.config import Settings
 from recsys.state import State, Table, Window
 from recsys.store import Snapshot
-from recsys.warehouse import connect
+from recsys.warehouse import connect, escaped
 
 LOOK_DAYS = 91  # what was looked at longer ago says little, and is most of the data
 
@@ -28,7 +28,7 @@ class Features:
 
     def _table(self, query: str) -> Table:
         with connect(None, self.settings) as connection:
-            columns = connection.execute(query.format(self.path)).fetchnumpy()
+            columns = connection.execute(query.format(escaped(self.path))).fetchnumpy()
         return {name: _dense(column) for name, column in columns.items()}
 
     @property
@@ -162,12 +162,14 @@ class Features:
             dims = " ".join(f"join '{{0}}/dim_{name}s.parquet' using ({name}_index)" for name in ids)
             rows = f"(from '{{0}}/{table}.parquet' {dims} where cutoff = timestamp '{earlier.as_of}')"
             with connect(None, self.settings) as connection:
-                names = [name for name, *_ in connection.execute(f"describe from '{self.path}/{table}.parquet'").fetchall()]
+                names = [
+                    name for name, *_ in connection.execute(f"describe from '{escaped(self.path)}/{table}.parquet'").fetchall()
+                ]
                 names = [name for name in names if name not in ("cutoff", "is_available") and not name.endswith("_index")]
                 differ = ", ".join(f"count(*) filter (where there and late.{name} is distinct from early.{name})" for name in names)
                 missing, *counts = connection.execute(
-                    f"""select count(*) filter (where there is null), {differ} from {rows.format(self.path)} late
-                        left join (select *, true as there from {rows.format(earlier.path)}) early using ({keys})"""
+                    f"""select count(*) filter (where there is null), {differ} from {rows.format(escaped(self.path))} late
+                        left join (select *, true as there from {rows.format(escaped(earlier.path))}) early using ({keys})"""
                 ).fetchall()[0]
             found |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
         return found

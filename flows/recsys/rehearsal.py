@@ -7,7 +7,7 @@ from typing import Any
 from recsys.config import Settings
 from recsys.features import Features
 from recsys.store import Store
-from recsys.warehouse import connect
+from recsys.warehouse import connect, escaped
 
 AS_IT_WAS: dict[str, str] = {"events": "from events", "items": "from items", "users": "from users"}
 WORLDS: dict[str, dict[str, str]] = {
@@ -43,9 +43,9 @@ def replay(
     assert raw is not None
     with store.draft() as folder:
         with connect(None, settings) as connection:
-            connection.execute(VIEWS.format(features.path, until))
+            connection.execute(VIEWS.format(escaped(features.path), until))
             if plan is not None:
                 connection.register("plan", plan)
             for table, query in (AS_IT_WAS | disturbed).items():
-                connection.execute(f"copy (from ({query}) order by all) to '{folder}/{table}.parquet' (format parquet)")
+                connection.execute(f"copy (from ({query}) order by all) to '{escaped(folder)}/{table}.parquet' (format parquet)")
         return store.commit(folder, "raw", {"source": "events", "landed_on": raw.made_from["landed_on"]}, {"raw": raw.id}).id

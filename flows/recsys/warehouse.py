@@ -79,9 +79,8 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
             if not raw.manifest.parents:  # what is replayed ends on its day, whether or not anything happened on it
                 _refuse_as_of(connection, settings)
             for model, order in _contracts(target).items():
-                connection.execute(
-                    f"copy (from {model} order by {order}) to '{folder / model}.parquet' (format parquet, compression zstd)"
-                )
+                to = f"'{escaped(folder / model)}.parquet' (format parquet, compression zstd)"
+                connection.execute(f"copy (from {model} order by {order}) to {to}")
     return cost
 
 
@@ -90,8 +89,9 @@ def expose(raw: Snapshot, file: Path) -> None:
     with duckdb.connect(str(file)) as connection:
         connection.execute("create schema raw")
         for table in sorted({Path(name).parts[0].removesuffix(".parquet") for name in raw.manifest.files}):
-            files = [str(raw.path / name) for name in raw.manifest.files if Path(name).parts[0].removesuffix(".parquet") == table]
-            connection.execute(f"create view raw.{table} as select * from read_parquet({files}, union_by_name = true)")
+            files = [raw.path / name for name in raw.manifest.files if Path(name).parts[0].removesuffix(".parquet") == table]
+            listed = ", ".join(f"'{escaped(file)}'" for file in files)
+            connection.execute(f"create view raw.{table} as select * from read_parquet([{listed}], union_by_name = true)")
 
 
 def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[Cost, Path]:
@@ -188,7 +188,7 @@ class Quarantine:
 
 def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
     with connect(None, settings) as connection:
-        found = _quarantine(connection, f"'{folder}/quarantine.parquet'")
+        found = _quarantine(connection, f"'{escaped(folder)}/quarantine.parquet'")
     _refuse_quarantine(found, settings)
     return found
 
@@ -207,6 +207,11 @@ def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
         )
 
 
+def escaped(path: Path | str) -> str:
+    """A path as it stands between apostrophes in SQL."""
+    return str(path).replace("'", "''")
+
+
 @contextmanager
 def connect(file: Path | None, settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB on a file, or in memory, that keeps to the settings' memory and threads."""
@@ -214,7 +219,7 @@ def connect(file: Path | None, settings: Settings) -> Iterator[duckdb.DuckDBPyCo
         connection.execute(f"set memory_limit = '{settings.warehouse.memory_limit}'")
         connection.execute(f"set threads = {settings.warehouse.threads}")
         connection.execute("set enable_progress_bar = false")  # it would write to standard output after two seconds
-        connection.execute(f"set temp_directory = '{spill}'")
+        connection.execute(f"set temp_directory = '{escaped(spill)}'")
         yield connection
 
 
@@ -225,7 +230,7 @@ def profile(raw: Snapshot, settings: Settings) -> list[dict[str, Any]]:
     with connect(None, settings) as connection:
         for table in tables:
             files = f"{table}/*.parquet" if (raw.path / table).is_dir() else f"{table}.parquet"
-            relation = f"read_parquet('{raw.path}/{files}', union_by_name = true)"
+            relation = f"read_parquet('{escaped(raw.path)}/{files}', union_by_name = true)"
             columns = [name for name, *_ in connection.execute(f"describe select * from {relation}").fetchall()]
             counts = ", ".join(f'count("{column}")' for column in columns)
             total, *present = connection.execute(f"select count(*), {counts} from {relation}").fetchall()[0]
