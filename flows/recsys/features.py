@@ -12,7 +12,7 @@ from recsys.attributes import FEWEST, partial_association, partial_correlation
 from recsys.settings import Settings
 from recsys.state import Attribute, State, Table, Window, matrix
 from recsys.store import Snapshot
-from recsys.warehouse import connect, literal
+from recsys.warehouse import connect, escaped, literal
 
 LOOK_DAYS = 91  # what was looked at longer ago says little, and is most of the data
 
@@ -45,7 +45,7 @@ class Features:
 
     def _table(self, query: str) -> Table:
         with connect(None, self.settings) as connection:
-            columns = connection.execute(query.format(self.path)).fetchnumpy()
+            columns = connection.execute(query.format(escaped(self.path))).fetchnumpy()
         return {name: _dense(column) for name, column in columns.items()}
 
     @property
@@ -281,13 +281,15 @@ class Features:
             rows = f"({query} where cutoff = timestamp '{earlier.as_of}')"
             same = " and ".join(f"late.{key} is not distinct from early.{key}" for key in keys)
             with connect(None, self.settings) as connection:
-                names = [name for name, *_ in connection.execute(f"describe from '{self.path}/{table}.parquet'").fetchall()]
+                names = [
+                    name for name, *_ in connection.execute(f"describe from '{escaped(self.path)}/{table}.parquet'").fetchall()
+                ]
                 kept_apart = ("cutoff", "is_available", *keys)
                 names = [name for name in names if name not in kept_apart and not name.endswith("_index")]
                 differ = ", ".join(f"count(*) filter (where there and late.{name} is distinct from early.{name})" for name in names)
                 missing, *counts = connection.execute(
-                    f"""select count(*) filter (where there is null), {differ} from {rows.format(self.path)} late
-                        left join (select *, true as there from {rows.format(earlier.path)}) early on {same}"""
+                    f"""select count(*) filter (where there is null), {differ} from {rows.format(escaped(self.path))} late
+                        left join (select *, true as there from {rows.format(escaped(earlier.path))}) early on {same}"""
                 ).fetchall()[0]
             found |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
         return found
