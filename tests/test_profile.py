@@ -99,6 +99,7 @@ def test_attributes_have_a_type_and_are_proposed_if_they_tell_items_apart(shop: 
     assert (items.rows, items.duplicates, items.is_dated) == (26, 1, False)
     assert items.covered == pytest.approx(25 / 30, abs=0.01)
     assert items.attributes[:2] == [Attribute("brand", "text", 3, 0.0), Attribute("weight", "number", 25, 0.0)]
+    assert items.attributes[3] == Attribute("colour_code", "text", 2, 0.0)
     assert '# item_attributes = ["brand", "weight", "colour_code"]' in shop[0].section
 
 

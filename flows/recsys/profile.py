@@ -41,6 +41,7 @@ FORMS = {
     "microseconds since 1970": r"^\d{15,16}$",
     "nanoseconds since 1970": r"^\d{18,19}$",
 }
+NUMBER = r"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$"  # as the macro `number` reads an attribute
 ZONED, TYPED, TYPED_LOCAL = "text with a zone", "timestamps with a zone", "timestamps without a zone"
 LOCAL = ("text without a zone", "dates", TYPED_LOCAL)  # forms that are read in the dataset's time_zone
 
@@ -277,7 +278,8 @@ class _Check:
                 self.find_ratings(connection)
             if schemas:
                 self.find_forms(connection, schemas["events"])
-                self.found.entities = [_entities(connection, table) for table in ("items", "users") if table in schemas]
+                given = [table for table in ("items", "users") if table in schemas]
+                self.found.entities = [_entities(connection, table, self.settings.dataset) for table in given]
 
     def find_types(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The target and the map of event types, or what the section makes of them."""
@@ -490,24 +492,25 @@ class _Check:
         return section
 
 
-def _entities(connection: duckdb.DuckDBPyConnection, table: str) -> Entities:
+def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Dataset) -> Entities:
     """The table of items or users, in which every column that is none of ours is an attribute."""
-    id = f"{table[:-1]}_id"
-    names = [name for name, *_ in connection.execute(f"describe select * from raw.{table}").fetchall()]
+    entity = table.removesuffix("s")
     rows, distinct, dated = connection.execute(
-        f"select count(*), count(distinct ({id}, valid_from)), count(valid_from) from raw.{table}"
+        f"select count(*), count(distinct ({entity}_id, valid_from)), count(valid_from) from raw.{table}"
     ).fetchall()[0]
-    covered = _one(
-        connection, f"select coalesce(avg(({id}::varchar in (select {id}::varchar from raw.{table}))::int), 0) from raw.events"
-    )
+    known = f"select {entity}_id::varchar from raw.{table}"
+    covered = _one(connection, f"select coalesce(avg(({entity}_id::varchar in ({known}))::int), 0) from raw.events")
+    names = [name for name, *_ in connection.execute(f"describe select * from raw.{table}").fetchall()]
+    names = [name for name in names if name not in columns.TABLES[table]]
+    codes = replace(dataset, item_attributes=names, user_attributes=[]).text_only  # numbers, but text by their names
     attributes = []
-    for name in (one for one in names if one not in columns.TABLES[table]):
+    for name in names:
         value = f"nullif(trim({warehouse.identifier(name)}::varchar), '')"
-        distinct_values, present, numbers = connection.execute(
-            f"select count(distinct {value}), count({value}), count(try_cast({value} as double)) from raw.{table}"
+        values, present, numbers = connection.execute(
+            f"select count(distinct {value}), count({value}), count_if(regexp_matches({value}, '{NUMBER}')) from raw.{table}"
         ).fetchall()[0]
-        kind = "number" if present and numbers == present else "text"
-        attributes.append(Attribute(name, kind, distinct_values, 1 - present / max(rows, 1)))
+        kind = "number" if present and numbers == present and name not in codes else "text"
+        attributes.append(Attribute(name, kind, values, 1 - present / max(rows, 1)))
     return Entities(table, rows, rows - distinct, covered, dated > 0, attributes)
 
 
