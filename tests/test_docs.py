@@ -5,11 +5,12 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 
 import bench_tables
-from conftest import ROOT
+from conftest import ROOT, make_settings
 
 README = (ROOT / "README.md").read_text()
 VERBS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)
@@ -30,6 +31,13 @@ def test_bare_make_prints_every_verb_with_a_line() -> None:
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:flows|tests|dbt_project)/[\w/.-]+\w)`", README))))
 def test_paths_in_the_readme_exist(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "your-data.md").read_text(), re.M | re.S))
+def test_settings_in_the_docs_are_settings(block: str) -> None:
+    values = tomllib.loads(block)
+    for section in values.pop("datasets", {"": values}).values():
+        make_settings("events", dataset=section)
 
 
 def test_every_module_has_a_caption() -> None:
