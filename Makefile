@@ -149,6 +149,7 @@ lint: .venv/.test ## ruff and mypy
 	@$(BIN)/mypy flows tests
 
 lock: ## pin the newest versions that pyproject.toml allows; needs uv
+	@command -v uvx > /dev/null || { echo "error: uvx is not on the PATH, and make lock needs it; install uv (pip install uv) and run again" >&2; exit 1; }
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) --extra serve -c requirements.lock pyproject.toml -o requirements-serve.lock
 	@$(LOCK) --extra argo -c requirements.lock pyproject.toml -o requirements-argo.lock

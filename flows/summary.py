@@ -158,8 +158,9 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
         yield f"skipped     {reason}"
     windows = min(len(found[settings.protocol]) - 1 for found in choice.evaluations.values())
     if windows < (wanted := settings.evaluation.selection_windows):
-        chosen = "on so few" if windows else "without any, so the simplest is taken"
-        yield f"selection   {windows} of evaluation.selection_windows = {wanted} have enough days before them; chosen {chosen}"
+        chosen = "" if windows else "; the simplest recommender is taken"
+        why = f"the others have too few days of data before them, with horizon_days = {settings.dataset.horizon_days}"
+        yield f"selection   on {windows} of {wanted} windows (evaluation.selection_windows): {why}{chosen}"
 
 
 def _metrics(data: Any, protocol: str, settings: Settings) -> Table | str:

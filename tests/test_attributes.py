@@ -1,7 +1,9 @@
 """Attributes of items and users become features as of each cutoff, and those that give later events away do not."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -11,7 +13,7 @@ from conftest import PROJECT, make_settings
 from recsys import RecsysError
 from recsys.attributes import partial_association, partial_correlation
 from recsys.features import Features
-from recsys.pipeline import build_features, open_features
+from recsys.pipeline import build_features, land, open_features
 from recsys.rehearsal import replay
 from recsys.settings import Settings
 from recsys.state import State
@@ -47,32 +49,37 @@ WORLD = f"""
 class World:
     """A shop whose catalogue changed on one day, in a store."""
 
+    folder: Path
     store: Store
-    settings: Settings
+
+    def settings(self, **run: Any) -> Settings:
+        dataset = {
+            "horizon_days": 7,
+            "step_days": 7,
+            "item_attributes": [BRAND, "status", "stock"],
+            "user_attributes": ["age", "orders", "status", "zip"],
+        }
+        inputs = {name: str(self.folder / f"{name}.parquet") for name in ("events", "items", "users")}
+        return make_settings("events", dataset=dataset, features={"attribute_values": 3}, inputs=inputs, **run)
 
     def land(self, until: date) -> str:
         """The raw snapshot of what was there before a day; users are described as on the last."""
-        with self.store.draft() as folder, duckdb.connect() as connection:
+        with duckdb.connect() as connection:
             connection.execute(WORLD)
             for table, where in (("events", f"event_at < '{until}'"), ("items", f"valid_from < '{until}'"), ("users", "true")):
-                connection.execute(f"copy (from {table} where {where} order by all) to '{folder}/{table}.parquet'")
-            return self.store.commit(folder, "raw", {"source": "events", "landed_on": AS_OF.isoformat()}).id
+                connection.execute(f"copy (from {table} where {where} order by all) to '{self.folder}/{table}.parquet'")
+        return land(self.store, self.settings(), AS_OF)[0]
 
-    def build(self, raw_id: str, as_of: date | None = None) -> Features:
-        settings = replace(self.settings, as_of=as_of)
-        return open_features(self.store, build_features(self.store, raw_id, settings, PROJECT, serving=bool(as_of)).id, settings)
+    def build(self, raw_id: str, as_of: str = "") -> Features:
+        settings = self.settings(as_of=as_of)
+        built = build_features(self.store, raw_id, settings, PROJECT, serving=bool(as_of))
+        return open_features(self.store, built.id, settings)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    dataset = {
-        "horizon_days": 7,
-        "step_days": 7,
-        "item_attributes": [BRAND, "status", "stock"],
-        "user_attributes": ["age", "orders", "status", "zip"],
-    }
-    settings = make_settings("events", dataset=dataset, features={"attribute_values": 3}, inputs={"events": "events.csv"})
-    return World(open_store(str(tmp_path_factory.mktemp("store")), "events"), settings)
+    folder = tmp_path_factory.mktemp("world")
+    return World(folder, open_store(str(folder / "store"), "events"))
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +89,12 @@ def now(world: World) -> Features:
 
 def test_features_of_a_past_day_are_those_of_the_raw_data_of_that_day(world: World, now: Features) -> None:
     day = now.evaluated[0]
-    assert now.differences(world.build(world.land(day), as_of=day)) == {}
+    assert now.differences(world.build(world.land(day), as_of=day.isoformat())) == {}
 
 
 def test_what_is_replayed_has_the_same_attributes(world: World, now: Features) -> None:
     day = now.evaluated[-1]
-    replayed = world.build(replay(world.store, now, world.settings, day), as_of=day)
+    replayed = world.build(replay(world.store, now, world.settings(), day), as_of=day.isoformat())
     assert now.differences(replayed) == {}
     was, again = now.state(day), replayed.state(day)
     np.testing.assert_array_equal(was.items["attribute_stock"], again.items["attribute_stock"])

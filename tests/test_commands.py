@@ -1,5 +1,6 @@
 """The verbs of the life cycle as people call them."""
 
+import shutil
 from datetime import date, datetime
 from pathlib import Path
 
@@ -154,3 +155,12 @@ def test_the_environment_names_no_argument_of_a_verb(fork: Fork, verb: str, envi
 
 def test_an_argument_reaches_a_verb_as_it_was_written(fork: Fork) -> None:
     assert_refused(fork.make("pin", RELEASE=ODD), f"release {ODD} is not in")
+
+
+def test_make_lock_says_that_it_needs_uv(fork: Fork, tmp_path: Path) -> None:
+    for program in ("make", "id"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    done = fork.make("lock", {"PATH": str(tmp_path)})
+    assert done.returncode != 0
+    (told,) = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert "install uv" in told

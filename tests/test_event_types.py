@@ -117,6 +117,11 @@ def test_lines_that_are_there_already_are_kept() -> None:
     assert event_types.propose_lines({"": 1, "ping": 1, "tap": 1}, dataset) == ['event_types = {ping = "ignore", tap = "ignore"}']
 
 
+def test_a_line_that_contradicts_the_proposed_target_goes() -> None:
+    dataset = make_settings("events", dataset={"target": "play", "event_types": {"purchase": "cart"}}).dataset
+    assert event_types.propose_lines({"purchase": 1}, dataset) == ['target = "purchase"', "event_types = {}"]
+
+
 def test_a_minimum_without_ratings_is_refused(tmp_path: Path) -> None:
     assert "min_rating is 4, but no event has a rating" in refusal(tmp_path, rows(20), min_rating=4.0)
     assert "but the highest rating is 3" in refusal(tmp_path, rows(20, rating="3"), min_rating=4.0)

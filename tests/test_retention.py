@@ -9,7 +9,7 @@ import pytest
 
 from conftest import make_release
 from recsys import RecsysError
-from recsys.backends import Conflict
+from recsys.backends import S3, Conflict
 from recsys.retention import free, unneeded
 from recsys.store import Canary, Store, open_store
 
@@ -181,3 +181,19 @@ def test_a_pin_that_is_set_meanwhile_ends_it(store: Store, monkeypatch: pytest.M
     with pytest.raises(Conflict, match="1 of 8 so far, maybe one that it needs: ask `make verify`"):
         free(store, 1, 0)
     assert len(freed) == 1
+
+
+def refuse_deletion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of objects by S3, in an answer that is no error; of files by the disk."""
+    if isinstance(store.backend, S3):
+        answer = {"Errors": [{"Key": "a/b", "Code": "AccessDenied", "Message": "Access Denied"}]}
+        monkeypatch.setattr(store.backend.client, "delete_objects", lambda **_: answer)
+    else:
+        monkeypatch.setattr("recsys.backends._delete", lambda path: None)
+
+
+def test_what_cannot_be_deleted_is_not_called_freed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot(store, "raw", "a")
+    refuse_deletion(store, monkeypatch)
+    with pytest.raises((RecsysError, OSError), match=r"raw/a.* cannot be deleted"):
+        free(store, 1, 0)

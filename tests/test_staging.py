@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys import RecsysError, pipeline, warehouse
+from recsys import RecsysError, pipeline, rehearsal, warehouse
 from recsys.settings import Settings
 from recsys.store import Store, open_store
 
@@ -150,7 +151,8 @@ class Built:
 
     def query(self, columns: str, tables: str) -> list[tuple]:
         with duckdb.connect() as connection:
-            connection.execute(f"set file_search_path = '{self.landed.store.load('features', self.result.id).path}'")
+            folder = str(self.landed.store.load("features", self.result.id).path)
+            connection.execute("set file_search_path = " + "'" + folder.replace("'", "''") + "'")
             return connection.execute(f"select {columns} from {tables} order by all").fetchall()
 
     def column(self, name: str, table: str) -> list[Any]:
@@ -350,8 +352,13 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
 
 
 @pytest.fixture(scope="module")
-def past(typed: Landed) -> Built:
-    return Built(typed, typed.build(as_of="2024-02-01"))
+def past(typed: Landed, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    scratch = tmp_path_factory.mktemp("scratch") / "it's scratch"
+    scratch.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        patch.setenv("TMPDIR", str(scratch))
+        return Built(typed, typed.build(as_of="2024-02-01"))
 
 
 def test_an_as_of_in_the_past_sees_only_earlier_events(past: Built) -> None:
@@ -385,3 +392,12 @@ def test_a_csv_may_lie_beside_parquet_files(tmp_path: Path) -> None:
     landed = Landed(open_store(str(tmp_path / "store"), "events"), {"events": folder})
     profile = warehouse.profile(landed.store.load("raw", landed.raw_id), landed.settings())
     assert {(row["table"], row["rows"]) for row in profile} == {("events", 6), ("items", 0), ("users", 0)}
+
+
+def test_a_path_may_hold_an_apostrophe_and_a_space(typed: Landed, past: Built) -> None:
+    settings = typed.settings(as_of="2024-02-01")
+    features = pipeline.open_features(typed.store, past.result.id, settings)
+    assert "it's a place" in str(features.path)
+    assert features.state(features.as_of).shape == (3, 3)
+    assert features.differences(features) == {}
+    assert rehearsal.replay(typed.store, features, settings, features.as_of)

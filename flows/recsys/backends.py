@@ -149,6 +149,8 @@ class Directory:
             return
         _sync(target.parent)
         _delete(aside)
+        if aside.exists():
+            raise OSError(f"{name} cannot be deleted from {aside}")
 
     def renew(self, name: str) -> bool:
         try:
@@ -262,7 +264,12 @@ class S3:
     def remove(self, name: str) -> None:
         keys = [{"Key": entry["Key"]} for entry in self._entries(name)]
         for start in range(0, len(keys), 1000):  # so many at a time may be named
-            self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys[start : start + 1000]})
+            answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys[start : start + 1000]})
+            if refused := answer.get("Errors"):  # the call itself succeeds
+                why = f"{refused[0].get('Code')}: {refused[0].get('Message')}"
+                raise RecsysError(
+                    f"{len(refused)} objects of {name} in {self} cannot be deleted ({why}); allow s3:DeleteObject and run again"
+                )
 
     def renew(self, name: str) -> bool:
         place = {"Bucket": self.bucket, "Key": self._key(name)}

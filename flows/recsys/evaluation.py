@@ -50,6 +50,8 @@ def evaluate(recommender: Recommender, features: Features, settings: Settings, c
     this recommender has too little to learn from there.
     """
     require_outcomes(features, settings, cutoffs[0])
+    if recommender.only_seen and PROTOCOLS[settings.protocol]:
+        raise TooLittleData(f"{recommender.name}: it ranks nothing but what a user has had, which exclude_seen = true leaves out")
     windows = [_evaluate_at(cutoffs[0], recommender, features, settings)]
     with suppress(TooLittleData):
         for cutoff in cutoffs[1:]:
@@ -79,19 +81,22 @@ def require_outcomes(features: Features, settings: Settings, cutoff: date) -> No
         return
     horizon, windows, counts = settings.dataset.horizon_days, settings.evaluation.selection_windows, features.counts()
     days = (features.as_of - date.fromisoformat(counts["first_day"])).days
-    before, after = features.users_around(cutoff)
-    new = " with an item that is new to them" if PROTOCOLS[settings.protocol] else ""
-    span = f"the data have {days} days, {counts['first_day']} to {counts['last_day']}"
-    users = f"{after:,} users with {settings.dataset.a_target} in the {horizon} days from then"
+    before, after, returning = features.users_around(cutoff)
+    target = f"{settings.dataset.a_target}{' with an item that is new to them' if PROTOCOLS[settings.protocol] else ''}"
     said = (
-        f"lists cannot be judged: {span}; {before:,} users were seen before {cutoff}, and of the {users} none is among them{new}."
-        f" horizon_days = {horizon} needs more than {horizon} days, {horizon * (windows + 1)} to choose a recommender on"
-        f" evaluation.selection_windows = {windows}, and {horizon * (windows + 2)} to train one for that"
+        f"lists cannot be judged: of the {before:,} users seen before {cutoff}, none has {target} in the {horizon} days from then"
+        f" (horizon_days), when {after:,} users have one. The data have {days} days, {counts['first_day']} to {counts['last_day']};"
+        f" horizon_days = {horizon} needs more than {horizon}, {horizon * (windows + 1)} to choose a recommender"
+        f" (evaluation.selection_windows = {windows}), and {horizon * (windows + 2)} to train one (features.training_windows)."
     )
     shorter = max(1, days // (windows + 3))
+    if not returning:
+        raise RecsysError(
+            f"{said} No user has {settings.dataset.a_target} after the day of the first event; bring data in which users come back"
+        )
     if shorter < horizon:
-        raise RecsysError(f"{said}; set horizon_days and step_days to {shorter} in the dataset's section of config.toml")
-    raise RecsysError(f"{said}; bring data in which users come back{', or set exclude_seen = false' if new else ''}")
+        raise RecsysError(f"{said} Set horizon_days and step_days to {shorter} in the dataset's section of config.toml")
+    raise RecsysError(f"{said} Bring more events, or set exclude_seen = false where users come back for the same items")
 
 
 def stress(recommender: Recommender, features: Features, worlds: Mapping[str, Features], settings: Settings) -> Stress:

@@ -142,7 +142,7 @@ def propose_lines(counts: Mapping[str, int], dataset: Dataset) -> list[str]:
         types = propose_types(counts)
     meanings = {own: ours or _meaning(own, types.target) for own, ours in types.meanings.items()}
     known = (*KNOWN_TYPES, types.target)
-    kept = {own: ours if ours in known else "ignore" for own, ours in dataset.own_types.items()}
+    kept = {own: ours if ours in known else "ignore" for own, ours in dataset.own_types.items() if own != types.target}
     changed = {own: ours or "ignore" for own, ours in meanings.items() if own and own != ours}
     lines = [write_line("target", types.target)] * (types.target != dataset.target)
     if (pairs := kept | changed) != dataset.own_types:

@@ -12,7 +12,7 @@ from recsys.attributes import FEWEST, partial_association, partial_correlation
 from recsys.settings import Settings
 from recsys.state import Attribute, State, Table, Window, matrix
 from recsys.store import Snapshot
-from recsys.warehouse import connect, literal
+from recsys.warehouse import connect, escaped, literal
 
 LOOK_DAYS = 91  # what was looked at longer ago says little, and is most of the data
 
@@ -45,7 +45,7 @@ class Features:
 
     def _table(self, query: str) -> Table:
         with connect(None, self.settings) as connection:
-            columns = connection.execute(query.format(self.path)).fetchnumpy()
+            columns = connection.execute(query.format(escaped(self.path))).fetchnumpy()
         return {name: _dense(column) for name, column in columns.items()}
 
     @property
@@ -223,17 +223,20 @@ class Features:
         )
         return rows["user_index"], rows["item_index"]
 
-    def users_around(self, cutoff: date) -> tuple[int, int]:
-        """Sampled users with an event before the cutoff, and those with a target event in the horizon after it."""
+    def users_around(self, cutoff: date) -> tuple[int, int, int]:
+        """Sampled users with an event before the cutoff, those with a target event in the horizon after it, and those with a target
+        event after the day of their first event."""
         end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
         rows = self._table(
             f"""select count(distinct user_index) filter (where event_at < timestamp '{cutoff}') as before,
                 count(distinct user_index) filter (
                     where is_target and event_at >= timestamp '{cutoff}' and event_at < timestamp '{end}'
-                ) as after
-                from '{{0}}/fct_events.parquet' join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)"""
+                ) as after,
+                count(distinct user_index) filter (where is_target and event_at::date > first_at::date) as returning
+                from (select *, min(event_at) over (partition by user_index) as first_at from '{{0}}/fct_events.parquet')
+                join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)"""
         )
-        return int(rows["before"][0]), int(rows["after"][0])
+        return int(rows["before"][0]), int(rows["after"][0]), int(rows["returning"][0])
 
     def bought(self, start: date, end: date) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
         """Ids of the sampled users and of the items of their target events, from one day to the day before another."""
@@ -278,13 +281,15 @@ class Features:
             rows = f"({query} where cutoff = timestamp '{earlier.as_of}')"
             same = " and ".join(f"late.{key} is not distinct from early.{key}" for key in keys)
             with connect(None, self.settings) as connection:
-                names = [name for name, *_ in connection.execute(f"describe from '{self.path}/{table}.parquet'").fetchall()]
+                names = [
+                    name for name, *_ in connection.execute(f"describe from '{escaped(self.path)}/{table}.parquet'").fetchall()
+                ]
                 kept_apart = ("cutoff", "is_available", *keys)
                 names = [name for name in names if name not in kept_apart and not name.endswith("_index")]
                 differ = ", ".join(f"count(*) filter (where there and late.{name} is distinct from early.{name})" for name in names)
                 missing, *counts = connection.execute(
-                    f"""select count(*) filter (where there is null), {differ} from {rows.format(self.path)} late
-                        left join (select *, true as there from {rows.format(earlier.path)}) early on {same}"""
+                    f"""select count(*) filter (where there is null), {differ} from {rows.format(escaped(self.path))} late
+                        left join (select *, true as there from {rows.format(escaped(earlier.path))}) early on {same}"""
                 ).fetchall()[0]
             found |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
         return found

@@ -84,7 +84,7 @@ def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path,
     with tempfile.TemporaryDirectory(prefix="quarantine-") as scratch:
         if kept:
             (Path(scratch) / "rejected.parquet").write_bytes(kept)
-            return warehouse.write_rejected(f"'{scratch}/rejected.parquet'", None, settings, target)
+            return warehouse.write_rejected(f"'{warehouse.escaped(scratch)}/rejected.parquet'", None, settings, target)
         file = Path(scratch) / "warehouse.duckdb"
         warehouse.check_events(raw, settings, project, file)
         return warehouse.write_rejected("int_events_rejected", file, settings, target)

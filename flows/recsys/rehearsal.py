@@ -7,7 +7,7 @@ from typing import Any
 from recsys.features import Features
 from recsys.settings import Settings
 from recsys.store import Store
-from recsys.warehouse import connect, identifier, literal
+from recsys.warehouse import connect, escaped, identifier, literal
 
 AS_IT_WAS: dict[str, str] = {"events": "from events", "items": "from items", "users": "from users"}
 WORLDS: dict[str, dict[str, str]] = {
@@ -49,12 +49,12 @@ def replay(
     with store.draft() as folder:
         with connect(None, settings) as connection:
             described = {entity: _described(features, entity) for entity in ("item", "user")}
-            connection.execute(VIEWS.format(features.path, until, **described))
+            connection.execute(VIEWS.format(escaped(features.path), until, **described))
             if plan is not None:
                 connection.register("plan", plan)
             for table, query in (AS_IT_WAS | disturbed).items():
                 query = f"select {SENT} from ({query})" if table == "events" else query
-                connection.execute(f"copy (from ({query}) order by all) to '{folder}/{table}.parquet' (format parquet)")
+                connection.execute(f"copy (from ({query}) order by all) to '{escaped(folder)}/{table}.parquet' (format parquet)")
         return store.commit(folder, "raw", {"source": "events", "landed_on": raw.made_from["landed_on"]}, {"raw": raw.id}).id
 
 
@@ -67,4 +67,4 @@ def _described(features: Features, entity: str) -> str:
         if kind == entity and name not in own
     ]
     return f"""select entity_index as {entity}_index, valid_from, {", ".join(columns)}
-        from '{features.path}/dim_attribute_values.parquet' where entity = '{entity}' group by all"""
+        from '{escaped(features.path)}/dim_attribute_values.parquet' where entity = '{entity}' group by all"""

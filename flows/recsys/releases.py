@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -129,7 +130,7 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 def connect(file: Path) -> sqlite3.Connection:
     """To read only, from any thread, a file that never changes."""
-    return sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 def _write_users(file: Path, state: State) -> None:

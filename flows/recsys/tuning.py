@@ -74,15 +74,16 @@ def findings(trials: Iterable[Trial], settings: Settings) -> list[Finding]:
     """Every variant against the base, paired by user over the selection windows. Raises if the base itself failed."""
     base, *others = sorted(trials, key=lambda trial: trial.variant.changed != "")  # the rest keep their order
     if base.error:
-        raise RecsysError(f"the present parameters failed: {base.error}; mend them in config.toml, nothing compares without them")
+        raise RecsysError(f"the present parameters cannot be scored: {base.error}; nothing compares without them")
     return [judge(trial, base, settings) for trial in others]
 
 
 def judge(trial: Trial, base: Trial, settings: Settings) -> Finding:
     if trial.error:
         return Finding(trial.variant, {}, 0.0, "failed", trial.error)
+    both = min(len(one.windows[settings.protocol]) for one in (trial, base))  # windows, the newest first
     differences = {
-        protocol: compare(trial.windows[protocol], base.windows[protocol], f"ndcg@{settings.evaluation.k}", settings)
+        protocol: compare(trial.windows[protocol][:both], base.windows[protocol][:both], f"ndcg@{settings.evaluation.k}", settings)
         for protocol in PROTOCOLS
     }
     return Finding(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.protocol]))

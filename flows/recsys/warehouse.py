@@ -81,15 +81,16 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
         expose(raw, file)
         cost, target = run_dbt(project, file, variables, settings)
         with connect(file, settings) as connection:
+            if not connection.execute("from duckdb_tables() where table_name = 'quarantine'").fetchall():
+                _refuse_failures(target)
             _refuse_quarantine(quarantine(connection, "quarantine"), settings)
             _refuse_nothing(connection)
             _refuse_failures(target)
             if not raw.manifest.parents:  # what is replayed ends on its day, whether or not anything happened on it
                 _refuse_as_of(connection, settings)
             for model, order in _contracts(target).items():
-                connection.execute(
-                    f"copy (from {model} order by {order}) to '{folder / model}.parquet' (format parquet, compression zstd)"
-                )
+                to = f"'{escaped(folder / model)}.parquet' (format parquet, compression zstd)"
+                connection.execute(f"copy (from {model} order by {order}) to {to}")
     return cost
 
 
@@ -122,8 +123,8 @@ def expose(raw: Snapshot, file: Path) -> None:
     with duckdb.connect(str(file)) as connection:
         connection.execute("create schema raw")
         for table in sorted({_table(name) for name in raw.manifest.files}):
-            files = files_of(raw, table)
-            connection.execute(f"create view raw.{table} as select * from read_parquet({files}, union_by_name = true)")
+            files = ", ".join(literal(file) for file in files_of(raw, table))
+            connection.execute(f"create view raw.{table} as select * from read_parquet([{files}], union_by_name = true)")
 
 
 def files_of(raw: Snapshot, table: str) -> list[str]:
@@ -230,7 +231,7 @@ class Quarantine:
 
 def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
     with connect(None, settings) as connection:
-        found = quarantine(connection, f"'{folder}/quarantine.parquet'")
+        found = quarantine(connection, f"'{escaped(folder)}/quarantine.parquet'")
     _refuse_quarantine(found, settings)
     return found
 
@@ -250,9 +251,14 @@ def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
         )
 
 
+def escaped(text: object) -> str:
+    """A text or a path as it stands between apostrophes in SQL."""
+    return str(text).replace("'", "''")
+
+
 def literal(value: object) -> str:
-    """A value as SQL writes a text, whatever quotes it holds."""
-    return "'" + str(value).replace("'", "''") + "'"
+    """A value as SQL writes a text."""
+    return f"'{escaped(value)}'"
 
 
 def identifier(name: str) -> str:
@@ -267,7 +273,7 @@ def connect(file: Path | None, settings: Settings) -> Iterator[duckdb.DuckDBPyCo
         connection.execute(f"set memory_limit = '{settings.warehouse.memory_limit}'")
         connection.execute(f"set threads = {settings.warehouse.threads}")
         connection.execute("set enable_progress_bar = false")  # it would write to standard output after two seconds
-        connection.execute(f"set temp_directory = '{spill}'")
+        connection.execute(f"set temp_directory = '{escaped(spill)}'")
         yield connection
 
 
@@ -278,7 +284,7 @@ def profile(raw: Snapshot, settings: Settings) -> list[dict[str, Any]]:
     with connect(None, settings) as connection:
         for table in tables:
             files = f"{table}/*.parquet" if (raw.path / table).is_dir() else f"{table}.parquet"
-            relation = f"read_parquet('{raw.path}/{files}', union_by_name = true)"
+            relation = f"read_parquet('{escaped(raw.path)}/{files}', union_by_name = true)"
             columns = [name for name, *_ in connection.execute(f"describe select * from {relation}").fetchall()]
             counts = ", ".join(f'count("{column}")' for column in columns)
             total, *present = connection.execute(f"select count(*), {counts} from {relation}").fetchall()[0]

@@ -165,6 +165,12 @@ def test_neighbours_that_point_outside_their_arrays_are_refused(broken: Broken) 
         broken(hurt)
 
 
+def test_a_release_may_lie_in_a_folder_of_any_name(subject: Subject, tmp_path: Path) -> None:
+    folder = tmp_path / "it's #1 of 100%? yes"
+    shutil.copytree(subject.release.path, folder)
+    Reader(replace(subject.release, path=folder)).check()
+
+
 def test_a_release_of_no_user_is_refused(broken: Broken) -> None:
     reader = broken(lambda folder: _rewrite(folder, "delete from lists"))
     with pytest.raises(RecsysError, match="knows no user"):

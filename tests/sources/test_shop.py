@@ -13,7 +13,7 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError, metrics, store
-from recsys.sources import shop
+from recsys.sources import open_source, shop
 from recsys.sources.shop import Shop
 from recsys.sources.shop.world import BUY, VIEWS, World
 
@@ -199,11 +199,12 @@ def test_newcomers_arrive_during_the_days(newcomers: float) -> None:
     assert max(world.joins.max(), world.arrives.max()) < DAYS
 
 
-@pytest.mark.parametrize("dial", [{"staples": -1}, {"newcomers": 1.5}, {"newcomers": -0.1}])
-def test_a_dial_out_of_range_is_refused(dial: dict[str, Any]) -> None:
-    name, value = next(iter(dial.items()))
-    with pytest.raises(RecsysError, match=f"{name} = {value}"):
-        Shop(USERS, ITEMS, DAYS, EVENTS, "2024-01-01", 7, **dial)
+@pytest.mark.parametrize("wrong", [{"staples": -1}, {"newcomers": 1.5}, {"newcomers": -0.1}, {"users": 0}, {"seed": "7"}])
+def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+    name = next(iter(wrong))
+    settings = make_settings(dataset={"dials": make_settings().dataset.dials | wrong})
+    with pytest.raises(RecsysError, match=rf"dials\.{name} is "):
+        open_source(settings.dataset)
 
 
 def test_ranking_by_truth_beats_ranking_by_popularity(world: Shop, events: pd.DataFrame, bought: pd.DataFrame) -> None:

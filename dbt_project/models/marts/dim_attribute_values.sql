@@ -28,6 +28,7 @@ described as (
         '{{ escape_single_quotes(name) }}' as attribute,
         known_{{ entity }}s.{{ entity }}_index as entity_index,
         nullif(trim({{ entity }}s.{{ adapter.quote(name) }}::string), '') as value,
+        {{ 'items.available_from' if entity == 'item' else 'null::timestamp' }} as available_from,
         {{ entity }}s.valid_from
     from {{ entity }}s
     inner join known_{{ entity }}s on {{ entity }}s.{{ entity }}_id = known_{{ entity }}s.{{ entity }}_id
@@ -53,6 +54,7 @@ final as (
         ))::timestamp as valid_to
     from described
     inner join cutoffs on coalesce(described.valid_from < cutoffs.cutoff, true)
+        and coalesce(described.available_from < cutoffs.cutoff, true)
     -- where no row has a day, a missing value needs none
     where described.value is not null or described.valid_from is not null
 )

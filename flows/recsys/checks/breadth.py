@@ -32,7 +32,8 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         shown = lists.items[:, : subject.settings.evaluation.k]
         yield from _breadth(protocol, shown, state, subject.settings.dataset.target, limits)
         known = state.users["target_events"][state.rows(user_ids)] > 0  # without one, a user is nobody in particular
-        blocks = protocol == "allow" and subject.winner != "popularity"  # which rightly gives everybody the same
+        few = state.items["is_available"].sum() <= subject.settings.evaluation.k  # so that all lists have the same items
+        blocks = protocol == "allow" and subject.winner != "popularity" and not few  # popularity gives everybody the same
         yield from _sameness(protocol, shown[known] if known.any() else shown, limits, limits.block_same if blocks else math.inf)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.checks.subject import Subject
 from recsys.evaluation import PROTOCOLS, Ranker, Window, compare, judge, rank_by
-from recsys.recommenders import create
+from recsys.recommenders import TooLittleData, create
 from recsys.releases import about, as_of, read_all, trained_as_of
 from recsys.settings.validation import Count, section
 from recsys.state import State, places
@@ -39,7 +39,14 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         words = f"the live release was judged by another metric or horizon ({horizon} days); nothing compares them fairly"
         yield Verdict("champion", horizon, subject.settings.dataset.horizon_days, "warn", False, words)
         return
-    pairs = _kept(subject, champion) if same else _since(subject, champion, live)
+    try:
+        pairs = _kept(subject, champion) if same else _since(subject, champion, live)
+    except TooLittleData as reason:
+        words = (
+            f"as of {live}, the day of the live release, {subject.winner} could not be trained ({reason}); nothing compares them"
+        )
+        yield Verdict("champion", "none", "none", "warn", False, words)
+        return
     for protocol, (challenger, theirs) in pairs.items():
         yield _verdict(subject, limits, protocol, challenger, theirs, "the holdout" if same else f"the days since {live}")
 

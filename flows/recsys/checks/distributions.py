@@ -11,6 +11,7 @@ from recsys.state import State
 TABLES = ("users", "items", "user_items")  # of a state, each with the columns of the wide features of that name
 MOST_PAIRS = 50_000  # pairs of user and item are thinned out to about as many: deciles need no more
 MOST_IN_ONE = 0.9  # share of one bin above which there is no distribution
+FEWEST_EXPECTED = 20  # rows: where fewer have a value by the earlier share, none may have one by chance
 LEAST = 1e-3  # the share an empty bin counts as, whose logarithm would be infinite
 
 
@@ -42,20 +43,28 @@ def unsound(then: State, now: State, min_present: float) -> Iterator[str]:
     after = columns(now)
     for name, column in columns(then).items():
         before = np.count_nonzero(np.nan_to_num(column)) / max(len(column), 1)
-        if before >= min_present and not np.nan_to_num(after[name]).any():
+        expected = before * len(after[name])
+        if before >= min_present and expected >= FEWEST_EXPECTED and not np.nan_to_num(after[name]).any():
             yield f"{name} is 0 or missing everywhere, on {then.cutoff} {before:.1%} of the rows were not"
 
 
+def history_days(state: State) -> float:
+    """Days since the first event of all that are known."""
+    return float(np.nanmax(state.users["days_since_first_event"], initial=0))
+
+
 def movements(then: State, now: State, min_rows: int) -> dict[str, float]:
-    """Population stability index of every column with enough rows at both cutoffs. Times since an event that is over grow by
-    themselves: where it is closer, they are taken as of the earlier day."""
-    days = (now.cutoff - then.cutoff).days + 0.01  # more than float32 loses
+    """Population stability index of every column with enough rows at both cutoffs. What grows by itself is no movement: times since
+    an event that is over are also taken as of the earlier day, and counts by the share of the history that was over then, in
+    young data; the closer one counts."""
+    days = (now.cutoff - then.cutoff).days
+    history = history_days(then)
     found = {}
     before, after = columns(then), columns(now)
     for name in before:
         if min(len(before[name]), len(after[name])) >= min_rows:
-            aged = [0, days] if "days_since" in name else [0]
-            found[name] = min(value_stability(before[name], after[name] - age) for age in aged)
+            aged = after[name] - (days + 0.01) if "days_since" in name else after[name] * (history / (history + days))
+            found[name] = min(value_stability(before[name], values) for values in (after[name], aged))
     return found
 
 

@@ -1,16 +1,19 @@
 """Is today's data still of the kind that the winner was judged on? Against the holdout's cutoff, and the weeks before."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from recsys.checks.distributions import movements, stability
+from recsys.checks.distributions import history_days, movements, stability
 from recsys.checks.subject import Subject
 from recsys.settings.validation import Count, Days, NotNegative, Positive, Share, section
 from recsys.state import Table, places
 from recsys.verdicts import Verdict, grade
 
 DAYS = 28  # compared with as many before
+LOOK_BACK = 91  # days that features count back to; in younger data they still fill up, which is no fault
+FEWEST_GONE = 10  # items that a lost file takes along, at least: three items may well sell out
 
 
 @section
@@ -43,7 +46,8 @@ def _features(subject: Subject, limits: Limits) -> Verdict:
     worst = sorted(moved, key=lambda name: -moved[name])[:3]
     said = f"of {len(moved)} features with enough rows these moved most since {subject.holdout_state.cutoff}: "
     words = said + ", ".join(f"{name} (PSI {moved[name]:.2f})" for name in worst)
-    return grade("feature_drift", moved[worst[0]] if worst else 0.0, limits.warn_psi, limits.block_psi, words)
+    block = limits.block_psi if history_days(subject.holdout_state) >= LOOK_BACK else math.inf
+    return grade("feature_drift", moved[worst[0]] if worst else 0.0, limits.warn_psi, block, words)
 
 
 def _categories(daily: Table, target: str, limits: Limits) -> Verdict:
@@ -71,14 +75,17 @@ def _catalogue(subject: Subject, limits: Limits) -> Verdict:
     then, now = subject.holdout_state.items, subject.state.items
     wanted = then["is_available"] & (then[f"target_events_{DAYS}d"] > 0)
     rows = places(subject.state.item_ids, subject.holdout_state.item_ids[wanted])
-    gone = float((~now["is_available"][rows] | (rows < 0)).mean()) if wanted.any() else 0.0
+    left = ~now["is_available"][rows] | (rows < 0)
+    gone = float(left.mean()) if wanted.any() else 0.0
     items = f"{wanted.sum():,} items with {subject.settings.dataset.a_target}"
     words = f"{gone:.1%} of the {items} in the {DAYS} days before {subject.holdout_state.cutoff} are gone"
-    return grade("catalogue_turnover", gone, limits.warn_gone, limits.block_gone, words)
+    block = limits.block_gone if left.sum() >= FEWEST_GONE else math.inf
+    return grade("catalogue_turnover", gone, limits.warn_gone, block, words)
 
 
 def _prices(now: float, before: float, target: str, limits: Limits) -> Verdict:
     low, high = sorted((now, before))  # NaN where no target event has a price; 0 is taken for a thousandth of the other
     ratio = high / max(low, high / 1_000) if now + before > 0 else 1.0
-    words = f"the median price of {target} events in the last {DAYS} days is {now:.4g}, in the {DAYS} before {before:.4g}"
+    told, was = ("none" if np.isnan(price) else f"{price:.4g}" for price in (now, before))
+    words = f"the median price of {target} events in the last {DAYS} days is {told}, in the {DAYS} before {was}"
     return grade("price_drift", ratio, limits.warn_price, limits.block_price, f"{words}, {ratio:.2f} times apart")

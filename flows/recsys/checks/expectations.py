@@ -77,15 +77,17 @@ def _verdict(rule: Rule, result: Any) -> Verdict:
             rule.name, "no result", "a result", rule.severity, False, f"{rule.message}: the check itself failed; see its log"
         )
     seen = result.result.get("observed_value", result.result.get("unexpected_count"))
-    words = rule.message if result.success else f"{rule.message}, but it does not hold ({_sample(result)})"
+    words = rule.message if result.success else f"{rule.message}, but it does not hold{_sample(result)}"
     return Verdict(rule.name, _plain(seen), "holds", rule.severity, bool(result.success), words)
 
 
 def _sample(result: Any) -> str:
     if "observed_value" in result.result:
-        return f"seen: {_plain(result.result['observed_value'])}"
-    examples = ", ".join(str(value) for value in result.result.get("partial_unexpected_list", [])[:3])
-    return f"{result.result.get('unexpected_count')} rows, such as {examples}"
+        return f" (seen: {_plain(result.result['observed_value'])})"
+    seen = result.result.get("partial_unexpected_list", [])[:3]
+    if all(isinstance(value, bool) for value in seen):  # the answer to a question that the message asks
+        return ""
+    return f" ({result.result.get('unexpected_count')} rows, such as {', '.join(map(str, seen))})"
 
 
 def _plain(value: Any) -> float | int | str:

@@ -68,9 +68,12 @@ def _misshapen(subject: Subject, learned: dict[str, Learned]) -> Iterator[str]:
 
 
 def _constant(subject: Subject, limits: Limits) -> Verdict:
-    """Among all items, and of users with two scores above 0: a score of 0 is not the recommender's, it fills the list up."""
-    scores = subject.lists["allow"][1].scores
-    lowest, several = np.where(scores > 0, scores, np.inf).min(1), (scores > 0).sum(1) > 1
-    share = float((lowest == scores.max(1))[several].mean()) if several.any() else 1.0
-    said = f"{several.sum():,} of {len(scores):,} users have items that {subject.winner} scored, {share:.1%} of these all the same"
+    """Among all items, and of users with a page of scores above 0: a score of 0 is not the recommender's, it fills the list up, and
+    counts of few items may well tie."""
+    scores, page = subject.lists["allow"][1].scores, max(2, subject.settings.evaluation.k)
+    lowest, several = np.where(scores > 0, scores, np.inf).min(1), (scores > 0).sum(1) >= page
+    nothing = 0.0 if scores.any() or subject.winner == "popularity" else 1.0  # of days on which nothing sold
+    share = float((lowest == scores.max(1))[several].mean()) if several.any() else nothing
+    said = f"{several.sum():,} of {len(scores):,} users have {page} items or more that {subject.winner} scored"
+    said += f", {share:.1%} of these all the same" if scores.any() else "; it scored nothing at all"
     return grade("constant_scores", share, limits.warn_constant, limits.block_constant, said)

@@ -14,7 +14,7 @@ from recsys.recommenders import Lists
 from recsys.releases import read_all
 from recsys.rules import Ruling
 from recsys.settings.validation import Count, Share, section
-from recsys.state import State
+from recsys.state import State, places
 from recsys.verdicts import Verdict
 
 
@@ -26,12 +26,12 @@ class Limits:
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for protocol, (user_ids, lists) in subject.lists.items():
-        yield _served(protocol, user_ids, lists, subject.state, limits)
+        yield _served(protocol, user_ids, lists, subject.state, PROTOCOLS[protocol], limits)
         yield from examine(*border(protocol, lists, subject.ruling))
     for name in subject.settings.lists.beside:
         for protocol in PROTOCOLS:
             user_ids, lists = read_all(subject.release, protocol, name)
-            yield _served(f"{name}_{protocol}", user_ids, lists, subject.state, limits)
+            yield _served(f"{name}_{protocol}", user_ids, lists, subject.state, PROTOCOLS[protocol], limits)
             yield from examine(*border(f"{name}_{protocol}", lists, subject.ruling))
     yield _fallback(subject)
     yield _known(subject)
@@ -83,12 +83,16 @@ def border(protocol: str, lists: Lists, ruling: Ruling) -> tuple[pd.DataFrame, l
     ]  # fmt: skip
 
 
-def _served(protocol: str, user_ids: NDArray[np.str_], lists: Lists, state: State, limits: Limits) -> Verdict:
-    enough = user_ids[(lists.items >= 0).sum(1) >= min(limits.min_length, int(state.items["is_available"].sum()))]
-    share = float(np.isin(state.user_ids, enough).mean())
+def _served(name: str, user_ids: NDArray[np.str_], lists: Lists, state: State, novel: bool, limits: Limits) -> Verdict:
+    """Where fewer items are for sale, or new to a user, a list of all of them is long enough."""
+    available, pairs = state.items["is_available"], state.user_items
+    had = np.bincount(pairs["user_index"], (pairs["baskets"] > 0) & available[pairs["item_index"]], len(state.user_ids))
+    wanted = np.minimum(limits.min_length, available.sum() - (had if novel else 0))
+    found, lengths = places(user_ids, state.user_ids), (lists.items >= 0).sum(1)
+    share = float(((found >= 0) & (lengths[found] >= wanted)).mean())
     least = limits.min_users_served
-    words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {limits.min_length} items or more"
-    return Verdict(f"{protocol}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")
+    words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {limits.min_length} items, or of all there are for them"
+    return Verdict(f"{name}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")
 
 
 def _fallback(subject: Subject) -> Verdict:

@@ -25,6 +25,10 @@ class Limits:
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for protocol in PROTOCOLS:
+        if not len(subject.holdout(subject.winner, protocol).users):
+            words = f"{protocol} protocol: nobody can be judged, so there are no slices of users"
+            yield Verdict(f"{protocol}_slices_not_worse", "no users", 0.0, "warn", True, words)
+            continue
         mine, popular = (subject.holdout(name, protocol).scores[subject.metric] for name in (subject.winner, "popularity"))
         yield _not_worse(subject, protocol, _by_user(subject, protocol, mine - popular), limits)
         if protocol == subject.repeat:

@@ -26,7 +26,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         gain = compare([window], [baseline], subject.metric, subject.settings)
         words = f"{world}: {subject.winner} against popularity in the same world: {subject.metric} differs by {gain}"
         yield Verdict(f"stress_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, words)
-        if len(window.users) == len(subject.holdout(subject.winner).users):
+        if undisturbed and len(window.users) == len(subject.holdout(subject.winner).users):
             loss = float(1 - window.scores[subject.metric].mean() / undisturbed)
             words = f"{world}: {loss:.1%} of {subject.metric} is lost; up to {limits.max_loss:.0%} is borne"
             yield Verdict(f"stress_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, words)

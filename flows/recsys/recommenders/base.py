@@ -43,6 +43,7 @@ class Recommender(ABC):
     stores its parameters, `fit` returns self, and what was learned is in arrays and sparse matrices whose names end in `_`."""
 
     name: ClassVar[str]
+    only_seen: ClassVar[bool] = False  # scores nothing but items that a user has had, so no list without those is its own
     item_ids_: NDArray[np.str_]
     left_out: Sequence[str] = ()  # features that the last fit did without, since they have too few values
 

@@ -15,6 +15,7 @@ class RepeatPurchase(Recommender):
     2018, doi:10.1145/3219819.3219891)."""
 
     name = "repeat_purchase"
+    only_seen = True
 
     def __init__(self, half_life_days: NotNegative = 0.0, period: NotNegative = 0.0):
         self.half_life_days = half_life_days

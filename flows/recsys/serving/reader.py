@@ -216,7 +216,8 @@ class Reader:
         shown = self.recommend(users[0], self.about["length"]).items
         for item in shown:
             self._judge("what is similar to a canary item", self.similar(item, 10), empty=True)
-        self._judge("the answer to a canary session", self.session(shown[:3], 10, users[0]))
+        some = shown[:3]
+        self._judge("the answer to a canary session", self.session(some, 10, users[0]), empty=self.listed.sum() <= len(some))
 
     def _judge(self, what: str, answer: Answer, empty: bool = False) -> None:
         items = answer.items

@@ -181,6 +181,8 @@ class Dataset:
                 raise ValueError(f'event_types maps "{own}" to "{ours}"; choose one of {allowed}')
         if len(self.own_types) < len(self.event_types):
             raise ValueError("event_types names a type twice, for capitals and spaces around it do not count; name it once")
+        if (meaning := self.own_types.get(self.target, self.target)) != self.target:
+            raise ValueError(f'event_types maps "{self.target}" to "{meaning}", but it is the target; take the entry out')
         if self.min_rating is not None and self.target == "view":
             raise ValueError("min_rating turns events into views, which are the target here; take it out, or name another target")
         for name, attributes in (("item_attributes", self.item_attributes), ("user_attributes", self.user_attributes)):
