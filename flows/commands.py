@@ -333,6 +333,8 @@ def check_data() -> None:
 
     config, given = read_config(), inputs()
     name = dial("DATASET") or propose_name(given.get("events", ""), config["datasets"])
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise RecsysError(f'DATASET "{name}" cannot be a name; use letters, digits, _ and - only')
     if name not in config["datasets"] and "events" not in given:
         settings()  # says which datasets there are
         raise RecsysError("EVENTS is not given; pass EVENTS=path to your events, or DATASET= to check one of config.toml")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import exports
 from conftest import PROJECT, ROOT, Fork, assert_refused
-from recsys.profile import Attribute, Profile, check
+from recsys.profile import FORMS, Attribute, Profile, check
 from recsys.settings import parse, resolve
 
 TODAY = date(2024, 6, 1)
@@ -146,6 +147,27 @@ def test_a_section_whose_target_is_missing_is_told_before_anything_is_built(tmp_
     assert found.counts is None
 
 
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [
+        ("2024-01-31", "dates"),
+        ("2024/1/3", "dates"),
+        ("2024-01-31 10:00", "text without a zone"),
+        ("2024-01-31T10:00:00.25", "text without a zone"),
+        ("2024-01-31T10:00:00Z", "text with a zone"),
+        ("2024-01-31 10:00-05", "text with a zone"),
+        ("2024-01-31 10:00:00 +0530", "text with a zone"),
+        ("1706695200", "seconds since 1970"),
+        ("1706695200.25", "seconds since 1970"),
+        ("1706695200000", "milliseconds since 1970"),
+        ("1706695200000000", "microseconds since 1970"),
+        ("31.01.2024", None),
+    ],
+)
+def test_the_form_of_a_time_is_told(written: str, form: str | None) -> None:
+    assert next((name for name, pattern in FORMS.items() if re.search(pattern, written)), None) == form
+
+
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """One event, and an item with a list for an attribute."""
@@ -179,6 +201,7 @@ def fork(tmp_path: Path) -> Fork:
 def test_a_wrong_name_or_no_path_is_one_line(fork: Fork, tmp_path: Path) -> None:
     assert_refused(fork.run("check_data"), "EVENTS is not given")
     assert_refused(fork.run("check_data", DATASET="none"), 'DATASET "none" is not in config.toml')
+    assert_refused(fork.run("check_data", EVENTS="x.csv", DATASET="my data"), 'DATASET "my data" cannot be a name')
     assert_refused(fork.run("check_data", EVENTS=str(tmp_path / "none.csv")), "none.csv", "is no file")
     half = write(tmp_path / "half.csv", ["user", "time"], [["u", "2024-01-01"]])
     assert_refused(

@@ -13,14 +13,7 @@ import pyarrow as pa
 
 from recsys import RecsysError, warehouse
 from recsys.event_types import MOST_UNKNOWN, advise_exclude_seen, count_types, propose_types, read_types, repeat_share
-from recsys.proposal import (
-    GRIDS,
-    Horizon,
-    measure_horizon,
-    propose_min_rating,
-    render,
-    share_rated,
-)
+from recsys.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated
 from recsys.settings import Dataset, Settings, parse, resolve
 from recsys.sources import SOURCES, columns, open_source
 from recsys.sources.base import Access
@@ -33,7 +26,7 @@ MOST_MISSING = 0.5  # share of rows without a value, above which a column is not
 MOST_RATINGS = 1_000  # distinct values above which a column holds no ratings
 # How times may be written.
 FORMS = {
-    "text with a zone": r"^\d{4}.*\d ?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$",
+    "text with a zone": r"^\d{4}[^:]*:.*\d ?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$",
     "text without a zone": r"^\d{4}[-/]\d\d?[-/]\d\d?[ T]",
     "dates": r"^\d{4}[-/]\d\d?[-/]\d\d?$",
     "seconds since 1970": r"^\d{9,10}([.,]\d*)?$",
