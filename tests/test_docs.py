@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import bench_tables
 from conftest import ROOT, make_settings
+from recsys.sources import open_source
 
 README = (ROOT / "README.md").read_text()
 VERBS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)
@@ -38,6 +41,23 @@ def test_settings_in_the_docs_are_settings(block: str) -> None:
     values = tomllib.loads(block)
     for section in values.pop("datasets", {"": values}).values():
         make_settings("events", dataset=section)
+
+
+def test_users_and_items_in_the_readme_are_those_of_the_sample(tmp_path: Path) -> None:
+    shop = make_settings("shop").dataset
+    open_source(shop.source, shop.dials).land(tmp_path)
+    known = {id for file in tmp_path.rglob("*.parquet") for id in ids(file)}
+    named = {id for given in re.findall(r"\b(?:USER|ITEM|EXPECT|NOT)=([\w,]+)", README) for id in given.split(",")}
+    assert named
+    assert named <= known
+
+
+def ids(file: Path) -> set[str]:
+    """Of users and items with events."""
+    names = {"event_id", "user_id", "item_id"} & set(pq.read_schema(file).names)
+    if "event_id" not in names:
+        return set()
+    return {id for name in names - {"event_id"} for id in pq.read_table(file)[name].unique().to_pylist()}
 
 
 def test_every_module_has_a_caption() -> None:
