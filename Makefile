@@ -1,7 +1,7 @@
 # Every verb of the template; bare `make` lists them. Each does its own set-up, once.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
 # What stands on make's command line, as NAME='value'. The same names in the environment do not count: there, USER and HOST mean others.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)='$(subst ','\'',$(value $(name)))'))
 RUN = $(BIN)/python flows/commands.py $(GIVEN)
@@ -155,11 +155,12 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 	@touch $@
 
 .venv/.run: requirements.lock | .venv/.python
-	@echo "setting up .venv from requirements.lock, once"
+	@echo "setting up .venv from $<, once; a minute or so"
 	@$(INSTALL) -r requirements.lock
 	@touch $@
 
 .venv/.test .venv/.serve .venv/.bench .venv/.argo: .venv/.%: requirements-%.lock .venv/.run
+	@echo "setting up .venv from $<, once; a minute or so"
 	@$(INSTALL) -r $<
 	@touch $@
 

@@ -25,6 +25,7 @@ from metaflow.cli_args import cli_args
 from metaflow.exception import MetaflowException
 
 from alerts import Alert, send
+from progress import ABOUT
 from recsys import RecsysError, cases, config, operations
 from recsys.backends import object_store_errors
 from recsys.config import Settings
@@ -50,6 +51,10 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
     """Keeps a task's CPU seconds in `cost`, orchestration apart: what ran before its body, imports, and what dbt spent
     besides SQL (`dbt_overhead`, where a step sets it). Turns an error that a person can mend into plain words."""
     before = cpu_seconds()
+    if flow.index is not None:  # one of a foreach
+        name = " to ".join(map(str, flow.input)) if isinstance(flow.input, tuple) else flow.input
+        sys.stdout.write(f"{ABOUT}{name}\n")
+        sys.stdout.flush()
     flow.refusal, flow.dbt_overhead = "", 0.0
     with count_imports() as imports:
         try:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import platform
-import re
 import resource
 import shutil
 import subprocess
@@ -34,7 +33,6 @@ FLOWS = {
     f"{name.title()}Flow": [sys.executable, str(HERE / f"{name}_flow.py"), "--no-pylint"]
     for name in ("train", "recommend", "monitor", "tune")
 }
-STEP = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] Task (is starting|finished successfully)")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
@@ -173,33 +171,30 @@ def tune() -> None:
 
 
 def follow(flow: str, *arguments: str) -> tuple[str, float]:
-    """Runs a flow and tells each step's end in a line. Returns the run's path in Metaflow and its CPU seconds."""
+    """Runs a flow and tells each step's start and end in a line. Returns the run's path in Metaflow and its CPU seconds."""
+    from progress import Progress
     from summary import refusal
 
     if branch := dial("BRANCH"):
         raise RecsysError(
             f'BRANCH "{branch}" is not where runs of this machine publish; pass it to `make trigger`, or leave it out'
         )
+    progress = Progress(flow, console)
     with tempfile.TemporaryDirectory() as folder:
         id_file = Path(folder) / "run_id"
         command = [*FLOWS[flow], *arguments, "--run-id-file", str(id_file)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
         assert process.stdout is not None
-        lines = [tell(line) for line in process.stdout]
+        lines = []
+        for line in process.stdout:
+            progress.read(line)
+            lines.append(line)
         failed = process.wait() != 0
         path = f"{flow}/{id_file.read_text().strip()}" if id_file.exists() else ""
     if failed:
         raise RecsysError(refusal(path) or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return path, usage.ru_utime + usage.ru_stime
-
-
-def tell(line: str) -> str:
-    if " ALERT " in line:
-        console.print(line.partition("] ")[2].rstrip(), markup=False, soft_wrap=True)
-    if (found := STEP.search(line)) and found[3] != "is starting":
-        console.print(f"[dim]done[/dim] {found[1]}")
-    return line
 
 
 def step() -> None:
@@ -469,9 +464,7 @@ def deploy() -> None:
     console.print(
         f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
     )
-    console.print(
-        f"whoever is not {os.environ.get('METAFLOW_USER', '')} deploys over it, or undeploys it, by AUTHORIZE={made.token}"
-    )
+    console.print(f"whoever is not {user()} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
 
 
 def undeploy() -> None:

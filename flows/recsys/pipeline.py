@@ -86,6 +86,9 @@ class Recipe:
     parameters: dict[str, Any]
     kind: Literal["own", "twin", "resample"] = "own"
 
+    def __str__(self) -> str:
+        return self.name if self.kind == "own" else f"{self.name} ({self.kind}, seed {self.parameters['seed']})"
+
 
 def recipes(settings: Settings, audit: bool) -> list[Recipe]:
     """What competes; in an audit, with the twins of what draws."""

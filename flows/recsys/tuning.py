@@ -20,6 +20,9 @@ class Variant:
     changed: str = ""
     present: Any = None  # what the changed one is in config.toml, or by default
 
+    def __str__(self) -> str:
+        return self.change if self.changed else "as it is"
+
     @property
     def line(self) -> str:
         """The change as config.toml writes it: `leaves = 15`."""
