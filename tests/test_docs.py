@@ -5,11 +5,14 @@ import json
 import os
 import re
 import subprocess
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import bench_tables
-from conftest import ROOT
+from conftest import ROOT, make_settings
+from recsys.sources import open_source
 
 README = (ROOT / "README.md").read_text()
 VERBS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)
@@ -30,6 +33,23 @@ def test_bare_make_prints_every_verb_with_a_line() -> None:
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:flows|tests|dbt_project)/[\w/.-]+\w)`", README))))
 def test_paths_in_the_readme_exist(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_users_and_items_in_the_readme_are_those_of_the_sample(tmp_path: Path) -> None:
+    shop = make_settings("shop").dataset
+    open_source(shop.source, shop.dials).land(tmp_path)
+    known = {id for file in tmp_path.rglob("*.parquet") for id in ids(file)}
+    named = {id for given in re.findall(r"\b(?:USER|ITEM|EXPECT|NOT)=([\w,]+)", README) for id in given.split(",")}
+    assert named
+    assert named <= known
+
+
+def ids(file: Path) -> set[str]:
+    """Of users and items with events."""
+    names = {"event_id", "user_id", "item_id"} & set(pq.read_schema(file).names)
+    if "event_id" not in names:
+        return set()
+    return {id for name in names - {"event_id"} for id in pq.read_table(file)[name].unique().to_pylist()}
 
 
 def test_every_module_has_a_caption() -> None:

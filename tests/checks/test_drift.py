@@ -107,7 +107,7 @@ def test_the_last_days_are_counted_and_priced(tmp_path: Path) -> None:
     }
     for name, query in tables.items():
         duckdb.sql(f"copy ({query}) to '{tmp_path}/{name}.parquet' (format parquet)")
-    snapshot: Any = SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(id="f"))
+    snapshot: Any = SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(id="f", made_from={}))
     features = Features(cast(Snapshot, snapshot), make_settings())
     found = features.daily(4)
     assert list(zip(*(found[name].tolist() for name in ("day", "category", "events", "purchases")), strict=True)) == [
