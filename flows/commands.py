@@ -4,7 +4,6 @@ import json
 import math
 import os
 import platform
-import re
 import resource
 import shutil
 import subprocess
@@ -524,9 +523,7 @@ def deploy() -> None:
     console.print(
         f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
     )
-    console.print(
-        f"whoever is not {os.environ.get('METAFLOW_USER', '')} deploys over it, or undeploys it, by AUTHORIZE={made.token}"
-    )
+    console.print(f"whoever is not {user()} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
 
 
 def undeploy() -> None:
