@@ -60,7 +60,7 @@ EVENTS = f"""
             price, 'new' as session_id
         from plan join catalogue using (item_id), span where disturbance = 'new_category'
         union all by name
-        select 'giant-' || number as event_id, user_id, catalogue.item_id, event_type, quantity, price,
+        select 'giant-' || number as event_id, user_id, catalogue.item_id, event_type, quantity, giant.price,
             last_event_at - interval (number % days) day as event_at, 'giant-' || number as session_id
         from giant join catalogue on catalogue.place = number % items, span
     )
