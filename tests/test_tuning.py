@@ -65,7 +65,7 @@ def test_a_space_of_the_present_values_is_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [{"neighbours": 50}, [50], 50])
 def test_a_space_is_lists_by_parameter(wrong: object) -> None:
-    with pytest.raises(RecsysError, match=r"tune\.item_to_item\].*list of the values"):
+    with pytest.raises(RecsysError, match=r"tune\.item_to_item.*it must be a"):
         tuned(wrong)
 
 
@@ -107,5 +107,5 @@ def test_when_nothing_is_better_nothing_is_to_be_written() -> None:
 
 
 def test_without_the_base_there_is_nothing_to_compare_with() -> None:
-    with pytest.raises(RecsysError, match="present parameters failed: out of memory"):
+    with pytest.raises(RecsysError, match="present parameters cannot be scored: out of memory"):
         findings([Trial(BASE, error="out of memory"), trial(0.6, 0.6)], make_settings())
