@@ -235,7 +235,7 @@ def releases() -> None:
     chosen = settings()
     found, metric = listed(store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
     if not found:
-        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+        raise RecsysError(f"{chosen.name} has no release yet; `make run DATASET={chosen.name}` makes one, or pass DATASET= of another")
     names, today = [f"{metric} {name}" for name in PROTOCOLS], datetime.now(UTC).date()
     table = Table("", "release", "data", "days old", "winner", *names, box=None, padding=(0, 2, 0, 0))
     for one in found:
@@ -438,7 +438,7 @@ def release_of(chosen: Settings) -> str:
     """The release that RELEASE names, or the live one."""
     if release := dial("RELEASE") or store(chosen).current():
         return release
-    raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    raise RecsysError(f"{chosen.name} has no release yet; `make run DATASET={chosen.name}` makes one, or pass DATASET= of another")
 
 
 def report() -> None:
