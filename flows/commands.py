@@ -81,9 +81,10 @@ def inputs() -> dict[str, str]:
     return {name.lower(): dial(name) for name in ("RAW", "EVENTS", "ITEMS", "USERS") if dial(name)}
 
 
-def store(chosen: Settings) -> Store:
-    """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself."""
-    root, branch = dial("STORE") or chosen.store.root, cloud.branch_name(dial("BRANCH"))
+def store(chosen: Settings, root: str = "") -> Store:
+    """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself. `root` is
+    where it lies if STORE is not given; empty for the configured place."""
+    root, branch = dial("STORE") or root or chosen.store.root, cloud.branch_name(dial("BRANCH"))
     return open_store(root, chosen.name, ROOT, branch, chosen.store.endpoint)
 
 
@@ -347,8 +348,8 @@ def quarantine() -> None:
     from summary import last_landing
 
     target = Path(dial("TO") or ROOT / "data" / "quarantine.csv")
-    raw_id, chosen = last_landing(dial("DATASET") or read_config()["dataset"])
-    rows = write_rejected(store(chosen), raw_id, chosen, ROOT / "dbt_project", target)
+    raw_id, chosen, root = last_landing(dial("DATASET") or read_config()["dataset"])
+    rows = write_rejected(store(chosen, root), raw_id, chosen, ROOT / "dbt_project", target)
     console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
 
 

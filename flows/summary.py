@@ -35,8 +35,8 @@ def latest_run(flow: str = "TrainFlow") -> Run:
     return run
 
 
-def last_landing(dataset: str) -> tuple[str, Settings]:
-    """Id of the raw snapshot of the last TrainFlow on a dataset, and that run's settings."""
+def last_landing(dataset: str) -> tuple[str, Settings, str]:
+    """Of the last TrainFlow on a dataset: id of the raw snapshot, settings, and the STORE that it was given."""
     namespace(None)
     try:
         runs = list(Flow("TrainFlow"))
@@ -49,7 +49,7 @@ def last_landing(dataset: str) -> tuple[str, Settings]:
         if "raw_id" not in task:
             raise RecsysError(f"{run.pathspec} kept no data: {refusal(run.pathspec) or 'it broke down'}; run again, then ask again")
         data = task.data
-        return data.raw_id, resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+        return data.raw_id, resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs), data.root
     raise RecsysError(f"there is no run of TrainFlow on {dataset} yet; `make run DATASET={dataset}` makes one")
 
 

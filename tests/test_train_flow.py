@@ -166,13 +166,13 @@ def test_a_run_may_end_as_a_canary_which_is_promoted_and_rolled_back(fork: Fork)
 
 
 def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:
-    before, usual = fork.current(), fork.setting("checks.lists", "min_users_served")
-    fork.set("checks.lists", "min_users_served", 1.1)
+    before, usual = fork.current(), fork.setting("checks.lists", "min_length")
+    fork.set("checks.lists", "min_length", 1_000)
     try:
         assert_refused(fork.run("run"), "allow_users_served")
         assert_refused(fork.run("resume"), "allow_users_served")
     finally:
-        fork.set("checks.lists", "min_users_served", usual)
+        fork.set("checks.lists", "min_length", usual)
     assert fork.current() == before
 
 
