@@ -235,7 +235,7 @@ def releases() -> None:
     chosen = settings()
     found, metric = listed(store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
     if not found:
-        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+        raise no_release(chosen)
     names, today = [f"{metric} {name}" for name in PROTOCOLS], datetime.now(UTC).date()
     table = Table("", "release", "data", "days old", "winner", *names, box=None, padding=(0, 2, 0, 0))
     for one in found:
@@ -434,11 +434,15 @@ def add_case() -> None:
     console.print(f"added to {CASES.name}; the next run holds lists against it", markup=False)
 
 
+def no_release(chosen: Settings) -> RecsysError:
+    return RecsysError(f"{chosen.name} has no release yet; `make run DATASET={chosen.name}` makes one, or pass another DATASET=")
+
+
 def release_of(chosen: Settings) -> str:
     """The release that RELEASE names, or the live one."""
     if release := dial("RELEASE") or store(chosen).current():
         return release
-    raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    raise no_release(chosen)
 
 
 def report() -> None:
@@ -524,9 +528,7 @@ def deploy() -> None:
     console.print(
         f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
     )
-    console.print(
-        f"whoever is not {os.environ.get('METAFLOW_USER', '')} deploys over it, or undeploys it, by AUTHORIZE={made.token}"
-    )
+    console.print(f"whoever is not {user()} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
 
 
 def undeploy() -> None:

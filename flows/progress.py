@@ -43,6 +43,8 @@ class Progress:
             self.started[task], self.names[task] = self.clock(), step
             if f"{step} (each" not in self.order:  # else the task says which one it is
                 self._say(f"running {step}")
+        elif task not in self.started:
+            return
         elif event.startswith(ABOUT):
             self.names[task] = f"{step} {event.removeprefix(ABOUT)}"
             self._say(f"running {self.names[task]}")

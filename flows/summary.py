@@ -1,5 +1,6 @@
 """The short summary at the end of a run, read back from its artifacts."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,9 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(_costs(run, cpu_seconds))
     place = f"the canary of {data.canary * 100:g}% of the users" if data.canary >= 0 else "live"
     console.print(f"release     [bold]{data.release_id}[/bold] is {place}, content {data.evidence.content}")
-    console.print("look next   make card · make releases · make export TO=lists.parquet")
+    given = {"DATASET": data.dataset, "SAMPLE": "" if data.sample == 1 else f"{data.sample:g}", "STORE": data.root}
+    same = "".join(f" {name}={shlex.quote(value)}" for name, value in given.items() if value)
+    console.print(f"look next   make card · make releases{same} · make export TO=lists.parquet{same}", markup=False, soft_wrap=True)
 
 
 def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:

@@ -1,6 +1,6 @@
 """Attributes of items and users become features as of each cutoff, and those that give later events away do not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,17 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from scipy import sparse
 
 from conftest import PROJECT, make_settings
 from recsys import RecsysError
 from recsys.attributes import partial_association, partial_correlation
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
+from recsys.recommenders.two_stage import Affinity
 from recsys.rehearsal import replay
 from recsys.settings import Settings
-from recsys.state import State
+from recsys.state import Attribute, State
 from recsys.store import Store, open_store
 
 FIRST, DAYS = date(2024, 1, 1), 120
@@ -188,3 +190,34 @@ def test_a_number_is_correlated_with_what_it_adds_to_the_past(values: np.ndarray
 )
 def test_text_is_associated_with_what_it_tells_beyond_chance(groups: np.ndarray, low: float, high: float) -> None:
     assert low <= partial_association(groups.astype(np.int64), LATER, [EARLIER]) <= high
+
+
+def affinity(entity: str, value_index: list[int], counts: list[list[int]], recent: list[int]) -> Affinity:
+    values = np.array(["a", "b"])
+    met = sparse.csr_matrix(np.array(counts, np.float32))
+    return Affinity(Attribute(entity, "brand", values, np.array(value_index, np.int32), np.array(recent, np.int32), met))
+
+
+PAIRS = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2])  # users, items
+
+
+def test_a_user_who_met_a_value_more_often_than_all_has_an_affinity_to_its_items() -> None:
+    brand = affinity("item", [0, 1, -1], [[4, 0], [0, 0]], [9, 9])
+    likes, dislikes, stranger, unknown = brand.of(*PAIRS)
+    assert brand.column == "item_brand_affinity"
+    assert likes == pytest.approx(np.log((4 + 2.5) / (4 + 5) / 0.5))
+    assert dislikes == pytest.approx(np.log(2.5 / (4 + 5) / 0.5))
+    assert stranger == 0
+    assert np.isnan(unknown)
+
+
+def test_an_item_that_users_of_a_value_take_more_often_has_an_affinity_to_them() -> None:
+    city = affinity("user", [0, 1], [[0, 0], [3, 0], [0, 1]], [9, 9])
+    assert city.column == "user_brand_affinity"
+    np.testing.assert_array_equal(np.sign(city.of(*PAIRS)), [0, 1, 0, 1])
+
+
+def test_an_attribute_without_values_has_no_affinities() -> None:
+    brand = affinity("item", [-1, -1, -1], [[0, 0], [0, 0]], [0, 0])
+    none = Affinity(replace(brand.attribute, values=brand.attribute.values[:0], target_events=sparse.csr_matrix((2, 0))))
+    assert np.isnan(none.of(*PAIRS)).all()

@@ -45,7 +45,7 @@ def test_settings_in_the_docs_are_settings(block: str) -> None:
 
 def test_users_and_items_in_the_readme_are_those_of_the_sample(tmp_path: Path) -> None:
     shop = make_settings("shop").dataset
-    open_source(shop.source, shop.dials).land(tmp_path)
+    open_source(shop).land(tmp_path)
     known = {id for file in tmp_path.rglob("*.parquet") for id in ids(file)}
     named = {id for given in re.findall(r"\b(?:USER|ITEM|EXPECT|NOT)=([\w,]+)", README) for id in given.split(",")}
     assert named

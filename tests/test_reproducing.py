@@ -110,7 +110,7 @@ def test_the_manifest_of_a_release_tells_what_made_it(shop: Shop) -> None:
 
 def test_a_release_of_other_settings_names_the_commit_that_knows_them(shop: Shop, tmp_path: Path) -> None:
     store = shop.edit(tmp_path, '"history_cap"', '"history_limit"')
-    with pytest.raises(RecsysError, match=r"other settings \(.*history_limit.*check out commit c1"):
+    with pytest.raises(RecsysError, match=r"other settings \(.*history_cap.*check out commit c1"):
         make_again(store, shop.releases["popularity"], tmp_path)
 
 

@@ -343,7 +343,8 @@ LONDON = {
 
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
-    folder = tmp_path_factory.mktemp("typed")
+    folder = tmp_path_factory.mktemp("typed") / "it's a place"
+    folder.mkdir()
     pattern = parquet_folder(folder / "in")
     rows = [{"user_id": 4, "item_id": name, "event_at": at} for name, (at, _) in LONDON.items()]
     (folder / "in" / "third.jsonl").write_text("\n".join(json.dumps(row) for row in rows if row["item_id"] != "typed"))

@@ -149,7 +149,8 @@ class Features:
                     ) using ({entity}_index) where cutoff = timestamp '{cutoff}' order by index"""
             )
             undated = (self.attributes["entity"] == entity) & ~self.attributes["is_dated"]
-            for name, is_number in zip(self.attributes["attribute"][undated], self.attributes["is_number"][undated], strict=True):
+            names, kinds = (self.attributes[column][undated].tolist() for column in ("attribute", "is_number"))
+            for name, is_number in zip(names, kinds, strict=True):
                 if is_number:
                     values = self._numbers(entity, name, cutoff, sizes[entity])[counts["index"]]
                     known = ~np.isnan(values)

@@ -80,4 +80,5 @@ def require(verdicts: Mapping[str, list[Verdict]], families: Iterable[str], stag
             " (`make audit` runs the costly ones) and read its log"
         )
     if failed := [verdict for found in verdicts.values() for verdict in found if verdict.blocks]:
-        raise RecsysError(f"{stage}: " + "; ".join(f"[{verdict.name}] {verdict.message}" for verdict in failed))
+        words = "; ".join(f"[{verdict.name}] {verdict.message}" for verdict in failed)
+        raise RecsysError(f"{stage}: {words}. Nothing was published, and what is live has not changed")

@@ -1,6 +1,7 @@
 """Leaks: a label, a window or a feature on the wrong side of its cutoff is found under its name."""
 
 import shutil
+from copy import copy
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from conftest import failed
 from recsys.checks import Subject
+from recsys.checks.leaks import Limits, check
 from recsys.features import Features
 from recsys.store import Snapshot
 
@@ -55,3 +57,35 @@ def test_a_feature_that_has_seen_the_future_is_found(audited: Subject, table: st
     sicker: dict[str, Any] = {table: getattr(state, table) | {"days_since_last_look": np.array([1.0, np.nan, -0.5])}}
     vars(sick)["holdout_state"] = replace(state, **sicker)
     assert failed("leaks", sick) == ["nothing_is_from_the_future"]
+
+
+def described(subject: Subject, leaks: dict[tuple[str, str], float]) -> Subject:
+    """The subject with these attributes, numbers but for those called a status."""
+    features = copy(subject.features)
+    entities, names = np.array(list(leaks)).T
+    facts = {"is_number": names != "status", "is_dated": names == "dated", "described": np.where(names == "empty", 0, 9)}
+    vars(features)["attributes"] = {"entity": entities, "attribute": names, **facts}
+    vars(features)["leaks"] = {key: leak for key, leak in leaks.items() if key[1] not in ("dated", "empty")}
+    items, users = ([name for kind, name in leaks if kind == entity] for entity in ("item", "user"))
+    dataset = replace(subject.settings.dataset, item_attributes=items, user_attributes=users)
+    return replace(subject, features=features, settings=replace(subject.settings, dataset=dataset))
+
+
+def test_an_attribute_that_tells_later_events_is_named_with_its_value(audited: Subject) -> None:
+    leaks = {("item", "price"): 0.1, ("item", "total_sold"): 0.934, ("user", "status"): 0.7}
+    (found,) = [one for one in check(described(audited, leaks), Limits()) if one.name == "attributes_leak"]
+    assert (found.passed, found.blocks, found.value) == (False, False, 0.934)
+    assert "item total_sold 0.93, left out; user status 0.70, text, so still in use" in found.message
+    assert "price" not in found.message
+
+
+def test_attributes_without_valid_from_are_named_and_pass(audited: Subject) -> None:
+    subject = described(audited, {("item", "price"): 0.1, ("item", "dated"): 0.0, ("user", "status"): 0.2})
+    found = {one.name: one for one in check(subject, Limits())}["attributes_without_valid_from"]
+    assert found.passed
+    assert found.message.startswith("2 of 3 attributes have no valid_from")
+    assert found.message.endswith(": item price (number), user status (text)")
+
+
+def test_an_attribute_without_a_value_is_named(audited: Subject) -> None:
+    assert failed("leaks", described(audited, {("item", "price"): 0.1, ("item", "empty"): 0.0})) == ["attributes_have_values"]

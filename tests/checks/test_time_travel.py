@@ -23,7 +23,7 @@ def test_features_that_differ_from_those_of_that_day_are_found(audited: Subject)
     then = replace(audited, rehearsed={**audited.rehearsed, "as_it_was": audited.rehearsed["lost_events"]})
     verdicts = list(time_travel.check(then, time_travel.Limits(1.0, 1.0)))
     assert [verdict.name for verdict in verdicts if verdict.blocks] == ["features_of_that_day"]
-    assert "feat_users.purchases in " in verdicts[0].message
+    assert "feat_users.target_events in " in verdicts[0].message
 
 
 def test_a_model_that_knows_the_answers_without_learning_them_is_found(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,5 +264,5 @@ def numeric(table: Mapping[str, NDArray]) -> dict[str, NDArray[np.float32]]:
     return {
         name: column.astype(np.float32)
         for name, column in sorted(table.items())
-        if column.dtype.kind in "iuf" and not name.endswith("_index")
+        if column.dtype.kind in "iuf" and name not in ("user_index", "item_index")
     }

@@ -1,0 +1,127 @@
+"""What attributes do to lists of new items: one that users go by makes them better beyond noise, a random one does not, and one
+that counts later events is left out. In a small fashion shop, whose items come and go, and in the simulated shop."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import PROJECT, make_settings
+from recsys.evaluation import Windows, compare, evaluate
+from recsys.features import Features
+from recsys.metrics import Interval
+from recsys.pipeline import build_features, land, open_features
+from recsys.recommenders import create
+from recsys.settings import Settings
+from recsys.sources import open_source
+from recsys.sources.shop import Shop
+from recsys.store import Store, open_store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+FIRST, DAYS, LIFE = date(2024, 1, 1), 220, 45  # days that an item is for sale
+USERS, ITEMS, BRANDS = 1_200, 600, 12
+Try = Callable[[str], tuple[Features, Windows]]
+"""Builds features with one item attribute, or with none for an empty name, and evaluates two_stage on them."""
+
+
+def fashion_shop(folder: Path) -> None:
+    """Users buy a few brands each, and of these whatever is there."""
+    draw = np.random.default_rng(3)
+    arrives, brand = draw.integers(-LIFE, DAYS, ITEMS), draw.integers(BRANDS, size=ITEMS)
+    appeal = np.exp(draw.normal(0, 0.7, ITEMS))
+    liked = draw.dirichlet(np.full(BRANDS, 0.15), USERS)
+    chance = 0.05 * np.exp(draw.normal(0, 0.6, USERS))
+    rows = []
+    for day in range(DAYS):
+        there = np.where((arrives <= day) & (day < arrives + LIFE), appeal, 0.0)
+        for user in np.flatnonzero(draw.random(USERS) < chance):
+            weights = there * liked[user][brand]
+            chosen = draw.choice(ITEMS, draw.integers(1, 4), p=weights / weights.sum())
+            rows += [(f"u{user}", item, FIRST + timedelta(day)) for item in chosen]
+    bought = pd.DataFrame(rows, columns=["user_id", "item", "event_at"])
+    bought.assign(item_id="i" + bought["item"].astype(str)).drop(columns="item").to_csv(folder / "events.csv", index=False)
+    catalogue = {
+        "item_id": [f"i{item}" for item in range(ITEMS)],
+        "available_from": [FIRST + timedelta(int(day)) for day in arrives],
+        "withdrawn_at": [FIRST + timedelta(int(day) + LIFE) for day in arrives],
+        "style": [f"brand {number}" for number in brand],
+        "shelf": [f"shelf {number}" for number in draw.integers(BRANDS, size=ITEMS)],
+        "total_sold": np.bincount(bought["item"], minlength=ITEMS),
+    }
+    pd.DataFrame(catalogue).to_csv(folder / "items.csv", index=False)
+
+
+def styled_shop(store: Store, settings: Settings) -> str:
+    """Raw snapshot of the simulated shop, in which its cells, and not its categories, are told."""
+    raw = store.load("raw", land(store, settings, date(2026, 1, 1))[0])
+    source = open_source(settings.dataset)
+    assert isinstance(source, Shop)
+    with store.draft() as folder:
+        for name in raw.manifest.files:
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(raw.path / name, folder / name)
+        items = pq.read_table(folder / "items.parquet")
+        numbers = np.array([int(id[1:]) for id in items["item_id"].to_pylist()])
+        sold = pq.read_table(folder / "events", filters=[("event_type", "=", "purchase")])["item_id"].to_pandas().value_counts()
+        catalogue = items.to_pandas().assign(
+            category="all",
+            style=[f"cell {cell}" for cell in source.world.cell[numbers]],
+            shelf=[f"shelf {number}" for number in np.random.default_rng(1).integers(40, size=len(numbers))],
+        )
+        catalogue["total_sold"] = catalogue["item_id"].map(sold).fillna(0).astype(int)
+        pq.write_table(pa.Table.from_pandas(catalogue, preserve_index=False), folder / "items.parquet")
+        return store.commit(folder, "raw", raw.manifest.made_from).id
+
+
+def tried(store: Store, raw: str, settings: Settings) -> Try:
+    @cache
+    def evaluated(name: str) -> tuple[Features, Windows]:
+        chosen = replace(settings, dataset=replace(settings.dataset, item_attributes=[name] if name else []))
+        features = open_features(store, build_features(store, raw, chosen, PROJECT).id, chosen)
+        recommender = create("two_stage", chosen.recommenders["two_stage"], chosen.seed)
+        return features, evaluate(recommender, features, chosen, features.evaluated)
+
+    return evaluated
+
+
+@pytest.fixture(scope="module", params=["fashion", "simulated"])
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Try:
+    folder = tmp_path_factory.mktemp(request.param)
+    store = open_store(str(folder / "store"), request.param)
+    if request.param == "fashion":
+        fashion_shop(folder)
+        inputs = {name: str(folder / f"{name}.csv") for name in ("events", "items")}
+        settings = make_settings("events", dataset={"horizon_days": 14, "step_days": 14}, inputs=inputs)
+        return tried(store, land(store, settings, FIRST + timedelta(DAYS))[0], settings)
+    dials = make_settings().dataset.dials | {"newcomers": 0.9}
+    settings = make_settings(dataset={"dials": dials})
+    return tried(store, styled_shop(store, settings), settings)
+
+
+def gain(shop: Try, name: str) -> Interval:
+    """NDCG of lists of new items with the attribute less that without, on the holdout and the selection windows."""
+    features, with_it = shop(name)
+    return compare(with_it["novel"], shop("")[1]["novel"], "ndcg@10", features.settings)
+
+
+def test_an_attribute_that_users_go_by_makes_lists_of_new_items_better(shop: Try) -> None:
+    assert gain(shop, "style").low > 0
+
+
+def test_a_random_attribute_makes_them_no_better(shop: Try) -> None:
+    assert gain(shop, "shelf").low < 0
+
+
+def test_an_attribute_that_counts_later_events_is_left_out(shop: Try) -> None:
+    features, evaluated = shop("total_sold")
+    assert features.left_out.keys() == {("item", "total_sold")}
+    np.testing.assert_array_equal(evaluated["novel"][0].scores["ndcg@10"], shop("")[1]["novel"][0].scores["ndcg@10"])
