@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import make_settings, make_state
-from recsys import evaluation
-from recsys.evaluation import Window, oracle, share_of, summarise, target_share
+from recsys import RecsysError, evaluation
+from recsys.evaluation import Window, compare, oracle, share_of, summarise, target_share
 from recsys.features import Features
-from recsys.recommenders import create
+from recsys.recommenders import TooLittleData, create
 from recsys.sources.base import Simulation
 from recsys.verdicts import Verdict
 
@@ -88,3 +88,47 @@ def test_a_summary_has_every_metric_at_the_depths_asked() -> None:
 
 def test_an_item_nobody_bought_counts_as_bought_by_one() -> None:
     assert target_share(Known.state_).tolist() == pytest.approx([2 / 3, 1 / 3, 1 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize(("users", "decides"), [(9, False), (10, True)])
+def test_a_difference_over_few_users_decides_nothing(users: int, decides: bool) -> None:
+    names, lists = np.array([f"u{row:02}" for row in range(users)]), np.zeros((users, 1), np.int32)
+    better, worse = (Window(date(2024, 2, 1), names, {"ndcg@10": np.full(users, score)}, lists, 1) for score in (0.9, 0.1))
+    found = compare([better], [worse], "ndcg@10", SETTINGS)
+    assert found.mean == pytest.approx(0.8)
+    assert (found.low > 0) == decides
+
+
+class Short(Known):
+    """A week of data: the only user who was seen before the cutoff is gone."""
+
+    as_of = date(2024, 1, 8)
+
+    def __init__(self, returning: int):
+        self.returning = returning
+
+    def labels(self, cutoff: date) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(0, np.int32), np.zeros(0, np.int32)
+
+    def counts(self) -> dict[str, Any]:
+        return {"first_day": "2024-01-01", "last_day": "2024-01-07"}
+
+    def users_around(self, cutoff: date) -> tuple[int, int, int]:
+        return 1, 5, self.returning
+
+
+@pytest.mark.parametrize(
+    ("returning", "advice"), [(3, "Set horizon_days and step_days to 1 "), (0, "bring data in which users come back")]
+)
+def test_what_cannot_be_judged_is_refused_in_numbers(returning: int, advice: str) -> None:
+    features = cast(Features, Short(returning))
+    with pytest.raises(RecsysError) as refusal:
+        evaluation.evaluate(create("popularity", {"days": 7}), features, SETTINGS, features.evaluated)
+    for words in ("7 days", "horizon_days = 28", "selection_windows = 2", advice):
+        assert words in str(refusal.value)
+
+
+def test_only_items_new_to_a_user_cannot_be_ranked_by_what_the_user_had() -> None:
+    settings = make_settings(dataset={"exclude_seen": True})
+    with pytest.raises(TooLittleData, match="exclude_seen"):
+        evaluation.evaluate(create("repeat_purchase", {}), FEATURES, settings, FEATURES.evaluated)

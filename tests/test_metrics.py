@@ -112,3 +112,8 @@ def test_the_interval_of_coverage_holds_what_was_seen() -> None:
     lists = np.random.default_rng(0).integers(200, size=(60, 5)).astype(np.int32)
     seen = bootstrap_coverage(lists, 200, 300, seed=1)
     assert seen.low < coverage(lists, 200) < seen.high
+
+
+def test_without_users_there_is_no_figure() -> None:
+    assert np.isnan(bootstrap({"nothing": np.zeros(0)}, 10, seed=1)["nothing"]).all()
+    assert np.isnan(bootstrap_coverage(np.zeros((0, 5), np.int32), 8, 10, seed=1)).all()

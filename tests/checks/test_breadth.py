@@ -1,5 +1,7 @@
 """Lists that collapsed on a few items are seen; recent popularity's are the same for all, and that is no fault."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,11 @@ def test_one_item_in_a_large_shop_is_no_coverage(subject: Subject) -> None:
 @pytest.mark.parametrize(("counts", "expected"), [([2, 2, 2], 0), ([0, 0, 0, 9], 0.75), ([1, 3], 0.25), ([0, 0], 0)])
 def test_gini(counts: list[int], expected: float) -> None:
     assert gini(np.array(counts)) == pytest.approx(expected)
+
+
+def test_lists_of_so_few_items_may_all_be_the_same(subject: Subject) -> None:
+    users, lists = subject.lists["allow"]
+    same = {"allow": (users, Lists(np.tile(lists.items[:1], (len(users), 1)), lists.scores))}
+    assert failures("breadth", sabotage(subject, lists=same))["allow_same_list"].blocks
+    few = subject.state.items | {"is_available": np.isin(np.arange(subject.state.shape[1]), lists.items[0, :10])}
+    assert not failures("breadth", sabotage(subject, lists=same, state=replace(subject.state, items=few)))["allow_same_list"].blocks

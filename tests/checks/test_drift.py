@@ -1,6 +1,7 @@
 """Data of another kind than the winner was judged on is seen; time that passes is not taken for it."""
 
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,10 +10,11 @@ import duckdb
 import numpy as np
 import pytest
 
-from conftest import failures, make_settings, sabotage
+from conftest import failures, make_settings, make_state, sabotage
 from recsys.checks import Subject
-from recsys.checks.distributions import stability, value_stability
+from recsys.checks.distributions import movements, stability, value_stability
 from recsys.features import Features
+from recsys.state import State
 from recsys.store import Snapshot
 
 
@@ -117,3 +119,37 @@ def test_the_last_days_are_counted_and_priced(tmp_path: Path) -> None:
     ]
     assert features.median_prices(2) == (3.0, 9.0)
     assert np.isnan(features.median_prices(1)[1])
+
+
+def test_of_few_items_many_may_sell_out(subject: Subject) -> None:
+    """Three of four are gone: a warning, for no lost file takes so few along."""
+    sold = np.flatnonzero(subject.holdout_state.items["is_available"] & (subject.holdout_state.items["target_events_28d"] > 0))
+    then = subject.holdout_state.items | {"is_available": np.isin(np.arange(subject.holdout_state.shape[1]), sold[:4])}
+    now = subject.state.items | {"is_available": ~np.isin(np.arange(subject.state.shape[1]), sold[:3])}
+    holdout = replace(subject.holdout_state, items=then)
+    found = severities(sabotage(subject, state=replace(subject.state, items=now), holdout_state=holdout))
+    assert found["catalogue_turnover"] == "warn"
+
+
+def test_in_young_data_features_still_fill_up(subject: Subject) -> None:
+    """The same movement blocks where the history is longer than features look back."""
+    users = subject.state.users | {"mean_price": 100 * subject.state.users["mean_price"]}
+    moved = sabotage(subject, state=replace(subject.state, users=users))
+    assert severities(moved)["feature_drift"] == "block"
+    age = subject.holdout_state.users["days_since_first_event"]
+    young = replace(subject.holdout_state, users=subject.holdout_state.users | {"days_since_first_event": np.minimum(age, 60)})
+    assert severities(sabotage(moved, holdout_state=young))["feature_drift"] == "warn"
+
+
+def test_counts_that_grow_with_the_history_have_not_moved() -> None:
+    """Everybody has an event a day, over 100 days and then over 130."""
+    events = np.random.default_rng(0).poisson(100, 500)
+
+    def after(days: int) -> State:
+        users = {"days_since_first_event": np.full(500, days, np.float32), "target_events": (events * days // 100).astype(np.int32)}
+        state = make_state(np.ones((500, 2), int))
+        return replace(state, cutoff=date(2024, 1, 1) + timedelta(days), users=state.users | users)
+
+    then, now = after(100), after(130)
+    assert movements(then, now, 100)["feat_users.target_events"] < 0.2
+    assert value_stability(*(state.users["target_events"].astype(np.float32) for state in (then, now))) > 1

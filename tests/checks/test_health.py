@@ -92,3 +92,24 @@ def test_a_feature_that_never_was_there_passes(subject: Subject) -> None:
     gone = np.full(subject.state.shape[1], np.nan, np.float32)
     earlier = replace(subject.holdout_state, items=subject.holdout_state.items | {"views_28d": gone})
     assert severities(sabotage(with_items(subject, views_28d=gone), holdout_state=earlier)) == {}
+
+
+def test_a_few_scores_may_tie(subject: Subject) -> None:
+    """Who has had nine items once each has nine equal counts."""
+
+    def few(scores: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(scores.shape[1]) < 9, 1.0, 0.0) * np.ones_like(scores)
+
+    assert severities(with_scores(subject, few)) == {}
+
+
+def test_popularity_may_score_nothing_where_nothing_sold_lately(subject: Subject) -> None:
+    assert severities(sabotage(with_scores(subject, np.zeros_like), winner="popularity")) == {}
+
+
+def test_a_feature_that_few_rows_had_may_be_gone_by_chance(subject: Subject) -> None:
+    column = np.zeros(subject.state.shape[1], np.float32)
+    earlier = column.copy()
+    earlier[np.flatnonzero(subject.holdout_state.items["is_available"])[:5]] = 1
+    state = replace(subject.holdout_state, items=subject.holdout_state.items | {"views_28d": earlier})
+    assert severities(sabotage(with_items(subject, views_28d=column), holdout_state=state)) == {}

@@ -5,8 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from conftest import failures, sabotage
 from recsys.checks import Subject
+from recsys.recommenders import Lists
 from recsys.settings import Settings
 from recsys.store import Snapshot
 
@@ -45,3 +48,16 @@ def test_an_id_that_nobody_knows_warns(subject: Subject) -> None:
     (found,) = failures("lists", sabotage(subject, settings=chosen)).values()
     assert (found.name, found.blocks) == ("rules_known", False)
     assert "i_misspelt, nowhere" in found.message
+
+
+def test_who_has_had_nearly_everything_has_a_short_list_of_new_items(subject: Subject) -> None:
+    """A user who has had all but two items for sale can get two; one who has had nothing cannot."""
+    available = np.flatnonzero(subject.state.items["is_available"])
+    users, lists = subject.lists["novel"]
+    short = Lists(np.where(np.arange(lists.items.shape[1]) < 2, lists.items, -1), lists.scores)
+    pairs = {name: column[:0] for name, column in subject.state.user_items.items()}
+    had = np.repeat(np.arange(len(users)), len(available) - 2), np.tile(available[2:], len(users))
+    pairs |= {"user_index": had[0], "item_index": had[1], "baskets": np.ones(len(had[0]), int)}
+    cut = sabotage(subject, lists=subject.lists | {"novel": (users, short)})
+    assert failures("lists", cut)["novel_users_served"].blocks
+    assert failures("lists", sabotage(cut, state=replace(subject.state, user_items=pairs))) == {}

@@ -8,7 +8,7 @@ import pytest
 from conftest import failures, sabotage
 from recsys.checks import Subject, slices
 from recsys.checks.distributions import thirds
-from recsys.evaluation import Windows
+from recsys.evaluation import Window, Windows
 
 
 def scored(subject: Subject, name: str, scores: np.ndarray) -> Windows:
@@ -65,3 +65,14 @@ def test_slices_of_few_users_say_nothing(subject: Subject) -> None:
 def test_ties_stay_in_one_third() -> None:
     found = thirds("age", np.array([1, 1, 1, 1, 2, 3]))
     assert {name: part.sum() for name, part in found.items()} == {"age low": 4, "age middle": 0, "age high": 2}
+
+
+def test_where_nobody_bought_anything_new_there_are_no_slices(subject: Subject) -> None:
+    def nobody(windows: dict[str, list[Window]]) -> dict[str, list[Window]]:
+        novel = windows["novel"][0]
+        scores = {name: values[:0] for name, values in novel.scores.items()}
+        return windows | {"novel": [replace(novel, users=novel.users[:0], scores=scores, lists=novel.lists[:0])]}
+
+    repeats = {name: nobody(windows) for name, windows in subject.evaluations.items()}
+    for family in ("slices", "simpler"):
+        assert not any(verdict.blocks for verdict in failures(family, sabotage(subject, evaluations=repeats)).values())

@@ -164,3 +164,18 @@ def test_unknown_names_and_parameters_are_refused_by_name() -> None:
         create("magic", {})
     with pytest.raises(RecsysError, match="neighbors"):
         create("item_to_item", {"neighbors": 3})
+
+
+@pytest.mark.parametrize("name", sorted(set(RECOMMENDERS) - {"popularity"}))
+def test_without_anything_to_learn_from_it_says_so(name: str) -> None:
+    nothing = np.zeros((3, 2), int)
+    with pytest.raises(TooLittleData, match=f"^{name}: "):
+        create(name, {}).fit(make_state(nothing))
+
+
+def test_where_all_candidates_are_taken_there_is_nothing_to_tell_apart() -> None:
+    state = make_state(np.ones((4, 3), int))
+    users, items = (index.ravel().astype(np.int32) for index in np.indices((4, 3)))
+    window = Window(("all", date(2024, 1, 1)), lambda: state, lambda: (users, items))
+    with pytest.raises(TooLittleData, match="12 of 12 candidates"):
+        create("two_stage", {}).fit(state, [window])

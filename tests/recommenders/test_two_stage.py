@@ -9,11 +9,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from conftest import PROJECT, make_settings
-from recsys import trees
+from recsys import RecsysError, trees
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders import create
-from recsys.recommenders.two_stage import TwoStage, candidates
+from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings import Settings
 from recsys.store import open_store
 
@@ -113,3 +113,21 @@ def test_trees_kept_as_arrays_predict_what_scikit_learn_predicts() -> None:
     ).fit(columns, labels)
     expected = model.decision_function(columns) - float(model._baseline_prediction.ravel()[0])
     assert trees.predict(nodes, sizes, columns) == pytest.approx(1 / (1 + np.exp(-expected)), abs=1e-6)
+
+
+def test_columns_with_too_few_values_cannot_be_split_by() -> None:
+    columns = np.full((100_000, 4), np.nan, np.float32)
+    columns[:, 0] = 1
+    columns[:50, 1] = np.arange(50)
+    columns[:49, 2] = np.arange(49)
+    assert trees.usable(columns).tolist() == [True, True, False, False]
+    assert trees.usable(np.concatenate([columns] + [np.full_like(columns, np.nan)] * 9)).tolist() == [True, False, False, False]
+
+
+def test_features_are_found_by_name_and_missing_ones_are_named() -> None:
+    model = TwoStage()
+    model.columns_ = np.array(["price", "own"])
+    nothing, table = np.zeros(1, np.int64), np.array([[1, 2, 3]], np.float32)
+    assert model.select(Candidates(nothing, nothing, table, ["own", "new", "price"])).features.tolist() == [[3, 1]]
+    with pytest.raises(RecsysError, match="price"):
+        model.select(Candidates(nothing, nothing, table, ["own", "new", "cost"]))
