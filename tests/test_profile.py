@@ -47,7 +47,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, dict[str, P
     rows = days(90)
     rows += [["c1", f"s{item}", START + timedelta(item), "wish"] for item in range(20)]
     rows += [["c1", f"s{item}", "31/12/2023", "order"] for item in range(7)]
-    rows += [["", "s1", START, "order"]]
+    rows += [["", "s1", START, "order"], *[["", f"s{item}", START, "cart"] for item in range(3)]]
     events = write(folder / "log.csv", ["customer_ref", "SKU", "ts", "action", "device"], [[*row, "phone"] for row in rows])
     catalogue = [
         [f"s{item}", f"Thing {item}", f"b{item % 3}", item / 2, "x" if item else "", f"00{item % 2}"] for item in range(25)
@@ -66,7 +66,9 @@ def test_columns_are_found_proposed_or_ignored(shop: tuple[Profile, dict[str, Pa
 
 
 def test_types_are_counted_and_the_unknown_is_left_to_a_person(shop: tuple[Profile, dict[str, Path]]) -> None:
-    assert {one.own: (one.events, one.ours) for one in shop[0].types} == {"order": (87 * 40 + 8, "purchase"), "wish": (20, "")}
+    assert {one.own: (one.events, one.ours) for one in shop[0].types} == {
+        "order": (87 * 40 + 8, "purchase"), "wish": (20, ""), "cart": (3, "cart"),
+    }  # fmt: skip
     assert any("wish" in remark for remark in shop[0].remarks)
 
 
@@ -83,9 +85,14 @@ def test_times_have_a_form_gaps_and_a_night(shop: tuple[Profile, dict[str, Path]
 def test_rejected_events_are_counted_with_examples_as_they_were_sent(shop: tuple[Profile, dict[str, Path]]) -> None:
     found = shop[0]
     assert found.quarantine
-    assert {reason: events for reason, events in found.quarantine.rejected.items() if events} == {"ambiguous_date": 7, "no_user": 1}
+    assert {reason: events for reason, events in found.quarantine.rejected.items() if events} == {"ambiguous_date": 7, "no_user": 4}
     assert len(found.examples["ambiguous_date"]) == 5
     assert {row["unreadable"] for row in found.examples["ambiguous_date"]} == {"event_at 31/12/2023"}
+
+
+def test_an_event_type_that_is_lost_to_the_quarantine_is_told(shop: tuple[Profile, dict[str, Path]]) -> None:
+    told = [remark for remark in shop[0].remarks if "are rejected" in remark]
+    assert told == ["3 of 3 cart events are rejected (no_user)"]
 
 
 def test_users_items_and_repeats_are_counted(shop: tuple[Profile, dict[str, Path]]) -> None:

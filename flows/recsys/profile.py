@@ -23,6 +23,7 @@ from recsys.warehouse import Quarantine
 
 EXAMPLES = 5  # of rejected events, for each reason
 MOST_MISSING = 0.5  # share of rows without a value, above which a column is not proposed for anything
+MOST_REJECTED = 0.5  # share of the events of a type, above which a person is told
 MOST_RATINGS = 1_000  # distinct values above which a column holds no ratings
 # How times may be written.
 FORMS = {
@@ -354,6 +355,15 @@ class _Check:
         names = [name for name, *_ in rows.description or []]
         for row in rows.fetchall():
             self.found.examples.setdefault(row[0], []).append(dict(zip(names[1:], row[1:], strict=True)))
+        by_type = connection.execute(
+            f"""select event_type, count(*) as events, count_if(reasons <> '') as rejected,
+                    (select mode(reason) from int_events_rejected as bad where bad.event_type = checked.event_type)
+                from int_events_checked as checked group by event_type
+                having rejected > {MOST_REJECTED} * events order by events desc, event_type limit {EXAMPLES}"""
+        ).fetchall()
+        self.found.remarks += [
+            f"{rejected:,} of {events:,} {own} events are rejected ({reason})" for own, events, rejected, reason in by_type
+        ]
         if found.share > self.settings.dataset.max_quarantine:
             self.found.problems.append(
                 f"quarantine would hold {found}, more than max_quarantine = {self.settings.dataset.max_quarantine:.1%};"
