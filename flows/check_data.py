@@ -78,7 +78,7 @@ def _times(found: Profile) -> Iterator[str]:
     if found.forms:
         shares = ", ".join(f"{form} {share:.1%}" for form, share in found.forms.shares.items())
         zones = f"; zones {', '.join(found.forms.zones[:SHOWN])}" if found.forms.zones else ""
-        yield f"written as {shares}{zones}"
+        yield f"forms: {shares}{zones}"
     if times := found.times:
         yield f"{times.first:%Y-%m-%d %H:%M} to {times.last:%Y-%m-%d %H:%M} UTC, {times.days:,} days"
         missing = sum(days for _, days in times.gaps)

@@ -76,7 +76,7 @@ def test_times_have_a_form_gaps_and_a_night(shop: tuple[Profile, dict[str, Path]
     found, times = shop[0].forms, shop[0].times
     assert found
     assert times
-    assert set(found.shares) == {"text without a zone", "in another way"}
+    assert set(found.shares) == {"text without a zone", "not readable"}
     assert (times.first, times.days) == (START, 90)
     assert times.gaps == [(date(2024, 1, 11), 2), (date(2024, 1, 21), 1)]
     assert {(times.quiet + hour) % 24 for hour in range(6)}.isdisjoint(range(8, 15))
@@ -198,6 +198,15 @@ def test_every_problem_of_few_events_is_told(few: Profile) -> None:
 def test_attributes_that_cannot_be_read_are_left_out(few: Profile) -> None:
     assert any('"tags"' in remark for remark in few.remarks)
     assert few.counts
+
+
+def test_dates_and_numbers_of_another_form_are_told_with_the_form_to_write(tmp_path: Path) -> None:
+    rows = [[user, "i", f"{user + 1}.12.2023 13:11", "1.234,50"] for user in range(28)]
+    found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "price"], rows)})
+    told = next(problem for problem in found.problems if "quarantine" in problem)
+    assert "event_at is written like 9.12.2023 13:11, which is not read; write 2023-12-09 13:11" in told
+    assert "price is written like 1.234,50, which is not read; write 1234.50" in told
+    assert "raise the limit" not in told
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ FORMS = {
 }
 NUMBER = r"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$"  # as the macro `number` reads an attribute
 ZONED, TYPED, TYPED_LOCAL = "text with a zone", "timestamps with a zone", "timestamps without a zone"
+UNREAD = "not readable"  # any other form
 LOCAL = ("text without a zone", "dates", TYPED_LOCAL)  # forms that are read in the dataset's time_zone
 
 
@@ -322,7 +323,7 @@ class _Check:
         else:
             cases = " ".join(f"when regexp_matches(written, '{pattern}') then '{form}'" for form, pattern in FORMS.items())
             rows = connection.execute(
-                f"""select case when written is null then 'missing' {cases} else 'in another way' end as form,
+                f"""select case when written is null then 'missing' {cases} else '{UNREAD}' end as form,
                         case when form = '{ZONED}' then regexp_extract(written, '(Z|UTC|GMT|[+-][0-9:]+)$') end as zone, count(*)
                     from (select upper(trim(event_at::varchar)) as written from raw.events) group by all order by 3 desc, 1, 2"""
             ).fetchall()
@@ -339,6 +340,8 @@ class _Check:
         with warehouse.connect(file, self.settings) as connection:
             self.find_rejected(connection)
             if not _one(connection, "select count(*) from int_events_accepted where is_target"):
+                if self.found.problems:
+                    return  # the quarantine says why
                 self.found.problems.append(f'no accepted event is of the target "{self.found.target}"')
                 return
             self.find_counts(connection)
@@ -346,7 +349,7 @@ class _Check:
             self.find_horizon(connection, catalogued)
 
     def find_rejected(self, connection: duckdb.DuckDBPyConnection) -> None:
-        found = self.found.quarantine = warehouse.quarantine(connection, "quarantine")
+        found = self.found.quarantine = warehouse.quarantine(connection)
         rows = connection.execute(
             f"""select reason, * exclude (reason, session_id, event_id) from int_events_rejected
                 qualify row_number() over (partition by reason order by event_at, user_id, item_id) <= {EXAMPLES}
@@ -364,11 +367,8 @@ class _Check:
         self.found.remarks += [
             f"{rejected:,} of {events:,} {own} events are rejected ({reason})" for own, events, rejected, reason in by_type
         ]
-        if found.share > self.settings.dataset.max_quarantine:
-            self.found.problems.append(
-                f"quarantine would hold {found}, more than max_quarantine = {self.settings.dataset.max_quarantine:.1%};"
-                " mend the data, or raise the limit if they are known to be so"
-            )
+        if excess := found.excess(self.settings.dataset.max_quarantine):
+            self.found.problems.append(f"quarantine would hold {excess}")
 
     def find_counts(self, connection: duckdb.DuckDBPyConnection) -> None:
         spreads = {
