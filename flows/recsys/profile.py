@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from recsys.settings import Dataset, Settings, parse, resolve
 from recsys.sources import SOURCES, columns, open_source
 from recsys.sources.base import Access
 from recsys.sources.events import Events
+from recsys.sources.files import UnreadableColumns
 from recsys.store import Manifest, Snapshot, describe
 from recsys.warehouse import Quarantine
 
@@ -231,6 +232,8 @@ class _Check:
             hints = _hints(table, match.ignored, "items" in schemas)
             for theirs in schema.names:
                 name = ours.get(theirs, "")
+                if not name and pa.types.is_nested(schema.field(theirs).type):
+                    hints[theirs] = f"ignored: it is of type {schema.field(theirs).type}"
                 how = hints[theirs] if not name else _how(name, theirs, name in usual.get(table, {}))
                 self.found.columns.append(Column(table, theirs, name, how))
             self.spare[table] = [name for name in match.ignored if not pa.types.is_nested(schema.field(name).type)]
@@ -243,15 +246,23 @@ class _Check:
         dataset = self.settings.dataset
         if self.found.is_known:
             return self.land_as(dataset, scratch / "raw", access)
-        items, users = self.spare.get("items", []), self.spare.get("users", [])
-        try:
-            return self.land_as(replace(dataset, item_attributes=items, user_attributes=users), scratch / "raw", access)
-        except RecsysError as error:
-            if not items and not users:
-                raise
-            landed = self.land_as(dataset, scratch / "without", access)  # raises if it was not for the attributes
-            self.found.remarks.append(f"further columns of items and users could not be read: {error}")
-            return landed
+        spare = {table: list(self.spare.get(table, [])) for table in ("items", "users")}
+        for number in count():
+            listed = replace(dataset, item_attributes=spare["items"], user_attributes=spare["users"])
+            try:
+                return self.land_as(listed, scratch / f"raw{number}", access)
+            except UnreadableColumns as error:
+                table = next((one for one in spare if error.where.startswith(one.upper())), "")
+                if not set(error.problems) & set(spare.get(table, [])):
+                    raise
+                spare[table] = [name for name in spare[table] if name not in error.problems]
+                self.found.columns = [
+                    replace(one, how=f"ignored: it {error.problems[one.theirs]}")
+                    if one.table == table and one.theirs in error.problems
+                    else one
+                    for one in self.found.columns
+                ]
+        raise AssertionError
 
     def land_as(self, dataset: Dataset, folder: Path, access: Access | None) -> Snapshot:
         source = open_source(dataset, self.settings.store.endpoint)

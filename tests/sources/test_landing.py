@@ -174,6 +174,14 @@ def test_attributes_land_and_other_columns_are_named_as_ignored(tmp_path: Path) 
     assert re.search(r'ignored columns: EVENTS "\S+" email; ITEMS "\S+" cost, note;', told.message)
 
 
+@pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+def test_an_attribute_of_lists_is_told_to_be_left_out(tmp_path: Path, kind: str) -> None:
+    items = write(tmp_path / f"i{kind}", FORMATS[kind]([{"item_id": "i1", "markets": ["DE"], "colour": "red"}]))
+    events = write(tmp_path / "e.csv", as_csv(ROWS))
+    with pytest.raises(RecsysError, match=r'column "markets" .*; leave it out of item_attributes$'):
+        landed(tmp_path, {"events": events, "items": items}, item_attributes=["markets", "colour"])
+
+
 def test_numbers_of_an_attribute_stay_numbers_where_one_file_lacks_it(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.parquet", as_parquet([{"item_id": "a"}]))
     write(tmp_path / "in" / "b.parquet", as_parquet([{"item_id": "b", "weight": 2}]))

@@ -48,7 +48,7 @@ def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[Ve
     """
     columns.check_keys(dataset)
     tables = {name: _Table(name, dataset) for name in columns.TABLES}
-    for name, table in tables.items():
+    for name, table in reversed(tables.items()):  # the events are the largest: what is wrong with the others is told sooner
         table.write(folder / name, inputs.get(name))
     _refuse_unused(tables, inputs, dataset)
     ignored = {name: table.ignored for name, table in tables.items() if table.ignored}
@@ -107,14 +107,30 @@ class _Table:
 
     def _shape(self, origin: Origin) -> Iterator[pa.RecordBatch]:
         """Batches of our columns; those without a type, which hold no value, are left out."""
+        try:
+            yield from self._shape_batches(origin)
+        except files.UnreadableColumns as error:
+            if set(error.problems) <= {theirs for ours in self.attributes for theirs in self.mapped.get(ours, ())}:
+                setting = f"{self.name.removesuffix('s')}_attributes"
+                raise files.UnreadableColumns(error.where, error.problems, f"leave it out of {setting}") from None
+            raise
+
+    def _shape_batches(self, origin: Origin) -> Iterator[pa.RecordBatch]:
         for batch in origin.read(lambda names: self.match(names, origin.where).values()):
-            shaped = {}
+            shaped, unreadable = {}, {}
             for ours, theirs in self.match(batch.schema.names, origin.where).items():
                 column = batch.column(batch.schema.names.index(theirs))
                 column = column.dictionary_decode() if kinds.is_dictionary(column.type) else column
                 if not kinds.is_null(column.type):
-                    shape = SHAPES[columns.TABLES[self.name].get(ours, "attribute")]
-                    shaped[ours] = shape(column, f"{origin.where}: {ours}", self.dataset.time_zone)
+                    kind = columns.TABLES[self.name].get(ours, "attribute")
+                    try:
+                        shaped[ours] = SHAPES[kind](column, f"{origin.where}: {ours}", self.dataset.time_zone)
+                    except RecsysError:
+                        if kind != "attribute":
+                            raise
+                        unreadable[theirs] = f"is of type {column.type}"
+            if unreadable:
+                raise files.UnreadableColumns(origin.where, unreadable)
             yield pa.RecordBatch.from_pydict(shaped)
 
 
