@@ -62,6 +62,8 @@ def _ratings(found: Profile) -> Iterator[str]:
         yield f"{ratings.share:.1%} of the events have a rating; {shares}"
         if ratings.least is not None:
             yield f"min_rating = {ratings.least:g}: {ratings.target:.1%} of the rated events reach it, the others are views"
+            if ratings.share < 1:
+                yield f"events without a rating, {1 - ratings.share:.1%} of all, are views too"
 
 
 def _quarantine(found: Profile) -> Iterator[str | Table]:

@@ -135,7 +135,7 @@ def test_the_items_may_call_a_column_otherwise_than_the_events(tmp_path: Path) -
     found = profile({"events": events, "items": items, "users": users})
     assert found.problems  # no column of the users is known to be user_id, so that nothing more is read
     assert parse(found.section)["datasets"]["mine"]["columns"] == {
-        "user_id": "uid", "item_id": "product", "event_at": "ts", "items.item_id": "sku", "title": "label",
+        "user_id": "uid", "item_id": "product", "event_at": "ts", "items.item_id": "sku", "title": "label", "users.user_id": "...",
     }  # fmt: skip
 
 
@@ -147,11 +147,54 @@ def test_nothing_is_read_where_a_column_is_missing(tmp_path: Path) -> None:
     assert found.quarantine is None
 
 
+@pytest.fixture
+def german(tmp_path: Path) -> dict[str, Path]:
+    """Tables under names that nothing is known of, which two of them share."""
+    names = ["Kundennummer", "Artikelnummer", "Bestelldatum", "Menge"]
+    return {
+        "events": write(tmp_path / "log.csv", names, [[1, 2, "28.12.2023 13:11", 1], [1, 3, "29.12.2023", 1]]),
+        "items": write(tmp_path / "items.csv", ["Gruppe", "Artikelnummer"], [["a", "2"], ["a", "3"]]),
+        "users": write(tmp_path / "users.csv", ["Kunde"], [[1]]),
+    }
+
+
+def test_all_that_is_missing_is_one_line_with_what_is_likely_meant(german: dict[str, Path]) -> None:
+    found = profile(german)
+    expected = {"user_id": "...", "item_id": "Artikelnummer", "event_at": "Bestelldatum", "users.user_id": "..."}
+    (problem,) = found.problems
+    assert "make check-data DATASET=mine" in problem
+    assert parse(found.section)["datasets"]["mine"]["columns"] == expected
+
+
+def test_a_misspelt_column_is_told_with_the_one_that_is_meant(german: dict[str, Path]) -> None:
+    names = {"user_id": "Kundenummer", "item_id": "Artikelnummer", "event_at": "Bestelldatum", "users.user_id": "Kunde"}
+    section = CONFIG["datasets"]["events"] | {"columns": names}
+    (problem,) = profile(german, config=CONFIG | {"datasets": {"mine": section}}).problems
+    assert 'called "Kundenummer": did you mean "Kundennummer"?' in problem
+    assert 'user_id = "Kundennummer", item_id = "Artikelnummer"' in problem
+
+
 def test_a_section_whose_target_is_missing_is_told_before_anything_is_built(tmp_path: Path) -> None:
     events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type"], [[1, 2, "2024-01-01", "view"]])
     found = profile({"events": events}, name="events")
-    assert found.problems == ['no event is of the target "purchase"; the types are view']
+    (problem,) = found.problems
+    assert 'no event is of the target "purchase"; the data have "view" 1' in problem
+    assert '[datasets.events] in config.toml: target = "view"' in problem
     assert found.counts is None
+
+
+def test_events_without_a_rating_are_told_beside_the_proposed_minimum(tmp_path: Path) -> None:
+    rows = [["u", "i", "2024-01-01", rating] for rating in (1, 5, 5, "")]
+    found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "rating"], rows)})
+    line = next(line for line in found.section.splitlines() if line.startswith("min_rating"))
+    assert "25.0% of the events without a rating" in line
+
+
+def test_a_minimum_without_a_column_of_ratings_is_told(tmp_path: Path) -> None:
+    events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at"], [[1, 2, "2024-01-01"]])
+    section = CONFIG["datasets"]["events"] | {"min_rating": 4.0}
+    found = profile({"events": events}, config=CONFIG | {"datasets": {"mine": section}})
+    assert any("min_rating is 4, but no event has a rating" in problem for problem in found.problems)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +252,16 @@ def test_dates_and_numbers_of_another_form_are_told_with_the_form_to_write(tmp_p
     assert "event_at is written like 9.12.2023 13:11, which is not read; write 2023-12-09 13:11" in told
     assert "price is written like 1.234,50, which is not read; write 1234.50" in told
     assert "raise the limit" not in told
+
+
+def test_a_horizon_that_is_too_long_and_a_day_of_an_import_are_told(tmp_path: Path) -> None:
+    rows = days(60) + [[f"c{number}", "s1", START + timedelta(30), "order"] for number in range(600)]
+    events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type"], rows)
+    section = {"source": "events", "horizon_days": 56, "step_days": 28, "event_types": {"order": "purchase"}}
+    found = profile({"events": events}, config=CONFIG | {"datasets": {"mine": section}})
+    assert "horizon_days = 56 is too long for 60 days" in " ".join([*found.remarks, *found.problems])
+    assert any(re.search(r"horizon_days = \d+ and step_days = \d+", remark) for remark in found.remarks)
+    assert any(remark.startswith("2024-01-31 has 640 events, 16 times the usual day") for remark in found.remarks)
 
 
 @pytest.fixture

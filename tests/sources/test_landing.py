@@ -138,6 +138,7 @@ def test_a_missing_column_is_told_with_the_line_to_write(tmp_path: Path) -> None
         ({"columns": {"prize": "p"}}, 'columns has the key "prize", which is none of our columns'),
         ({"columns": {"items.quantity": "q"}}, 'columns has the key "items.quantity"'),
         ({"columns": {"price": "amuont"}}, 'columns names "amuont" for price, and no such column was found: EVENTS .* user_id'),
+        ({"columns": {"price": "evnt_at"}}, 'did you mean "event_at"'),
         ({"item_attributes": ["colour"]}, 'item_attributes names "colour", which ITEMS .* does not have; it has item_id'),
         ({"user_attributes": ["age"]}, 'user_attributes names "age", but no users are given; pass USERS='),
     ],

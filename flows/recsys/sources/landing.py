@@ -194,7 +194,9 @@ def _refuse_unused(tables: Mapping[str, _Table], inputs: Mapping[str, Input], da
         found = {name for table in concerned for name in tables[table].mapped.get(ours, ())}
         if concerned and not any(columns.is_same(theirs, name) for name in found):
             seen = "; ".join(f"{inputs[name].where} has {_shown(tables[name].names)}" for name in concerned)
-            raise RecsysError(f'config: columns names "{theirs}" for {key}, and no such column was found: {seen}; correct it')
+            meant = next(filter(None, (columns.closest(theirs, list(tables[name].names)) for name in concerned)), "")
+            advice = f'did you mean "{meant}"?' if meant else "correct it"
+            raise RecsysError(f'config: columns names "{theirs}" for {key}, and no such column was found: {seen}; {advice}')
     for name, setting in (("items", "item_attributes"), ("users", "user_attributes")):
         for attribute in tables[name].attributes:
             if name not in inputs:
