@@ -48,7 +48,7 @@ def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[Ve
     """
     columns.check_keys(dataset)
     tables = {name: _Table(name, dataset) for name in columns.TABLES}
-    for name, table in reversed(tables.items()):  # the events are the largest: what is wrong with the others is told sooner
+    for name, table in tables.items():
         table.write(folder / name, inputs.get(name))
     _refuse_unused(tables, inputs, dataset)
     ignored = {name: table.ignored for name, table in tables.items() if table.ignored}
