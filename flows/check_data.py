@@ -62,6 +62,8 @@ def _ratings(found: Profile) -> Iterator[str]:
         yield f"{ratings.share:.1%} of the events have a rating; {shares}"
         if ratings.least is not None:
             yield f"min_rating = {ratings.least:g}: {ratings.target:.1%} of the rated events reach it, the others are views"
+            if ratings.share < 1:
+                yield f"events without a rating, {1 - ratings.share:.1%} of all, are views too"
 
 
 def _quarantine(found: Profile) -> Iterator[str | Table]:
@@ -78,7 +80,7 @@ def _times(found: Profile) -> Iterator[str]:
     if found.forms:
         shares = ", ".join(f"{form} {share:.1%}" for form, share in found.forms.shares.items())
         zones = f"; zones {', '.join(found.forms.zones[:SHOWN])}" if found.forms.zones else ""
-        yield f"written as {shares}{zones}"
+        yield f"forms: {shares}{zones}"
     if times := found.times:
         yield f"{times.first:%Y-%m-%d %H:%M} to {times.last:%Y-%m-%d %H:%M} UTC, {times.days:,} days"
         missing = sum(days for _, days in times.gaps)

@@ -47,7 +47,9 @@ def _parts(found: Explanation, item_id: str, k: int) -> Iterator[str | Table]:
 
 
 def name(state: State, item: int) -> str:
-    return f"{state.item_ids[item]} {state.items['title'][item]}"
+    """An item's id and title; items without a title have their id for one."""
+    id, title = str(state.item_ids[item]), str(state.items["title"][item])
+    return id if title == id else f"{id} {title}"
 
 
 def _table(*columns: str) -> Table:

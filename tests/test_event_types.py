@@ -189,6 +189,15 @@ def test_a_target_event_with_a_low_rating_or_none_is_a_view(tmp_path: Path) -> N
     assert ask(rated, "select reason, reasons from 'int_events_rejected.parquet'") == [("bad_rating", "bad_rating")]
 
 
+def test_a_credit_note_with_a_minus_is_a_return(tmp_path: Path) -> None:
+    sent = rows(30, event_type="order") + rows(3, event_type="credit", quantity="-2", price="-5") + rows(1, quantity="-2")
+    known = {"order": "purchase", "credit": "return"}
+    built = build(tmp_path, sent, event_types=known, max_quarantine=0.5)
+    returned = "select distinct quantity::int, price::int from 'fct_events.parquet' where event_type = 'return'"
+    assert ask(built, returned) == [(2, 5)]
+    assert ask(built, "select reason, count(*) from 'int_events_rejected.parquet' group by all") == [("bad_quantity", 1)]
+
+
 @pytest.mark.slow
 def test_views_alone_become_a_release_that_speaks_of_views(tmp_path: Path) -> None:
     start = date(2024, 1, 1)

@@ -1,17 +1,20 @@
 """A list is explained by what made it: the parts add up to the scores, and the list is the released one."""
 
 import io
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+import explain as page
 from explain import show
 from recsys import RecsysError, pipeline, trees
 from recsys.checks import Subject
 from recsys.explaining import Explanation, Stranger, explain
 from recsys.recommenders.two_stage import PROPOSERS
+from recsys.state import State
 
 
 @pytest.mark.parametrize("rate", [0.1, 1.0])
@@ -123,3 +126,8 @@ def test_what_is_gone_is_named(subject: Subject) -> None:
         subject.store.commit(folder, "release", {}, parents, "orphan")
     with pytest.raises(RecsysError, match="orphan cannot be explained: its model snapshot is gone"):
         explain(subject.store, "orphan", "u1", "allow")
+
+
+def test_an_item_without_a_title_is_named_once() -> None:
+    state = cast(State, SimpleNamespace(item_ids=np.array(["i1", "i2"]), items={"title": np.array(["i1", "Two"])}))
+    assert [page.name(state, item) for item in (0, 1)] == ["i1", "i2 Two"]

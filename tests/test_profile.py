@@ -47,7 +47,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, dict[str, P
     rows = days(90)
     rows += [["c1", f"s{item}", START + timedelta(item), "wish"] for item in range(20)]
     rows += [["c1", f"s{item}", "31/12/2023", "order"] for item in range(7)]
-    rows += [["", "s1", START, "order"]]
+    rows += [["", "s1", START, "order"], *[["", f"s{item}", START, "cart"] for item in range(3)]]
     events = write(folder / "log.csv", ["customer_ref", "SKU", "ts", "action", "device"], [[*row, "phone"] for row in rows])
     catalogue = [
         [f"s{item}", f"Thing {item}", f"b{item % 3}", item / 2, "x" if item else "", f"00{item % 2}"] for item in range(25)
@@ -66,7 +66,9 @@ def test_columns_are_found_proposed_or_ignored(shop: tuple[Profile, dict[str, Pa
 
 
 def test_types_are_counted_and_the_unknown_is_left_to_a_person(shop: tuple[Profile, dict[str, Path]]) -> None:
-    assert {one.own: (one.events, one.ours) for one in shop[0].types} == {"order": (87 * 40 + 8, "purchase"), "wish": (20, "")}
+    assert {one.own: (one.events, one.ours) for one in shop[0].types} == {
+        "order": (87 * 40 + 8, "purchase"), "wish": (20, ""), "cart": (3, "cart"),
+    }  # fmt: skip
     assert any("wish" in remark for remark in shop[0].remarks)
 
 
@@ -74,7 +76,7 @@ def test_times_have_a_form_gaps_and_a_night(shop: tuple[Profile, dict[str, Path]
     found, times = shop[0].forms, shop[0].times
     assert found
     assert times
-    assert set(found.shares) == {"text without a zone", "in another way"}
+    assert set(found.shares) == {"text without a zone", "not readable"}
     assert (times.first, times.days) == (START, 90)
     assert times.gaps == [(date(2024, 1, 11), 2), (date(2024, 1, 21), 1)]
     assert {(times.quiet + hour) % 24 for hour in range(6)}.isdisjoint(range(8, 15))
@@ -83,9 +85,14 @@ def test_times_have_a_form_gaps_and_a_night(shop: tuple[Profile, dict[str, Path]
 def test_rejected_events_are_counted_with_examples_as_they_were_sent(shop: tuple[Profile, dict[str, Path]]) -> None:
     found = shop[0]
     assert found.quarantine
-    assert {reason: events for reason, events in found.quarantine.rejected.items() if events} == {"ambiguous_date": 7, "no_user": 1}
+    assert {reason: events for reason, events in found.quarantine.rejected.items() if events} == {"ambiguous_date": 7, "no_user": 4}
     assert len(found.examples["ambiguous_date"]) == 5
     assert {row["unreadable"] for row in found.examples["ambiguous_date"]} == {"event_at 31/12/2023"}
+
+
+def test_an_event_type_that_is_lost_to_the_quarantine_is_told(shop: tuple[Profile, dict[str, Path]]) -> None:
+    told = [remark for remark in shop[0].remarks if "are rejected" in remark]
+    assert told == ["3 of 3 cart events are rejected (no_user)"]
 
 
 def test_users_items_and_repeats_are_counted(shop: tuple[Profile, dict[str, Path]]) -> None:
@@ -128,7 +135,7 @@ def test_the_items_may_call_a_column_otherwise_than_the_events(tmp_path: Path) -
     found = profile({"events": events, "items": items, "users": users})
     assert found.problems  # no column of the users is known to be user_id, so that nothing more is read
     assert parse(found.section)["datasets"]["mine"]["columns"] == {
-        "user_id": "uid", "item_id": "product", "event_at": "ts", "items.item_id": "sku", "title": "label",
+        "user_id": "uid", "item_id": "product", "event_at": "ts", "items.item_id": "sku", "title": "label", "users.user_id": "...",
     }  # fmt: skip
 
 
@@ -140,11 +147,54 @@ def test_nothing_is_read_where_a_column_is_missing(tmp_path: Path) -> None:
     assert found.quarantine is None
 
 
+@pytest.fixture
+def german(tmp_path: Path) -> dict[str, Path]:
+    """Tables under names that nothing is known of, which two of them share."""
+    names = ["Kundennummer", "Artikelnummer", "Bestelldatum", "Menge"]
+    return {
+        "events": write(tmp_path / "log.csv", names, [[1, 2, "28.12.2023 13:11", 1], [1, 3, "29.12.2023", 1]]),
+        "items": write(tmp_path / "items.csv", ["Gruppe", "Artikelnummer"], [["a", "2"], ["a", "3"]]),
+        "users": write(tmp_path / "users.csv", ["Kunde"], [[1]]),
+    }
+
+
+def test_all_that_is_missing_is_one_line_with_what_is_likely_meant(german: dict[str, Path]) -> None:
+    found = profile(german)
+    expected = {"user_id": "...", "item_id": "Artikelnummer", "event_at": "Bestelldatum", "users.user_id": "..."}
+    (problem,) = found.problems
+    assert "make check-data DATASET=mine" in problem
+    assert parse(found.section)["datasets"]["mine"]["columns"] == expected
+
+
+def test_a_misspelt_column_is_told_with_the_one_that_is_meant(german: dict[str, Path]) -> None:
+    names = {"user_id": "Kundenummer", "item_id": "Artikelnummer", "event_at": "Bestelldatum", "users.user_id": "Kunde"}
+    section = CONFIG["datasets"]["events"] | {"columns": names}
+    (problem,) = profile(german, config=CONFIG | {"datasets": {"mine": section}}).problems
+    assert 'called "Kundenummer": did you mean "Kundennummer"?' in problem
+    assert 'user_id = "Kundennummer", item_id = "Artikelnummer"' in problem
+
+
 def test_a_section_whose_target_is_missing_is_told_before_anything_is_built(tmp_path: Path) -> None:
     events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type"], [[1, 2, "2024-01-01", "view"]])
     found = profile({"events": events}, name="events")
-    assert found.problems == ['no event is of the target "purchase"; the types are view']
+    (problem,) = found.problems
+    assert 'no event is of the target "purchase"; the data have "view" 1' in problem
+    assert '[datasets.events] in config.toml: target = "view"' in problem
     assert found.counts is None
+
+
+def test_events_without_a_rating_are_told_beside_the_proposed_minimum(tmp_path: Path) -> None:
+    rows = [["u", "i", "2024-01-01", rating] for rating in (1, 5, 5, "")]
+    found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "rating"], rows)})
+    line = next(line for line in found.section.splitlines() if line.startswith("min_rating"))
+    assert "25.0% of the events without a rating" in line
+
+
+def test_a_minimum_without_a_column_of_ratings_is_told(tmp_path: Path) -> None:
+    events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at"], [[1, 2, "2024-01-01"]])
+    section = CONFIG["datasets"]["events"] | {"min_rating": 4.0}
+    found = profile({"events": events}, config=CONFIG | {"datasets": {"mine": section}})
+    assert any("min_rating is 4, but no event has a rating" in problem for problem in found.problems)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +223,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """One event, and an item with a list for an attribute."""
     folder = tmp_path_factory.mktemp("few")
     events = write(folder / "log.csv", ["user_id", "item_id", "event_at"], [["u", "i", "2024-01-01"]])
-    (folder / "items.jsonl").write_text(json.dumps({"item_id": "i", "tags": ["a", "b"]}))
+    (folder / "items.jsonl").write_text(json.dumps({"item_id": "i", "tags": ["a", "b"], "colour": "red"}))
     return profile({"events": events, "items": folder / "items.jsonl"})
 
 
@@ -188,9 +238,30 @@ def test_every_problem_of_few_events_is_told(few: Profile) -> None:
         assert problem in told
 
 
-def test_attributes_that_cannot_be_read_are_left_out(few: Profile) -> None:
-    assert any('"tags"' in remark for remark in few.remarks)
+def test_a_column_of_lists_alone_is_left_out(few: Profile) -> None:
+    (items,) = few.entities
+    assert [attribute.name for attribute in items.attributes] == ["colour"]
+    assert next(one.how for one in few.columns if one.theirs == "tags") == "ignored: it holds a list"
     assert few.counts
+
+
+def test_dates_and_numbers_of_another_form_are_told_with_the_form_to_write(tmp_path: Path) -> None:
+    rows = [[user, "i", f"{user + 1}.12.2023 13:11", "1.234,50"] for user in range(28)]
+    found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "price"], rows)})
+    told = next(problem for problem in found.problems if "quarantine" in problem)
+    assert "event_at is written like 9.12.2023 13:11, which is not read; write 2023-12-09 13:11" in told
+    assert "price is written like 1.234,50, which is not read; write 1234.50" in told
+    assert "raise the limit" not in told
+
+
+def test_a_horizon_that_is_too_long_and_a_day_of_an_import_are_told(tmp_path: Path) -> None:
+    rows = days(60) + [[f"c{number}", "s1", START + timedelta(30), "order"] for number in range(600)]
+    events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type"], rows)
+    section = {"source": "events", "horizon_days": 56, "step_days": 28, "event_types": {"order": "purchase"}}
+    found = profile({"events": events}, config=CONFIG | {"datasets": {"mine": section}})
+    assert "horizon_days = 56 is too long for 60 days" in " ".join([*found.remarks, *found.problems])
+    assert any(re.search(r"horizon_days = \d+ and step_days = \d+", remark) for remark in found.remarks)
+    assert any(remark.startswith("2024-01-31 has 640 events, 16 times the usual day") for remark in found.remarks)
 
 
 @pytest.fixture

@@ -85,15 +85,21 @@ def advise_exclude_seen(share: float, few: float, many: float) -> bool | None:
 
 
 def check_types(counts: Mapping[str, int], dataset: Dataset, section: str) -> None:
-    """Raises where the target is missing, or unknown types make up too much. The message holds the lines to write in the section
-    of config.toml."""
+    """Raises where the target is missing, or unknown types make up too much."""
+    if problem := explain_types(counts, dataset, section):
+        raise RecsysError(problem)
+
+
+def explain_types(counts: Mapping[str, int], dataset: Dataset, section: str) -> str:
+    """That the target is missing, or that unknown types make up too much, with the lines to write in the section of config.toml; ""
+    where neither is so."""
     types = read_types(counts, dataset)
     if types.has_target and sum(counts[own] for own in types.undecided) <= MOST_UNKNOWN * sum(counts.values()):
-        return
+        return ""
     wrong = f"the event types {_named(types.undecided, counts)} are not known"
     if not types.has_target:
         wrong = f'no event is of the target "{dataset.target}"'
-    raise RecsysError(
+    return (
         f"{wrong}; the data have {_named(list(counts), counts)}. Write under [{section}] in config.toml:"
         f" {' and '.join(propose_lines(counts, dataset))} (a type can be view, cart, return, ignore or the target)"
     )
@@ -177,7 +183,8 @@ def check_ratings(connection: duckdb.DuckDBPyConnection, relation: str, dataset:
     best = connection.execute(f"select max({rating}) filter (where not isnan({rating})) from {relation}").fetchall()[0][0]
     if best is None:
         raise RecsysError(
-            f"min_rating is {dataset.min_rating:g}, but no event has a rating; add the column rating, or take min_rating out"
+            f"min_rating is {dataset.min_rating:g}, but no event has a rating: they have no rating column, or no number in it;"
+            ' name it in columns, as in columns = {rating = "stars"}, or take min_rating out'
         )
     if best < dataset.min_rating:
         raise RecsysError(f"min_rating is {dataset.min_rating:g}, but the highest rating is {best:g}; lower min_rating")

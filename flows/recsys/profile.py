@@ -1,28 +1,44 @@
 """What an export holds, how it is read, what its settings may be, and whether a run on it will work: `make check-data`."""
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from recsys import RecsysError, warehouse
-from recsys.event_types import MOST_UNKNOWN, advise_exclude_seen, count_types, propose_types, read_types, repeat_share
+from recsys.event_types import (
+    MOST_UNKNOWN,
+    advise_exclude_seen,
+    check_ratings,
+    count_types,
+    explain_types,
+    propose_types,
+    read_types,
+    repeat_share,
+)
 from recsys.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated
 from recsys.settings import Dataset, Settings, parse, resolve
 from recsys.sources import SOURCES, columns, open_source
 from recsys.sources.base import Access
 from recsys.sources.events import Events
+from recsys.sources.files import UnreadableColumns
 from recsys.store import Manifest, Snapshot, describe
+from recsys.unreadable import DATE
 from recsys.warehouse import Quarantine
 
 EXAMPLES = 5  # of rejected events, for each reason
 MOST_MISSING = 0.5  # share of rows without a value, above which a column is not proposed for anything
+MOST_REJECTED = 0.5  # share of the events of a type, above which a person is told
+SPIKE = 10  # times the events of a usual day, above which a person is told of a day
+FEWEST_SPIKE = 100  # events: days with fewer are no import
 MOST_RATINGS = 1_000  # distinct values above which a column holds no ratings
 # How times may be written.
 FORMS = {
@@ -36,6 +52,7 @@ FORMS = {
 }
 NUMBER = r"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$"  # as the macro `number` reads an attribute
 ZONED, TYPED, TYPED_LOCAL = "text with a zone", "timestamps with a zone", "timestamps without a zone"
+UNREAD = "not readable"  # any other form
 LOCAL = ("text without a zone", "dates", TYPED_LOCAL)  # forms that are read in the dataset's time_zone
 
 
@@ -186,6 +203,7 @@ class _Check:
         self.values["dials"] = self.values.get("dials", {}) | dict(inputs)
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
         self.spare: dict[str, list[str]] = {}  # columns of each table that are none of ours
+        self.missing: dict[str, list[str]] = {}  # required columns of each table that were not found
         self.is_sure = True
 
     @property
@@ -206,6 +224,8 @@ class _Check:
         self.found.source, self.found.target = self.settings.dataset.source, self.settings.dataset.target
         schemas = source.schemas() if isinstance(source, Events) else {}
         self.find_columns(schemas)
+        if isinstance(source, Events) and self.missing:
+            self.ask_for_columns(source)
         if not self.found.problems:
             with tempfile.TemporaryDirectory(prefix="check-data-") as scratch:
                 raw = self.land(Path(scratch), access)
@@ -229,27 +249,63 @@ class _Check:
             hints = _hints(table, match.ignored, "items" in schemas)
             for theirs in schema.names:
                 name = ours.get(theirs, "")
+                if not name and pa.types.is_nested(schema.field(theirs).type):
+                    hints[theirs] = f"ignored: it is of type {schema.field(theirs).type}"
                 how = hints[theirs] if not name else _how(name, theirs, name in usual.get(table, {}))
                 self.found.columns.append(Column(table, theirs, name, how))
             self.spare[table] = [name for name in match.ignored if not pa.types.is_nested(schema.field(name).type)]
-            for name in match.missing:
-                line = columns.line(dataset.columns | {name if table == "events" else f"{table}.{name}": f"their {name}"})
-                self.found.problems.append(f"{table.upper()} has no column that is known to be {name}; write which one is: {line}")
+            if match.missing:
+                self.missing[table] = match.missing
+
+    def ask_for_columns(self, source: Events) -> None:
+        """Tells which required columns were not found, with one line to write: what is likely meant, or a blank."""
+        given, parts = self.settings.dataset.columns, []
+        try:
+            guesses = _guess(source.read_heads(self.spare))
+        except RecsysError:  # such as lists, which are no single values; names alone then have to do
+            guesses = {}
+        setting = dict(given)
+        for table, names in self.missing.items():
+            parts.append(f"{table.upper()} has no column that is known to be {', '.join(names)}")
+            for ours in names:
+                key = f"{table}.{ours}"
+                named = given.get(key, given.get(ours, ""))
+                meant = columns.closest(named, self.spare[table]) if named else guesses.get(key, "")
+                if named and named != columns.BLANK:
+                    parts[-1] += f', and none that is called "{named}"' + (f': did you mean "{meant}"?' if meant else "")
+                if table == "events" or not meant or setting.get(ours) != meant:
+                    setting[ours if table == "events" else key] = meant or columns.BLANK
+        if any(theirs == columns.BLANK for theirs in setting.values()):
+            self.reasons["columns"] = f"our name = the data's; check them, and write columns instead of {columns.BLANK}"
+        if not self.found.is_known:
+            self.propose("columns", setting, self.reasons.get("columns", "our name = the data's; check them"))
+        self.found.problems.append(
+            f"{'; '.join(parts)}; write under [datasets.{self.name}] in config.toml which ones they are:"
+            f" {columns.line(setting)}; then make check-data DATASET={self.name} checks the section again"
+        )
 
     def land(self, scratch: Path, access: Access | None) -> Snapshot:
         """A raw snapshot outside of any store, in which spare columns of items and users are attributes if they can be."""
         dataset = self.settings.dataset
         if self.found.is_known:
             return self.land_as(dataset, scratch / "raw", access)
-        items, users = self.spare.get("items", []), self.spare.get("users", [])
-        try:
-            return self.land_as(replace(dataset, item_attributes=items, user_attributes=users), scratch / "raw", access)
-        except RecsysError as error:
-            if not items and not users:
-                raise
-            landed = self.land_as(dataset, scratch / "without", access)  # raises if it was not for the attributes
-            self.found.remarks.append(f"further columns of items and users could not be read: {error}")
-            return landed
+        spare = {table: list(self.spare.get(table, [])) for table in ("items", "users")}
+        for number in count():
+            listed = replace(dataset, item_attributes=spare["items"], user_attributes=spare["users"])
+            try:
+                return self.land_as(listed, scratch / f"raw{number}", access)
+            except UnreadableColumns as error:
+                table = next((one for one in spare if error.where.startswith(one.upper())), "")
+                if not set(error.problems) & set(spare.get(table, [])):
+                    raise
+                spare[table] = [name for name in spare[table] if name not in error.problems]
+                self.found.columns = [
+                    replace(one, how=f"ignored: it {error.problems[one.theirs]}")
+                    if one.table == table and one.theirs in error.problems
+                    else one
+                    for one in self.found.columns
+                ]
+        raise AssertionError
 
     def land_as(self, dataset: Dataset, folder: Path, access: Access | None) -> Snapshot:
         source = open_source(dataset, self.settings.store.endpoint)
@@ -286,19 +342,22 @@ class _Check:
             self.reasons |= {f"event_types.{own}": "decide what it is" for own in types.undecided}
         self.found.target, self.found.why, self.is_sure = types.target, types.why, types.is_sure
         self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
-        undecided = types.undecided if sum(counts[own] for own in types.undecided) > MOST_UNKNOWN * sum(counts.values()) else []
-        said = f"nothing says what these event types are: {', '.join(undecided[:12])}"
-        choose = f"write view, cart, return, ignore or {types.target} for each"
-        if not types.has_target:
-            shown = ", ".join(own or "none" for own in list(counts)[:12])
-            self.found.problems.append(f'no event is of the target "{types.target}"; the types are {shown}')
-        elif undecided and self.found.is_known:
-            self.found.problems.append(f"{said}; {choose}")
-        elif undecided:
-            self.found.remarks.append(f"{said}; they are ignored until you decide: {choose}")
+        if self.found.is_known:
+            if problem := explain_types(counts, self.settings.dataset, f"datasets.{self.name}"):
+                self.found.problems.append(problem)
+        elif sum(counts[own] for own in types.undecided) > MOST_UNKNOWN * sum(counts.values()):
+            self.found.remarks.append(
+                f"nothing says what these event types are: {', '.join(types.undecided[:12])}; they are ignored until you decide:"
+                f" write view, cart, return, ignore or {types.target} for each"
+            )
 
     def find_ratings(self, connection: duckdb.DuckDBPyConnection) -> None:
         """How events are rated, and the least rating of a target event."""
+        try:
+            check_ratings(connection, "raw.events", self.settings.dataset)
+        except RecsysError as error:
+            self.found.problems.append(str(error))
+            return
         rows = connection.execute(
             f"""select try_cast(rating as double) as value, count(*) as events from raw.events
                 where isfinite(value) group by all order by value limit {MOST_RATINGS + 1}"""
@@ -309,7 +368,8 @@ class _Check:
         share, least = sum(counts.values()) / sent, self.settings.dataset.min_rating
         if not self.found.is_known and share > 1 - MOST_MISSING and self.found.target != "view":
             least = propose_min_rating(counts)
-            self.propose("min_rating", least, "lower ratings count as views")
+            unrated = f", and so do the {1 - share:.1%} of the events without a rating" if share < 1 else ""
+            self.propose("min_rating", least, f"lower ratings count as views{unrated}")
         self.found.ratings = Ratings(counts, share, least, share_rated(counts, least) if least is not None else 1.0)
 
     def find_forms(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
@@ -321,7 +381,7 @@ class _Check:
         else:
             cases = " ".join(f"when regexp_matches(written, '{pattern}') then '{form}'" for form, pattern in FORMS.items())
             rows = connection.execute(
-                f"""select case when written is null then 'missing' {cases} else 'in another way' end as form,
+                f"""select case when written is null then 'missing' {cases} else '{UNREAD}' end as form,
                         case when form = '{ZONED}' then regexp_extract(written, '(Z|UTC|GMT|[+-][0-9:]+)$') end as zone, count(*)
                     from (select upper(trim(event_at::varchar)) as written from raw.events) group by all order by 3 desc, 1, 2"""
             ).fetchall()
@@ -338,6 +398,8 @@ class _Check:
         with warehouse.connect(file, self.settings) as connection:
             self.find_rejected(connection)
             if not _one(connection, "select count(*) from int_events_accepted where is_target"):
+                if self.found.problems:
+                    return  # the quarantine says why
                 self.found.problems.append(f'no accepted event is of the target "{self.found.target}"')
                 return
             self.find_counts(connection)
@@ -345,7 +407,7 @@ class _Check:
             self.find_horizon(connection, catalogued)
 
     def find_rejected(self, connection: duckdb.DuckDBPyConnection) -> None:
-        found = self.found.quarantine = warehouse.quarantine(connection, "quarantine")
+        found = self.found.quarantine = warehouse.quarantine(connection)
         rows = connection.execute(
             f"""select reason, * exclude (reason, session_id, event_id) from int_events_rejected
                 qualify row_number() over (partition by reason order by event_at, user_id, item_id) <= {EXAMPLES}
@@ -354,11 +416,17 @@ class _Check:
         names = [name for name, *_ in rows.description or []]
         for row in rows.fetchall():
             self.found.examples.setdefault(row[0], []).append(dict(zip(names[1:], row[1:], strict=True)))
-        if found.share > self.settings.dataset.max_quarantine:
-            self.found.problems.append(
-                f"quarantine would hold {found}, more than max_quarantine = {self.settings.dataset.max_quarantine:.1%};"
-                " mend the data, or raise the limit if they are known to be so"
-            )
+        by_type = connection.execute(
+            f"""select event_type, count(*) as events, count_if(reasons <> '') as rejected,
+                    (select mode(reason) from int_events_rejected as bad where bad.event_type = checked.event_type)
+                from int_events_checked as checked group by event_type
+                having rejected > {MOST_REJECTED} * events order by events desc, event_type limit {EXAMPLES}"""
+        ).fetchall()
+        self.found.remarks += [
+            f"{rejected:,} of {events:,} {own} events are rejected ({reason})" for own, events, rejected, reason in by_type
+        ]
+        if excess := found.excess(self.settings.dataset.max_quarantine):
+            self.found.problems.append(f"quarantine would hold {excess}")
 
     def find_counts(self, connection: duckdb.DuckDBPyConnection) -> None:
         spreads = {
@@ -390,6 +458,12 @@ class _Check:
         days = [day for day, _ in by_day]
         gaps = [(one + timedelta(1), (other - one).days - 1) for one, other in pairwise(days) if (other - one).days > 1]
         gaps.sort(key=lambda gap: (-gap[1], gap[0]))
+        usual = median(events for _, events in by_day)
+        spikes = sorted(((events, day) for day, events in by_day if events > max(SPIKE * usual, FEWEST_SPIKE)), reverse=True)
+        self.found.remarks += [
+            f"{day} has {events:,} events, {events / usual:.0f} times the usual day: an import?"
+            for events, day in spikes[:EXAMPLES]
+        ]
         quiet = min(range(24), key=lambda start: sum(by_hour.get((start + hour) % 24, 0) for hour in range(6)))
         self.as_of: date = _one(connection, "select max(as_of)::date from int_cutoffs")
         self.found.times = Times(first, last, (self.as_of - days[0]).days, gaps, quiet)
@@ -405,12 +479,19 @@ class _Check:
                 join (select item_id, min(event_at)::date as item_day from int_events_accepted group by all) using (item_id)
                 window pair as (partition by user_id, item_id order by day)"""
         )
-        grids = [{}] if self.found.is_known else [_grid(*grid) for grid in GRIDS]
-        found = [self.measure(connection, self.with_values(grid)) for grid in grids]
-        usable = [one for one in found if one.fits] or [one for one in found if one.users[0]]
-        self.found.horizons = found
-        self.found.horizon = usable[0] if usable else None
-        if usable:
+        proposed = [self.measure(connection, self.with_values(_grid(*grid))) for grid in GRIDS]
+        usable = [one for one in proposed if one.fits] or [one for one in proposed if one.users[0]]
+        self.found.horizons, self.found.horizon = proposed, usable[0] if usable else None
+        if self.found.is_known:
+            own = self.measure(connection, self.settings)
+            self.found.horizons, self.found.horizon = [own] if own.fits else [own, *proposed], own if own.users[0] else None
+            best = usable[0] if usable else own
+            if not own.fits and best.horizon_days < own.horizon_days and self.found.times:
+                self.found.remarks.append(
+                    f"horizon_days = {own.horizon_days} is too long for {self.found.times.days} days of data; write"
+                    f" horizon_days = {best.horizon_days} and step_days = {best.step_days} under [datasets.{self.name}]"
+                )
+        elif usable:
             self.values |= _grid(usable[0].horizon_days, usable[0].step_days)
 
     def measure(self, connection: duckdb.DuckDBPyConnection, settings: Settings) -> Horizon:
@@ -443,7 +524,7 @@ class _Check:
             if spread.number == 1:
                 found.problems.append(f"all events are of one {name}")
         if horizon is None:
-            shortest = found.horizons[-1].horizon_days
+            shortest = found.horizons[0 if found.is_known else -1].horizon_days
             found.problems.append(
                 f"lists cannot be judged: the data have {found.times.days} days, and no user who was seen before the last"
                 f" {shortest} of them has a {found.target} in them"
@@ -505,6 +586,29 @@ def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Datase
         kind = "number" if present and numbers == present and name not in codes else "text"
         attributes.append(Attribute(name, kind, values, 1 - present / max(rows, 1)))
     return Entities(table, rows, rows - distinct, covered, dated > 0, attributes)
+
+
+def _guess(heads: Mapping[str, pa.RecordBatch]) -> dict[str, str]:
+    """Columns that may be the required ones, by table and our name: the only one that holds times, and ids by which tables join."""
+    guesses = {}
+    times = [name for name in heads["events"].schema.names if _holds_times(heads["events"].column(name))]
+    if len(times) == 1:
+        guesses["events.event_at"] = times[0]
+    for table, ours in (("items", "item_id"), ("users", "user_id")):
+        for name in heads[table].schema.names if table in heads else ():
+            shared = [theirs for theirs in heads["events"].schema.names if columns.is_same(theirs, name)]
+            if shared and len(heads[table].column(name).unique()) == heads[table].num_rows:
+                guesses |= {f"events.{ours}": shared[0], f"{table}.{ours}": name}
+                break
+    return guesses
+
+
+def _holds_times(column: pa.Array) -> bool:
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return True
+    values = column.slice(0, 1_000).drop_null().to_pylist() if pa.types.is_string(column.type) else []
+    written = [pattern for form, pattern in FORMS.items() if form in (ZONED, *LOCAL)] + [DATE.pattern]
+    return bool(values) and all(any(re.search(pattern, value.strip().upper()) for pattern in written) for value in values)
 
 
 def _merge(proposed: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

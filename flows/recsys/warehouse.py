@@ -19,9 +19,11 @@ import duckdb
 from recsys import RecsysError
 from recsys.settings import Settings
 from recsys.store import Manifest, Snapshot, describe, digest
+from recsys.unreadable import advise
 
 SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")
 MD5_SPACE = 2**128
+MOST_TOLERATED = 0.3  # share of rejected events, above which nobody is told to raise max_quarantine
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
         with connect(file, settings) as connection:
             if not connection.execute("from duckdb_tables() where table_name = 'quarantine'").fetchall():
                 _refuse_failures(target)
-            _refuse_quarantine(quarantine(connection, "quarantine"), settings)
+            _refuse_quarantine(quarantine(connection), settings)
             _refuse_nothing(connection)
             _refuse_failures(target)
             if not raw.manifest.parents:  # what is replayed ends on its day, whether or not anything happened on it
@@ -213,11 +215,13 @@ def _contracts(target: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Rejected events by reason: under the first that applied, and under every one."""
+    """Rejected events by reason: under the first that applied, and under every one. unreadable: the values that could not be read
+    of one event of the most frequent reason."""
 
     sent: int
     rejected: dict[str, int]
     affected: dict[str, int]
+    unreadable: str = ""
 
     @property
     def share(self) -> float:
@@ -228,27 +232,37 @@ class Quarantine:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.items() if count)
         return f"{sum(self.rejected.values()):,} of {self.sent:,} events ({self.share:.1%})" + (f": {reasons}" if reasons else "")
 
+    def excess(self, limit: float) -> str:
+        """What is wrong if more than this share is rejected, and what to do; "" if it is not."""
+        if self.share <= limit:
+            return ""
+        raising = ", or raise the limit in config.toml if these events are known to be bad" if self.share < MOST_TOLERATED else ""
+        values = advise(self.unreadable)
+        return f"{self}, more than max_quarantine = {limit:.1%}; mend the data{raising}" + (f": {values}" if values else "")
+
 
 def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
     with connect(None, settings) as connection:
-        found = quarantine(connection, f"'{escaped(folder)}/quarantine.parquet'")
+        found = quarantine(connection, *(f"'{escaped(folder)}/{name}.parquet'" for name in ("quarantine", "int_events_rejected")))
     _refuse_quarantine(found, settings)
     return found
 
 
-def quarantine(connection: duckdb.DuckDBPyConnection, relation: str) -> Quarantine:
-    """The model `quarantine`, under this name."""
+def quarantine(
+    connection: duckdb.DuckDBPyConnection, relation: str = "quarantine", rejected: str = "int_events_rejected"
+) -> Quarantine:
+    """The models `quarantine` and `int_events_rejected`, under these names."""
     rows = connection.execute(f"select reason, events_rejected, events_affected, events_sent from {relation}").fetchall()
-    return Quarantine(rows[0][3], {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows})
+    counts = {row[0]: row[1] for row in rows}
+    most = max(counts, key=lambda reason: counts[reason])
+    # The last in the alphabet: of dates it is likely one of the 31st, which tells the day from the month.
+    (unreadable,) = connection.execute(f"select max(unreadable) from {rejected} where reason = {literal(most)}").fetchall()[0]
+    return Quarantine(rows[0][3], counts, {row[0]: row[2] for row in rows}, unreadable or "")
 
 
 def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
-    limit = settings.dataset.max_quarantine
-    if found.share > limit:
-        raise RecsysError(
-            f"quarantine holds {found}, more than max_quarantine = {limit:.1%};"
-            " mend the data, or raise the limit in config.toml if it is known to be so"
-        )
+    if excess := found.excess(settings.dataset.max_quarantine):
+        raise RecsysError(f"quarantine holds {excess}")
 
 
 def escaped(text: object) -> str:

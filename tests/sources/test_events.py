@@ -232,9 +232,20 @@ BROKEN: dict[str, tuple[str, str | bytes]] = {
 def test_a_broken_file_is_one_error_that_names_dial_and_file(tmp_path: Path, case: str) -> None:
     name, content = BROKEN[case]
     path = write(tmp_path / name, content)
-    with pytest.raises(RecsysError, match=f'^EVENTS "{re.escape(str(path))}" .*([;:] (pass|rename|mend|store)|write in)') as error:
+    with pytest.raises(
+        RecsysError, match=f'^EVENTS "{re.escape(str(path))}":? .*([;:] (pass|rename|mend|store|if)|write in)'
+    ) as error:
         land(tmp_path, events=path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.jsonl"])
+def test_a_file_of_latin_1_is_told_how_to_convert_it(tmp_path: Path, name: str) -> None:
+    content = (
+        '{"user_id": "Zoë", "item_id": "i", "event_at": "2024-01-01"}' if name.endswith("l") else HEADER + "Zoë,i,2024-01-01\n"
+    )
+    with pytest.raises(RecsysError, match="is not UTF-8; if it is Latin-1, convert it: iconv"):
+        land(tmp_path, events=write(tmp_path / name, content.encode("latin-1")))
 
 
 def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path: Path) -> None:

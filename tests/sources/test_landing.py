@@ -138,6 +138,7 @@ def test_a_missing_column_is_told_with_the_line_to_write(tmp_path: Path) -> None
         ({"columns": {"prize": "p"}}, 'columns has the key "prize", which is none of our columns'),
         ({"columns": {"items.quantity": "q"}}, 'columns has the key "items.quantity"'),
         ({"columns": {"price": "amuont"}}, 'columns names "amuont" for price, and no such column was found: EVENTS .* user_id'),
+        ({"columns": {"price": "evnt_at"}}, 'did you mean "event_at"'),
         ({"item_attributes": ["colour"]}, 'item_attributes names "colour", which ITEMS .* does not have; it has item_id'),
         ({"user_attributes": ["age"]}, 'user_attributes names "age", but no users are given; pass USERS='),
     ],
@@ -172,6 +173,14 @@ def test_attributes_land_and_other_columns_are_named_as_ignored(tmp_path: Path) 
     assert rows_of(tmp_path, "users") == [{"user_id": "u1", "age": "30"}]
     assert told.passed
     assert re.search(r'ignored columns: EVENTS "\S+" email; ITEMS "\S+" cost, note;', told.message)
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+def test_an_attribute_of_lists_is_told_to_be_left_out(tmp_path: Path, kind: str) -> None:
+    items = write(tmp_path / f"i{kind}", FORMATS[kind]([{"item_id": "i1", "markets": ["DE"], "colour": "red"}]))
+    events = write(tmp_path / "e.csv", as_csv(ROWS))
+    with pytest.raises(RecsysError, match=r'column "markets" .*; leave it out of item_attributes$'):
+        landed(tmp_path, {"events": events, "items": items}, item_attributes=["markets", "colour"])
 
 
 def test_numbers_of_an_attribute_stay_numbers_where_one_file_lacks_it(tmp_path: Path) -> None:

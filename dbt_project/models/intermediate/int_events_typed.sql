@@ -35,6 +35,7 @@ rated as (
     from mapped
 ),
 
+-- A credit note often says with a minus what its type says already.
 final as (
     select
         -- ids
@@ -47,8 +48,8 @@ final as (
         source_reasons::string as source_reasons,
         unreadable::string as unreadable,
         -- numbers
-        quantity::decimal(18, 4) as quantity,
-        price::decimal(18, 4) as price,
+        (case when rated_type = 'return' then abs(quantity) else quantity end)::decimal(18, 4) as quantity,
+        (case when rated_type = 'return' then abs(price) else price end)::decimal(18, 4) as price,
         -- booleans
         (rated_type = {{ text(var('target')) }})::boolean as is_target,
         -- times

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from recsys import RecsysError
 from recsys.settings import Dataset
@@ -33,6 +34,8 @@ TABLES = {
     "users": {"user_id": "text", "segment": "text", "valid_from": "time"},
 }
 REQUIRED = {"events": ("user_id", "item_id", "event_at"), "items": ("item_id",), "users": ("user_id",)}
+
+BLANK = "..."  # stands for a column that only a person can name
 
 # Names that exports often use, in the form of `_key`. They are proposed, never assumed: `created_at` of items may be many things.
 ALIASES = {
@@ -110,9 +113,18 @@ def propose(names: Sequence[str], table: str, columns: Mapping[str, str] = {}) -
 
 def propose_line(names: Sequence[str], table: str, columns: Mapping[str, str]) -> str:
     """The setting with what is missing added, to be written in config.toml."""
-    proposed, missing = propose(names, table, columns), match(names, table, columns).missing
-    added = {ours if table == "events" else f"{table}.{ours}": proposed.get(ours, f"their {ours}") for ours in missing}
-    return line({key: name for key, name in columns.items() if key not in (f"{table}.{ours}" for ours in missing)} | added)
+    found, proposed = match(names, table, columns), propose(names, table, columns)
+    added = {}
+    for ours in found.missing:
+        theirs = columns.get(f"{table}.{ours}", columns.get(ours, ""))
+        added[ours if table == "events" else f"{table}.{ours}"] = proposed.get(ours) or closest(theirs, found.ignored) or BLANK
+    return line({key: name for key, name in columns.items() if key not in (f"{table}.{ours}" for ours in found.missing)} | added)
+
+
+def closest(theirs: str, names: Sequence[str]) -> str:
+    """The name that a misspelt one likely means; "" if none is alike."""
+    keys = {_key(name): name for name in names}
+    return next((keys[key] for key in get_close_matches(_key(theirs), keys, 1, 0.75)), "")
 
 
 def line(columns: Mapping[str, str]) -> str:

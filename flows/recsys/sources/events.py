@@ -1,6 +1,6 @@
 """Bring your own: events, and optionally items and users, as CSV, JSON or Parquet files."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -53,8 +53,21 @@ class Events(Source):
                 found[table] = files.read_schema(name, f'{table.upper()} "{name}"', client)
         return found
 
+    def read_heads(self, wanted: Mapping[str, Collection[str]]) -> dict[str, pa.RecordBatch]:
+        """The first rows of some columns of each table."""
+        client, found = self._client(), {}
+        for table, names in wanted.items():
+            name = files.find(self.patterns[table], table.upper(), client).names[0]
+            where = f'{table.upper()} "{name}"'
+            found[table] = next(iter(files.read(name, where, partial(_keep, names), client)))
+        return found
+
     def _client(self) -> Any:
         return s3_client(self.endpoint) if any(map(files.is_remote, self.patterns.values())) else None
+
+
+def _keep(wanted: Collection[str], names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in wanted]
 
 
 def _origins(setting: str, names: list[str], client: Any) -> Iterator[Origin]:

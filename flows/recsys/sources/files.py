@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from recsys import RecsysError
 from recsys.backends import object_store_errors
+from recsys.settings.toml import write_text
 from recsys.sources import columns
 
 Choose = Callable[[Sequence[str]], Collection[str]]
@@ -46,6 +47,23 @@ HARMLESS = re.compile(
     r"(readme|license|licence)(\..*)?|.*\.(crc|md|md5|sha256)|thumbs\.db|desktop\.ini|.*_\$folder\$", re.IGNORECASE
 )
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+class UnreadableColumns(RecsysError):
+    """problems: columns of a file whose values are no single value, and what they are instead."""
+
+    def __init__(self, where: str, problems: Mapping[str, str], advice: str = "store one value in each row"):
+        super().__init__(
+            f"{where}: {', '.join(f'column {write_text(name)} {problem}' for name, problem in problems.items())}; {advice}"
+        )
+        self.where, self.problems = where, problems
+
+
+class NestedColumns(ValueError):
+    """problems: as those of UnreadableColumns."""
+
+    def __init__(self, problems: Mapping[str, str]):
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -103,8 +121,14 @@ def read(
                 for column in _absent(folders, batch.schema.names):
                     batch = batch.append_column(column, pa.array([folders[column]] * batch.num_rows, pa.string()))
                 yield batch
+        except NestedColumns as error:
+            raise UnreadableColumns(where, error.problems) from None
         except (pa.ArrowException, UnicodeError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]
+            if "invalid UTF8" in reason or (isinstance(error, UnicodeDecodeError) and error.encoding == "utf-8"):
+                raise RecsysError(
+                    f"{where} is not UTF-8; if it is Latin-1, convert it: iconv -f latin1 -t utf-8 in.csv > out.csv"
+                ) from None
             raise RecsysError(f"{where} cannot be read as {kind}: {reason}; mend or convert it") from None
 
 
@@ -291,17 +315,18 @@ def _parse(line: str, number: int) -> dict[str, Any]:
 
 def _batch(rows: list[dict[str, Any]], names: Sequence[str], choose: Choose) -> pa.RecordBatch:
     wanted = choose(names)
+    values = {name: [row.get(name) for row in rows] for name in names if name in wanted}
+    if nested := {name: problem for name, column in values.items() if (problem := _nested(column))}:
+        raise NestedColumns(nested)
     return pa.RecordBatch.from_pydict({
-        name: pa.array([_text(row.get(name), name) for row in rows], pa.string()) for name in names if name in wanted
+        name: pa.array([str(value).lower() if isinstance(value, bool) else value for value in column], pa.string())
+        for name, column in values.items()
     })  # fmt: skip
 
 
-def _text(value: Any, name: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return str(value).lower()
-    raise ValueError(f'column "{name}" holds a {type(value).__name__}, where one value is wanted')
+def _nested(values: list[Any]) -> str:
+    """What is wrong with a column of lists or objects; "" where each is one value."""
+    return next((f"holds a {type(value).__name__}" for value in values if isinstance(value, list | dict)), "")
 
 
 def _read_parquet(path: Path, choose: Choose, encoding: str) -> Iterator[pa.RecordBatch]:

@@ -107,14 +107,30 @@ class _Table:
 
     def _shape(self, origin: Origin) -> Iterator[pa.RecordBatch]:
         """Batches of our columns; those without a type, which hold no value, are left out."""
+        try:
+            yield from self._shape_batches(origin)
+        except files.UnreadableColumns as error:
+            if set(error.problems) <= {theirs for ours in self.attributes for theirs in self.mapped.get(ours, ())}:
+                setting = f"{self.name.removesuffix('s')}_attributes"
+                raise files.UnreadableColumns(error.where, error.problems, f"leave it out of {setting}") from None
+            raise
+
+    def _shape_batches(self, origin: Origin) -> Iterator[pa.RecordBatch]:
         for batch in origin.read(lambda names: self.match(names, origin.where).values()):
-            shaped = {}
+            shaped, unreadable = {}, {}
             for ours, theirs in self.match(batch.schema.names, origin.where).items():
                 column = batch.column(batch.schema.names.index(theirs))
                 column = column.dictionary_decode() if kinds.is_dictionary(column.type) else column
                 if not kinds.is_null(column.type):
-                    shape = SHAPES[columns.TABLES[self.name].get(ours, "attribute")]
-                    shaped[ours] = shape(column, f"{origin.where}: {ours}", self.dataset.time_zone)
+                    kind = columns.TABLES[self.name].get(ours, "attribute")
+                    try:
+                        shaped[ours] = SHAPES[kind](column, f"{origin.where}: {ours}", self.dataset.time_zone)
+                    except RecsysError:
+                        if kind != "attribute":
+                            raise
+                        unreadable[theirs] = f"is of type {column.type}"
+            if unreadable:
+                raise files.UnreadableColumns(origin.where, unreadable)
             yield pa.RecordBatch.from_pydict(shaped)
 
 
@@ -178,7 +194,9 @@ def _refuse_unused(tables: Mapping[str, _Table], inputs: Mapping[str, Input], da
         found = {name for table in concerned for name in tables[table].mapped.get(ours, ())}
         if concerned and not any(columns.is_same(theirs, name) for name in found):
             seen = "; ".join(f"{inputs[name].where} has {_shown(tables[name].names)}" for name in concerned)
-            raise RecsysError(f'config: columns names "{theirs}" for {key}, and no such column was found: {seen}; correct it')
+            meant = next(filter(None, (columns.closest(theirs, list(tables[name].names)) for name in concerned)), "")
+            advice = f'did you mean "{meant}"?' if meant else "correct it"
+            raise RecsysError(f'config: columns names "{theirs}" for {key}, and no such column was found: {seen}; {advice}')
     for name, setting in (("items", "item_attributes"), ("users", "user_attributes")):
         for attribute in tables[name].attributes:
             if name not in inputs:
