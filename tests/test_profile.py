@@ -12,7 +12,7 @@ import pytest
 
 import exports
 from conftest import PROJECT, ROOT, Fork, assert_refused
-from recsys.profile import FORMS, Attribute, Profile, check
+from recsys.profile import FORMS, AttributeProfile, Profile, check
 from recsys.settings import parse, resolve
 
 TODAY = date(2024, 6, 1)
@@ -106,8 +106,8 @@ def test_attributes_have_a_type_and_are_proposed_if_they_tell_items_apart(shop: 
     (items,) = shop[0].entities
     assert (items.rows, items.duplicates, items.is_dated) == (26, 1, False)
     assert items.covered == pytest.approx(25 / 30, abs=0.01)
-    assert items.attributes[:2] == [Attribute("brand", "text", 3, 0.0), Attribute("weight", "number", 25, 0.0)]
-    assert items.attributes[3] == Attribute("colour_code", "text", 2, 0.0)
+    assert items.attributes[:2] == [AttributeProfile("brand", "text", 3, 0.0), AttributeProfile("weight", "number", 25, 0.0)]
+    assert items.attributes[3] == AttributeProfile("colour_code", "text", 2, 0.0)
     assert '# item_attributes = ["brand", "weight", "colour_code"]' in shop[0].section
 
 

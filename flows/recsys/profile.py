@@ -131,7 +131,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Attribute:
+class AttributeProfile:
     name: str
     kind: str
     distinct: int
@@ -153,7 +153,7 @@ class Entities:
     duplicates: int
     covered: float
     is_dated: bool
-    attributes: list[Attribute]
+    attributes: list[AttributeProfile]
 
 
 @dataclass
@@ -584,7 +584,7 @@ def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Datase
             f"select count(distinct {value}), count({value}), count_if(regexp_matches({value}, '{NUMBER}')) from raw.{table}"
         ).fetchall()[0]
         kind = "number" if present and numbers == present and name not in codes else "text"
-        attributes.append(Attribute(name, kind, values, 1 - present / max(rows, 1)))
+        attributes.append(AttributeProfile(name, kind, values, 1 - present / max(rows, 1)))
     return Entities(table, rows, rows - distinct, covered, dated > 0, attributes)
 
 
