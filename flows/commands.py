@@ -240,7 +240,8 @@ def releases() -> None:
     names, today = [f"{metric} {name}" for name in PROTOCOLS], datetime.now(UTC).date()
     table = Table("", "release", "data", "days old", "winner", *names, box=None, padding=(0, 2, 0, 0))
     for one in found:
-        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else "damaged" for name in PROTOCOLS]
+        missing = "no users" if one.metrics else "damaged"
+        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else missing for name in PROTOCOLS]
         age = str((today - one.as_of).days) if one.as_of else "damaged"
         table.add_row(", ".join(one.roles), one.id, " to ".join(one.days), age, one.recommender, *means)
     console.print(table)
