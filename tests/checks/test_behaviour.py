@@ -11,7 +11,7 @@ import pytest
 from conftest import failed
 from recsys import disturbances
 from recsys.checks import FAMILIES, Subject, limits
-from recsys.checks.answers import Answers
+from recsys.checks.answers import Answers, _overlap
 from recsys.recommenders import Lists
 from recsys.state import State
 from recsys.store import Snapshot
@@ -123,3 +123,9 @@ def test_what_there_is_nobody_to_try_on_passes_as_not_applicable(audited: Subjec
     for name in ("repeated_basket", "dropped_items_fall", "new_category_rises", "others_stay"):
         assert verdicts[name].passed
         assert "not applicable" in verdicts[name].message
+
+
+def test_lists_of_a_shop_with_few_items_are_the_same_if_those_items_are() -> None:
+    """One item for sale: a list of it keeps all of itself, and an empty one says nothing."""
+    lists = np.array([[0, -1, -1], [0, -1, -1], [-1, -1, -1]])
+    assert _overlap(lists, np.array([[0, -1, -1], [-1, -1, -1], [-1, -1, -1]]), 3) == [1, 0]

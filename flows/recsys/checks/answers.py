@@ -85,7 +85,9 @@ class Answers:
 
 
 def _overlap(before: Iterable[NDArray], after: Iterable[NDArray], k: int) -> list[float]:
-    return [len(set(old[:k].tolist()) & set(new[:k].tolist())) / k for old, new in zip(before, after, strict=True)]
+    """Share of the first k items of each list that are among the first k of the other; of lists that hold any."""
+    pairs = [(set(old[:k].tolist()) - {-1}, set(new[:k].tolist())) for old, new in zip(before, after, strict=True)]
+    return [len(old & new) / len(old) for old, new in pairs if old]
 
 
 def _places(ranked: NDArray, items: NDArray) -> NDArray[np.int64]:

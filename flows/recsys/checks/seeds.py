@@ -55,7 +55,8 @@ def _groups(subject: Subject, values: np.ndarray, limits: Limits) -> Verdict:
 
 def _overlap(windows: list[Window], k: int, limits: Limits) -> Verdict:
     first, *others = (window.lists[:, :k] for window in windows)
-    same = [((first[:, :, None] == other[:, None, :]) & (first[:, :, None] >= 0)).sum((1, 2)) / k for other in others]
+    lengths = np.maximum((first >= 0).sum(1), 1)  # below k where fewer items are for sale
+    same = [((first[:, :, None] == other[:, None, :]) & (first[:, :, None] >= 0)).sum((1, 2)) / lengths for other in others]
     overlap = float(np.mean(same))
     words = f"the first {k} items of two fits share {overlap:.0%}; below {limits.min_overlap:.0%} lists hang on chance"
     return Verdict("seeds_overlap", overlap, limits.min_overlap, "warn", overlap >= limits.min_overlap, words)
