@@ -134,12 +134,12 @@ def test_the_most_frequent_values_are_kept_and_the_rest_is_other(early: State) -
     assert [value(early, BRAND, f"i{number}") for number in range(7)] == ["b0", "b1", "b2", *["other"] * 4]
 
 
-def test_affinity_counts_what_users_met(late: State) -> None:
-    category, owned = late.attributes[0], late.owned()
+def test_each_item_of_a_value_counts_once_a_user(late: State) -> None:
+    category, owned = late.attributes[0], late.owned() > 0
     assert (category.entity, category.name, category.values.tolist()) == ("item", "category", ["c0", "c1"])
     for value in (0, 1):
         expected = np.asarray(owned[:, category.value_index == value].sum(1)).ravel()
-        np.testing.assert_array_equal(category.target_events[:, [value]].toarray().ravel(), expected)
+        np.testing.assert_array_equal(category.pairs[:, [value]].toarray().ravel(), expected)
 
 
 def test_numbers_and_text_are_told_apart(now: Features) -> None:
@@ -219,5 +219,5 @@ def test_an_item_that_users_of_a_value_take_more_often_has_an_affinity_to_them()
 
 def test_an_attribute_without_values_has_no_affinities() -> None:
     brand = affinity("item", [-1, -1, -1], [[0, 0], [0, 0]], [0, 0])
-    none = Affinity(replace(brand.attribute, values=brand.attribute.values[:0], target_events=sparse.csr_matrix((2, 0))))
+    none = Affinity(replace(brand.attribute, values=brand.attribute.values[:0], pairs=sparse.csr_matrix((2, 0))))
     assert np.isnan(none.of(*PAIRS)).all()

@@ -44,9 +44,13 @@ class Features:
         self.cutoffs: list[date] = found.astype("datetime64[D]").tolist()
 
     def _table(self, query: str) -> Table:
-        with connect(None, self.settings) as connection:
-            columns = connection.execute(query.format(escaped(self.path))).fetchnumpy()
-        return {name: _dense(column) for name, column in columns.items()}
+        (table,) = self._tables(query)
+        return table
+
+    def _tables(self, *queries: str) -> list[Table]:
+        with connect(None, self.settings) as connection:  # opening one takes as long as a small query
+            found = [connection.execute(query.format(escaped(self.path))).fetchnumpy() for query in queries]
+        return [{name: _dense(column) for name, column in columns.items()} for columns in found]
 
     @property
     def as_of(self) -> date:
@@ -91,32 +95,24 @@ class Features:
     def state(self, cutoff: date) -> State:
         """What is known at one of the snapshot's cutoffs."""
         at = f"cutoff = timestamp '{cutoff}'"
-        users = self._table(
+        users, items, history, looks, user_items = self._tables(
             "select user_id, segment, is_sampled, features.* exclude (cutoff, user_index) from '{0}/dim_users.parquet' users"
-            f" left join (select * from '{{0}}/feat_users.parquet' where {at}) features using (user_index) order by user_index"
-        )
-        items = self._table(
+            f" left join (select * from '{{0}}/feat_users.parquet' where {at}) features using (user_index) order by user_index",
             "select item_id, title, category, features.* exclude (cutoff, item_index, is_available),"
             " coalesce(features.is_available, false) as is_available from '{0}/dim_items.parquet' items"
-            f" left join (select * from '{{0}}/feat_items.parquet' where {at}) features using (item_index) order by item_index"
-        )
-        history = self._table(
+            f" left join (select * from '{{0}}/feat_items.parquet' where {at}) features using (item_index) order by item_index",
             f"""select events.user_index, item_index, basket_number,
                 (epoch(timestamp '{cutoff}' - event_at) / 86400)::float as days
                 from '{{0}}/fct_events.parquet' events
                 join (select user_index, max(target_number) as last_number from '{{0}}/fct_events.parquet'
                       where event_at < timestamp '{cutoff}' group by all) seen using (user_index)
                 where event_at < timestamp '{cutoff}' and target_number > last_number - {self.settings.features.history_cap}
-                order by user_index, target_number"""
-        )
-        looks = self._table(
+                order by user_index, target_number""",
             f"""select distinct user_index, item_index, datediff('day', event_at::date, date '{cutoff}') as days
                 from '{{}}/fct_events.parquet' where event_type in ('view', 'cart') and not is_target
                 and event_at >= timestamp '{cutoff}' - interval {LOOK_DAYS} day and event_at < timestamp '{cutoff}'
-                order by all"""
-        )
-        user_items = self._table(
-            f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index"
+                order by all""",
+            f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index",
         )
         user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
         sizes = {"item": len(item_ids), "user": len(user_ids)}
@@ -185,23 +181,21 @@ class Features:
         counts = f"""(select * from '{{0}}/feat_attributes.parquet'
             where cutoff = timestamp '{cutoff}' and entity = '{entity}' and attribute = {_quoted(name)})"""
         everybody = f"(select *, row_number() over (order by value) - 1 as value_index from {counts} where subject_index = -1)"
-        found = self._table(f"select value, target_events_28d as recent from {everybody} order by value_index")
-        valid = self._table(
+        found, valid, met = self._tables(
+            f"select value, target_pairs_28d as recent from {everybody} order by value_index",
             f"""select entity_index, coalesce(everybody.value_index, other.value_index)::int as value_index
                 from ({_valid(entity, name, cutoff)}) valid left join {everybody} everybody using (value)
                 left join (from {everybody} where value = 'other') other on true
-                where valid.value is not null and coalesce(everybody.value_index, other.value_index) is not null"""
-        )
-        met = self._table(
-            f"""select counts.subject_index, value_index, counts.target_events
+                where valid.value is not null and coalesce(everybody.value_index, other.value_index) is not null""",
+            f"""select counts.subject_index, value_index, counts.target_pairs
                 from {counts} counts join {everybody} everybody using (value)
-                where counts.subject_index >= 0"""
+                where counts.subject_index >= 0""",
         )
         value_index = np.full(sizes[entity], -1, np.int32)
         value_index[valid["entity_index"]] = valid["value_index"]
         shape = (sizes["user" if entity == "item" else "item"], len(found["value"]))
-        events = matrix(met["target_events"], met["subject_index"], met["value_index"], shape)
-        return Attribute(entity, name, found["value"], value_index, found["recent"], events)
+        pairs = matrix(met["target_pairs"], met["subject_index"], met["value_index"], shape)
+        return Attribute(entity, name, found["value"], value_index, found["recent"], pairs)
 
     def windows(self, cutoff: date) -> list[Window]:
         """Earlier cutoffs whose horizons ended by this one, newest first."""

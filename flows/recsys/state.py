@@ -19,8 +19,9 @@ class Attribute:
     entity: "item" or "user", which it describes.
     values: the distinct values, in order; rare ones are one, `other`.
     value_index: (items or users) row of each one's value; -1 where it is not known.
-    recent: (values,) everybody's target events of the last weeks with the value.
-    target_events: (subjects, values) those of each subject.
+    recent: (values,) how many pairs of user and item with the value had their first target event in the last weeks.
+    pairs: (subjects, values) how many others with the value each subject has had a target event with: each counts once, so that
+        one busy user does not outweigh all others.
     """
 
     entity: str
@@ -28,7 +29,7 @@ class Attribute:
     values: NDArray[np.str_]
     value_index: NDArray[np.int32]
     recent: NDArray[np.int32]
-    target_events: sparse.csr_matrix
+    pairs: sparse.csr_matrix
 
 
 @dataclass(frozen=True)

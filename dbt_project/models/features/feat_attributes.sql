@@ -96,7 +96,8 @@ item_values_by_user as (
         capped_values.value,
         user_item_features.user_index as subject_index,
         sum(user_item_features.baskets) as target_events,
-        sum(user_item_features.baskets_28d) as target_events_28d,
+        count(*) as target_pairs,
+        count(*) filter (where user_item_features.days_since_first_target <= 28) as target_pairs_28d,
         min(user_item_features.days_since_last_target) as days_since_last_target
     from capped_values
     inner join user_item_features on capped_values.entity = 'item' and capped_values.cutoff = user_item_features.cutoff
@@ -111,7 +112,8 @@ item_values_of_all as (
         capped_values.value,
         -1 as subject_index,
         sum(item_features.target_events) as target_events,
-        sum(item_features.target_events_28d) as target_events_28d,
+        sum(item_features.target_users) as target_pairs,
+        sum(item_features.new_target_users_28d) as target_pairs_28d,
         min(item_features.days_since_last_target) as days_since_last_target
     from capped_values
     inner join item_features on capped_values.entity = 'item' and capped_values.cutoff = item_features.cutoff
@@ -126,7 +128,10 @@ user_values_by_item as (
         capped_values.value,
         events.item_index as subject_index,
         count(*) as target_events,
-        count(*) filter (where events.event_at >= capped_values.cutoff - interval 28 day) as target_events_28d,
+        count(*) filter (where events.is_new_to_user) as target_pairs,
+        count(*) filter (
+            where events.is_new_to_user and events.event_at >= capped_values.cutoff - interval 28 day
+        ) as target_pairs_28d,
         {{ days_between('max(events.event_at)', 'capped_values.cutoff') }} as days_since_last_target
     from capped_values
     inner join events on capped_values.entity = 'user' and capped_values.entity_index = events.user_index
@@ -141,7 +146,8 @@ user_values_of_all as (
         value,
         -1 as subject_index,
         sum(target_events) as target_events,
-        sum(target_events_28d) as target_events_28d,
+        sum(target_pairs) as target_pairs,
+        sum(target_pairs_28d) as target_pairs_28d,
         min(days_since_last_target) as days_since_last_target
     from user_values_by_item
     group by 1, 2, 3
@@ -168,7 +174,8 @@ final as (
         counted.value::string as value,
         -- numbers
         counted.target_events::int as target_events,
-        counted.target_events_28d::int as target_events_28d,
+        counted.target_pairs::int as target_pairs,
+        counted.target_pairs_28d::int as target_pairs_28d,
         {{ ratio(
             'counted.target_events',
             'sum(counted.target_events) over (partition by counted.cutoff, counted.position, counted.subject_index)'

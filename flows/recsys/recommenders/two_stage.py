@@ -32,7 +32,7 @@ PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
     "words": ("title_words", {}, 0),
     "popularity": ("popularity", {"days": 7}, 30),
 }
-PRIOR_EVENTS = 5.0  # that each user, or item, is taken to have had besides its own, with values as frequent as among all
+PRIOR = 5.0  # items that each user, and users that each item, is taken to have had besides its own
 ROWS = 1_000  # users whose candidates are made at a time
 
 
@@ -239,17 +239,17 @@ class Joined:
 
 
 class Affinity:
-    """How much more often a user met items of an attribute's value than everybody did lately, or an item users of it: the
-    logarithm of the ratio of the two shares, as if each had met PRIOR_EVENTS more, spread as everybody's. 0 for who met
-    nothing, missing where the value is not known."""
+    """How much larger the share of an attribute's value is among a user's items, or an item's users, than among everybody's of
+    the last weeks: the logarithm of the ratio, as if each had PRIOR more, spread as everybody's. 0 for who has none, missing
+    where the value is not known."""
 
     def __init__(self, attribute: Attribute):
         self.column = f"{attribute.entity}_{attribute.name}_affinity"
         self.attribute = attribute
-        counts, width = attribute.target_events.sorted_indices(), len(attribute.values)
-        expected = PRIOR_EVENTS * (attribute.recent + 1) / max(attribute.recent.sum() + width, 1)
+        counts, width = attribute.pairs.sorted_indices(), len(attribute.values)
+        expected = PRIOR * (attribute.recent + 1) / max(attribute.recent.sum() + width, 1)
         totals = np.asarray(counts.sum(1)).ravel()
-        self.nothing = -np.log1p(totals / PRIOR_EVENTS)  # with a value that the subject never met
+        self.nothing = -np.log1p(totals / PRIOR)  # for a value that the subject has had none of
         self.places, self.gains = _codes(counts), np.log1p(counts.data / expected[counts.indices])
 
     def of(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float32]:
