@@ -245,11 +245,11 @@ class Fork:
         return json.loads((self.store() / "releases" / release / "manifest.json").read_text())["content"]
 
     def set(self, section: str, key: str, value: Any) -> None:
-        """Writes a value of config.toml, whatever stands there."""
+        """Writes a value of config.toml, whatever stands there. `section`: "" for keys above the first one."""
         config = (self.root / "config.toml").read_text()
         inline = ", ".join(f"{name} = {part}" for name, part in value.items()) if isinstance(value, dict) else ""
         written = f"{{ {inline} }}" if inline else json.dumps(value)
-        header = rf"^\[{re.escape(section)}\].*\n"
+        header = rf"^\[{re.escape(section)}\].*\n" if section else r"\A"
         there = rf"({header}(?:(?!\[).*\n)*?{key} *= *)[^#\n]*"
         changed, count = re.subn(there, lambda found: found[1] + written, config, flags=re.M)
         if not count:

@@ -20,8 +20,8 @@ def test_the_connection_reaches_containers_and_nothing_that_is_kept(tmp_path: Pa
         fork = cloud.fork("main")
         configure(fork.root)
         write_queries(fork.root)
-        fork.change('dataset = "shop"', 'dataset = "warehouse"')
-        fork.change("secrets = []", 'secrets = ["reasonable_recs/database"]')
+        fork.set("", "dataset", "warehouse")
+        fork.set("unattended", "secrets", ["reasonable_recs/database"])
         cloud.deploy(fork, "TrainFlow")
 
         with pytest.raises(Failed, match="Failed to retrieve secret 'reasonable_recs/database'"):
