@@ -252,8 +252,16 @@ def verify() -> None:
     from recsys.verifying import verify
 
     chosen = settings()
-    evidence = verify(store(chosen), release := release_of(chosen))
+    kept, release = store(chosen), release_of(chosen)
+    evidence = verify(kept, release)
     console.print(f"release {release} is whole and answers; {len(evidence.verdicts)} verdicts, none blocks")
+    tell_faults(kept)
+
+
+def tell_faults(kept: Store) -> None:
+    """Prints what is damaged in a store besides the files of its snapshots, a line each."""
+    for fault in kept.faults():
+        console.print(f"damaged: {fault}", markup=False, soft_wrap=True)
 
 
 def rollback() -> None:
@@ -303,8 +311,10 @@ def gc() -> None:
     """Tells what nobody needs, and frees it if told so."""
     from recsys.retention import free, unneeded
 
-    sure, how = switched("YES"), (int(number("KEEP", 3)), number("GRACE_HOURS", 24))
-    found = (free if sure else unneeded)(store(settings()), *how)
+    sure, how, kept = switched("YES"), (int(number("KEEP", 3)), number("GRACE_HOURS", 24)), store(settings())
+    found = (free if sure else unneeded)(kept, *how)
+    if not found and (damaged := kept.faults()):
+        raise RecsysError(f"nothing is freed while the store is damaged: {'; '.join(damaged)}")
     for one in found:
         console.print(f"{one.kind:<8}  {one.id:<18}  {one.bytes / 1e6:10,.1f} MB")
     total = f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in {len(found)} snapshots"
@@ -473,7 +483,9 @@ def doctor() -> None:
     for name, value in vars(chosen).items():
         console.print(f"{name} = {vars(value) if hasattr(value, '__dataclass_fields__') else value}", markup=False)
     free = shutil.disk_usage(ROOT).free / 2**30
-    console.print(f"{free:.0f} GiB free, store at {store(chosen).backend}, live release {store(chosen).current() or 'none'}")
+    kept = store(chosen)
+    console.print(f"{free:.0f} GiB free, store at {kept.backend}, live release {kept.current(strict=False) or 'none'}")
+    tell_faults(kept)
     if free < 5:
         missing.append(f"{free:.1f} GiB of disk are free; 10 million events want about 5")
     if shutil.which("git") is None:

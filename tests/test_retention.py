@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -127,11 +128,26 @@ def test_folders_without_a_manifest_are_swept_once_they_are_old(store: Store) ->
     assert store.backend.children("models") == ["m1"]
 
 
-def test_what_has_a_manifest_that_cannot_be_read_stays(store: Store) -> None:
+@pytest.mark.parametrize("name", ["releases/r1", "releases/r4", "models/m1", "features/f3"])
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"{", lambda data: data.replace(b'"raw4"', b'"raw1"')])
+def test_nothing_is_freed_while_a_manifest_cannot_be_read(store: Store, name: str, damage: Callable[[bytes], bytes]) -> None:
     chain(store, "1", "2", "3", "4")
-    store.backend.write("releases/r1/manifest.json", b"{")
-    store.backend.write("models/m1/manifest.json", b"")
-    assert names(store) == of("1", "2") - {"r1", "m1"}
+    written = store.backend.read(f"{name}/manifest.json") or b""
+    store.backend.write(f"{name}/manifest.json", damage(written) if damage(written) != written else b"[]")
+    assert free(store, 1, 0) == []
+    store.backend.write(f"{name}/manifest.json", written)
+    assert names(store) >= of("2")
+
+
+@pytest.mark.parametrize("pointer", ["CURRENT", "CANARY"])
+def test_nothing_is_freed_while_a_pointer_cannot_be_read(store: Store, pointer: str) -> None:
+    chain(store, "1", "2", "3", "4")
+    store.backend.write("history.jsonl", b"?")
+    store.backend.write(pointer, b"")
+    for plan in (unneeded, free):
+        with pytest.raises(RecsysError, match=f"{pointer} in .*"):
+            plan(store, 1, 0)
+    assert kept(store) == of("1", "2", "3", "4")
 
 
 def test_releases_go_before_what_they_were_made_from(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +17,8 @@ from recsys.settings import Settings
 from recsys.store import Canary, Store
 from recsys.verdicts import Evidence
 from recsys.verifying import verify
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,11 @@ class Listed:
 
 def listed(store: Store, settings: Settings) -> list[Listed]:
     """Every release that exists and can be read, newest first."""
-    pointed, metric, found = roles(store), f"ndcg@{settings.evaluation.k}", []
+    pointed, metric, found = dict[str, list[str]](), f"ndcg@{settings.evaluation.k}", []
+    try:
+        pointed = roles(store)
+    except RecsysError as error:  # to mend a pointer, people look at what is kept
+        log.warning("%s", error)
     for id in store.newest("release"):
         if manifest := store.readable("release", id):
             days, recommender = manifest.made_from.get("days", []), manifest.made_from["recommender"]
@@ -82,16 +89,16 @@ def previous(store: Store) -> str | None:
 
 
 def rollback(store: Store, release: str = "", **facts: Any) -> str:
-    """Moves `CURRENT` back to the previous release, or to the one named, if it could be served, and returns its id. `facts` stand
-    beside the move in the history."""
-    live = store.current()
+    """Moves `CURRENT` back to the previous release, or to the one named, if it could be served, and returns its id. The one that is
+    named may be any, whatever CURRENT holds. `facts` stand beside the move in the history."""
+    live = store.current(strict=not release)
     target = release or previous(store)
     if target is None:
         raise RecsysError(f"nothing that is kept was live before {live or 'anything'}; pass RELEASE=, one of `make releases`")
-    if target == live:
+    if target == store.pointed()[0]:
         raise RecsysError(f"release {target} is live already; pass another RELEASE=, one of `make releases`")
     evidence = verify(store, target)
-    store.point(target, live, model=evidence.model, rolled_back=live, **facts)
+    store.point(target, live, strict=not release, model=evidence.model, rolled_back=live, **facts)
     return target
 
 

@@ -21,16 +21,17 @@ class Unneeded:
 
 def unneeded(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
     """All snapshots, and folders without a manifest, that may be freed: not the newest `keep` releases, not what is live, previous,
-    canary or pinned, nothing younger than the grace, for a run under way may build on it, and no parent of any of these; nor what
-    has a manifest that cannot be read, which is for people to look at."""
+    canary or pinned, nothing younger than the grace, for a run under way may build on it, and no parent of any of these. Nothing at
+    all while a manifest cannot be read, for nobody knows what that was made from."""
     if keep < 1:
         raise RecsysError(f"KEEP {keep} is too few; pass 1 or more, the newest releases to keep")
     folders = {(kind, id): store.usage(kind, id, "") for kind in KINDS for id in store.backend.children(KINDS[kind])}
     manifests = {(kind, id): found for kind, id in folders if (found := store.readable(kind, id))}
-    damaged = {name for name in folders.keys() - manifests.keys() if store.usage(*name).written > -math.inf}
+    if any(store.usage(*name).written > -math.inf for name in folders.keys() - manifests.keys()):
+        return []
     young = {name for name, usage in folders.items() if usage.hours < grace_hours}
     kept = {("release", id) for id in (*store.newest("release")[:keep], *roles(store))}
-    needed = damaged | with_parents(young | kept, manifests)
+    needed = with_parents(young | kept, manifests)
     return [Unneeded(*name, usage.bytes) for name, usage in folders.items() if name not in needed]
 
 

@@ -7,11 +7,14 @@ object store (`s3://bucket/prefix`); backends.py holds all that differs between 
 
 import hashlib
 import json
+import logging
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from recsys import RecsysError
@@ -19,6 +22,8 @@ from recsys.backends import S3, Backend, Conflict, Directory, Usage
 
 KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases", "part": "parts"}
 MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl", "CANARY"
+NOTHING = "none"  # in CURRENT while the first release is published: a missing CURRENT beside a history is damage
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,21 @@ class Manifest:
         return digest({name: file.sha256 for name, file in self.files.items()})
 
     def to_json(self) -> bytes:
-        return json.dumps(
-            asdict(self) | {"content": self.content}, indent=1, sort_keys=True, ensure_ascii=False, default=str
-        ).encode()
+        fields = json.loads(json.dumps(asdict(self) | {"content": self.content}, default=str))
+        return json.dumps(fields | {"hash": digest(fields)}, indent=1, sort_keys=True, ensure_ascii=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
+        """Raises ValueError where it is not as it was written. Manifests of earlier versions have no hash of their own."""
         fields = json.loads(data)
-        fields.pop("content")
-        return cls(**fields | {"files": {name: File(**file) for name, file in fields["files"].items()}})
+        own = fields.pop("hash", None)
+        if own not in (None, digest(fields)):
+            raise ValueError(f"its content has hash {digest(fields)}, not {own}")
+        content = fields.pop("content")
+        made = cls(**fields | {"files": {name: File(**file) for name, file in fields["files"].items()}})
+        if content != made.content:
+            raise ValueError(f"its files have hash {made.content}, not {content}")
+        return made
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ class Store:
 
     def __init__(self, backend: Backend):
         self.backend = backend
+        self._told: set[str] = set()
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
@@ -136,8 +148,13 @@ class Store:
         """None if there is none; raises if it cannot be read."""
         name = f"{_folder(kind, id)}/{MANIFEST}"
         data = self.backend.read(name)
+        if data is None:
+            return None
         try:
-            return Manifest.from_json(data) if data is not None else None
+            manifest = Manifest.from_json(data)
+            if (manifest.kind, manifest.id) != (kind, id):
+                raise ValueError(f"it is of {manifest.kind} snapshot {manifest.id}")
+            return manifest
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise RecsysError(
                 f"{name} in {self.backend} cannot be read ({type(error).__name__}: {error}); it was changed after it was written:"
@@ -215,29 +232,94 @@ class Store:
     def evidence(self, release: str) -> bytes | None:
         return self.backend.read(f"{_folder('release', release)}/{EVIDENCE}")
 
-    def current(self) -> str | None:
-        """Id of the release that is served."""
+    def current(self, strict: bool = True) -> str | None:
+        """Id of the release that is served. A damaged or missing CURRENT is made good by the last line of the history, if its
+        release can be read and has evidence. Raises otherwise; if not `strict`, gives the last release that is told of."""
+        release, wrong = self.pointed()
+        if not wrong:
+            return release
+        moves = _moves(self.backend.read(HISTORY))
+        last = moves[-1]["release"] if moves and moves[-1] else ""
+        if self._is_kept(last) and self.readable("release", last) and _is_json(self.evidence(last)):
+            self._warn(f"{wrong}; until then {last} counts as live, the last of {HISTORY}")
+            return last
+        if strict:
+            raise RecsysError(f"{wrong}; {HISTORY} does not tell of a whole release that was live last, so nothing was changed")
+        return next((move["release"] for move in reversed(moves) if move), None)
+
+    def pointed(self) -> tuple[str | None, str]:
+        """What CURRENT itself says, and what is wrong with it; "" if nothing is."""
         data = self.backend.read(CURRENT)
-        return data.decode().strip() if data else None
+        named = (data or b"").decode(errors="replace").strip()
+        if named == NOTHING or (data is None and self.backend.read(HISTORY) is None):
+            return None, ""
+        if self._is_kept(named):
+            return named, ""
+        return None, (
+            f"{CURRENT} in {self.backend} is {named[:40]!r}, which is no release that is kept; `make rollback RELEASE=`, with one"
+            " of `make releases`, writes it anew"
+        )
+
+    def _is_kept(self, release: str) -> bool:
+        try:
+            return self.backend.read(f"{_folder('release', release)}/{MANIFEST}") is not None
+        except RecsysError:  # no id
+            return False
+
+    def _warn(self, fault: str) -> None:
+        """Tells of damage, once."""
+        if fault not in self._told:
+            log.warning("%s", fault)
+        self._told.add(fault)
 
     def history(self) -> list[dict[str, Any]]:
-        """The pointer's moves, oldest first. A move written down before a crash that kept it from happening is left out."""
-        moves, release = [], self.current()  # before the history, which is never behind it
-        for line in reversed((self.backend.read(HISTORY) or b"").splitlines()):
-            move = json.loads(line)
-            if move["release"] == release:
-                moves.append(move)
-                release = move["previous"]
+        """The pointer's moves, oldest first. A move written down before a crash that kept it from happening is left out. Of a line
+        that is damaged, the moves beside it tell the release, and nothing else is known."""
+        release = self.current(strict=False)  # before the history, which is never behind it
+        lines = _moves(self.backend.read(HISTORY))
+        if damaged := lines.count(None):
+            self._warn(f"{damaged} of {len(lines)} lines of {HISTORY} in {self.backend} cannot be read and are left out")
+        known, moves = [move for move in lines if move], list[dict[str, Any]]()
+        while release:
+            move = {"release": release, "previous": known[-1]["release"] if known else None}
+            if any(move["release"] == release for move in reversed(known)):
+                while (move := known.pop())["release"] != release:
+                    pass
+            moves.append(move)
+            release = move["previous"]
         return moves[::-1]
 
-    def point(self, release: str, expected: str | None, **facts: Any) -> None:
-        """Moves `CURRENT` to a release if it still stands where the caller saw it; raises Conflict otherwise."""
+    def point(self, release: str, expected: str | None, strict: bool = True, **facts: Any) -> None:
+        """Moves `CURRENT` to a release if it still stands where the caller saw it, by `current` under the same `strict`; raises
+        Conflict otherwise."""
+        self._refuse_unknown(release)
+        with self.backend.exclusive([CURRENT]) as seen:
+            if self.backend.read(CURRENT) is None and self.backend.read(HISTORY) is None:
+                self.backend.swap(CURRENT, f"{NOTHING}\n".encode(), seen)
         with self.backend.exclusive([HISTORY, CURRENT]) as seen:
-            self._refuse_unknown(release)
-            self._refuse_moved(expected)
+            self._refuse_moved(expected, strict)
             move = json.dumps({"release": release, "previous": expected, **facts}, sort_keys=True)
-            self.backend.swap(HISTORY, (self.backend.read(HISTORY) or b"") + f"{move}\n".encode(), seen)
+            before = self.backend.read(HISTORY) or b""
+            cut_off = b"\n" * (not before.endswith(b"\n") and bool(before))
+            self.backend.swap(HISTORY, before + cut_off + f"{move}\n".encode(), seen)
             self.backend.swap(CURRENT, f"{release}\n".encode(), seen)
+
+    def faults(self) -> list[str]:
+        """Whatever is damaged besides the files of snapshots, a sentence each: pointers, the history, manifests."""
+        release, wrong = self.pointed()
+        found, moves = [wrong] if wrong else [], _moves(self.backend.read(HISTORY))
+        if damaged := [str(place) for place, move in enumerate(moves, 1) if move is None]:
+            found.append(f"{HISTORY} in {self.backend} cannot be read in line {', '.join(damaged)}; what it told is left out")
+        if release and not any(move and move["release"] == release for move in moves):
+            found.append(f"{HISTORY} in {self.backend} does not tell of {release}, which is live; only older releases are known")
+        looks: list[Callable[[], object]] = [self.canary]
+        looks += [partial(self.find, kind, id) for kind in KINDS for id in self.backend.children(KINDS[kind])]
+        for look in looks:
+            try:
+                look()
+            except RecsysError as error:
+                found.append(str(error))
+        return found
 
     def note(self, name: str) -> bytes | None:
         """What was kept beside the snapshots under a name, such as `monitor/2024-06-01.json`."""
@@ -255,7 +337,16 @@ class Store:
     def canary(self) -> Canary | None:
         """The release that is tried beside the live one."""
         data = self.backend.read(CANARY)
-        return Canary(**json.loads(data)) if data else None
+        try:
+            canary = Canary(**json.loads(data)) if data is not None else None
+            if canary and not (canary.release and 0 <= canary.share <= 1):
+                raise ValueError(f"a share of {canary.share}")
+            return canary
+        except (ValueError, TypeError) as error:
+            raise RecsysError(
+                f"{CANARY} in {self.backend} cannot be read ({error}); `make canary OFF=1` takes it away, and with RELEASE= and"
+                " SHARE= it is made again"
+            ) from None
 
     def point_canary(self, canary: Canary | None, expected: str | None) -> None:
         """Moves `CANARY`, or takes it away, if `CURRENT` still stands where the caller saw it; raises Conflict otherwise."""
@@ -284,8 +375,8 @@ class Store:
         if self.find("release", release) is None:
             raise RecsysError(f"release {release} is not in {self.backend}; `make releases` lists what is")
 
-    def _refuse_moved(self, expected: str | None) -> None:
-        if (current := self.current()) != expected:
+    def _refuse_moved(self, expected: str | None, strict: bool = True) -> None:
+        if (current := self.current(strict)) != expected:
             raise Conflict(
                 f"another run published {current} while this one, judged against {expected or 'an empty store'}, was under"
                 " way; nothing was lost: run again to be judged against it"
@@ -298,6 +389,27 @@ class Store:
 
 
 def _folder(kind: str, id: str) -> str:
-    if id in ("", "..") or PurePosixPath(id).name != id:
+    if id in (".", "..") or not re.fullmatch(r"[\w.@-]{1,200}", id):
         raise RecsysError(f'"{id}" is no snapshot id; `make releases` lists them')
     return f"{KINDS[kind]}/{id}"
+
+
+def _moves(history: bytes | None) -> list[dict[str, Any] | None]:
+    """Of every line of a history what it says, or None if it is damaged."""
+    return [_move(line) for line in (history or b"").splitlines()]
+
+
+def _move(line: bytes) -> dict[str, Any] | None:
+    try:
+        move = json.loads(line)
+        is_move = isinstance(move["release"], str) and isinstance(move["previous"], str | None)
+    except (ValueError, TypeError, LookupError):
+        return None
+    return move if is_move else None
+
+
+def _is_json(data: bytes | None) -> bool:
+    try:
+        return bool(json.loads(data or b""))
+    except ValueError:
+        return False

@@ -216,11 +216,11 @@ async def every(seconds: float, work: Callable[[], None]) -> None:
 
 
 def attempt(work: Callable[[], None]) -> None:
-    """Whatever keeps it from being done, what is live goes on: the store may be away for a while."""
+    """Whatever keeps it from being done, what is live goes on: the store may be away for a while, or damaged."""
     try:
         work()
     except Exception as error:
-        log.warning("the store cannot be reached: %s", error)
+        log.warning("the store cannot be followed, so what is live here goes on: %s", error)
 
 
 def read(request: Request) -> schemas.Asked:
