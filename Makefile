@@ -21,7 +21,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export PGCONNECT_TIMEOUT ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc check-data quarantine report export exposures explain add-case reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean
+.PHONY: help run audit recommend monitor cron resume tune step card releases verify rollback pin canary promote gc check-data quarantine report export exposures explain add-case expect reproduce diff score doctor schema serve bench bench-serve test test-all lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -109,6 +109,9 @@ score: .venv/.run ## the ML Test Score, by evidence found in the live release an
 
 add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=item,item NOT=item WHY="..."  [SEVERITY=warn DATASET=]
 	@$(RUN) add_case
+
+expect: .venv/.run ## days on which the data may differ, so that checks only warn: FROM= TO= KIND=volume|catalogue|closed|price BECAUSE="..."; alone it lists them  [OFF=1 DATASET=]
+	@$(RUN) expect
 
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]
 	@$(RUN) doctor

@@ -36,7 +36,7 @@ class Alert:
 
     def to_text(self) -> str:
         lines = [f"ALERT {self.flow}/{self.step}: {self.reason}", f"look at {self.run}"]
-        lines += [f"  [{verdict.name}] {verdict.message}" for verdict in self.verdicts]
+        lines += [f"  {verdict.explanation}" for verdict in self.verdicts]
         return "\n".join(lines + ([f"  {self.folded} more like this since the last alert"] if self.folded else []))
 
 

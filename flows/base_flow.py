@@ -26,7 +26,7 @@ from metaflow.exception import MetaflowException
 
 from alerts import Alert, send
 from progress import ABOUT
-from recsys import RecsysError, cases
+from recsys import RecsysError, cases, expected
 from recsys.backends import object_store_errors
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
@@ -171,6 +171,12 @@ def deployed() -> bool:
     return str(current.run_id).startswith(("sfn-", "argo-"))
 
 
+def read_expected(context: Any) -> dict[str, Any]:
+    """The changes of expected.jsonl, which need not be there. They travel with the run too."""
+    file = ROOT / "expected.jsonl"
+    return {"expected": expected.parse(file.read_text()) if file.exists() else []}
+
+
 @accounting
 @with_secrets
 @project(name=config_expr("config.unattended.project"))  # not by a mutator: --production and --branch would be unknown
@@ -180,6 +186,7 @@ class BaseFlow(FlowSpec):
 
     config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.settings.parse", help="the dials")
     cases = Config("cases", default_value=read_cases, help="what people want to see in lists")
+    expected = Config("expected", default_value=read_expected, help="changes of the data that people expect")
     code = Config("code", default_value=code_version, help="commit, dirty flag, lock")
     dataset = Parameter("dataset", default="", help="a dataset of config.toml")
     as_of = Parameter("as_of", default="", help="YYYY-MM-DD: only events before that day are seen")
@@ -189,7 +196,8 @@ class BaseFlow(FlowSpec):
 
     @property
     def settings(self) -> Settings:
-        return resolve(self.config.to_dict() | self.cases.to_dict(), self.dataset, self.as_of, self.sample, self.inputs)
+        values = self.config.to_dict() | self.cases.to_dict() | self.expected.to_dict()
+        return resolve(values, self.dataset, self.as_of, self.sample, self.inputs)
 
     @property
     def operations(self) -> Operations:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.console import Console
 
 import cloud
 from cloud import Target
-from recsys import RecsysError, cases
+from recsys import RecsysError, cases, expected
 from recsys.backends import object_store_errors
 from recsys.settings import Settings, parse, parse_day, read_operations, resolve
 from recsys.store import Store, open_store
@@ -30,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 GIVEN = dict(part.split("=", 1) for part in sys.argv[1:] if "=" in part)
 CASES = ROOT / "cases.jsonl"
+EXPECTED = ROOT / "expected.jsonl"
 SCHEMA = ROOT / "config.schema.json"
 FLOWS = {
     f"{name.title()}Flow": [sys.executable, str(HERE / f"{name}_flow.py"), "--no-pylint"]
@@ -68,7 +70,8 @@ def settings() -> Settings:
 
 def read_config() -> dict[str, Any]:
     known = cases.parse(CASES.read_text()) if CASES.exists() else []
-    return parse((ROOT / "config.toml").read_text()) | {"cases": known}
+    changes = expected.parse(EXPECTED.read_text()) if EXPECTED.exists() else []
+    return parse((ROOT / "config.toml").read_text()) | {"cases": known, "expected": changes}
 
 
 def point_metaflow() -> None:
@@ -92,28 +95,28 @@ def run() -> None:
     """Runs TrainFlow and sums it up."""
     from summary import summarise
 
-    summarise(*follow("TrainFlow", "run", *parameters(), *tried()), console)
+    follow("TrainFlow", "run", *parameters(), *tried(), tell=summarise)
 
 
 def audit() -> None:
     """The same with the costly checks."""
     from summary import summarise
 
-    summarise(*follow("TrainFlow", "run", *parameters(), *tried(), "--audit", "True"), console)
+    follow("TrainFlow", "run", *parameters(), *tried(), "--audit", "True", tell=summarise)
 
 
 def recommend() -> None:
     """Runs RecommendFlow and tells what it made."""
     from summary import tell_lists
 
-    tell_lists(*follow("RecommendFlow", "run", *parameters()), console)
+    follow("RecommendFlow", "run", *parameters(), tell=tell_lists)
 
 
 def monitor() -> None:
     """Runs MonitorFlow and prints its report."""
     from summary import tell_monitoring
 
-    tell_monitoring(*follow("MonitorFlow", "run", *parameters()), console)
+    follow("MonitorFlow", "run", *parameters(), tell=tell_monitoring)
 
 
 def parameters() -> list[str]:
@@ -164,7 +167,7 @@ def resume() -> None:
     flow = dial("FLOW") or "TrainFlow"
     if flow not in told:
         raise RecsysError(f'FLOW "{flow}" cannot be resumed; pass one of {", ".join(told)}')
-    told[flow](*follow(flow, "resume", "--origin-run-id", latest_run(flow).id), console)
+    follow(flow, "resume", "--origin-run-id", latest_run(flow).id, tell=told[flow])
 
 
 def tune() -> None:
@@ -172,7 +175,7 @@ def tune() -> None:
     time, for their CPU seconds are compared."""
     from summary import learned
 
-    path, _ = follow("TuneFlow", "run", *parameters(), "--recommender", dial("RECOMMENDER"), "--max-workers", "1")
+    path = follow("TuneFlow", "run", *parameters(), "--recommender", dial("RECOMMENDER"), "--max-workers", "1")
     log, advice = learned(path)
     with (ROOT / "tuning.md").open("a") as file:
         file.writelines(f"{line}\n" for line in log)
@@ -180,8 +183,9 @@ def tune() -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def follow(flow: str, *arguments: str) -> tuple[str, float]:
-    """Runs a flow and tells each step's start and end in a line. Returns the run's path in Metaflow and its CPU seconds."""
+def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], None] | None = None) -> str:
+    """Runs a flow, prints each step's start and end, and then what the run found, by `tell`. Returns the run's path in Metaflow.
+    A refused run is summed up too, before its refusal is raised."""
     from progress import Progress
     from summary import refusal
 
@@ -201,10 +205,15 @@ def follow(flow: str, *arguments: str) -> tuple[str, float]:
             lines.append(line)
         failed = process.wait() != 0
         path = f"{flow}/{id_file.read_text().strip()}" if id_file.exists() else ""
+    usage, reason = resource.getrusage(resource.RUSAGE_CHILDREN), refusal(path) if failed else ""
+    if tell and (reason or not failed):
+        with suppress(
+            *(RecsysError, OSError) if failed else ()
+        ):  # of what cannot be read after a refusal, which is the one to tell
+            tell(path, usage.ru_utime + usage.ru_stime, console)
     if failed:
-        raise RecsysError(refusal(path) or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return path, usage.ru_utime + usage.ru_stime
+        raise RecsysError(reason or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
+    return path
 
 
 def step() -> None:
@@ -446,6 +455,32 @@ def add_case() -> None:
     console.print(f"added to {CASES.name}; the next run holds lists against it", markup=False)
 
 
+def expect() -> None:
+    """Notes a change of the data that people expect, in expected.jsonl and in the store, or takes it back. Without values it lists
+    those that are known."""
+    chosen = settings()
+    kept = store(chosen)
+    if switched("LIST") or not any(map(dial, ("FROM", "TO", "KIND", "BECAUSE"))):
+        for line in [f"{one.first} to {one.last}  {one.kind:<9}  {one.because}" for one in expected.known(kept, chosen)] or [
+            "none"
+        ]:
+            console.print(line, markup=False, soft_wrap=True)
+        return
+    off, given = switched("OFF"), {name: dial(name.upper()) for name in expected.FIELDS}
+    given |= {"dataset": chosen.dataset_name} | ({"because": "taken back"} if off and not given["because"] else {})
+    change = expected.ExpectedChange.read(given, "expect")
+    if off and change.key not in {known.key for known in expected.known(kept, chosen)}:
+        raise RecsysError(
+            f"no {change.kind} change is expected from {change.first} to {change.last}; `make expect` lists those known"
+        )
+    expected.record(kept, change, off)
+    lines = expected.replace(EXPECTED.read_text() if EXPECTED.exists() else "", change, off)
+    EXPECTED.write_text(lines)
+    checks = ", ".join(expected.KINDS[change.kind])
+    told = "is not expected any more" if off else f"is expected; until it is over, these checks only warn: {checks}"
+    console.print(f"{change.kind} change ({change}) {told}; commit {EXPECTED.name}", markup=False, soft_wrap=True)
+
+
 def no_release(chosen: Settings) -> RecsysError:
     return RecsysError(f"{chosen.name} has no release yet; `make run DATASET={chosen.name}` makes one, or pass another DATASET=")
 
@@ -602,7 +637,7 @@ def cost() -> None:
 VERBS: tuple[Callable[[], None], ...] = (
     *(run, audit, recommend, monitor, cron, resume, tune, step, card),
     *(releases, verify, rollback, pin, canary, promote, gc),
-    *(check_data, quarantine, report, export, exposures, explain, add_case, reproduce, diff, score, doctor, schema),
+    *(check_data, quarantine, report, export, exposures, explain, add_case, expect, reproduce, diff, score, doctor, schema),
 )
 VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}

@@ -78,13 +78,14 @@ class RecommendFlow(BaseFlow):
 
     @step
     def publish(self):
-        """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile."""
+        """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile. Alert of old data or models."""
         from datetime import UTC, datetime
 
         from recsys.listing import publish
 
         at = datetime.now(UTC).isoformat(timespec="seconds")
         self.live_id = publish(self.store, self.release_id, self.evidence, self.champion, self.settings, at=at)
+        self.warn("publish", [one for one in self.evidence.families.get("freshness", []) if not one.passed])
         self.next(self.end)
 
     @step

@@ -69,6 +69,7 @@ def render(store: Store, release: Snapshot, settings: Settings, made: Made | Non
         state=state,
         as_of=next(iter(own.values())).cutoff + timedelta(days=settings.dataset.horizon_days),
         outcome=statements.outcome,
+        beside=statements.beside,
         verdict=statements.verdict(evidence, state),
         made=made,
         missing=list(statements.missing(known, made, evidence, manifest)),

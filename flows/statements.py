@@ -23,11 +23,11 @@ def verdict(evidence: Evidence | None, state: str) -> str:
     if evidence is None:
         return f"{state.capitalize()}, without evidence that can be read."
     failed = [one for one in evidence.verdicts if not one.passed]
-    blocks = sum(one.blocks for one in failed)
+    blocks, expected = sum(one.blocks for one in failed), sum(bool(one.expected) for one in failed)
     parts = [
         f"{count(len(evidence.verdicts) - len(failed), 'check')} passed",
         *([f"{count(blocks, 'block')}"] if blocks else []),
-        count(len(failed) - blocks, "warning"),
+        count(len(failed) - blocks, "warning") + (f" ({expected} expected)" if expected else ""),
     ]
     said = {"live": "Live, published with", "published": "Published, and no longer live, with", "not published": "Not published:"}
     families = len(silent(evidence))
@@ -68,6 +68,13 @@ class Judged:
 
 def outcome(verdict: Verdict) -> str:
     return "passed" if verdict.passed else "blocked" if verdict.blocks else "warned"
+
+
+def beside(verdict: Verdict) -> list[str]:
+    """What a check result says besides its message: the setting, and after a block what is suspect and what to run next."""
+    setting = f"Setting: {verdict.setting}." if verdict.setting else "Its threshold is fixed."
+    suspect = f"Suspect: the {verdict.suspect}. {verdict.advice}." if verdict.blocks and verdict.suspect else ""
+    return [part for part in (setting, suspect) if part]
 
 
 def families(evidence: Evidence | None) -> list[Judged]:

@@ -1,7 +1,7 @@
 """The short summary at the end of a run, read back from its artifacts."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from recsys.pipeline import Choice
 from recsys.releases import about
 from recsys.settings import Settings, resolve
 from recsys.store import open_store
-from recsys.verdicts import Evidence
+from recsys.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,54 +85,117 @@ def learned(path: str) -> tuple[list[str], list[str]]:
     return data.log, data.advice
 
 
+class Left:
+    """What a run left behind, finished or refused: each artifact as the last of its tasks that has it kept it; `name in left` tells
+    whether one has."""
+
+    def __init__(self, path: str):
+        namespace(None)
+        self.run = Run(path)
+        self._tasks = [task for step in self.run for task in step]  # newest first
+
+    def __contains__(self, name: str) -> bool:
+        return any(name in task for task in self._tasks)
+
+    def __getattr__(self, name: str) -> Any:
+        for task in self._tasks:
+            if name in task:
+                return task[name].data
+        raise AttributeError(f"{self.run.pathspec} kept no {name}")
+
+    @property
+    def settings(self) -> Settings:
+        return resolve(self.config, self.dataset, self.as_of, self.sample, self.inputs)
+
+    @property
+    def same(self) -> str:
+        """What a further command needs to speak of the same dataset and store."""
+        given = {"DATASET": self.dataset, "SAMPLE": "" if self.sample == 1 else f"{self.sample:g}", "STORE": self.root}
+        return "".join(f" {name}={shlex.quote(value)}" for name, value in given.items() if value)
+
+
 def summarise(path: str, cpu_seconds: float, console: Console) -> None:
-    """Prints what a finished TrainFlow found, chose, made and cost."""
-    namespace(None)
-    run = Run(path)
-    data = run["publish"].task.data
-    settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
-    built, counts = data.built, data.built.counts
+    """Prints what a TrainFlow found, chose, made and cost; one that was refused, as far as it came."""
+    left = Left(path)
+    settings = left.settings
+    _print_data(left, settings, console)
+    if "choice" in left:
+        for line in _gaps(left.choice, settings):
+            console.print(line, markup=False, soft_wrap=True)
+        console.print(f"winner      [bold]{left.choice.winner}[/bold], model {left.choice.model_id}")
+        for protocol in PROTOCOLS:
+            console.print(_metrics(left, protocol, settings))
+    _print_lists(left, settings, console)
+    console.print(_costs(left.run, cpu_seconds))
+    if not left.run.successful:
+        _print_refused(left, console)
+        return
+    place = f"the canary of {left.canary * 100:g}% of the users" if left.canary >= 0 else "live"
+    console.print(f"release     [bold]{left.release_id}[/bold] is {place}, content {left.evidence.content}")
+    look = f"make card · make releases{left.same} · make export TO=lists.parquet{left.same}"
+    console.print(f"look next   {look}", markup=False, soft_wrap=True)
+
+
+def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
+    """Prints what a RecommendFlow made and cost; one that was refused, as far as it came."""
+    left = Left(path)
+    settings = left.settings
+    _print_data(left, settings, console)
+    if "champion" in left:
+        console.print(f"lists       of model {left.champion.model_id}, release {left.champion.release}")
+    _print_lists(left, settings, console)
+    console.print(_costs(left.run, cpu_seconds))
+    if not left.run.successful:
+        _print_refused(left, console)
+        return
+    other = "" if left.live_id == left.release_id else f"; it knows as many days as {left.release_id}, which this run made"
+    console.print(f"release     [bold]{left.live_id}[/bold] is live{other}")
+
+
+def _print_data(left: Left, settings: Settings, console: Console) -> None:
+    """The data that a run saw, and what became of it."""
+    if "built" not in left:
+        console.print(f"\n[bold]{settings.name}[/bold]")
+        return
+    built, counts = left.built, left.built.counts
     console.print(
         f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events of {counts['users']:,} users and {counts['items']:,} items,"
         f" {counts['first_day']} to {counts['last_day']}"
     )
     console.print(f"quarantine  {built.quarantine}")
-    for verdict in data.evidence.families["raw"]:
+    for verdict in left.raw_verdicts:
         if verdict.name == "ignored_columns":
             console.print(verdict.message, markup=False, soft_wrap=True)
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
-    for line in _gaps(data.choice, settings):
-        console.print(line, markup=False, soft_wrap=True)
-    console.print(f"winner      [bold]{data.choice.winner}[/bold], model {data.choice.model_id}")
-    for protocol in PROTOCOLS:
-        console.print(_metrics(data, protocol, settings))
-    console.print(_rules(data, settings), soft_wrap=True)
-    _print_verdicts(data.evidence, console)
-    console.print(_costs(run, cpu_seconds))
-    place = f"the canary of {data.canary * 100:g}% of the users" if data.canary >= 0 else "live"
-    console.print(f"release     [bold]{data.release_id}[/bold] is {place}, content {data.evidence.content}")
-    given = {"DATASET": data.dataset, "SAMPLE": "" if data.sample == 1 else f"{data.sample:g}", "STORE": data.root}
-    same = "".join(f" {name}={shlex.quote(value)}" for name, value in given.items() if value)
-    console.print(f"look next   make card · make releases{same} · make export TO=lists.parquet{same}", markup=False, soft_wrap=True)
 
 
-def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
-    """Prints what a finished RecommendFlow made and cost."""
-    namespace(None)
-    data = Run(path)["publish"].task.data
-    settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
-    counts, model = data.built.counts, data.champion.model_id
-    console.print(f"\n[bold]{settings.name}[/bold]  {counts['events']:,} events up to {counts['last_day']}, lists of model {model}")
-    console.print(_rules(data, settings), soft_wrap=True)
-    _print_verdicts(data.evidence, console)
-    console.print(_costs(Run(path), cpu_seconds))
-    other = "" if data.live_id == data.release_id else f"; it knows as many days as {data.release_id}, which this run made"
-    console.print(f"release     [bold]{data.live_id}[/bold] is live{other}")
+def _print_lists(left: Left, settings: Settings, console: Console) -> None:
+    """What the rules did to the lists, and what all checks said; before there are lists, the checks of the raw data."""
+    if "release_id" in left:
+        console.print(_rules(left, settings), soft_wrap=True)
+    if "evidence" in left:
+        _print_verdicts(left.evidence.families, console)
+        if silent := [name for name in FAMILIES if name not in left.evidence.families]:
+            console.print(f"not run     {', '.join(silent)}: `make audit` runs them")
+    elif "raw_verdicts" in left:
+        _print_verdicts({"raw": left.raw_verdicts}, console)
+
+
+def _print_refused(left: Left, console: Console) -> None:
+    """That nothing was published, and where to look."""
+    made = "release_id" in left
+    console.print(f"release     {f'[bold]{left.release_id}[/bold] is' if made else 'none was made; nothing is'} not published")
+    look = ["make card"] if "choice" in left else []
+    look += [f"make report RELEASE={left.release_id}{left.same}"] if made else []
+    look += [f"make releases{left.same}"]
+    console.print(f"look next   {' · '.join(look)}", markup=False, soft_wrap=True)
 
 
 def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a finished MonitorFlow found: days, then what was realised and promised, then verdicts."""
     namespace(None)
+    if not Run(path).successful:
+        return
     data = Run(path)["judge"].task.data
     settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
     report, users = data.report, f"users with {settings.dataset.a_target}"
@@ -166,7 +229,7 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
         yield f"selection   on {windows} of {wanted} windows (evaluation.selection_windows): {why}{chosen}"
 
 
-def _metrics(data: Any, protocol: str, settings: Settings) -> Table | str:
+def _metrics(data: Left, protocol: str, settings: Settings) -> Table | str:
     holdout = {name: windows[protocol][0] for name, windows in data.choice.evaluations.items()}
     title = f"holdout, {caption(protocol, holdout[data.choice.winner], settings)}"
     if not len(holdout[data.choice.winner].users):
@@ -185,7 +248,7 @@ def _metrics(data: Any, protocol: str, settings: Settings) -> Table | str:
     return table
 
 
-def _rules(data: Any, settings: Settings) -> str:
+def _rules(data: Left, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
     store = open_store(data.root or settings.store.root, settings.name, ROOT, endpoint=settings.store.endpoint)
     counts = about(store.load("release", data.release_id))["rules"]
@@ -196,15 +259,23 @@ def _rules(data: Any, settings: Settings) -> str:
     return f"rules       kept out of lists, {'; '.join(told)}"
 
 
-def _print_verdicts(evidence: Evidence, console: Console) -> None:
-    failed = [verdict for verdict in evidence.verdicts if not verdict.passed]
-    console.print(
-        f"verdicts    {len(evidence.verdicts) - len(failed)} passed, {len(failed)} warned, of {', '.join(evidence.families)}"
-    )
-    if silent := [name for name in FAMILIES if name not in evidence.families]:
-        console.print(f"not run     {', '.join(silent)}: `make audit` runs them")
+def _print_verdicts(families: Mapping[str, Sequence[Verdict]], console: Console) -> None:
+    """How many passed, then each that failed with the setting of its threshold, those that block first."""
+    verdicts = [verdict for found in families.values() for verdict in found]
+    failed = sorted((verdict for verdict in verdicts if not verdict.passed), key=lambda verdict: not verdict.blocks)
+    blocked = sum(verdict.blocks for verdict in failed)
+    counts = [
+        f"{len(verdicts) - len(failed)} passed",
+        f"{len(failed) - blocked} warned",
+        *([f"{blocked} blocked"] if blocked else []),
+    ]
+    console.print(f"checks      {', '.join(counts)}, of {', '.join(families)}", soft_wrap=True)
     for verdict in failed:
-        console.print(f"  warning   [{verdict.name}] {verdict.message}", markup=False)
+        mark = "BLOCKED" if verdict.blocks else "warning"
+        console.print(f"  {mark:<8}  {verdict.explanation}", markup=False, soft_wrap=True)
+    for change in dict.fromkeys(verdict.expected for verdict in failed if verdict.expected):
+        names = ", ".join(verdict.name for verdict in failed if verdict.expected == change)
+        console.print(f"expected    {change}: {names} only warn", markup=False, soft_wrap=True)
 
 
 def _costs(run: Run, cpu_seconds: float) -> Table:
@@ -214,7 +285,8 @@ def _costs(run: Run, cpu_seconds: float) -> Table:
         table.add_column(column, justify="left" if column == "CPU seconds" else "right")
     total = orchestration = 0.0
     for step in reversed(list(run)):
-        costs = [task["cost"].data for task in step]
+        if not (costs := [task["cost"].data for task in step if "cost" in task]):
+            continue
         step_total, step_orchestration = (sum(cost[part] for cost in costs) for part in ("total", "orchestration"))
         total, orchestration = total + step_total, orchestration + step_orchestration
         table.add_row(step.id, f"{step_total:.1f}", f"{step_orchestration:.1f}", str(max(cost["memory_mb"] for cost in costs)))

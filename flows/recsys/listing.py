@@ -77,7 +77,8 @@ def _as_chosen(champion: Champion, settings: Settings) -> tuple[Settings, list[V
     if own is None or own == asked:
         return settings, []
     words = f"the live model was chosen with exclude_seen = {str(own).lower()}, and lists are served so until the next `make run`"
-    warning = Verdict("exclude_seen_of_the_model", str(asked).lower(), str(own).lower(), "warn", False, words)
+    setting = f"datasets.{settings.dataset_name}.exclude_seen in config.toml"
+    warning = Verdict("exclude_seen_of_the_model", str(asked).lower(), str(own).lower(), "warn", False, words, setting)
     return replace(settings, dataset=replace(settings.dataset, exclude_seen=own)), [warning]
 
 

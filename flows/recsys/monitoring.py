@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
+from fnmatch import fnmatch
 
 import numpy as np
 import pyarrow.compute as pc
@@ -22,6 +23,14 @@ from recsys.store import Snapshot, Store
 from recsys.verdicts import Verdict, grade
 
 SHOWN = ("hit_rate", "ndcg")
+SETTINGS = {  # of each check; that of a check that is not here has a fixed threshold
+    "enough_users": "monitor.min_users",
+    "*_kept": "monitor.min_kept",
+    "release_age": "monitor.max_release_age_days",
+    "feature_drift": "checks.drift.warn_psi",
+    "users_without_list": "monitor.max_without_list",
+    "event_age": "datasets.{dataset}.max_age_days",
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ def report(store: Store, features: Features, today: date, limits: MonitorSetting
         promised = _promised(release, settings)
         verdicts = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
     verdicts.append(_events(features, today, settings))
+    verdicts = [replace(verdict, setting=_setting(verdict.name, settings)) for verdict in verdicts]
     made = Report(features.as_of.isoformat(), live, days, realised, promised, verdicts)
     store.update(made.name, lambda known: made.to_json())
     return made
@@ -201,6 +211,12 @@ def _state(store: Store, release: Snapshot, features: Features, limits: MonitorS
     missing = float((places(then.user_ids, now.user_ids) < 0).mean())
     words = f"{missing:.1%} of {len(now.user_ids):,} users came since the live release and have no list of their own"
     yield grade("users_without_list", missing, limits.max_without_list, float("inf"), words)
+
+
+def _setting(check: str, settings: Settings) -> str:
+    """Where config.toml sets the threshold of a check; empty if it is fixed."""
+    found = next((setting for pattern, setting in SETTINGS.items() if fnmatch(check, pattern)), "")
+    return f"{found.format(dataset=settings.dataset_name)} in config.toml" if found else ""
 
 
 def _then(store: Store, release: Snapshot, settings: Settings) -> State:

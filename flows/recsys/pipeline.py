@@ -35,12 +35,12 @@ def land(store: Store, settings: Settings, today: date, access: Access | None = 
     _check_types(raw, settings)
     profile = warehouse.profile(raw, settings)
     verdicts += checks.raw.check(profile, source.max_null_share, checks.limits("raw", settings))
-    return manifest.id, verdicts
+    return manifest.id, checks.complete_raw(verdicts, store, settings, today)
 
 
 def _check_types(raw: Snapshot, settings: Settings) -> None:
     """Of a source whose events have types or ratings."""
-    section = f"datasets.{settings.name.removesuffix(f'-sample-{settings.sample:g}')}"
+    section = f"datasets.{settings.dataset_name}"
     with warehouse.connect(None, settings) as connection:
         if events := warehouse.files_of(raw, "events"):
             connection.read_parquet(events, union_by_name=True).create_view("events")

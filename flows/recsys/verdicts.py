@@ -13,7 +13,12 @@ Severity = Literal["block", "warn"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """`value` was seen and held against `threshold`; `message` is one line that a person understands."""
+    """A check's result: `value` was seen and held against `threshold`; `message` is one line that a person understands.
+
+    setting: where config.toml sets the threshold; empty if it is fixed. suspect: what a failure speaks against, such as "data".
+    expected: the expected change for which a failure only warns. advice: after a block, the commands to run next.
+    checks/advice.py fills these in.
+    """
 
     name: str
     value: float | int | str
@@ -21,10 +26,22 @@ class Verdict:
     severity: Severity
     passed: bool
     message: str
+    setting: str = ""
+    suspect: str = ""
+    expected: str = ""
+    advice: str = ""
 
     @property
     def blocks(self) -> bool:
         return not self.passed and self.severity == "block"
+
+    @property
+    def explanation(self) -> str:
+        """The check, its message, value and threshold, where the threshold is set, and what is suspect."""
+        value, limit = (f"{one:.4g}" if isinstance(one, float) else str(one) for one in (self.value, self.threshold))
+        where = f" ({self.setting})" if self.setting else ""
+        suspect = f"; suspect: the {self.suspect}" if self.suspect else ""
+        return f"[{self.name}] {self.message}; value {value}, limit {limit}{where}{suspect}"
 
 
 def grade(name: str, value: float, warn: float, block: float, words: str) -> Verdict:
@@ -73,12 +90,13 @@ class Evidence:
 
 
 def require(verdicts: Mapping[str, list[Verdict]], families: Iterable[str], stage: str) -> None:
-    """Raises with every blocking verdict's own words, or the families that should have spoken and did not."""
+    """Raises with every blocking verdict's explanation and advice, or the families that should have spoken and did not."""
     if silent := [name for name in families if not verdicts.get(name)]:
         raise RecsysError(
             f"{stage}: no verdict of {', '.join(silent)}; a check that did not run or died in silence proves nothing: run it"
             " (`make audit` runs the costly ones) and read its log"
         )
     if failed := [verdict for found in verdicts.values() for verdict in found if verdict.blocks]:
-        words = "; ".join(f"[{verdict.name}] {verdict.message}" for verdict in failed)
-        raise RecsysError(f"{stage}: {words}. Nothing was published, and what is live has not changed")
+        words = ". ".join(verdict.explanation for verdict in failed)
+        advice = "".join(dict.fromkeys(f". {verdict.advice}" for verdict in failed if verdict.advice))
+        raise RecsysError(f"{stage}: {words}. Nothing was published, and what is live has not changed{advice}")

@@ -1,11 +1,12 @@
 """Families of checks. One is a file here with `Limits` and `check(subject, limits)`, its line below, and its section [checks.*] in
 config.toml, where every threshold says why it is what it is. A fork deletes all three of what it does not want."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any, Literal
 
-from recsys import RecsysError
+from recsys import RecsysError, expected, releases
 from recsys.checks import (
     behaviour,
     breadth,
@@ -25,39 +26,43 @@ from recsys.checks import (
     stress,
     time_travel,
 )
+from recsys.checks.advice import Advisor
 from recsys.checks.subject import Subject
 from recsys.settings import Settings, build
+from recsys.store import Store
 from recsys.verdicts import Verdict
 
-__all__ = ["FAMILIES", "Family", "Subject", "examine", "limits", "required"]
+__all__ = ["FAMILIES", "Family", "Subject", "complete_raw", "examine", "limits", "required"]
 
 
 @dataclass(frozen=True)
 class Family:
     """`on` says what its verdicts are bound to: the model, or this run's data and lists. `when` says where it runs: in every run,
-    in audits only (`make audit`, scheduled training), or at the border, when raw data lands."""
+    in audits only (`make audit`, scheduled training), or at the border, when raw data lands. `suspect` is what a failure speaks
+    against, where that is not `on`."""
 
     module: Any
     on: Literal["model", "data"]
     when: Literal["always", "audit", "landing"] = "always"
+    suspect: str = ""
 
 
 FAMILIES: dict[str, Family] = {
     "raw": Family(raw, "data", "landing"),
     "freshness": Family(freshness, "data"),
-    "lists": Family(lists, "data"),
+    "lists": Family(lists, "data", suspect="lists"),
     "simpler": Family(simpler, "model"),
     "champion": Family(champion, "model"),
     "seeds": Family(seeds, "model", "audit"),
     "stress": Family(stress, "model", "audit"),
     "slices": Family(slices, "model"),
-    "breadth": Family(breadth, "data"),
+    "breadth": Family(breadth, "data", suspect="lists"),
     "health": Family(health, "model"),
     "drift": Family(drift, "data"),
     "seen": Family(seen, "data"),
-    "churn": Family(churn, "data"),
+    "churn": Family(churn, "data", suspect="lists"),
     "leaks": Family(leaks, "model"),
-    "cases": Family(cases, "data"),
+    "cases": Family(cases, "data", suspect="lists"),
     "time_travel": Family(time_travel, "model", "audit"),
     "behaviour": Family(behaviour, "model", "audit"),
 }
@@ -82,9 +87,29 @@ def required(audit: bool) -> list[str]:
 
 
 def examine(subject: Subject, audit: bool, on: Sequence[str] = ("model", "data")) -> dict[str, list[Verdict]]:
-    """Every family's verdicts on a release, those of the border apart, which spoke before it was made."""
+    """Every family's check results on a release, those of the border apart, which spoke before it was made. Where a change of the
+    data was expected, checks that would block for it only warn."""
+    advisor = _advisor(subject)
     return {
-        name: list(FAMILIES[name].module.check(subject, limits(name, subject.settings)))
+        name: _complete(advisor, name, FAMILIES[name].module.check(subject, limits(name, subject.settings)))
         for name in required(audit)
         if FAMILIES[name].when != "landing" and FAMILIES[name].on in on
     }
+
+
+def complete_raw(verdicts: Iterable[Verdict], store: Store, settings: Settings, today: date) -> list[Verdict]:
+    """The check results on raw data with their settings and advice."""
+    return _complete(Advisor(store, settings, settings.as_of or today, today, today), "raw", verdicts)
+
+
+def _advisor(subject: Subject) -> Advisor:
+    as_of, live, release = subject.features.as_of, subject.champion, subject.release.manifest
+    known = expected.known(subject.store, subject.settings)
+    good_day = min(as_of - timedelta(days=7), releases.as_of(live) if live else date.max)
+    daily = "release" in release.parents
+    return Advisor(subject.store, subject.settings, as_of, subject.today, good_day, release.id, daily, live is not None, known)
+
+
+def _complete(advisor: Advisor, name: str, verdicts: Iterable[Verdict]) -> list[Verdict]:
+    family = FAMILIES[name]
+    return [advisor.complete(verdict, name, family.module, family.suspect or family.on) for verdict in verdicts]

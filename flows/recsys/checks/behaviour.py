@@ -25,6 +25,8 @@ class Limits:
     giant_cost: Positive
 
 
+SETTINGS = {name: name for name in Limits.__annotations__}  # a check has the name of its setting
+
 KEPT: dict[str, tuple[Severity, str]] = {
     "repeated_basket": ("block", "the last basket is sent again in its session"),
     "shuffled_day": ("warn", "events come in another order within their day"),

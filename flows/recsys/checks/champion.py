@@ -24,6 +24,9 @@ class Limits:
     min_users: Count
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     champion = subject.rival or subject.champion
     if champion is None:
@@ -57,7 +60,7 @@ def _verdict(subject: Subject, limits: Limits, protocol: str, ours: Window, thei
     if users < limits.min_users:
         who = f"{users} users with {subject.settings.dataset.a_target}"
         words = f"too early: {who} in {where}, {limits.min_users} are needed to compare with the live release"
-        return Verdict(name, users, limits.min_users, "warn", False, words)
+        return Verdict(name, users, limits.min_users, "warn", False, words, setting="min_users")
     gain = compare([ours], [theirs], subject.metric, subject.settings)
     said = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
     words = f"against the live release, {protocol} protocol, {users:,} users in {where}: {subject.metric} differs by {gain}: {said}"

@@ -27,6 +27,14 @@ class Limits:
     block_popularity: Positive
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "churn_users": "min_users",
+    "churn_items": ("warn_changed", "block_changed"),
+    "churn_coverage": ("warn_narrower", "block_narrower"),
+    "churn_popularity": ("warn_popularity", "block_popularity"),
+}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     live, k = subject.champion, subject.settings.evaluation.k
     if live is None:

@@ -32,6 +32,15 @@ class Limits:
     block_price: Positive
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "feature_drift": ("warn_psi", "block_psi"),
+    "category_drift": ("warn_mix", "block_mix"),
+    "daily_events": ("min_day", "block_days"),
+    "catalogue_turnover": ("warn_gone", "block_gone"),
+    "price_drift": ("warn_price", "block_price"),
+}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _features(subject, limits)
     daily, target = subject.features.daily(2 * DAYS), subject.settings.dataset.target

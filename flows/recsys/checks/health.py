@@ -22,6 +22,12 @@ class Limits:
     block_constant: Share
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "constant_scores": ("warn_constant", "block_constant"),
+    "feature_columns": "min_present",
+}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     learned = dict(_learned(subject.model, subject.winner))
     broken = [name for name, array in learned.items() if not _finite(array)]

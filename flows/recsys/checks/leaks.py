@@ -17,6 +17,12 @@ class Limits:
     """Nothing to set: one leak is too many."""
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "attributes_leak": "features.max_attribute_leak",
+    "attributes_have_values": "dataset.item_attributes dataset.user_attributes",
+}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     faults = subject.features.label_faults()
     target = subject.settings.dataset.target

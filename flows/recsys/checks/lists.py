@@ -24,6 +24,14 @@ class Limits:
     min_length: Count
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "*_users_served": "min_users_served min_length",
+    "*_items_allowed": "[rules]",
+    "*_ranks": "lists.length",
+    "rules_known": "[rules]",
+}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for protocol, (user_ids, lists) in subject.lists.items():
         yield _served(protocol, user_ids, lists, subject.state, PROTOCOLS[protocol], limits)

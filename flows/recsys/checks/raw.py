@@ -14,6 +14,9 @@ class Limits:
     min_events: Count
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {"raw_rows": "min_events"}
+
+
 def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits) -> list[Verdict]:
     return examine(*border(profile, max_null_share, limits))
 

@@ -19,6 +19,13 @@ class Limits:
     block_spread: NotNegative
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "seeds_spread": ("max_spread", "block_spread"),
+    "seeds_spread_in_groups": "max_group_spread",
+    "seeds_overlap": "min_overlap",
+}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     windows = [subject.holdout(subject.winner), *(twin[subject.repeat][0] for twin in subject.twins)]
     if len(windows) == 1:

@@ -14,6 +14,9 @@ class Limits:
     many: Share
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {"exclude_seen": "few many dataset.exclude_seen"}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     dataset, share = subject.settings.dataset, subject.features.repeat_share()
     wanted = advise_exclude_seen(share, limits.few, limits.many)

@@ -13,6 +13,9 @@ class Limits:
     min_users: Count
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {"holdout_users": "min_users"}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     users = len(subject.holdout(subject.winner).users)
     who = f"{users:,} users returned with {subject.settings.dataset.a_target} in the holdout"

@@ -23,6 +23,9 @@ class Limits:
     min_item_share: Share
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {"slices_floor": "min_share", "item_slices_floor": "min_item_share"}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     for protocol in PROTOCOLS:
         if not len(subject.holdout(subject.winner, protocol).users):

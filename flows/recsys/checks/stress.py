@@ -14,6 +14,13 @@ class Limits:
     max_loss: Share
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "stress_*_not_worse_than_popularity": "",
+    "stress_*_loss": "max_loss",
+    "stress_*": "min_users",
+}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     undisturbed = subject.holdout(subject.winner).scores[subject.metric].mean()
     for world, windows in subject.stress[subject.winner].items():

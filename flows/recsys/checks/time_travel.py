@@ -23,6 +23,9 @@ class Limits:
     max_auc: Share
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {"shuffled_labels": "max_shuffled", "no_feature_too_good": "max_auc"}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _built_on_the_day(subject)
     if isinstance(subject.model, TwoStage):  # the one that learns from outcomes

@@ -65,7 +65,9 @@ def resolve(
 
     Raises RecsysError naming the key, the value and what is allowed.
     """
-    values = {"tune": {}, "cases": []} | {name: value for name, value in config.items() if name not in (*SECTIONS, "cloud")}
+    values = {"tune": {}, "cases": [], "expected": []} | {
+        name: value for name, value in config.items() if name not in (*SECTIONS, "cloud")
+    }
     datasets = values.pop("datasets", {})
     dataset = dataset or values.get("dataset", "")
     if dataset not in datasets:
@@ -79,6 +81,7 @@ def resolve(
     values |= {
         "name": name,
         "cases": [case for case in values["cases"] if case["dataset"] == name],
+        "expected": [change for change in values["expected"] if change["dataset"] == dataset],  # of its samples too
         "dataset": chosen,
         "as_of": parse_day("AS_OF", as_of).isoformat() if as_of else None,
         "sample": sample,

@@ -224,7 +224,7 @@ class Settings:
     """One run's settings: config.toml with the dataset chosen and the run's parameters laid over it.
 
     name: the dataset's folder in the store, with the sample's share where there is one.
-    cases: the lines of cases.jsonl that concern this dataset.
+    cases, expected: the lines of cases.jsonl and of expected.jsonl that concern this dataset.
     """
 
     name: Text
@@ -244,6 +244,7 @@ class Settings:
     dataset: Dataset
     as_of: date | None
     sample: PositiveShare
+    expected: list[dict[str, str]] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
@@ -253,6 +254,11 @@ class Settings:
             if name not in self.recommenders:
                 raise ValueError(f'lists.beside names "{name}"; choose of {", ".join(self.recommenders)}')
         return self
+
+    @property
+    def dataset_name(self) -> str:
+        """Of the dataset's section in config.toml."""
+        return self.name.removesuffix(f"-sample-{self.sample:g}")
 
     @property
     def protocol(self) -> str:

@@ -7,7 +7,7 @@ from recsys.settings.deployment import Cloud, Operations
 from recsys.settings.run import Dataset, Settings
 from recsys.settings.validation import schema_of
 
-FROM_THE_RUN = ("name", "cases", "dataset", "as_of", "sample")  # fields of Settings that config.toml does not hold
+FROM_THE_RUN = ("name", "cases", "expected", "dataset", "as_of", "sample")  # fields of Settings that config.toml does not hold
 
 
 def config_schema(recommenders: Mapping[str, Callable[..., Any]], checks: Mapping[str, type]) -> dict[str, Any]:
