@@ -1,5 +1,6 @@
 """A feature snapshot, handed over to NumPy: states, labels and training windows at its cutoffs."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import cached_property, partial
 from typing import Any
@@ -242,6 +243,32 @@ class Features:
                 where is_target and event_at >= timestamp '{start}' and event_at < timestamp '{end}' order by all"""
         )
         return rows["user_id"], rows["item_id"]
+
+    def target_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Rows of users and items that had a target event with each other at any time before `as_of`, each pair once, in order."""
+        rows = self._table("select distinct user_index, item_index from '{}/fct_events.parquet' where is_target order by all")
+        return rows["user_index"], rows["item_index"]
+
+    def last_targets(self, rows: Sequence[int]) -> dict[str, tuple[str, list[tuple[str, float]]]]:
+        """By id of each user of these rows: the segment, and items and days before `as_of` of the last target events, the newest
+        first, at most `history_cap`."""
+        asked = f"user_index in ({', '.join(map(str, [*rows, -1]))})"
+        users, events = self._tables(
+            f"select user_id, segment from '{{0}}/dim_users.parquet' where {asked}",
+            f"""select user_id, item_id, (epoch(timestamp '{self.as_of}' - event_at) / 86400)::float as days
+                from '{{0}}/fct_events.parquet' join (from '{{0}}/dim_users.parquet' where {asked}) using (user_index)
+                join (select item_index, item_id from '{{0}}/dim_items.parquet') using (item_index)
+                where target_number is not null
+                qualify row_number() over (partition by user_index order by target_number desc)
+                    <= {self.settings.features.history_cap}
+                order by user_id, target_number desc""",
+        )
+        found: dict[str, tuple[str, list[tuple[str, float]]]] = {
+            user: (segment, []) for user, segment in zip(users["user_id"].tolist(), users["segment"].tolist(), strict=True)
+        }
+        for user, item, days in zip(*(events[name].tolist() for name in ("user_id", "item_id", "days")), strict=True):
+            found[user][1].append((item, days))
+        return found
 
     def repeat_share(self) -> float:
         """Share of target events on an item that the user had one with on an earlier day."""

@@ -71,9 +71,11 @@ class Ruling:
         """Items to be ranked, such that enough remain."""
         return self.length * (DEEPER if self.capped else 1)
 
-    def rank(self, recommender: Recommender, user_ids: NDArray[np.str_]) -> Iterator[tuple[int, dict[str, Ruled]]]:
-        """Per protocol the lists of some users at a time, with the place of the first."""
-        for start, ranked in recommender.rank(user_ids, self.depth, self.state, tuple(PROTOCOLS.values()), self.listed):
+    def rank(
+        self, recommender: Recommender, user_ids: NDArray[np.str_], at_a_time: int = 0
+    ) -> Iterator[tuple[int, dict[str, Ruled]]]:
+        """Per protocol the lists of some users at a time (0: CHUNK), with the place of the first."""
+        for start, ranked in recommender.rank(user_ids, self.depth, self.state, tuple(PROTOCOLS.values()), self.listed, at_a_time):
             yield start, {protocol: self._apply(lists) for protocol, lists in zip(PROTOCOLS, ranked, strict=True)}
 
     def _apply(self, lists: Lists) -> Ruled:

@@ -33,14 +33,17 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    for protocol, (user_ids, lists) in subject.lists.items():
-        yield _served(protocol, user_ids, lists, subject.state, PROTOCOLS[protocol], limits)
-        yield from examine(*border(protocol, lists, subject.ruling))
-    for name in subject.settings.lists.beside:
-        for protocol in PROTOCOLS:
-            user_ids, lists = read_all(subject.release, protocol, name)
-            yield _served(f"{name}_{protocol}", user_ids, lists, subject.state, PROTOCOLS[protocol], limits)
-            yield from examine(*border(f"{name}_{protocol}", lists, subject.ruling))
+    beside = [(f"{name}_{protocol}", protocol, name) for name in subject.settings.lists.beside for protocol in PROTOCOLS]
+    for name, protocol, recommender in [(protocol, protocol, "") for protocol in PROTOCOLS] + beside:
+        user_ids, lists = read_all(subject.release, protocol, recommender) if recommender else subject.lists[protocol]
+        yield _served(name, user_ids, lists, subject.state, PROTOCOLS[protocol], limits)
+        yield _users(name, user_ids, subject.state)
+        yield from examine(*border(name, lists, subject.ruling))
+        yield _falling(name, user_ids, lists, subject.ruling)
+        if PROTOCOLS[protocol]:
+            yield _new(name, user_ids, lists, subject)
+        if subject.ruling.capped:
+            yield _shared(name, user_ids, lists, subject.ruling)
     yield _fallback(subject)
     yield _known(subject)
 
@@ -101,6 +104,62 @@ def _served(name: str, user_ids: NDArray[np.str_], lists: Lists, state: State, n
     least = limits.min_users_served
     words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {limits.min_length} items, or of all there are for them"
     return Verdict(f"{name}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")
+
+
+def _users(name: str, user_ids: NDArray[np.str_], state: State) -> Verdict:
+    """Each user of the features must have one list, and nobody else."""
+    strange, missing = np.setdiff1d(user_ids, state.user_ids), np.setdiff1d(state.user_ids, user_ids)
+    wrong = len(strange) + len(missing)
+    words = f"{name} lists are of the {len(state.user_ids):,} users of the features"
+    if wrong:
+        words += f", but {len(missing):,} of these have none and {len(strange):,} are of others, such as {[*missing, *strange][0]};"
+        words += " make the lists again from these features"
+    return Verdict(f"{name}_users", wrong, 0, "block", not wrong, words)
+
+
+def _falling(name: str, user_ids: NDArray[np.str_], lists: Lists, ruling: Ruling) -> Verdict:
+    """Where a category may not take more than its share of the first items, what moves behind them may score above them."""
+    rises = (lists.scores[:, 1:] > lists.scores[:, :-1]) & (lists.items[:, 1:] >= 0)
+    wrong = np.flatnonzero(rises.sum(1) > int(ruling.capped))
+    words = f"scores of {name} lists fall from rank to rank"
+    if len(wrong):
+        place = int(rises[wrong[0]].argmax()) + 2
+        words += (
+            f", but they rise in {len(wrong):,} of {len(user_ids):,}: user {user_ids[wrong[0]]} has the first rise at rank {place};"
+        )
+        words += " items and scores were sorted in different orders, or not at all"
+    return Verdict(f"{name}_scores_fall", len(wrong), 0, "block", not len(wrong), words)
+
+
+def _new(name: str, user_ids: NDArray[np.str_], lists: Lists, subject: Subject) -> Verdict:
+    """Against all target events, of which a state keeps the most recent ones only."""
+    state, (row, rank) = subject.state, np.nonzero((lists.items >= 0) & (lists.items < subject.state.shape[1]))
+    users, items, had = state.rows(user_ids)[row], lists.items[row, rank], subject.had.tocoo()
+    known = users >= 0
+    wrong = known & np.isin(users * state.shape[1] + items, had.row.astype(np.int64) * state.shape[1] + had.col)
+    people, words = np.unique(users[wrong]), f"{name} lists hold only items that are new to their user"
+    if len(people):
+        item = state.item_ids[items[wrong][0]]
+        words += f", but {len(people):,} of {len(user_ids):,} hold others: user {state.user_ids[users[wrong][0]]} has had {item};"
+        words += " the lists of all items may have been written in their place, or lists of other users"
+    return Verdict(f"{name}_items_new", len(people), 0, "block", not len(people), words)
+
+
+def _shared(name: str, user_ids: NDArray[np.str_], lists: Lists, ruling: Ruling) -> Verdict:
+    """No category takes more than its share of the first items while another item of the list could stand there."""
+    k, categories = ruling.k, np.append(ruling.categories, -1)
+    codes = np.where(lists.items >= 0, categories[np.minimum(lists.items, len(categories) - 1)], -1)
+    first, behind = codes[:, :k], codes[:, k:]
+    counts = ((first[:, :, None] == first[:, None, :]) & (first >= 0)[:, :, None]).sum(2)
+    over = (counts > ruling.most).any(1)
+    wrong = [
+        row for row in np.flatnonzero(over) if any((first[row] == code).sum() < ruling.most for code in set(behind[row]) - {-1})
+    ]
+    words = f"no category takes more than {ruling.most} of the first {k} items of {name} lists"
+    if wrong:
+        words += f" unless no others are left, but in {len(wrong):,} of {len(user_ids):,} one does, first that of user"
+        words += f" {user_ids[wrong[0]]}; apply rules.max_category_share to every list"
+    return Verdict(f"{name}_category_share", len(wrong), 0, "block", not wrong, words)
 
 
 def _fallback(subject: Subject) -> Verdict:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recsys import releases
 from recsys.evaluation import PROTOCOLS, Stress, Window, Windows, compare
@@ -15,8 +16,9 @@ from recsys.features import Features
 from recsys.metrics import Interval
 from recsys.recommenders import Lists, Recommender, load
 from recsys.rules import Ruling
+from recsys.serving.reader import Reader
 from recsys.settings import Settings
-from recsys.state import State
+from recsys.state import State, matrix
 from recsys.store import Snapshot, Store
 
 
@@ -88,9 +90,34 @@ class Subject:
         return load(self.store.load("model", self.release.manifest.parents["model"]).path)
 
     @cached_property
+    def models(self) -> dict[str, Recommender]:
+        """What made the lists of the release: the winner, and the recommenders of `lists.beside`."""
+        beside = self.release.manifest.made_from.get("beside", {})
+        return {name: load(self.store.load("model", id).path) for name, id in beside.items()} | {self.winner: self.model}
+
+    def rank(self, model: Recommender, user_ids: NDArray[np.str_], at_a_time: int = 0) -> dict[str, Lists]:
+        """Per protocol the lists that a model makes of some users, as they should be in the release; `at_a_time` as in `Ruling`."""
+        parts, found = [ruled for _, ruled in self.ruling.rank(model, user_ids, at_a_time)], {}
+        for protocol in PROTOCOLS:
+            lists = [part[protocol].lists for part in parts]
+            found[protocol] = Lists(np.concatenate([one.items for one in lists]), np.concatenate([one.scores for one in lists]))
+        return found
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Answers from the release as the service will."""
+        return Reader(self.release)
+
+    @cached_property
     def lists(self) -> dict[str, tuple[NDArray[np.str_], Lists]]:
         """Per protocol, every user and list of the release, read back as the service will."""
         return {protocol: releases.read_all(self.release, protocol) for protocol in PROTOCOLS}
+
+    @cached_property
+    def had(self) -> sparse.csr_matrix:
+        """Ones where a user had a target event with an item at any time: (users, items)."""
+        users, items = self.features.target_pairs()
+        return matrix(np.ones(len(users)), users, items, self.state.shape)
 
     @cached_property
     def ruling(self) -> Ruling:

@@ -82,23 +82,30 @@ class Recommender(ABC):
         return lists
 
     def rank(
-        self, user_ids: NDArray[np.str_], k: int, state: State, novels: Sequence[bool], listed: NDArray[np.bool_] | None = None
+        self,
+        user_ids: NDArray[np.str_],
+        k: int,
+        state: State,
+        novels: Sequence[bool],
+        listed: NDArray[np.bool_] | None = None,
+        at_a_time: int = 0,
     ) -> Iterator[tuple[int, list[Lists]]]:
         """The same for some users at a time, with the place of the first, scored once for all that is asked of `novel`.
-        `listed`: the items that lists may hold, where they are not all that are available."""
+        `listed`: the items that lists may hold, where they are not all that are available. `at_a_time`: users; 0 for CHUNK."""
         listed = state.items["is_available"] if listed is None else listed
         popular = popularity_order(state)
         popular = popular[listed[popular]]
         place = np.zeros(state.shape[1], np.int64)  # of each item in the order
         place[popular] = np.arange(len(popular))
         score, owned, rows = self.scorer(state), state.owned(), state.rows(user_ids)
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            known = np.flatnonzero(chunk >= 0)
-            scores, bought = (_widen(part, known, len(chunk)) for part in (score(chunk[known]), owned[chunk[known]]))
+        size = at_a_time or CHUNK
+        for start in range(0, len(rows), size):
+            asked = rows[start : start + size]
+            known = np.flatnonzero(asked >= 0)
+            scores, bought = (_widen(part, known, len(asked)) for part in (score(asked[known]), owned[asked[known]]))
             lists = []
             for novel in novels:
-                hidden = np.tile(~listed, (len(chunk), 1))
+                hidden = np.tile(~listed, (len(asked), 1))
                 if novel:
                     hidden[bought.nonzero()] = True
                 lists.append(Lists(*rank(scores, hidden, k, popular, place)))
