@@ -17,7 +17,7 @@ from recsys.releases import read_all
 from recsys.state import State, matrix, places
 from recsys.verdicts import Verdict
 
-PARTS = 16  # of the range of users; more where they would be larger than the chunks in which lists are made
+PARTS, SMALLEST = 16, 100  # of the range of users, and users of one; more where parts would be larger than the writer's chunks
 DEVIATIONS = 3.0  # standard deviations of a mean within which it is noise: some hundred groups are looked at
 SECOND_LOOKS, SECOND_LOOK = 5, 200  # groups, and users of each, whose lists are made again before they are called wrong
 
@@ -51,11 +51,15 @@ def check(subject: Subject, users_of_part: int, min_users: int, min_own: float) 
     share of the usual fit that must be left."""
     known, rows = Known(subject), _drawn(subject.state, users_of_part, subject.settings.seed)
     for protocol, (user_ids, lists) in subject.lists.items():
-        fit = known.fit(_listed(subject, subject.state, user_ids, lists.items), rows, PROTOCOLS[protocol])
-        yield _judge(subject, known, protocol, fit, min_users, min_own)
+        listed = _listed(subject, subject.state, user_ids, lists.items)
+        yield _judge(subject, known, protocol, listed, known.fit(listed, rows, PROTOCOLS[protocol]), min_users, min_own)
 
 
-def _judge(subject: Subject, known: "Known", protocol: str, fit: Fit, min_users: int, min_own: float) -> Verdict:
+def _judge(
+    subject: Subject, known: "Known", protocol: str, listed: NDArray[np.int32], fit: Fit, min_users: int, min_own: float
+) -> Verdict:
+    """The users of the holdout must be met as well as there. Others may be far from it: a group of them is wrong where lists made
+    again fit better."""
     name, where, (usual, users) = f"{protocol}_own_user", _where(subject), _reference(subject, known, protocol)
     least = min_own * (usual.mean - usual.noise)
     if len(usual.rows) < min_users or least <= 0:
@@ -63,34 +67,31 @@ def _judge(subject: Subject, known: "Known", protocol: str, fit: Fit, min_users:
             f"{where}, lists fit their own user no better than a similar one beyond noise ({usual}), so nothing is asked of these"
         )
         return Verdict(name, fit.mean, 0.0, "block", True, words)
-    asked = np.zeros(subject.state.shape[0], bool)
-    asked[subject.state.rows(users)] = True
-    groups = {f"users who were judged {where}": asked} | _groups(subject.state, min_users)
-    fits = {group: found for group, members in groups.items() if len((found := fit.of(members)).rows) >= min_users}
-    low = sorted((group for group, found in fits.items() if found.mean + found.noise < least), key=lambda group: fits[group].mean)
-    same, *_ = groups
-    bad = (
-        low if same in low else [group for group in low[:SECOND_LOOKS] if not _by_model_too(subject, known, protocol, fits[group])]
-    )
+    same = fit.of(np.isin(subject.state.user_ids, users))
+    bad = {f"the users judged {where}": same} if len(same.rows) >= min_users and same.mean + same.noise < least else {}
+    groups = {group: fit.of(members) for group, members in _groups(subject.state, min_users).items()}
+    low = [group for group in groups if len(groups[group].rows) >= min_users and groups[group].mean < least]
+    for group in [] if bad else sorted(low, key=lambda group: groups[group].mean)[:SECOND_LOOKS]:
+        if _fits_worse(subject, known, protocol, listed, groups[group].rows[:SECOND_LOOK]):
+            bad[group] = groups[group]
     said = f"from -1 to 1, where 0 is chance; {usual.mean:.2f} {where}"
-    if bad:
-        words = (
-            f"{protocol} lists do not fit their own users: {fits[bad[0]].mean:.2f} among {bad[0]}, first of {len(bad)} such groups"
-            f" ({said}). Lists and users were probably mixed up: compare the code that makes lists with the last that passed"
-        )
-    else:
-        words = f"{protocol} lists fit their own users by {fit} ({said})"
-    return Verdict(name, fits[bad[0]].mean if bad else fit.mean, least, "block", not bad, words)
+    if not bad:
+        return Verdict(name, fit.mean, least, "block", True, f"{protocol} lists fit their own users by {fit} ({said})")
+    group, worst = next(iter(bad.items()))
+    words = (
+        f"{protocol} lists do not fit their own users among {group}: {worst} ({said}). Lists and users were probably mixed up:"
+        " compare the code that makes and writes lists with the last that passed"
+    )
+    return Verdict(name, worst.mean, least, "block", False, words)
 
 
-def _by_model_too(subject: Subject, known: "Known", protocol: str, fit: Fit) -> bool:
-    """Whether lists of some of these users that the model makes again fit no better: who was not seen for long may get lists that
-    are hardly personal."""
-    rows = fit.rows[:SECOND_LOOK]
+def _fits_worse(subject: Subject, known: "Known", protocol: str, listed: NDArray[np.int32], rows: NDArray[np.int64]) -> bool:
+    """Whether the lists of these users fit worse than those that the model makes again."""
     users = subject.state.user_ids[rows]
-    made = subject.rank(subject.model, users)[protocol]
-    again = known.fit(_listed(subject, subject.state, users, made.items), rows, PROTOCOLS[protocol])
-    return again.mean - again.noise <= fit.mean
+    made = _listed(subject, subject.state, users, subject.rank(subject.model, users)[protocol].items)
+    now, again = (known.fit(lists, rows, PROTOCOLS[protocol]) for lists in (listed, made))
+    gained = Fit(now.rows, again.signs - now.signs)
+    return gained.mean > gained.noise
 
 
 def _listed(subject: Subject, state: State, user_ids: NDArray[np.str_], items: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -125,7 +126,7 @@ def activity(events: NDArray) -> NDArray[np.int64]:
 
 def _parts(count: int) -> NDArray[np.int64]:
     """Part of the range of users that each user is in."""
-    return np.arange(count) // max(1, min(-(-count // PARTS), CHUNK))
+    return np.arange(count) // min(max(-(-count // PARTS), SMALLEST), CHUNK)
 
 
 def _drawn(state: State, size: int, seed: int) -> NDArray[np.int64]:

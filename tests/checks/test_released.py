@@ -1,0 +1,371 @@
+"""Whatever is wrong in a release's files, a check that names it stops the release; healthy ones pass, whoever made them."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import failures, sabotage
+from recsys import releases
+from recsys.checks import Subject
+from recsys.checks.released import difference
+from recsys.evaluation import evaluate
+from recsys.recommenders import create
+from recsys.releases import Row, read_rows, unpack, write_rows
+from recsys.rules import Ruling
+from recsys.store import Snapshot
+
+
+def changed(subject: Subject, folder: Path, change: Callable[[Path], None]) -> Subject:
+    """The subject with a copy of its release in which something is changed."""
+    shutil.copytree(subject.release.path, folder / "release")
+    change(folder / "release")
+    release = Snapshot(folder / "release", subject.release.manifest)
+    lists = {protocol: releases.read_all(release, protocol) for protocol in subject.lists}
+    return sabotage(subject, release=release, lists=lists)
+
+
+def blocked(subject: Subject, *families: str) -> dict[str, str]:
+    """Messages of the checks that block, by name."""
+    found: dict[str, str] = {}
+    for family in families or ("released", "lists"):
+        found |= {name: verdict.message for name, verdict in failures(family, subject).items() if verdict.blocks}
+    return found
+
+
+def rewritten(change: Callable[[list[Row]], list[Row]], name: str = "lists.sqlite") -> Callable[[Path], None]:
+    """Changes the rows of lists in a release's folder."""
+
+    def write(folder: Path) -> None:
+        users = folder / "users.sqlite"
+        shutil.copyfile(folder / name, users)
+        rows = change(list(read_rows(users)))
+        (folder / name).unlink()
+        write_rows(folder / name, sorted(rows))
+        with closing(sqlite3.connect(folder / name)) as connection, connection:
+            connection.execute("attach ? as other", (str(users),))
+            if connection.execute("select * from other.sqlite_master where name = 'users'").fetchall():
+                connection.execute(
+                    "create table users (user_id text primary key, segment text, bought blob not null) without rowid"
+                )
+                connection.execute("insert into users select * from other.users")
+        users.unlink()
+
+    return write
+
+
+def shifted(rows: list[Row], allow: bool = True, novel: bool = True, part: slice = slice(None)) -> list[Row]:
+    """Each user's lists are those of the next user."""
+    kept = rows[part]
+    others = kept[1:] + kept[:1]
+    rows[part] = [
+        (user, other[1] if allow else own_allow, other[2] if novel else own_novel)
+        for (user, own_allow, own_novel), other in zip(kept, others, strict=True)
+    ]
+    return rows
+
+
+def each_list(change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Callable[[list[Row]], list[Row]]:
+    """Changes items and scores of every list."""
+
+    def pack(blob: bytes) -> bytes:
+        items, scores = change(*unpack(blob))
+        return items.astype("<i4").tobytes() + scores.astype("<f4").tobytes()
+
+    return lambda rows: [(user, pack(allow), pack(novel)) for user, allow, novel in rows]
+
+
+def test_a_healthy_release_passes(subject: Subject) -> None:
+    assert failures("released", subject) == {}
+
+
+def test_lists_of_the_next_user(subject: Subject, tmp_path: Path) -> None:
+    found = blocked(changed(subject, tmp_path, rewritten(shifted)))
+    assert {"allow_lists_remade", "novel_lists_remade", "allow_own_user", "novel_items_new"} <= found.keys()
+    assert "do not fit their own users" in found["allow_own_user"]
+
+
+def test_lists_of_the_next_user_under_one_protocol(subject: Subject, tmp_path: Path) -> None:
+    found = blocked(changed(subject, tmp_path, rewritten(lambda rows: shifted(rows, allow=False))), "released")
+    assert "novel_lists_remade" in found
+    assert "allow_lists_remade" not in found
+
+
+def test_lists_of_the_next_user_in_a_part_of_the_users(subject: Subject, tmp_path: Path) -> None:
+    found = blocked(changed(subject, tmp_path, rewritten(lambda rows: shifted(rows, part=slice(300, 400)))), "released")
+    assert {"allow_lists_remade", "allow_own_user"} <= found.keys()
+
+
+def test_lists_of_the_next_user_in_one_segment(subject: Subject, tmp_path: Path) -> None:
+    state = subject.state
+    names, sizes = np.unique(state.users["segment"], return_counts=True)
+    segment = str(names[sizes.argmax()])
+    members = set(state.user_ids[state.users["segment"] == segment].tolist())
+
+    def rotate(rows: list[Row]) -> list[Row]:
+        return [row for row in rows if row[0] not in members] + shifted([row for row in rows if row[0] in members])
+
+    found = blocked(changed(subject, tmp_path, rewritten(rotate)), "released")
+    assert "allow_lists_remade" in found
+    assert f"segment {segment}" in found["allow_own_user"]
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_item_rows_off_by_one(subject: Subject, tmp_path: Path, by: int) -> None:
+    count = subject.state.shape[1]
+    change = each_list(lambda items, scores: ((items + by) % count, scores))
+    assert {"allow_lists_remade", "novel_lists_remade"} <= blocked(changed(subject, tmp_path, rewritten(change))).keys()
+
+
+def test_new_item_lists_with_items_that_users_have_had(subject: Subject, tmp_path: Path) -> None:
+    found = blocked(changed(subject, tmp_path, rewritten(lambda rows: [(user, allow, allow) for user, allow, _ in rows])))
+    assert {"novel_items_new", "novel_lists_remade"} <= found.keys()
+    assert "has had i" in found["novel_items_new"]
+
+
+def test_one_old_item_that_the_capped_history_forgot(subject: Subject, tmp_path: Path) -> None:
+    """Whatever a user had at any time is not new, for one user alone too."""
+    users, items = subject.features.target_pairs()
+    user, item = str(subject.state.user_ids[users[0]]), int(items[0])
+
+    def put(rows: list[Row]) -> list[Row]:
+        found = []
+        for id, allow, novel in rows:
+            listed, scores = unpack(novel)
+            if id == user:
+                listed = listed.copy()
+                listed[3] = item
+            found.append((id, allow, listed.astype("<i4").tobytes() + scores.tobytes()))
+        return found
+
+    found = blocked(changed(subject, tmp_path, rewritten(put)), "lists")
+    assert f"user {user} has had {subject.state.item_ids[item]}" in found["novel_items_new"]
+
+
+def test_top_tens_in_any_order(subject: Subject, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    top = each_list(lambda items, scores: (np.concatenate([draw.permutation(items[:10]), items[10:]]), scores))
+    assert {"allow_lists_remade", "novel_lists_remade"} <= blocked(changed(subject, tmp_path, rewritten(top))).keys()
+    whole = np.random.default_rng(0).permutation(10)
+    both = each_list(lambda items, scores: (np.r_[items[:10][whole], items[10:]], np.r_[scores[:10][whole], scores[10:]]))
+    assert "allow_scores_fall" in blocked(changed(subject, tmp_path / "both", rewritten(both)))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda scores: -scores, np.ones_like, lambda scores: scores * 2], ids=["negated", "constant", "doubled"]
+)
+def test_scores_that_are_not_the_models(subject: Subject, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    found = blocked(changed(subject, tmp_path, rewritten(each_list(lambda items, scores: (items, change(scores))))))
+    assert {"allow_lists_remade", "novel_lists_remade"} <= found.keys()
+
+
+def test_lists_that_are_cut_off(subject: Subject, tmp_path: Path) -> None:
+    found = blocked(changed(subject, tmp_path, rewritten(each_list(lambda items, scores: (items[:20], scores[:20])))))
+    assert "has 20 items, not 50" in found["allow_lists_remade"]
+
+
+def test_users_that_are_missing_or_strange(subject: Subject, tmp_path: Path) -> None:
+    last = str(subject.state.user_ids[-1])
+    found = blocked(changed(subject, tmp_path / "missing", rewritten(lambda rows: rows[:-1])))
+    assert last in found["allow_users"]
+    assert f"user {last}" in found["allow_lists_remade"]
+    found = blocked(changed(subject, tmp_path / "strange", rewritten(lambda rows: [*rows, ("zz", *rows[0][1:])])))
+    assert "such as zz" in found["novel_users"]
+
+
+def test_lists_of_another_day(subject: Subject, tmp_path: Path) -> None:
+    """The same model on the features of the holdout's day."""
+
+    def write(folder: Path) -> None:
+        (folder / "lists.sqlite").unlink()
+        ruling = Ruling(subject.holdout_state, subject.settings)
+        releases.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
+        releases.write_others(folder, subject.winner, {}, ruling, subject.settings, subject.features.as_of)
+
+    found = blocked(changed(subject, tmp_path, write))
+    assert {"allow_lists_remade", "users_remade", "as_of", "fallback_remade", "similar_items_remade"} <= found.keys()
+
+
+def test_users_table_of_another_day(subject: Subject, tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
+            connection.execute("drop table users")
+        releases._write_users(folder / "lists.sqlite", subject.holdout_state)
+
+    assert list(blocked(changed(subject, tmp_path, write))) == ["users_remade"]
+
+
+@pytest.mark.parametrize("column", ["segment", "bought"])
+def test_users_table_shifted_by_one(subject: Subject, tmp_path: Path, column: str) -> None:
+    def write(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
+            rows = connection.execute(f"select user_id, {column} from users order by user_id").fetchall()
+            users, values = zip(*rows, strict=True)
+            connection.executemany(
+                f"update users set {column} = ? where user_id = ?", zip(values[1:] + values[:1], users, strict=True)
+            )
+
+    assert list(blocked(changed(subject, tmp_path, write))) == ["users_remade"]
+
+
+def neighbours(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """Changes the table of similar items, as a dense matrix."""
+    from scipy import sparse
+
+    def write(folder: Path) -> None:
+        with np.load(folder / "neighbours.npz") as parts:
+            size = len(parts["indptr"]) - 1
+            dense = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), (size, size)).toarray()
+        made = sparse.csr_matrix(change(dense))
+        np.savez(folder / "neighbours.npz", data=made.data, indices=made.indices, indptr=made.indptr)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda similar: similar.T,
+        lambda similar: np.roll(similar, 1, 0),
+        lambda similar: np.roll(similar, 1, 1),
+        lambda similar: similar + np.eye(len(similar), dtype=np.float32),
+        lambda similar: similar * (similar > np.median(similar[similar > 0])),
+    ],
+    ids=["transposed", "of the next item", "next items", "itself", "cut off"],
+)
+def test_similar_items_of_others(subject: Subject, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    assert "similar_items_remade" in blocked(changed(subject, tmp_path, neighbours(change)))
+
+
+def test_fallback_of_another_segment_and_with_hidden_items(subject: Subject, tmp_path: Path) -> None:
+    def swap(folder: Path) -> None:
+        kept = json.loads((folder / "fallback.json").read_text())
+        one, other, *_ = kept["segments"]
+        kept["segments"][one], kept["segments"][other] = kept["segments"][other], kept["segments"][one]
+        (folder / "fallback.json").write_text(json.dumps(kept))
+
+    def hide(folder: Path) -> None:
+        kept = json.loads((folder / "fallback.json").read_text())
+        kept["all"][0] = str(subject.state.item_ids[~subject.state.items["is_available"]][0])
+        (folder / "fallback.json").write_text(json.dumps(kept))
+
+    assert "the list segment" in blocked(changed(subject, tmp_path / "swap", swap), "released")["fallback_remade"]
+    assert {"fallback_items_allowed", "fallback_remade"} <= blocked(changed(subject, tmp_path / "hide", hide)).keys()
+
+
+@pytest.mark.parametrize("column", ["title", "category", "item_id", "is_listed", "is_available"])
+def test_items_table_in_another_order(subject: Subject, tmp_path: Path, column: str) -> None:
+    def write(folder: Path) -> None:
+        table = pq.read_table(folder / "items.parquet")
+        values = table[column].to_pylist()
+        table = table.set_column(table.column_names.index(column), column, pa.array(values[1:] + values[:1]))
+        pq.write_table(table, folder / "items.parquet")
+
+    assert "items_remade" in blocked(changed(subject, tmp_path, write), "released")
+
+
+@pytest.fixture(scope="module")
+def with_popularity(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The subject with popularity's lists beside the winner's."""
+    model = create("popularity", {"days": 7}).fit(subject.state)
+    with subject.store.draft() as folder:
+        model.save(folder)
+        id = subject.store.commit(folder, "model", {"as_of": subject.features.as_of.isoformat()}).id
+    folder = tmp_path_factory.mktemp("beside")
+    shutil.copytree(subject.release.path, folder / "release")
+    (folder / "made").mkdir()
+    releases.write_ranked(folder / "made", subject.model, {"popularity": model}, subject.ruling, subject.state.user_ids)
+    shutil.copytree(folder / "made" / "beside", folder / "release" / "beside")
+    manifest = replace(subject.release.manifest, made_from=subject.release.manifest.made_from | {"beside": {"popularity": id}})
+    settings = replace(subject.settings, lists=replace(subject.settings.lists, beside=["popularity"]))
+    return sabotage(subject, release=Snapshot(folder / "release", manifest), settings=settings)
+
+
+def test_lists_beside_the_winners_pass(with_popularity: Subject) -> None:
+    assert blocked(with_popularity) == {}
+
+
+def test_lists_swapped_with_those_beside(with_popularity: Subject, tmp_path: Path) -> None:
+    def swap(folder: Path) -> None:
+        theirs = list(read_rows(folder / "beside" / "popularity.sqlite"))
+        ours = list(read_rows(folder / "lists.sqlite"))
+        rewritten(lambda _: theirs)(folder)
+        rewritten(lambda _: ours, "beside/popularity.sqlite")(folder)
+
+    found = blocked(changed(with_popularity, tmp_path, swap), "released")
+    assert {
+        "allow_lists_remade",
+        "novel_lists_remade",
+        "popularity_allow_lists_remade",
+        "popularity_novel_lists_remade",
+    } <= found.keys()
+
+
+def test_a_recommender_that_takes_rows_for_ids(subject: Subject) -> None:
+    """Its lists are right as long as the items of model and state are the same."""
+
+    class ByRow(type(subject.model.proposers["item_to_item"])):  # type: ignore[misc]
+        def columns(self, state: object) -> np.ndarray:
+            return np.arange(len(self.item_ids_))
+
+    model = ByRow().fit(subject.state)
+    assert "allow_lists_permuted" in blocked(sabotage(subject, model=model), "released")
+
+
+def test_dates_that_differ(subject: Subject, tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        facts = json.loads((folder / "release.json").read_text())
+        (folder / "release.json").write_text(json.dumps(facts | {"trained_as_of": "2024-01-01"}))
+
+    assert "the model has learned up to" in blocked(changed(subject, tmp_path, write))["as_of"]
+
+
+def test_scores_that_tie_may_swap_their_items() -> None:
+    made = [("a", 2.0), ("b", 1.0), ("c", 1.0), ("d", 0.0)]
+    assert difference(made, [("a", 2.0), ("c", 1.0 + 1e-7), ("b", 1.0), ("d", 0.0)]) == ""
+    assert difference(made, [("b", 2.0), ("a", 1.0), ("c", 1.0), ("d", 0.0)]) == "has b at rank 1, not a"
+    assert difference(made, made[:3]) == "has 3 items, not 4"
+    assert difference(made, [("a", 2.5), *made[1:]]) == "has 2.5 for a, not 2"
+    assert difference([], []) == ""
+
+
+def test_a_category_takes_no_more_than_its_share(subject: Subject, tmp_path: Path) -> None:
+    rules = replace(subject.settings.rules, max_category_share=0.3)
+    capped = replace(subject.settings, rules=rules)
+    assert "allow_category_share" in blocked(sabotage(subject, settings=capped), "lists")
+    ruling = Ruling(subject.state, capped)
+
+    def write(folder: Path) -> None:
+        (folder / "lists.sqlite").unlink()
+        releases.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
+        releases.write_others(folder, subject.winner, {}, ruling, capped, subject.features.as_of)
+
+    assert blocked(replace(changed(subject, tmp_path, write), settings=capped)) == {}
+
+
+@pytest.mark.parametrize("name", ["popularity", "repeat_purchase", "item_to_item", "user_neighbours", "ease"])
+def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path: Path, name: str) -> None:
+    model = create(name, {}).fit(subject.state)
+    with subject.store.draft() as folder:
+        model.save(folder)
+        made_from = {"as_of": subject.features.as_of.isoformat()}
+        id = subject.store.commit(folder, "model", made_from, {"features": subject.features.id}).id
+    folder = tmp_path / "release"
+    folder.mkdir()
+    releases.write_ranked(folder, model, {}, subject.ruling, subject.state.user_ids)
+    releases.write_others(folder, name, {}, subject.ruling, subject.settings, subject.features.as_of)
+    manifest = replace(subject.release.manifest, parents=subject.release.manifest.parents | {"model": id})
+    made = Snapshot(folder, manifest)
+    lists = {protocol: releases.read_all(made, protocol) for protocol in subject.lists}
+    windows = {name: evaluate(create(name, {}), subject.features, subject.settings, subject.features.evaluated[:1])}
+    healthy = sabotage(subject, release=made, winner=name, model=model, lists=lists, evaluations=windows)
+    assert blocked(healthy) == {}
+    assert blocked(replace(healthy, evaluations={}, champion=made)) == {}
