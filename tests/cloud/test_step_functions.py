@@ -240,7 +240,7 @@ def test_an_image_of_another_lock_is_refused_before_anything_runs(cloud: Cloud) 
     with (fork.root / LOCK.name).open("a") as lock:
         lock.write("# another version\n")
     cloud.deploy(fork, "TrainFlow")
-    with pytest.raises(Failed, match="built from another requirements.lock") as failed:
+    with pytest.raises(Failed, match=r"built from another requirements\.lock") as failed:
         cloud.fire("relocked")
     assert [one.step for one in failed.value.attempts] == ["start"]
     assert not cloud.store("relocked").ids("raw")
