@@ -7,8 +7,10 @@ ENV METAFLOW_SKIP_INSTALL_DEPENDENCIES=1
 ENV PIP_NO_CACHE_DIR=1
 ENV GX_ANALYTICS_ENABLED=false
 ENV DBT_SEND_ANONYMOUS_USAGE_STATS=false
-COPY requirements.lock /tmp/
-RUN python -m pip install --require-hashes --no-deps --only-binary :all: -r /tmp/requirements.lock && rm /tmp/requirements.lock
+# The image keeps its lock: a flow whose code has another one is refused at its start.
+ENV RECS_IMAGE_LOCK=/opt/recs/requirements.lock
+COPY requirements.lock /opt/recs/
+RUN python -m pip install --require-hashes --no-deps --only-binary :all: -r $RECS_IMAGE_LOCK
 RUN useradd --create-home recs
 USER recs
 WORKDIR /home/recs

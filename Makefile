@@ -10,6 +10,7 @@ BROWSER := { command -v chromium && command -v chromedriver; } > /dev/null
 PYTEST := $(BIN)/python -m pytest --junit-xml data/test-results.xml
 LOCK := uvx uv pip compile --quiet --universal --generate-hashes --only-binary :all: --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade
 
+# On a shared store (store.root = "s3://...") every verb works in the user's own branch of it; PRODUCTION=1 means production.
 # Runs are kept in data/; no tool phones home; a database answers within seconds; a name for the runs where the machine has no user (containers, root).
 export METAFLOW_DATASTORE_SYSROOT_LOCAL := $(CURDIR)/data/metaflow
 export METAFLOW_CARD_LOCALROOT := $(CURDIR)/data/metaflow/cards
@@ -26,13 +27,13 @@ export PGCONNECT_TIMEOUT ?= 10
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 CANARY=0.05 ON=batch RAW= EVENTS= ITEMS= USERS=]
+run: .venv/.run ## raw events to a published release  [DATASET= AS_OF=YYYY-MM-DD SAMPLE=0.01 CANARY=0.05 ON=batch RAW= EVENTS= ITEMS= USERS= PRODUCTION=1]
 	@$(RUN) run
 
 audit: .venv/.run ## the same with the costly checks: other seeds, bad days, leaks, behaviour  [as run]
 	@$(RUN) audit
 
-recommend: .venv/.run ## new lists by the live model, as of today  [DATASET= AS_OF= SAMPLE= RAW= EVENTS= ITEMS= USERS=]
+recommend: .venv/.run ## new lists by the live model, as of today  [DATASET= AS_OF= SAMPLE= RAW= EVENTS= ITEMS= USERS= PRODUCTION=1]
 	@$(RUN) recommend
 
 monitor: .venv/.run ## how did what was live do against what then happened?  [as recommend]
@@ -41,10 +42,10 @@ monitor: .venv/.run ## how did what was live do against what then happened?  [as
 cron: .venv/.run ## lines for crontab that run the three flows on their schedules, or systemd units: SYSTEMD=1
 	@$(RUN) cron
 
-resume: .venv/.run ## go on with the last run where it failed  [FLOW=TrainFlow]
+resume: .venv/.run ## go on with the last run where it failed  [FLOW=TrainFlow PRODUCTION=1]
 	@$(RUN) resume
 
-step: .venv/.run ## run one step again on the last run's artifacts: STEP=recommend
+step: .venv/.run ## run one step again on the last run's artifacts: STEP=recommend  [PRODUCTION=1]
 	@$(RUN) step
 
 tune: .venv/.run ## try one change at a time against config.toml, into tuning.md  [RECOMMENDER=two_stage DATASET= AS_OF= SAMPLE=]
@@ -59,22 +60,22 @@ releases: .venv/.run ## every release that is kept, newest first, and who points
 verify: .venv/.run ## could a release be served? bytes, structure, evidence, answers  [RELEASE= DATASET=]
 	@$(RUN) verify
 
-rollback: .venv/.run ## back to the release that was live before, or to another  [RELEASE= DATASET=]
+rollback: .venv/.run ## back to the release that was live before, or to another  [RELEASE= DATASET= PRODUCTION=1]
 	@$(RUN) rollback
 
-pin: .venv/.run ## keep a release from being freed: RELEASE=id  [OFF=1 DATASET=]
+pin: .venv/.run ## keep a release from being freed: RELEASE=id  [OFF=1 DATASET= PRODUCTION=1]
 	@$(RUN) pin
 
-canary: .venv/.run ## try a release beside the live one: RELEASE=id SHARE=0.05, or OFF=1  [DATASET=]
+canary: .venv/.run ## try a release beside the live one: RELEASE=id SHARE=0.05, or OFF=1  [DATASET= PRODUCTION=1]
 	@$(RUN) canary
 
-promote: .venv/.run ## make the canary live  [DATASET=]
+promote: .venv/.run ## make the canary live  [DATASET= PRODUCTION=1]
 	@$(RUN) promote
 
-gc: .venv/.run ## what nobody needs any more; YES=1 frees it  [KEEP=3 GRACE_HOURS=24 DATASET=]
+gc: .venv/.run ## what nobody needs any more; YES=1 frees it  [KEEP=3 GRACE_HOURS=24 DATASET= PRODUCTION=1]
 	@$(RUN) gc
 
-serve: .venv/.serve ## answer requests from the live release, with a page to try it  [DATASET= HOST= PORT=8000]
+serve: .venv/.serve ## answer requests from the live release, with a page to try it  [DATASET= HOST= PORT=8000 PRODUCTION=1]
 	@$(BIN)/python flows/serve.py $(GIVEN)
 
 bench-serve: .venv/.serve ## what a request costs, beside a bare FastAPI and a bare uvicorn

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,18 +24,17 @@ from metaflow.cli_args import cli_args
 from metaflow.exception import MetaflowException
 
 from alerts import Alert, send
+from production import ROOT, code_version, is_production, require_committed, require_image_of, store_branch
 from progress import ABOUT
 from recsys import RecsysError, cases, expected
 from recsys.backends import object_store_errors
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
-from recsys.store import Store, open_store, sha256
+from recsys.store import Store, open_store
 from recsys.verdicts import Verdict
 
 log = logging.getLogger(__name__)
-HERE = Path(__file__).resolve().parent
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
-ROOT = HERE.parent if (HERE.parent / "dbt_project").is_dir() else HERE  # on a laptop beside flows/, in a container in it
 
 
 class Refused(MetaflowException):
@@ -57,6 +55,8 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
     flow.refusal, flow.dbt_overhead = "", 0.0
     with count_imports() as imports:
         try:
+            if step_name == "start":
+                flow.require_its_code()
             yield
         except Exception as error:
             away = "the store cannot be reached; what is live has not changed: " * isinstance(error, object_store_errors())
@@ -140,30 +140,10 @@ def operations_of(mutable_flow: Any) -> Operations:
     return read_operations(dict(mutable_flow.configs)["config"].to_dict())
 
 
-def code_version(context: Any) -> dict[str, Any]:
-    """Commit, dirty flag and hash of the lock, taken where they are: containers have neither, so it travels with the run."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True).stdout.strip()
-
-    lock = ROOT / "requirements.lock"
-    return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain")),
-        "lock": sha256(lock) if lock.exists() else "",
-    }
-
-
 def read_cases(context: Any) -> dict[str, Any]:
     """The cases of cases.jsonl, which need not be there. They travel with the run, as the commit does."""
     file = ROOT / "cases.jsonl"
     return {"cases": cases.parse(file.read_text()) if file.exists() else []}
-
-
-def branch() -> str:
-    """The branch whose store this run works in: none in production, and in a plain run on a laptop."""
-    name = current.get("branch_name") or ""
-    return "" if name == "prod" or (current.get("is_user_branch") and not deployed()) else name
 
 
 def deployed() -> bool:
@@ -204,10 +184,21 @@ class BaseFlow(FlowSpec):
         return read_operations(self.config.to_dict())
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Root of the store, and the branch that this run works in, as Metaflow names it."""
+        return self.root or self.settings.store.root, current.get("branch_name") or ""
+
+    @property
     def store(self) -> Store:
-        """A branch deploy has one of its own."""
-        settings = self.settings
-        return open_store(self.root or settings.store.root, settings.name, ROOT, branch(), settings.store.endpoint)
+        (root, branch), settings = self.place, self.settings
+        return open_store(root, settings.name, ROOT, store_branch(branch, root), settings.store.endpoint)
+
+    def require_its_code(self) -> None:
+        """Raises if this image is not the code's, or if production would get what no commit holds."""
+        code = self.code.to_dict()
+        require_image_of(code)
+        if hasattr(self, "publish") and is_production(*self.place):
+            require_committed(code)
 
     @property
     def project(self) -> Path:

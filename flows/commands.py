@@ -22,6 +22,16 @@ from rich.console import Console
 
 import cloud
 from cloud import Target
+from production import (
+    PRODUCTION,
+    code_version,
+    describe_store,
+    is_production,
+    is_shared,
+    require_committed,
+    require_committed_release,
+    store_branch,
+)
 from recsys import RecsysError, cases, expected
 from recsys.backends import object_store_errors
 from recsys.settings import Settings, parse, parse_day, read_operations, resolve
@@ -37,6 +47,7 @@ FLOWS = {
     f"{name.title()}Flow": [sys.executable, str(HERE / f"{name}_flow.py"), "--no-pylint"]
     for name in ("train", "recommend", "monitor", "tune")
 }
+opened: list[str] = []  # the shared store that this command works in, in words
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
@@ -80,15 +91,40 @@ def point_metaflow() -> None:
         os.environ["METAFLOW_S3_ENDPOINT_URL"] = str(endpoint)
 
 
+def of_store() -> str:
+    """The end of an error: the shared store that it is about."""
+    return "".join(f"; store: {words}" for words in opened)
+
+
 def inputs() -> dict[str, str]:
     return {name.lower(): dial(name) for name in ("RAW", "EVENTS", "ITEMS", "USERS") if dial(name)}
 
 
-def store(chosen: Settings, root: str = "") -> Store:
-    """Of production and of runs on this machine; BRANCH=x is what was deployed as test.x, and BRANCH=user.alice itself. `root` is
-    where it lies if STORE is not given; empty for the configured place."""
-    root, branch = dial("STORE") or root or chosen.store.root, cloud.branch_name(dial("BRANCH"))
-    return open_store(root, chosen.name, ROOT, branch, chosen.store.endpoint)
+def branch() -> str:
+    """Which branch this command works in, as Metaflow names it: `prod` by PRODUCTION=1, `test.x` by BRANCH=x, or the user's own."""
+    if not switched("PRODUCTION"):
+        return cloud.branch_name(dial("BRANCH")) or f"user.{user()}"
+    if dial("BRANCH"):
+        raise RecsysError(f'PRODUCTION=1 and BRANCH "{dial("BRANCH")}" are two places; pass one of them')
+    return PRODUCTION
+
+
+def store(chosen: Settings) -> Store:
+    """The store that this command works in. It is production's by PRODUCTION=1 only, unless it is a directory on this machine."""
+    kept = open_store(root(), chosen.name, ROOT, store_branch(branch(), root()), chosen.store.endpoint)
+    note(root(), branch())
+    return kept
+
+
+def root() -> str:
+    """Where stores lie."""
+    return dial("STORE") or read_config()["store"]["root"]
+
+
+def note(root: str, branch: str) -> None:
+    """Notes a shared store, so that the command's last line or its error names it."""
+    if is_shared(root):
+        opened[:] = [describe_store(root, branch)]
 
 
 def run() -> None:
@@ -147,6 +183,8 @@ def cron() -> None:
 
     settings()  # refuses a wrong dial before it is written down
     dials = {name: dial(name) for name in ("DATASET", "STORE", *(name.upper() for name in inputs())) if dial(name)}
+    if switched("PRODUCTION") or is_shared(root()):
+        dials["PRODUCTION"] = "1"  # what runs on a schedule is production
     for line in (systemd if switched("SYSTEMD") else crontab)(ROOT, read_operations(read_config()), dials):
         console.out(line, highlight=False)
 
@@ -167,7 +205,23 @@ def resume() -> None:
     flow = dial("FLOW") or "TrainFlow"
     if flow not in told:
         raise RecsysError(f'FLOW "{flow}" cannot be resumed; pass one of {", ".join(told)}')
-    follow(flow, "resume", "--origin-run-id", latest_run(flow).id, tell=told[flow])
+    run = latest_run(flow)
+    require_same_store(run)
+    follow(flow, "resume", "--origin-run-id", run.id, tell=told[flow])
+
+
+def require_same_store(run: Any) -> None:
+    """Raises unless this command may go on with a run: in the store that the run works in and, for production, by committed code.
+    (A new run checks its code itself when it starts.)"""
+    from summary import place_of
+
+    root, origin = place_of(run)
+    if store_branch(origin, root) != store_branch(branch(), root):
+        mend = "pass PRODUCTION=1" if origin == PRODUCTION else "leave out PRODUCTION=1 and BRANCH, or run anew"
+        raise RecsysError(f"{run.pathspec} works in the store {describe_store(root, origin)}, and this command in another; {mend}")
+    note(root, origin)
+    if is_production(root, origin):
+        require_committed(code_version())
 
 
 def tune() -> None:
@@ -189,14 +243,16 @@ def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], Non
     from progress import Progress
     from summary import refusal
 
-    if branch := dial("BRANCH"):
+    if elsewhere := dial("BRANCH"):
         raise RecsysError(
-            f'BRANCH "{branch}" is not where runs of this machine publish; pass it to `make trigger`, or leave it out'
+            f'BRANCH "{elsewhere}" is not where runs of this machine publish; pass it to `make trigger`, or leave it out'
         )
+    if arguments[0] == "run":
+        note(root(), branch())
     progress = Progress(flow, console)
     with tempfile.TemporaryDirectory() as folder:
         id_file = Path(folder) / "run_id"
-        command = [*FLOWS[flow], *arguments, "--run-id-file", str(id_file)]
+        command = [*FLOWS[flow], *production(), *arguments, "--run-id-file", str(id_file)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
         assert process.stdout is not None
         lines = []
@@ -216,12 +272,20 @@ def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], Non
     return path
 
 
+def production() -> list[str]:
+    """What makes a flow's run one of production; without it, it is one of the user's own branch."""
+    return ["--production"] if branch() == PRODUCTION else []
+
+
 def step() -> None:
     """Runs one step again on the artifacts of the last run (Metaflow spin); CURRENT moves only if the step is `publish`."""
     name = dial("STEP")
     if not name:
         raise RecsysError("STEP is not given; pass STEP=recommend, or another step of flows/train_flow.py")
-    if subprocess.run([*FLOWS["TrainFlow"], "spin", name], cwd=ROOT).returncode:
+    from summary import latest_run
+
+    require_same_store(latest_run())
+    if subprocess.run([*FLOWS["TrainFlow"], *production(), "spin", name], cwd=ROOT).returncode:
         raise RecsysError(f"step {name} failed; its own words are above")
 
 
@@ -302,6 +366,7 @@ def canary() -> None:
         return
     if not release or not dial("SHARE"):
         raise RecsysError("RELEASE or SHARE is not given; pass RELEASE=, one of `make releases`, and SHARE=0.05, or OFF=1")
+    require_release_of_commit(kept, release)
     try_out(kept, release, number("SHARE", 0))
     console.print(f"release {release} is the canary of {number('SHARE', 0) * 100:g}% of the users")
 
@@ -312,8 +377,18 @@ def promote() -> None:
     from recsys.lifecycle import promote
 
     chosen = settings()
-    release = promote(store(chosen), required(chosen.evidence.audit), at=now())
+    kept = store(chosen)
+    if tried := kept.canary():
+        require_release_of_commit(kept, tried.release)
+    release = promote(kept, required(chosen.evidence.audit), at=now())
     console.print(f"release {release} is live; there is no canary")
+
+
+def require_release_of_commit(kept: Store, release: str) -> None:
+    """Raises if production's users would see a release of code that no commit holds. (A rollback may show one again.)"""
+    manifest = kept.find("release", release)
+    if manifest and is_production(root(), branch()):
+        require_committed_release(release, manifest.made_from["code"])
 
 
 def gc() -> None:
@@ -368,8 +443,8 @@ def quarantine() -> None:
     from summary import last_landing
 
     target = Path(dial("TO") or ROOT / "data" / "quarantine.csv")
-    raw_id, chosen, root = last_landing(dial("DATASET") or read_config()["dataset"])
-    rows = write_rejected(store(chosen, root), raw_id, chosen, ROOT / "dbt_project", target)
+    raw_id, chosen, kept = last_landing(dial("DATASET") or read_config()["dataset"])
+    rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", target)
     console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
 
 
@@ -387,14 +462,13 @@ def exposures() -> None:
 
 def reproduce() -> None:
     """Makes a release again from its raw snapshot alone and says whether it is the same."""
-    from base_flow import code_version
     from recsys.reproducing import reproduce
 
     chosen = settings()
     release = release_of(chosen)
     with tempfile.TemporaryDirectory(prefix="reproduced-") as folder:
         scratch = open_store(folder, chosen.name)
-        found = reproduce(store(chosen), release, scratch, ROOT / "dbt_project", code_version(None))
+        found = reproduce(store(chosen), release, scratch, ROOT / "dbt_project", code_version())
     for line in (*found.differences, *found.other):
         console.print(line, markup=False, soft_wrap=True)
     if not found.identical:
@@ -556,8 +630,8 @@ def target() -> Target:
     values, place = read_config(), dial("TO") or "step-functions"
     if elsewhere := dial("STORE"):
         raise RecsysError(f'STORE "{elsewhere}" is for runs of this machine; what is deployed has store.root of config.toml')
-    branch = ["--production"] if switched("PRODUCTION") else cloud.options_of(dial("BRANCH"), user())
-    return Target(place, cloud.read(values, place), branch, dial("AUTHORIZE"))
+    options = production() or cloud.options_of(dial("BRANCH"), user())
+    return Target(place, cloud.read(values, place), options, dial("AUTHORIZE"))
 
 
 def deployed() -> list[str]:
@@ -571,11 +645,13 @@ def deployed() -> list[str]:
 def deploy() -> None:
     """Puts the scheduled flows where they run by themselves."""
     chosen = target()
+    if branch() == PRODUCTION:
+        require_committed(code_version())
     for flow in deployed():
         made = chosen.deploy(FLOWS[flow])
         console.print(f"{flow} is {made.name} on {chosen.name}, {made.schedule}: {len(made.steps)} steps, {', '.join(made.steps)}")
     console.print(
-        f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {read_config()['store']['root']}"
+        f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {describe_store(root(), branch())}"
     )
     console.print(f"whoever is not {user()} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
 
@@ -647,9 +723,11 @@ if __name__ == "__main__":
         point_metaflow()
         (verb,) = [part for part in sys.argv[1:] if "=" not in part]
         COMMANDS[verb]()
+        for words in opened:
+            console.print(f"store       {words}", markup=False, soft_wrap=True)
     except RecsysError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{of_store()}")
     except OSError as error:  # no room, no right to write, no such disk
-        sys.exit(f"error: {error}; what is live has not changed: mend that and run again")
+        sys.exit(f"error: {error}; what is live has not changed: mend that and run again{of_store()}")
     except object_store_errors() as error:
-        sys.exit(f"error: the store cannot be reached: {error}; what is live has not changed: mend that and run again")
+        sys.exit(f"error: the store cannot be reached: {error}; what is live has not changed: mend that and run again{of_store()}")

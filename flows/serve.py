@@ -8,7 +8,8 @@ from pathlib import Path
 
 import uvicorn
 
-from commands import dial, settings, store
+from commands import branch, dial, root, settings, store
+from production import describe_store
 from recsys import RecsysError
 from recsys.serving.app import Service
 from recsys.serving.guard import ANY_HOST
@@ -59,6 +60,7 @@ def main() -> None:
         raise RecsysError(f'PORT "{port}" is no port; pass a number such as 8000')
     refuse_open_door(host, chosen.serve.allowed_hosts, keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log.info("what is live in this store is served: %s", describe_store(root(), branch()))
     log.info("requests to these hosts are answered (serve.allowed_hosts): %s", ", ".join(chosen.serve.allowed_hosts))
     uvicorn.run(
         Service(store(chosen), chosen).app(keys),

@@ -11,6 +11,7 @@ from metaflow.exception import MetaflowNotFound
 from rich.console import Console
 from rich.table import Table
 
+from production import is_production, store_branch
 from recsys import RecsysError
 from recsys.checks import FAMILIES
 from recsys.evaluation import PROTOCOLS, caption, share_of
@@ -18,7 +19,7 @@ from recsys.evaluation import summarise as summarise_window
 from recsys.pipeline import Choice
 from recsys.releases import about
 from recsys.settings import Settings, resolve
-from recsys.store import open_store
+from recsys.store import Store, open_store
 from recsys.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,8 +36,21 @@ def latest_run(flow: str = "TrainFlow") -> Run:
     return run
 
 
-def last_landing(dataset: str) -> tuple[str, Settings, str]:
-    """Of the last TrainFlow on a dataset: id of the raw snapshot, settings, and the STORE that it was given."""
+def place_of(run: Run) -> tuple[str, str]:
+    """Root of the store that a run works in, and its branch as Metaflow names it."""
+    data = run["_parameters"].task.data
+    tags = (tag.partition(":") for tag in run.system_tags)
+    return data.root or data.config["store"]["root"], next(value for name, _, value in tags if name == "project_branch")
+
+
+def store_of(run: Run, settings: Settings) -> Store:
+    """The store that a run works in."""
+    root, branch = place_of(run)
+    return open_store(root, settings.name, ROOT, store_branch(branch, root), settings.store.endpoint)
+
+
+def last_landing(dataset: str) -> tuple[str, Settings, Store]:
+    """Of the last TrainFlow on a dataset: id of the raw snapshot, settings, and the store that holds it."""
     namespace(None)
     try:
         runs = list(Flow("TrainFlow"))
@@ -49,7 +63,8 @@ def last_landing(dataset: str) -> tuple[str, Settings, str]:
         if "raw_id" not in task:
             raise RecsysError(f"{run.pathspec} kept no data: {refusal(run.pathspec) or 'it broke down'}; run again, then ask again")
         data = task.data
-        return data.raw_id, resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs), data.root
+        settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+        return data.raw_id, settings, store_of(run, settings)
     raise RecsysError(f"there is no run of TrainFlow on {dataset} yet; `make run DATASET={dataset}` makes one")
 
 
@@ -111,6 +126,7 @@ class Left:
     def same(self) -> str:
         """What a further command needs to speak of the same dataset and store."""
         given = {"DATASET": self.dataset, "SAMPLE": "" if self.sample == 1 else f"{self.sample:g}", "STORE": self.root}
+        given["PRODUCTION"] = "1" * is_production(*place_of(self.run))
         return "".join(f" {name}={shlex.quote(value)}" for name, value in given.items() if value)
 
 
@@ -250,8 +266,7 @@ def _metrics(data: Left, protocol: str, settings: Settings) -> Table | str:
 
 def _rules(data: Left, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
-    store = open_store(data.root or settings.store.root, settings.name, ROOT, endpoint=settings.store.endpoint)
-    counts = about(store.load("release", data.release_id))["rules"]
+    counts = about(store_of(data.run, settings).load("release", data.release_id))["rules"]
     told = [
         f"{protocol}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"
         for protocol, found in counts.items()

@@ -5,12 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import base_flow
 from cloud import tasks
 from conftest import Fork, assert_refused
 from recsys.settings import parse, read_operations
@@ -77,25 +75,6 @@ def test_each_step_has_its_retries_time_and_resources(fork: Fork, s3: str, queue
         size = known.resources_of(name)
         asked = {one["Type"]: one["Value"] for one in job["ContainerOverrides"]["ResourceRequirements"]}
         assert (asked["VCPU"], asked["MEMORY"]) == (f"{size.cpu:g}", str(size.memory)), name
-
-
-@pytest.mark.parametrize(
-    ("run", "name", "user", "branch"),
-    [
-        ("7", "user.alice", True, ""),
-        ("7", "test.x", False, "test.x"),
-        ("sfn-7", "user.alice", True, "user.alice"),
-        ("argo-7", "test.x", False, "test.x"),
-        ("sfn-7", "prod", False, ""),
-        ("sfn-7", "prod.x", False, "prod.x"),
-    ],
-)
-def test_a_branch_that_is_deployed_has_a_store_of_its_own(
-    run: str, name: str, user: bool, branch: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = {"branch_name": name, "is_user_branch": user}
-    monkeypatch.setattr(base_flow, "current", SimpleNamespace(run_id=run, get=here.get))
-    assert base_flow.branch() == branch
 
 
 def test_a_store_of_a_branch_lies_below_the_root(root: str) -> None:

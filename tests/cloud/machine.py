@@ -21,6 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
+LOCK = DOCKERFILE.with_name("requirements.lock")
 KNOWN = {
     "Machine": {"StartAt", "States", "TimeoutSeconds", "ProcessorConfig"},
     "Task": {"Type", "Resource", "Parameters", "Retry", "ResultPath", "OutputPath", "Next", "End"},
@@ -86,8 +87,9 @@ class Attempt:
 
 
 def image_environment() -> dict[str, str]:
-    """What the Dockerfile sets."""
-    return dict(re.findall(r"^ENV (\w+)=(\S+)$", DOCKERFILE.read_text(), re.M))
+    """What the Dockerfile sets. The lock that the image keeps is the one that it was built from."""
+    found = re.findall(r"^ENV (\w+)=(\S+)$", DOCKERFILE.read_text(), re.M)
+    return {name: str(LOCK) if value.endswith(f"/{LOCK.name}") else value for name, value in found}
 
 
 def instance_environment(folder: str) -> dict[str, str]:

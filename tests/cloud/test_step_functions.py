@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 from account import Proxy, account
-from machine import Execution, Failed
+from machine import LOCK, Execution, Failed
 
 from conftest import Fork, assert_refused
 from recsys.settings import Schedule
@@ -28,6 +28,7 @@ ROLES = ("task_role", "container_role", "workflow_role", "schedule_role")
 def small(folder: Path) -> Fork:
     """Two recommenders are enough to see a foreach."""
     fork = Fork(folder)
+    shutil.copy(LOCK, folder)
     config = (folder / "config.toml").read_text()
     config = re.sub(r"\[recommenders\.(item_to_item|two_stage)\]\n(.+\n)+", "", config)
     (folder / "config.toml").write_text(config)
@@ -231,6 +232,22 @@ def test_what_breaks_first_runs_elsewhere_breaks_here(
     assert [(one.step, one.number) for one in failed.value.attempts][-2:] == [(step, 1), (step, 2)]
     assert alerts(failed.value) == 1
     assert cloud.store(name).current() is None
+
+
+def test_an_image_of_another_lock_is_refused_before_anything_runs(cloud: Cloud) -> None:
+    fork = cloud.fork("relocked")
+    fork.set("unattended", "retries", 0)
+    with (fork.root / LOCK.name).open("a") as lock:
+        lock.write("# another version\n")
+    cloud.deploy(fork, "TrainFlow")
+    with pytest.raises(Failed, match=r"built from another requirements\.lock") as failed:
+        cloud.fire("relocked")
+    assert [one.step for one in failed.value.attempts] == ["start"]
+    assert not cloud.store("relocked").ids("raw")
+
+
+def test_production_is_deployed_from_a_commit_only(cloud: Cloud) -> None:
+    assert_refused(cloud.fork("uncommitted").run("deploy", PRODUCTION="1"), "committed code only")
 
 
 def test_deploy_says_what_it_made_and_undeploy_takes_it_away(cloud: Cloud) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cloud import Cloud
+from production import IMAGE_LOCK
 
 ROOT = Path(__file__).parents[2]
 # what AWS grants for all of a kind only, or, of jobs, for ids that nobody can know beforehand
@@ -133,8 +134,9 @@ def test_a_failed_execution_is_told_to_the_topic(template: dict[str, Any]) -> No
 
 def test_the_image_is_the_lock_by_hashes_and_nothing_else() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
-    assert "--require-hashes --no-deps --only-binary :all: -r /tmp/requirements.lock" in dockerfile
-    assert re.findall(r"^COPY (.*)", dockerfile, re.M) == ["requirements.lock /tmp/"]
+    (kept,) = re.findall(rf"^ENV {IMAGE_LOCK}=(.*)", dockerfile, re.M)
+    assert f"--require-hashes --no-deps --only-binary :all: -r ${IMAGE_LOCK}" in dockerfile
+    assert re.findall(r"^COPY (\S+) (\S+)", dockerfile, re.M) == [("requirements.lock", kept.removesuffix("requirements.lock"))]
 
 
 def test_ci_calls_only_make_and_only_verbs_that_exist() -> None:
