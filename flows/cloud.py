@@ -12,7 +12,7 @@ from typing import Any
 
 from recsys import RecsysError
 from recsys.backends import s3_client
-from recsys.settings import Cloud, build
+from recsys.settings import Cloud, build, read_operations
 
 # vCPU: the MB of memory that Fargate pairs with it (https://docs.aws.amazon.com/batch/latest/userguide/fargate.html)
 FARGATE: dict[float, Sequence[int]] = {
@@ -62,6 +62,9 @@ def read(values: Mapping[str, Any], target: str) -> Cloud:
     root = values["store"]["root"]
     if not root.startswith("s3://"):
         raise RecsysError(f'config: store.root is "{root}", which containers do not share; set it to "s3://{cloud.bucket}/store"')
+    if target == "step-functions":
+        for step, asked in read_operations(values).resources.items():
+            require_pair(f"config: resources.{step}", asked.cpu, asked.memory)
     return cloud
 
 
@@ -167,15 +170,18 @@ def require_sizes(states: Iterable[tuple[str, dict[str, Any]]]) -> None:
     """Raises if a step asks for a pair of cpu and memory that Fargate does not have."""
     for step, job in states:
         asked = {one["Type"]: one["Value"] for one in job["ContainerOverrides"]["ResourceRequirements"]}
-        cpu, memory = float(asked["VCPU"]), int(float(asked["MEMORY"]))
-        if memory not in FARGATE.get(cpu, ()):
-            allowed = FARGATE.get(cpu)
-            mend = (
-                f"with {cpu:g} it has {allowed[0]} to {allowed[-1]} MB"
-                if allowed
-                else f"cpu is one of {', '.join(map(str, FARGATE))}"
-            )
-            raise RecsysError(f"step {step} asks for cpu {cpu:g} with memory {memory}, which Fargate does not pair; {mend}")
+        require_pair(f"step {step}", float(asked["VCPU"]), int(float(asked["MEMORY"])))
+
+
+def require_pair(what: str, cpu: float, memory: int) -> None:
+    """Raises if Fargate has no container of so many cores and megabytes."""
+    allowed = FARGATE.get(cpu, ())
+    if memory not in allowed:
+        mend = f"cpu is one of {', '.join(map(str, FARGATE))}"
+        if allowed:
+            between = f" in steps of {allowed.step}" if isinstance(allowed, range) else ""
+            mend = f"with {cpu:g} it has {allowed[0]} to {allowed[-1]} MB{between}"
+        raise RecsysError(f"{what} asks for cpu {cpu:g} with memory {memory}, which Fargate does not pair; {mend}")
 
 
 def require_bucket(bucket: str) -> None:

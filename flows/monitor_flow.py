@@ -17,13 +17,13 @@ class MonitorFlow(BaseFlow):
         """Check everything that can be checked."""
         from datetime import UTC, datetime
 
-        from recsys.checks import check_config
         from recsys.listing import champion
+        from recsys.pipeline import check_settings
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
+        check_settings(self.settings)
         open_source(self.settings.dataset).prepare(self.access)
-        check_config(self.settings)
         champion(self.store)
         self.next(self.land)
 

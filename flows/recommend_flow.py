@@ -17,13 +17,13 @@ class RecommendFlow(BaseFlow):
         """Check everything that can be checked, and take up the champion."""
         from datetime import UTC, datetime
 
-        from recsys.checks import check_config
         from recsys.listing import champion, check_target
+        from recsys.pipeline import check_settings
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
+        check_settings(self.settings)
         open_source(self.settings.dataset).prepare(self.access)
-        check_config(self.settings)
         self.champion = champion(self.store)
         check_target(self.champion, self.settings)
         self.next(self.land)

@@ -22,13 +22,12 @@ class TrainFlow(BaseFlow):
         """Check everything that can be checked, and note what is live now."""
         from datetime import UTC, datetime
 
-        from recsys.checks import check_config
-        from recsys.pipeline import recipes
+        from recsys.pipeline import check_settings, recipes
         from recsys.sources import open_source
 
         self.today = datetime.now(UTC).date()
+        check_settings(self.settings)
         open_source(self.settings.dataset).prepare(self.access)
-        check_config(self.settings)
         self.audited = self.audit or self.settings.evidence.audit
         self.recipes = recipes(self.settings, self.audited)
         self.champion = self.store.current()

@@ -18,11 +18,12 @@ class TuneFlow(BaseFlow):
         """Check the space, and find or make the features that TrainFlow would."""
         from datetime import UTC, datetime
 
-        from recsys.pipeline import build_features, land
+        from recsys.pipeline import build_features, check_settings, land
         from recsys.tuning import variants
         from recsys.verdicts import require
 
         self.today = datetime.now(UTC).date()
+        check_settings(self.settings)
         self.tuned = self.recommender or next(iter(self.settings.tune), "")
         self.variants = variants(self.settings, self.tuned)
         raw_id, raw_verdicts = land(self.store, self.settings, self.today, self.access)

@@ -8,7 +8,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys import RecsysError, checks, disturbances, evaluation, event_types, lineage, rehearsal, releases, warehouse
+from recsys import (
+    RecsysError,
+    checks,
+    disturbances,
+    evaluation,
+    event_types,
+    lineage,
+    recommenders,
+    rehearsal,
+    releases,
+    sources,
+    warehouse,
+)
 from recsys.checks import FAMILIES, Subject
 from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
@@ -19,6 +31,13 @@ from recsys.sources.base import Access, Simulation
 from recsys.store import Snapshot, Store
 from recsys.verdicts import Evidence, Verdict
 from recsys.warehouse import Quarantine
+
+
+def check_settings(settings: Settings) -> None:
+    """Of the source, the recommenders and the checks. Raises RecsysError naming the key, the value and what is allowed."""
+    sources.check_config(settings)
+    recommenders.check_config(settings)
+    checks.check_config(settings)
 
 
 def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[Verdict]]:

@@ -8,7 +8,9 @@ import pytest
 
 import cloud
 import commands
+from conftest import ROOT
 from recsys import RecsysError
+from recsys.settings import parse
 
 PLACES = cloud.Cloud(*["x"] * 10)
 
@@ -39,6 +41,17 @@ def test_metaflow_names_branches_like_that() -> None:
 def test_another_user_s_branch_is_not_deployed_to_one_s_own() -> None:
     with pytest.raises(RecsysError, match=r"user.bob.*alice.*METAFLOW_USER=bob"):
         cloud.options_of("user.bob", "alice")
+
+
+@pytest.mark.parametrize(("cpu", "memory"), [(1, 512), (2, 17_408), (4, 8_704), (3, 8_192), (192, 8_192)])
+def test_a_pair_that_fargate_does_not_have_is_refused_before_anything_is_deployed(cpu: int, memory: int) -> None:
+    config = parse((ROOT / "config.toml").read_text())
+    config["store"]["root"] = "s3://bucket/store"
+    config["cloud"] = vars(PLACES)
+    assert cloud.read(config, "step-functions") == PLACES
+    config["resources"]["train"] = {"cpu": cpu, "memory": memory}
+    with pytest.raises(RecsysError, match=rf"resources\.train asks for cpu {cpu} with memory {memory}.*; (with|cpu)"):
+        cloud.read(config, "step-functions")
 
 
 @pytest.mark.parametrize("length", [3, 40, 70])

@@ -72,7 +72,15 @@ FAMILIES: dict[str, Family] = {
 
 def limits(name: str, settings: Settings) -> Any:
     """A family's thresholds; raises naming the one that is missing or not known."""
-    return build(FAMILIES[name].module.Limits, settings.checks.get(name, {}), f"checks.{name}")
+    found = build(FAMILIES[name].module.Limits, settings.checks.get(name, {}), f"checks.{name}")
+    for key, value in vars(found).items():
+        block = getattr(found, key.replace("warn_", "block_", 1), value)
+        if key.startswith("warn_") and value > block:
+            raise RecsysError(
+                f"config: checks.{name}.{key} is {value:g}, above {key.replace('warn_', 'block_', 1)} = {block:g}; a warning comes"
+                " before a block, so lower it"
+            )
+    return found
 
 
 def check_config(settings: Settings) -> None:

@@ -3,8 +3,10 @@ doi:10.1145/3487553.3524215). What befalls whom is in disturbances.py."""
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from recsys.checks.answers import Answers
 from recsys.checks.subject import Subject
@@ -19,7 +21,7 @@ class Limits:
     shuffled_day: Share
     swapped_item: Share
     dropped_basket: Share
-    dropped_items_fall: float
+    dropped_items_fall: Annotated[float, Field(ge=-1_000, le=1_000)]
     new_category_rises: Share
     others_stay: Share
     giant_cost: Positive

@@ -4,6 +4,7 @@ the winner's recipe is fitted again under other seeds, and on users drawn with r
 from collections.abc import Iterator
 
 import numpy as np
+from pydantic import model_validator
 
 from recsys.checks.subject import Subject
 from recsys.evaluation import Window
@@ -17,6 +18,12 @@ class Limits:
     max_group_spread: NotNegative
     min_overlap: Share
     block_spread: NotNegative
+
+    @model_validator(mode="after")
+    def _warn_first(self) -> "Limits":
+        if self.max_spread > self.block_spread:
+            raise ValueError(f"max_spread = {self.max_spread:g} is above block_spread = {self.block_spread:g}; lower it")
+        return self
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {

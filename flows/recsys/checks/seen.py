@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from pydantic import model_validator
+
 from recsys.checks.subject import Subject
 from recsys.event_types import advise_exclude_seen
 from recsys.settings.validation import Share, section
@@ -12,6 +14,12 @@ from recsys.verdicts import Verdict
 class Limits:
     few: Share
     many: Share
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Limits":
+        if self.few > self.many:
+            raise ValueError(f"few = {self.few:g} is above many = {self.many:g}; lower it")
+        return self
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {"exclude_seen": "few many dataset.exclude_seen"}

@@ -17,7 +17,7 @@ from recsys.recommenders.similar_titles import SimilarTitles
 from recsys.recommenders.title_words import TitleWords
 from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
-from recsys.settings import check_parameters
+from recsys.settings import Settings, check_parameters
 
 __all__ = ["RECOMMENDERS", "Lists", "Recommender", "TooLittleData", "create", "load"]
 
@@ -41,12 +41,26 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
 
 def create(name: str, parameters: dict[str, Any], seed: int = 0) -> Recommender:
     """An unfitted recommender by its name; those that draw take the run's seed, unless they are given their own."""
-    if name not in RECOMMENDERS:
-        raise RecsysError(f'recommender "{name}" is not known; config.toml may name {", ".join(RECOMMENDERS)}')
-    kind = RECOMMENDERS[name]
+    kind = _kind(name, "recommenders")
     own = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
     check_parameters(kind, own | parameters, f"recommenders.{name}")
     return kind(**own | parameters)
+
+
+def check_config(settings: Settings) -> None:
+    """Raises on a recommender that is not known, and on a wrong parameter of one, or a wrong value to try for it."""
+    for name, parameters in settings.recommenders.items():
+        check_parameters(_kind(name, "recommenders"), parameters, f"recommenders.{name}")
+    for name, tried in settings.tune.items():
+        for key, values in tried.items():
+            for value in values:
+                check_parameters(_kind(name, "tune"), {key: value}, f"tune.{name}")
+
+
+def _kind(name: str, section: str) -> type[Recommender]:
+    if name not in RECOMMENDERS:
+        raise RecsysError(f"config: {section}.{name} is no recommender that is known; choose one of {', '.join(RECOMMENDERS)}")
+    return RECOMMENDERS[name]
 
 
 def load(folder: Path) -> Recommender:

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from recsys import RecsysError
 from recsys.recommenders.base import Recommender, Scorer
-from recsys.settings.validation import Count
+from recsys.settings.validation import PositiveDays
 from recsys.state import State
 
 MOST = 500  # items scored: recent popularity of a longer window fills the lists of those who have had them all
@@ -17,7 +17,7 @@ class Popularity(Recommender):
 
     name = "popularity"
 
-    def __init__(self, days: Count = 7):
+    def __init__(self, days: PositiveDays = 7):
         self.days = days
 
     def _fit(self, state: State) -> None:

@@ -14,7 +14,7 @@ from recsys import RecsysError, trees
 from recsys.ranking import top
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
-from recsys.settings.validation import Count, PositiveShare, Seed
+from recsys.settings.validation import PositiveShare, Seed
 from recsys.state import Attribute, State, Window
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
@@ -56,10 +56,10 @@ class TwoStage(Recommender):
 
     def __init__(
         self,
-        windows: Count = 8,
-        trees: Count = 100,
+        windows: Annotated[int, Field(ge=1, le=100)] = 8,
+        trees: Annotated[int, Field(ge=1, le=10_000)] = 100,
         leaves: Annotated[int, Field(ge=2, le=1_000)] = 31,
-        rate: Annotated[float, Field(gt=0, le=1)] = 0.1,
+        rate: PositiveShare = 0.1,
         negatives: PositiveShare = 0.1,
         seed: Seed = 0,
         resample: bool = False,

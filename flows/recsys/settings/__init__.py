@@ -4,10 +4,10 @@
 kept, `read_operations` returns the settings of deployed flows.
 """
 
-import re
+import json
 import tomllib
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, time
 from typing import Any
 
 from recsys import RecsysError
@@ -23,6 +23,7 @@ from recsys.settings.deployment import (
 from recsys.settings.deployment import read as read_operations
 from recsys.settings.run import Dataset, Settings
 from recsys.settings.validation import build, check_parameters, section
+from recsys.settings.validation import parse_day as parse_date
 
 __all__ = [
     "AlertSettings",
@@ -50,7 +51,9 @@ def parse(text: str) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(inner) for key, inner in value.items()}
-        return value.isoformat() if isinstance(value, date) else value
+        if isinstance(value, list):
+            return [plain(inner) for inner in value]
+        return value.isoformat() if isinstance(value, date | time) else value
 
     try:
         return plain(tomllib.loads(text))
@@ -68,14 +71,17 @@ def resolve(
     values = {"tune": {}, "cases": [], "expected": []} | {
         name: value for name, value in config.items() if name not in (*SECTIONS, "cloud")
     }
-    datasets = values.pop("datasets", {})
-    dataset = dataset or values.get("dataset", "")
-    if dataset not in datasets:
+    datasets = _table(values.pop("datasets", {}), "datasets")
+    if dataset and dataset not in datasets:
         raise RecsysError(f'DATASET "{dataset}" is not in config.toml; choose one of {", ".join(datasets)}')
+    dataset = dataset or values.get("dataset", "")
+    if not isinstance(dataset, str) or dataset not in datasets:
+        raise RecsysError(f"config: dataset is {json.dumps(dataset)}; it must be one of {', '.join(datasets)}")
     if not 0 < sample <= 1:
         raise RecsysError(f"SAMPLE {sample} is no share of the users; pass a number above 0 and up to 1")
-    chosen = dict(datasets[dataset])
-    chosen["dials"] = dict(chosen.get("dials", {})) | {name: path for name, path in inputs.items() if path}
+    chosen = dict(_table(datasets[dataset], f"datasets.{dataset}"))
+    own = _table(chosen.get("dials", {}), f"datasets.{dataset}.dials")
+    chosen["dials"] = dict(own) | {name: path for name, path in inputs.items() if path}
     build(Dataset, chosen, f"datasets.{dataset}")  # names a wrong key as config.toml does
     name = dataset if sample == 1 else f"{dataset}-sample-{sample:g}"
     values |= {
@@ -96,9 +102,13 @@ def restore(values: Mapping[str, Any]) -> Settings:
 
 def parse_day(name: str, text: str) -> date:
     """An ISO date given by a person."""
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        try:
-            return date.fromisoformat(text)
-        except ValueError:
-            pass
-    raise RecsysError(f'{name} "{text}" is no date; write it as YYYY-MM-DD')
+    try:
+        return parse_date(text)
+    except ValueError as error:
+        raise RecsysError(f'{name} is "{text}"; {error}') from None
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RecsysError(f"config: {where} is {json.dumps(value)}; it must be a table")
+    return value

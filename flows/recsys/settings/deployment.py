@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from recsys import RecsysError
-from recsys.settings.validation import Count, Days, NotNegative, Positive, Share, build, section
+from recsys.settings.validation import Count, Days, Names, PositiveDays, Seconds, Share, build, section
 
 SECTIONS = ("recommend", "monitor", "alerts", "unattended", "schedule", "resources")  # `read` reads them
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -25,7 +25,7 @@ class RecommendSettings:
 class MonitorSettings:
     """Limits of what is asked of releases after they went live."""
 
-    days: Count
+    days: PositiveDays
     min_users: Count
     min_kept: Annotated[float, Field(ge=0, le=10)]
     max_release_age_days: Days
@@ -35,14 +35,14 @@ class MonitorSettings:
 @section
 class AlertSettings:
     to: str
-    repeat_hours: NotNegative
-    timeout_seconds: Positive
+    repeat_hours: Annotated[float, Field(ge=0, le=8_760)]
+    timeout_seconds: Seconds
 
     @field_validator("to")
     @classmethod
     def _is_safe(cls, to: str) -> str:
-        plain = to.startswith("http://") and not to.startswith(("http://127.0.0.1:", "http://localhost:"))
-        if not to or plain:
+        webhook = re.match(r"https://[\w.-]+|http://(127\.0\.0\.1|localhost):\d", to)
+        if not to or to.endswith("/") or ("://" in to and not webhook):
             raise ValueError('set it to "stdout", a file path or an https:// webhook')
         return to
 
@@ -58,7 +58,7 @@ class UnattendedSettings:
     retries: Annotated[int, Field(ge=0, le=10)]
     minutes_between_retries: Annotated[int, Field(ge=0, le=1_440)]
     timeout_minutes: Annotated[int, Field(ge=1, le=14_400)]
-    secrets: list[str] = Field(default_factory=list)
+    secrets: Names = Field(default_factory=list)
 
 
 @section
@@ -85,6 +85,9 @@ class Schedule:
                 'write five fields as in crontab, such as "0 3 * * SUN", with a day of the month or of the week, not both'
             )
         for field, (name, least, most) in zip(fields, NUMBERS, strict=False):
+            for first, last in re.findall(r"(\d+)-(\d+)", field):
+                if int(first) > int(last):
+                    raise ValueError(f"{first}-{last} runs backwards; in the five fields of a crontab the lower number comes first")
             for number in map(int, re.findall(r"\d+", field)):
                 if not max(least, 1 if "/" in field else 0) <= number <= most:
                     raise ValueError(f"{number} is no {name} in the five fields of a crontab; write {least} to {most}")

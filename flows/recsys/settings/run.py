@@ -2,18 +2,31 @@
 
 import re
 from datetime import date
+from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
-from recsys.settings.validation import Count, Days, Positive, PositiveShare, Seed, Share, section
+from recsys.settings.validation import (
+    Count,
+    Days,
+    Names,
+    PositiveDays,
+    PositiveShare,
+    Seconds,
+    Seed,
+    Share,
+    Text,
+    section,
+)
 
 WEAKER = ("view", "cart")  # signals besides the target that features count
 KNOWN_TYPES = (*WEAKER, "return", "ignore")
 
 HOST = re.compile(r"\*|[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", re.ASCII)
-Text = Annotated[str, Field(min_length=1)]
+UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+time_zones = cache(available_timezones)  # which reads a folder at each call
 
 
 @section
@@ -23,6 +36,13 @@ class StoreSettings:
     root: Text
     endpoint: Annotated[str, Field(pattern=r"^(https?://[^/\s]+/?)?$", examples=['"http://127.0.0.1:9000"'])] = ""
 
+    @field_validator("root")
+    @classmethod
+    def _is_a_place(cls, root: str) -> str:
+        if "://" in root and not re.match(r"s3://[^/\s]", root):
+            raise ValueError("write the path of a directory, or s3://bucket/prefix")
+        return root
+
 
 @section
 class WarehouseSettings:
@@ -30,6 +50,14 @@ class WarehouseSettings:
 
     memory_limit: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B)$", examples=['"4GB"'])]
     threads: Annotated[int, Field(ge=1, le=256)]
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_enough(cls, size: str) -> str:
+        amount, unit = float(size.rstrip("KMGTiB ")), size[len(size.rstrip("KMGTiB ")) :].strip()
+        if not 100e6 <= amount * UNITS[unit] <= 100e12:
+            raise ValueError("it must be from 100MB to 100TB")
+        return size
 
 
 @section
@@ -61,20 +89,20 @@ class EvaluationSettings:
 @section
 class ListSettings:
     length: Annotated[int, Field(ge=1, le=1_000)]
-    beside: list[str]
+    beside: Names
 
 
 @section
 class RuleSettings:
     """What may be listed, whatever a recommender thinks of it; rules.py applies it. Days of 0 turn a rule off."""
 
-    blocked: list[str]
-    blocked_categories: list[str]
+    blocked: Names
+    blocked_categories: Names
     min_age_days: Days
     max_age_days: Days
     max_days_unsold: Days
     max_category_share: PositiveShare
-    static: list[str]
+    static: Names
 
     @model_validator(mode="after")
     def _leave_something(self) -> "RuleSettings":
@@ -92,14 +120,21 @@ class ServeSettings:
 
     host: Text
     port: Annotated[int, Field(ge=1, le=65_535)]
-    poll_seconds: Positive
-    max_lag_seconds: Positive
+    poll_seconds: Seconds
+    max_lag_seconds: Seconds
     demo: bool
     exposures: bool
-    flush_seconds: Positive
+    flush_seconds: Seconds
     canary_answers: Count
     canary_failures: Share
-    allowed_hosts: Annotated[list[Text], Field(min_length=1)] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
+    allowed_hosts: Annotated[Names, Field(min_length=1)] = Field(default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"])
+
+    @field_validator("host")
+    @classmethod
+    def _is_an_address(cls, host: str) -> str:
+        if host == "*" or not (HOST.fullmatch(host) or re.fullmatch(r"[0-9a-fA-F:]+", host)):
+            raise ValueError('it is no address or name; write one such as "127.0.0.1", "::1" or "0.0.0.0"')
+        return host
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -118,7 +153,7 @@ class EvidenceSettings:
     audit: bool
     seeds: Annotated[int, Field(ge=2, le=20)]
     resamples: Annotated[int, Field(ge=0, le=20)]
-    max_model_age_days: Count
+    max_model_age_days: PositiveDays
 
 
 @section
@@ -145,19 +180,19 @@ class Dataset:
     max_age_days: Days = 0
     target: Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\sA-Z]+$", examples=['"play"'])] = "purchase"
     event_types: dict[str, str] = Field(default_factory=dict)
-    min_rating: float | None = None
+    min_rating: Annotated[float, Field(ge=-1_000_000, le=1_000_000)] | None = None
     exclude_seen: bool = False
     columns: dict[Text, Text] = Field(default_factory=dict)
     time_zone: str = "UTC"
-    item_attributes: list[Text] = Field(default_factory=list)
-    user_attributes: list[Text] = Field(default_factory=list)
-    text_attributes: list[Text] = Field(default_factory=list)
+    item_attributes: Names = Field(default_factory=list)
+    user_attributes: Names = Field(default_factory=list)
+    text_attributes: Names = Field(default_factory=list)
     dials: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("time_zone")
     @classmethod
     def _know_the_zone(cls, name: str) -> str:
-        if name not in available_timezones():
+        if name not in time_zones():
             raise ValueError('it must be a name of the IANA time zone database, such as "Europe/London" or "UTC"')
         return name
 
@@ -185,9 +220,6 @@ class Dataset:
             raise ValueError(f'event_types maps "{self.target}" to "{meaning}", but it is the target; take the entry out')
         if self.min_rating is not None and self.target == "view":
             raise ValueError("min_rating turns events into views, which are the target here; take it out, or name another target")
-        for name, attributes in (("item_attributes", self.item_attributes), ("user_attributes", self.user_attributes)):
-            if twice := sorted({one for one in attributes if attributes.count(one) > 1}):
-                raise ValueError(f'{name} names "{twice[0]}" twice; name it once')
         known = self.attributes["item"] + self.attributes["user"]
         if unknown := [name for name in self.text_attributes if name not in known]:
             raise ValueError(f'text_attributes names "{unknown[0]}"; choose of {", ".join(known)}')
@@ -253,6 +285,11 @@ class Settings:
         for name in self.lists.beside:
             if name not in self.recommenders:
                 raise ValueError(f'lists.beside names "{name}"; choose of {", ".join(self.recommenders)}')
+        if self.evaluation.k > self.lists.length:
+            raise ValueError(
+                f"evaluation.k = {self.evaluation.k} is above lists.length = {self.lists.length}; what decides must be in"
+                " the lists: lower k or lengthen the lists"
+            )
         return self
 
     @property

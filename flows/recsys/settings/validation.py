@@ -2,25 +2,56 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
+from datetime import date
 from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.dataclasses import dataclass
 
 from recsys import RecsysError
 
 Kind = TypeVar("Kind")
 
-Count = Annotated[int, Field(ge=1)]
-Days = Annotated[int, Field(ge=0)]
+
+def parse_day(text: str) -> date:
+    """An ISO date. Raises ValueError with what to write."""
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            pass
+    raise ValueError("it is no date; write it as YYYY-MM-DD")
+
+
+def _refuse_repeats(names: list[str]) -> list[str]:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ValueError(f'it names "{name}" twice; name it once')
+    return names
+
+
+def _is_day(text: str) -> str:
+    parse_day(text)
+    return text
+
+
+# Every number has a smallest and a largest value, so that a slip such as 1e300 is refused. A test asserts it of all settings.
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
+PositiveDays = Annotated[int, Field(ge=1, le=36_500)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=1_000_000)]
+NotNegative = Annotated[float, Field(ge=0, le=1_000_000)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[Text], AfterValidator(_refuse_repeats)]
+Day = Annotated[str, AfterValidator(_is_day)]
 
 # Strict: "3" is no number and true is no 1. An infinite or missing number is refused everywhere.
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -80,31 +111,37 @@ def _explain(error: ValidationError, schema: dict[str, Any], where: str) -> str:
         known = list(_find(schema, place[:-1]).get("properties", {}))
         close = get_close_matches(str(place[-1]), known, 1)
         return f"{key} is not a setting; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
-    shown = json.dumps(first["input"], default=str, ensure_ascii=False)
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    shown = shorten(first["input"])
     if first["type"] == "value_error":
         words = str(first["ctx"]["error"])
         return f"{key} is {shown}; {words}" if place else f"{where}: {words}" if where else words
     return f"{key} is {shown}; it must be {_describe(_find(schema, place), schema)}"
 
 
+def shorten(value: Any) -> str:
+    """A value as messages show it."""
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
 def _find(schema: dict[str, Any], place: list[Any]) -> dict[str, Any]:
     """The part of a schema that a path of keys leads to; an empty one where the schema leaves it open."""
     part = schema
     for key in place:
-        part = _resolve(part, schema)
+        part = resolve_reference(part, schema)
         inner = part.get("properties", {}).get(key)
         if inner is None:
             inner = part.get("items") if isinstance(key, int) else part.get("additionalProperties")
         part = inner if isinstance(inner, dict) else {}
-    return _resolve(part, schema)
+    return resolve_reference(part, schema)
 
 
-def _resolve(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def resolve_reference(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The part of a schema that is meant where another one is named, or where it may also be missing."""
     name = part.get("$ref", "").rpartition("/")[2]
     part = schema["$defs"][name] if name else part
     options = [option for option in part.get("anyOf", []) if option.get("type") != "null"]
-    return _resolve(options[0], schema) if len(options) == 1 else part
+    return resolve_reference(options[0], schema) if len(options) == 1 else part
 
 
 WORDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text", "object": "a table"}
@@ -115,7 +152,7 @@ def _describe(part: dict[str, Any], schema: dict[str, Any]) -> str:
     if "enum" in part:
         return "one of " + ", ".join(json.dumps(value) for value in part["enum"])
     if part.get("type") == "array":
-        texts = _resolve(part.get("items", {}), schema).get("type") == "string"
+        texts = resolve_reference(part.get("items", {}), schema).get("type") == "string"
         return 'a list of texts, such as ["a", "b"]' if texts else "a list of values, such as [1, 2]"
     least, most = part.get("minimum"), part.get("maximum")
     above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")

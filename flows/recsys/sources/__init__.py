@@ -1,7 +1,7 @@
 """Sources of raw events, by the name that config.toml calls them."""
 
 from recsys import RecsysError
-from recsys.settings import Dataset, check_parameters
+from recsys.settings import Dataset, Settings, check_parameters
 from recsys.sources.base import Source
 from recsys.sources.database import Database
 from recsys.sources.events import Events
@@ -13,9 +13,18 @@ SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail,
 
 def open_source(dataset: Dataset, endpoint: str = "") -> Source:
     """The source of a dataset, ready to land. `endpoint`: address of an S3-compatible store; empty for AWS."""
-    if dataset.source not in SOURCES:
-        raise RecsysError(f'source "{dataset.source}" is not known; config.toml may name {", ".join(SOURCES)}')
-    check_parameters(SOURCES[dataset.source], dataset.dials, "datasets.*.dials")
+    _check(dataset, "datasets.*")
     source = SOURCES[dataset.source](**dataset.dials)
     source.configure(dataset, endpoint)
     return source
+
+
+def check_config(settings: Settings) -> None:
+    """Raises on a source that is not known, and on a wrong value of its own settings."""
+    _check(settings.dataset, f"datasets.{settings.dataset_name}")
+
+
+def _check(dataset: Dataset, section: str) -> None:
+    if dataset.source not in SOURCES:
+        raise RecsysError(f'config: {section}.source is "{dataset.source}"; it must be one of {", ".join(SOURCES)}')
+    check_parameters(SOURCES[dataset.source], dataset.dials, f"{section}.dials")

@@ -6,13 +6,15 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from recsys import RecsysError
+from recsys.settings.validation import Text
 from recsys.sources import files
 from recsys.sources.base import Source
 from recsys.verdicts import Verdict
@@ -22,6 +24,7 @@ SCHEMA = pa.schema([
     ("InvoiceDate", pa.timestamp("us")), ("UnitPrice", pa.float64()), ("CustomerID", pa.string()), ("Country", pa.string()),
 ])  # fmt: skip
 OFFICIAL = {"rows": 541_909, "invoices": 25_900, "customers": 4_372}
+Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S+$", examples=['"https://example.com/online+retail.zip"'])]
 DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M")
 
 
@@ -30,7 +33,7 @@ class OnlineRetail(Source):
         "invoices": {"InvoiceNo": 0.0, "StockCode": 0.0, "Quantity": 0.0, "InvoiceDate": 0.0, "UnitPrice": 0.0, "CustomerID": 0.3}
     }
 
-    def __init__(self, url: str, cache: str, raw: str = ""):
+    def __init__(self, url: Url, cache: Text, raw: str = ""):
         self.url, self.cache, self.raw = url, Path(cache), raw
 
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys import RecsysError
-from recsys.settings import parse_day
-from recsys.settings.validation import Count, Seed, Share
+from recsys.settings.validation import Count, Day, PositiveDays, Seed, Share
 from recsys.sources.base import Simulation
 from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, Ints, World
 from recsys.verdicts import Verdict
@@ -43,15 +42,15 @@ class Shop(Simulation):
         self,
         users: Count,
         items: Count,
-        days: Count,
+        days: PositiveDays,
         events: Count,
-        first_day: str,
+        first_day: Day,
         seed: Seed,
-        staples: Annotated[int, Field(ge=0)] = 3,
+        staples: Annotated[int, Field(ge=0, le=1_000)] = 3,
         newcomers: Share = 0.4,
     ):
         self.world = World(users, items, days, events, seed, staples, newcomers)
-        self.first_day = parse_day("first_day", first_day)
+        self.first_day = date.fromisoformat(first_day)
 
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
         """Writes what had arrived before the day `until`, by default the world's last."""
