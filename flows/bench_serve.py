@@ -25,8 +25,9 @@ from rich.table import Table
 
 from commands import settings, store
 from recsys import RecsysError
+from recsys.list_files import CHUNK, Row, connect, pack, unpack, write_rows
 from recsys.recommenders import Lists
-from recsys.releases import CHUNK, Row, connect, pack, read_lists, unpack, write_rows
+from recsys.releases import read_lists
 from recsys.serving.app import Service
 from recsys.serving.exposures import Exposures
 from recsys.store import open_store

@@ -1,5 +1,6 @@
 """The oracle and what is said of a window, in a world of three users whose purchases are known."""
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 
 from conftest import make_settings, make_state
-from recsys import RecsysError, evaluation
+from recsys import RecsysError, evaluation, list_files
 from recsys.evaluation import Window, compare, oracle, share_of, summarise, target_share
 from recsys.features import Features
-from recsys.recommenders import TooLittleData, create
+from recsys.recommenders import Lists, TooLittleData, create
 from recsys.sources.base import Simulation
 from recsys.verdicts import Verdict
 
@@ -132,3 +133,25 @@ def test_only_items_new_to_a_user_cannot_be_ranked_by_what_the_user_had() -> Non
     settings = make_settings(dataset={"exclude_seen": True})
     with pytest.raises(TooLittleData, match="exclude_seen"):
         evaluation.evaluate(create("repeat_purchase", {}), FEATURES, settings, FEATURES.evaluated)
+
+
+def test_metrics_are_of_lists_as_releases_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each user's list is that of the next one, as a fault of the writer: nobody gets what they bought before."""
+    recommender = create("repeat_purchase", {})
+    right = evaluation.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    pack = list_files.pack
+
+    def pack_shifted(lists: Lists) -> Iterator[bytes]:
+        first, *others = pack(lists)
+        yield from (*others, first)
+
+    monkeypatch.setattr(list_files, "pack", pack_shifted)
+    wrong = evaluation.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    assert listed(wrong) == {"u0": listed(right)["u1"], "u1": listed(right)["u2"], "u2": listed(right)["u0"]}
+
+
+def test_lists_that_are_scored_obey_no_rule_but_that_of_availability() -> None:
+    ruled = make_settings(rules={"blocked": ["i0"], "max_category_share": 0.1}, lists={"length": 1})
+    recommender = create("popularity", {"days": 7})
+    windows = [evaluation.evaluate(recommender, FEATURES, chosen, FEATURES.evaluated)["allow"][0] for chosen in (SETTINGS, ruled)]
+    assert listed(windows[0]) == listed(windows[1])

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.features import Features
+from recsys.list_files import read_all, write_lists
 from recsys.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
+from recsys.recommenders import PROTOCOLS as PROTOCOLS
 from recsys.recommenders import Recommender, TooLittleData, load
+from recsys.rules import Ruling
 from recsys.settings import Settings
 from recsys.sources.base import Simulation
 from recsys.state import State, places
 
-PROTOCOLS = {"allow": False, "novel": True}  # and whether lists leave out items that the user has seen
 CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
 LATER_WEEK = "later_week"
 FEWEST = 10  # users, below which the bootstrap's interval of a difference is too narrow to decide anything
@@ -62,11 +64,26 @@ def evaluate(recommender: Recommender, features: Features, settings: Settings, c
 
 
 def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, settings: Settings) -> dict[str, Window]:
-    state = features.state(cutoff)
+    state, labels = features.state(cutoff), features.labels(cutoff)
     with tempfile.TemporaryDirectory() as folder:
         recommender.fit(state, features.windows(cutoff)).save(Path(folder))
-        rank = rank_by(load(Path(folder)), state, state, settings)
-        return judge(rank, state, features.labels(cutoff), settings)
+        rank = _released(Path(folder) / "lists.sqlite", load(Path(folder)), state, np.unique(labels[0]), settings)
+        return judge(rank, state, labels, settings)
+
+
+def _released(file: Path, recommender: Recommender, state: State, rows: NDArray[np.int32], settings: Settings) -> Ranker:
+    """Ranks rows of users by lists that are written and read as a release's are: without business rules, as deep as is scored."""
+    depth = max(settings.evaluation.ks)
+    write_lists(file, recommender, Ruling.unruled(state, settings, depth), state.user_ids[rows])
+
+    def rank(asked: NDArray, novel: bool) -> NDArray[np.int32]:
+        (protocol,) = (name for name, leaves_out in PROTOCOLS.items() if leaves_out == novel)
+        users, lists = read_all(file, protocol, depth)
+        found = places(users, state.user_ids[asked])[:, None]
+        items = lists.items[found[:, 0]]
+        return np.where((found >= 0) & (items < state.shape[1]), items, -1)
+
+    return rank
 
 
 def judged_users(features: Features, settings: Settings, cutoff: date) -> NDArray[np.int32]:

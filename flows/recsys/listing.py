@@ -12,6 +12,7 @@ from typing import Any
 from recsys import RecsysError, checks, lineage, publishing, releases
 from recsys.backends import Conflict
 from recsys.checks import FAMILIES, Subject
+from recsys.list_files import Counts, read_rows, write_rows
 from recsys.pipeline import open_features
 from recsys.recommenders import load
 from recsys.recommenders.base import CHUNK
@@ -132,10 +133,10 @@ def gather(
 def _join(folder: Path, parts: Sequence[Path]) -> None:
     for name in sorted(path.relative_to(parts[0]) for path in parts[0].rglob("*.sqlite")):
         (folder / name).parent.mkdir(exist_ok=True)
-        releases.write_rows(folder / name, (row for part in parts for row in releases.read_rows(part / name)))
+        write_rows(folder / name, (row for part in parts for row in read_rows(part / name)))
 
 
-def _sum(parts: Sequence[Path]) -> releases.Counts:
+def _sum(parts: Sequence[Path]) -> Counts:
     found = [json.loads((part / "counts.json").read_text()) for part in parts]
     return {
         protocol: {rule: sum(counts[protocol][rule] for counts in found) for rule in rules} for protocol, rules in found[0].items()

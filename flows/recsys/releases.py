@@ -4,12 +4,11 @@ import json
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -17,23 +16,19 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys import RecsysError
-from recsys.evaluation import PROTOCOLS, Window
+from recsys import RecsysError, list_files
+from recsys.evaluation import Window
+from recsys.list_files import Counts, pack
 from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
 from recsys.recommenders.base import FILL_DAYS, popularity_order
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.rules import RULES, Ruling
+from recsys.rules import Ruling
 from recsys.settings import Settings
 from recsys.state import State, places
 from recsys.store import Snapshot
 
 HISTORY = 20  # items of a user's past that a release keeps
-PAGE = 2**14  # bytes of SQLite's pages: lists that do not fit into a quarter of one take a page of their own
-CHUNK = 20_000  # users read at a time: bounds the memory
-
-Counts = dict[str, dict[str, int]]  # per protocol, what each rule kept out of lists
-Row = tuple[str, bytes, bytes]  # a user with the packed lists of both protocols
 
 
 def new_id(state: State) -> str:
@@ -83,13 +78,13 @@ def write_ranked(
     folder: Path, recommender: Recommender, beside: Mapping[str, Recommender], ruling: Ruling, users: NDArray[np.str_]
 ) -> Counts:
     """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
-    counts = _write_lists(lists_file(folder), recommender, ruling, users)
+    counts = list_files.write_lists(lists_file(folder), recommender, ruling, users)
     for name, other in beside.items():
         lists_file(folder, name).parent.mkdir(exist_ok=True)
         if name == recommender.name:
             shutil.copyfile(lists_file(folder), lists_file(folder, name))
         else:
-            _write_lists(lists_file(folder, name), other, ruling, users)
+            list_files.write_lists(lists_file(folder, name), other, ruling, users)
     return counts
 
 
@@ -98,60 +93,12 @@ def lists_file(folder: Path, beside: str = "") -> Path:
     return folder / "beside" / f"{beside}.sqlite" if beside else folder / "lists.sqlite"
 
 
-def _write_lists(file: Path, recommender: Recommender, ruling: Ruling, user_ids: NDArray[np.str_]) -> Counts:
-    """Lists into a new file. Returns, per protocol, how often each rule kept an item out or moved it behind."""
-    counts = {protocol: np.zeros(len(RULES), np.int64) for protocol in PROTOCOLS}
-
-    def rows() -> Iterator[Row]:
-        for start, ruled in ruling.rank(recommender, user_ids):
-            lists = [part.lists for part in ruled.values()]
-            yield from zip(user_ids[start : start + len(lists[0].items)].tolist(), *map(pack, lists), strict=True)
-            for protocol, part in ruled.items():
-                counts[protocol] += part.counts
-
-    write_rows(file, rows())
-    return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
-
-
-def write_rows(file: Path, rows: Iterable[Row]) -> None:
-    """Users with their packed lists, in the order of their ids, into a new file: the same rows make the same bytes."""
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("pragma journal_mode = off")
-        connection.execute(f"pragma page_size = {PAGE}")
-        connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
-        connection.executemany("insert into lists values (?, ?, ?)", rows)
-
-
-def read_rows(file: Path) -> Iterator[Row]:
-    """What `write_rows` wrote."""
-    with closing(connect(file)) as connection:
-        yield from connection.execute("select user_id, allow, novel from lists order by user_id")
-
-
-def connect(file: Path) -> sqlite3.Connection:
-    """To read only, from any thread, a file that never changes."""
-    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-
-
 def _write_users(file: Path, state: State) -> None:
     """Beside everybody's lists: what is known of them."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
         connection.execute("create table users (user_id text primary key, segment text, bought blob not null) without rowid")
         connection.executemany("insert into users values (?, ?, ?)", _users(state))
-
-
-def pack(lists: Lists) -> Iterator[bytes]:
-    """A list as one blob: its int32 item rows, then as many float32 scores, little-endian."""
-    for items, scores in zip(lists.items, lists.scores, strict=True):
-        length = int((items >= 0).sum())
-        yield items[:length].astype("<i4").tobytes() + scores[:length].astype("<f4").tobytes()
-
-
-def unpack(blob: bytes) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Items and scores of a packed list."""
-    values = np.frombuffer(blob, "<i4")
-    return values[: len(values) // 2], values[len(values) // 2 :].view("<f4")
 
 
 def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
@@ -235,25 +182,12 @@ def trained_as_of(release: Snapshot) -> date:
 def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:
     """All users in the order of their ids, some at a time, with their lists; or one user alone, if there is such a list.
     `beside` names a recommender whose lists are released beside the winner's."""
-    if protocol not in PROTOCOLS:
-        raise RecsysError(f'protocol "{protocol}" is not known; choose one of {", ".join(PROTOCOLS)}')
-    length, one = about(release)["length"], "where user_id = ?" if user else ""
-    with closing(connect(lists_file(release.path, beside))) as connection:
-        cursor = connection.execute(f"select user_id, {protocol} from lists {one} order by user_id", (user,) if user else ())
-        while rows := cursor.fetchmany(CHUNK):
-            lists = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
-            for row, (_, blob) in enumerate(rows):
-                items, scores = unpack(blob)
-                lists.items[row, : len(items)], lists.scores[row, : len(scores)] = items, scores
-            yield np.array([user for user, _ in rows]), lists
+    return list_files.read_lists(lists_file(release.path, beside), protocol, about(release)["length"], user)
 
 
 def read_all(release: Snapshot, protocol: str, beside: str = "") -> tuple[NDArray[np.str_], Lists]:
     """Every user and list at once."""
-    users, lists = zip(*read_lists(release, protocol, beside), strict=True)
-    return np.concatenate(users), Lists(
-        np.concatenate([part.items for part in lists]), np.concatenate([part.scores for part in lists])
-    )
+    return list_files.read_all(lists_file(release.path, beside), protocol, about(release)["length"])
 
 
 def export(release: Snapshot, protocol: str, target: Path) -> int:

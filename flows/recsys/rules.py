@@ -2,20 +2,22 @@
 Only lists that are released obey them: metrics on the holdout are of the model without rules."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation import PROTOCOLS
 from recsys.ranking import position
-from recsys.recommenders import Lists, Recommender
+from recsys.recommenders import PROTOCOLS, Lists, Recommender
 from recsys.settings import Settings
+from recsys.settings.run import RuleSettings
 from recsys.state import State
 
 HIDING = ("withdrawn", "blocked", "blocked_categories", "min_age_days", "max_age_days", "max_days_unsold")  # items, from everybody
 RULES = (*HIDING, "seen", "max_category_share")
 SEEN, SHARE = RULES.index("seen"), RULES.index("max_category_share")
+NO_RULES = RuleSettings([], [], 0, 0, 0, 1.0, [])
 DEEPER = 2  # times the length that is kept is ranked where a category's items may move behind
 
 
@@ -65,6 +67,11 @@ class Ruling:
         self.k, self.capped = settings.evaluation.k, settings.rules.max_category_share < 1
         self.most = max(1, int(settings.rules.max_category_share * self.k + 1e-9))  # 0.29 of 100 is 28.999...
         self.categories = np.unique(state.items["category"], return_inverse=True)[1]
+
+    @classmethod
+    def unruled(cls, state: State, settings: Settings, length: int) -> Self:
+        """Lists of so many items that need only be available."""
+        return cls(state, replace(settings, rules=NO_RULES, lists=replace(settings.lists, length=length)))
 
     @property
     def depth(self) -> int:

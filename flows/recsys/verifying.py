@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
-from recsys.releases import CHUNK, HISTORY, connect, read_about, served
+from recsys.list_files import CHUNK, connect
+from recsys.releases import HISTORY, read_about, served
 from recsys.serving.reader import Reader
 from recsys.store import Manifest, Snapshot, Store
 from recsys.verdicts import Evidence, require

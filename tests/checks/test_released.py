@@ -18,8 +18,8 @@ from recsys import releases
 from recsys.checks import Subject
 from recsys.checks.released import difference
 from recsys.evaluation import evaluate
+from recsys.list_files import Row, read_rows, unpack, write_rows
 from recsys.recommenders import create
-from recsys.releases import Row, read_rows, unpack, write_rows
 from recsys.rules import Ruling
 from recsys.store import Snapshot
 

@@ -7,7 +7,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from recsys import RecsysError
-from recsys.recommenders.base import Lists, Recommender, TooLittleData
+from recsys.recommenders.base import PROTOCOLS, Lists, Recommender, TooLittleData
 from recsys.recommenders.ease import Ease
 from recsys.recommenders.item_regression import ItemRegression
 from recsys.recommenders.item_to_item import ItemToItem, SameBasket, SameSession
@@ -19,7 +19,7 @@ from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
 from recsys.settings import Settings, check_parameters
 
-__all__ = ["RECOMMENDERS", "Lists", "Recommender", "TooLittleData", "create", "load"]
+__all__ = ["PROTOCOLS", "RECOMMENDERS", "Lists", "Recommender", "TooLittleData", "create", "load"]
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     kind.name: kind

@@ -17,6 +17,7 @@ from recsys.ranking import rank
 from recsys.state import State, Window, matrix_of_file, places
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
+PROTOCOLS = {"allow": False, "novel": True}  # and whether lists leave out items that the user has seen
 FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.evaluation import PROTOCOLS
-from recsys.releases import HISTORY, about, connect, lists_file, served, unpack
+from recsys.list_files import connect, unpack
+from recsys.releases import HISTORY, about, lists_file, served
 from recsys.state import matrix_of_file
 from recsys.store import Snapshot
 
