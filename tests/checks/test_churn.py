@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import make_settings, make_state
+from conftest import failures, make_settings, make_state, sabotage
 from recsys.checks import churn, limits
 from recsys.checks.subject import Subject
+from recsys.recommenders import Lists
 from recsys.store import Manifest, Snapshot
 
 USERS, ITEMS = 100, 40
@@ -23,20 +24,19 @@ def rotated(by: int = 0) -> np.ndarray:
     return ((np.arange(USERS)[:, None] + np.arange(10) + by) % ITEMS).astype(np.int32)
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray | None, now: np.ndarray, winner: str = "two_stage") -> dict[str, Any]:
+def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray, now: np.ndarray, winner: str = "two_stage") -> dict[str, Any]:
     """Verdicts by name."""
     lists = {Path("live"): was, Path("new"): now}
     users = np.array([f"u{row:03}" for row in range(USERS)])
 
     def top(release: Snapshot, protocol: str, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         items = lists[release.path]
-        assert items is not None
         return users[: len(items)], STATE.item_ids, items
 
     monkeypatch.setattr("recsys.comparing.top", top)
     monkeypatch.setattr("recsys.checks.churn.top", top)
     manifest = Manifest("release", "r", {}, {}, {})
-    live = None if was is None else Snapshot(Path("live"), manifest)
+    live = Snapshot(Path("live"), manifest)
     fields: Any = SimpleNamespace(
         settings=SETTINGS, repeat="allow", champion=live, release=Snapshot(Path("new"), manifest), state=STATE, winner=winner
     )
@@ -44,9 +44,14 @@ def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray | None, now: np.ndar
     return {verdict.name: verdict for verdict in churn.check(subject, limits("churn", SETTINGS))}
 
 
-def test_where_nothing_is_live_nothing_churns(monkeypatch: pytest.MonkeyPatch) -> None:
-    (verdict,) = judged(monkeypatch, None, rotated()).values()
-    assert verdict.passed
+def test_lists_of_a_first_release_are_as_broad_as_those_of_simple_recommenders(subject: Subject) -> None:
+    assert failures("churn", subject) == {}
+    users, lists = subject.lists["allow"]
+    same = Lists(np.tile(lists.items[:1], (len(users), 1)), lists.scores)
+    rare = np.argsort(subject.state.items["target_users"])[: lists.items.shape[1]]
+    hardly_bought = Lists(np.tile(rare.astype(np.int32), (len(users), 1)), lists.scores)
+    assert failures("churn", sabotage(subject, lists={"allow": (users, same)}))["churn_coverage"].blocks
+    assert failures("churn", sabotage(subject, lists={"allow": (users, hardly_bought)}))["churn_popularity"].blocks
 
 
 def test_the_same_lists_pass(monkeypatch: pytest.MonkeyPatch) -> None:

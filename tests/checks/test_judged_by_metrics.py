@@ -84,8 +84,14 @@ def challenger(mean: float, champion: Any) -> Subject:
     return subject(mean, features=cast(Any, SimpleNamespace(as_of=date(2024, 2, 1))), champion=champion)
 
 
-def test_the_first_release_has_no_champion() -> None:
-    assert verdicts(champion, subject(0.3))["champion"].passed
+def test_a_first_release_meets_the_best_simple_recommender() -> None:
+    repeats = {"repeat_purchase": windows(0.4)}
+    first = subject(0.3)
+    assert failed(champion, first) == {}
+    beaten = replace(first, evaluations=first.evaluations | repeats)
+    assert failed(champion, beaten) == {"allow_not_worse_than_champion": "block", "novel_not_worse_than_champion": "warn"}
+    assert "repeat_purchase (nothing is live yet" in verdicts(champion, beaten)["allow_not_worse_than_champion"].message
+    assert failed(champion, replace(beaten, winner="repeat_purchase")) == {}
 
 
 @pytest.mark.parametrize(("mean", "said"), [(0.4, "better beyond noise"), (0.3, "within noise"), (0.2, "worse beyond noise")])

@@ -1,5 +1,6 @@
 """Challenger against champion, on days that neither has seen. Where the holdout is the same, what the champion's release kept of
-each user is compared; otherwise the challenger's recipe is fitted on the day the champion was, and both lists meet what came."""
+each user is compared; otherwise the challenger's recipe is fitted on the day the champion was, and both lists meet what came.
+At a first release the best simple recommender is the champion."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.checks.subject import Subject
 from recsys.evaluation import PROTOCOLS, Ranker, Window, compare, judge, rank_by
-from recsys.recommenders import TooLittleData, create
+from recsys.recommenders import SIMPLE, TooLittleData, create
 from recsys.releases import about, as_of, read_all, trained_as_of
 from recsys.settings.validation import Count, section
 from recsys.state import State, places
@@ -30,7 +31,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {}
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     champion = subject.rival or subject.champion
     if champion is None:
-        yield Verdict("champion", "none", "none", "warn", True, "nothing is live yet, so there is no champion to beat")
+        yield from _first(subject, limits)
         return
     live, same = as_of(champion), trained_as_of(champion) == subject.features.as_of
     if live > subject.features.as_of or (live == subject.features.as_of and not same):
@@ -51,19 +52,29 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
         yield Verdict("champion", "none", "none", "warn", False, words)
         return
     for protocol, (challenger, theirs) in pairs.items():
-        yield _verdict(subject, limits, protocol, challenger, theirs, "the holdout" if same else f"the days since {live}")
+        where = "the holdout" if same else f"the days since {live}"
+        yield _verdict(subject, limits, protocol, challenger, theirs, where, "the live release")
 
 
-def _verdict(subject: Subject, limits: Limits, protocol: str, ours: Window, theirs: Window, where: str) -> Verdict:
+def _first(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    """Where nothing is live yet, the best simple recommender is the champion."""
+    for protocol in PROTOCOLS:
+        simple = {name: subject.holdout(name, protocol) for name in SIMPLE if name in subject.evaluations}
+        best = max(simple, key=lambda name: simple[name].scores[subject.metric].mean() if len(simple[name].users) else 0.0)
+        rival = f"{best} (nothing is live yet, so the best simple recommender stands in for it)"
+        yield _verdict(subject, limits, protocol, subject.holdout(subject.winner, protocol), simple[best], "the holdout", rival)
+
+
+def _verdict(subject: Subject, limits: Limits, protocol: str, ours: Window, theirs: Window, where: str, rival: str) -> Verdict:
     severity: Severity = "block" if protocol == subject.repeat else "warn"
     name, users = f"{protocol}_not_worse_than_champion", len(ours.users)
     if users < limits.min_users:
         who = f"{users} users with {subject.settings.dataset.a_target}"
-        words = f"too early: {who} in {where}, {limits.min_users} are needed to compare with the live release"
+        words = f"too early: {who} in {where}, {limits.min_users} are needed to compare with {rival}"
         return Verdict(name, users, limits.min_users, "warn", False, words, setting="min_users")
     gain = compare([ours], [theirs], subject.metric, subject.settings)
     said = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
-    words = f"against the live release, {protocol} protocol, {users:,} users in {where}: {subject.metric} differs by {gain}: {said}"
+    words = f"against {rival}, {protocol} protocol, {users:,} users in {where}: {subject.metric} differs by {gain}: {said}"
     return Verdict(name, gain.mean, 0.0, severity, gain.high >= 0, words)
 
 

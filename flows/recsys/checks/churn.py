@@ -1,7 +1,8 @@
-"""How much of the shop would people find changed? New lists against the live ones. A collapse is far out; a new winner is not."""
+"""How much lists differ from the live release: a collapse blocks, a new winner does not. A first release is held against lists of
+simple recommenders."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,13 @@ from recsys.checks.subject import Subject
 from recsys.comparing import compare_lists, top
 from recsys.evaluation import target_share
 from recsys.metrics import coverage
+from recsys.recommenders import SIMPLE, create
 from recsys.settings.validation import Count, Positive, Share, section
 from recsys.state import places
 from recsys.store import Snapshot
 from recsys.verdicts import Verdict, grade
+
+USERS = 2_000  # whose lists are made by simple recommenders at a first release
 
 
 @section
@@ -38,7 +42,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     live, k = subject.champion, subject.settings.evaluation.k
     if live is None:
-        yield Verdict("churn", "none", "none", "warn", True, "nothing is live yet, so no list can change")
+        yield from _first(subject, limits)
         return
     change = compare_lists(live, subject.release, subject.repeat, k)
     words = (
@@ -50,7 +54,19 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     gone = 1 - change.overlap
     words = f"{gone:.1%} of the first {k} items of {change.users:,} users are others than in the live release"
     yield grade("churn_items", gone, limits.warn_changed, limits.block_changed, words)
-    yield from _breadth(_listed(subject, live), _listed(subject, subject.release), subject, limits)
+    yield from _breadth({"the live release": _listed(subject, live)}, _listed(subject, subject.release), subject, limits)
+
+
+def _first(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    """Where nothing is live yet, lists of some users are held against those that simple recommenders make of them."""
+    users, lists = subject.lists[subject.repeat]
+    some, k = slice(None, None, -(-len(users) // USERS) or 1), subject.settings.evaluation.k
+    names = [subject.winner] if subject.winner in SIMPLE else SIMPLE
+    was = {}
+    for name in names:
+        model = create(name, subject.settings.recommenders.get(name, {})).learn(subject.state)
+        was[name] = subject.rank(model, users[some])[subject.repeat].items[:, :k]
+    yield from _breadth(was, lists.items[some, :k], subject, limits)
 
 
 def _listed(subject: Subject, release: Snapshot) -> NDArray[np.int32]:
@@ -59,25 +75,19 @@ def _listed(subject: Subject, release: Snapshot) -> NDArray[np.int32]:
     return np.append(places(subject.state.item_ids, item_ids), -1).astype(np.int32)[lists]
 
 
-def _breadth(was: NDArray[np.int32], now: NDArray[np.int32], subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    most = int(subject.state.items["is_available"].sum())
-    before, after = (float(coverage(lists, most)) for lists in (was, now))
-    words = f"{after:.1%} of as many items as are available are listed, {before:.1%} in the live release"
+def _breadth(was: Mapping[str, NDArray[np.int32]], now: NDArray[np.int32], subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    """`was`: lists by whose they are. Lists may cover as many items as the broadest of them, and be as popular as any of them."""
+    most, whose = int(subject.state.items["is_available"].sum()), " and ".join(was)
+    before, after = max(float(coverage(lists, most)) for lists in was.values()), float(coverage(now, most))
+    words = f"{after:.1%} of as many items as are available are listed, {before:.1%} by {whose}"
     block = math.inf if subject.winner == "popularity" else limits.block_narrower  # which rightly gives everybody the same
     yield grade("churn_coverage", _times(before, after), limits.warn_narrower, block, words)
     shares = target_share(subject.state)
-    before, after = (float(shares[lists[lists >= 0]].mean()) for lists in (was, now))
-    a_target = subject.settings.dataset.a_target
-    words = (
-        f"of the users with {a_target}, {after:.2%} have one on a listed item on average, {before:.2%} on one of the live release"
-    )
-    yield grade(
-        "churn_popularity",
-        max(_times(before, after), _times(after, before)),
-        limits.warn_popularity,
-        limits.block_popularity,
-        words,
-    )
+    *others, after = (float(shares[lists[lists >= 0]].mean()) for lists in (*was.values(), now))
+    a_target, theirs = subject.settings.dataset.a_target, " and ".join(f"{other:.2%}" for other in others)
+    words = f"of the users with {a_target}, {after:.2%} have one on a listed item on average, {theirs} on one of {whose}"
+    times = max(_times(min(others), after), _times(after, max(others)), 1.0)
+    yield grade("churn_popularity", times, limits.warn_popularity, limits.block_popularity, words)
 
 
 def _times(a: float, b: float) -> float:

@@ -39,6 +39,9 @@ class Limits:
     min_own: Share
 
 
+SETTINGS = {"*_lists_permuted": "min_permuted", "*_own_user": "min_own"}
+
+
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     rows = sample(subject.state, limits.users, subject.settings.seed)
     permuted = Permuted(subject.state, subject.settings, subject.settings.seed)

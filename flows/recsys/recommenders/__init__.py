@@ -19,7 +19,9 @@ from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
 from recsys.settings import Settings, check_parameters
 
-__all__ = ["PROTOCOLS", "RECOMMENDERS", "Lists", "Recommender", "TooLittleData", "create", "load"]
+__all__ = ["PROTOCOLS", "RECOMMENDERS", "SIMPLE", "Lists", "Recommender", "TooLittleData", "create", "load"]
+
+SIMPLE = ("popularity", "repeat_purchase")  # what a first release is compared with, since nothing is live
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     kind.name: kind
