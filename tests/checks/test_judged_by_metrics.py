@@ -88,7 +88,7 @@ def test_a_first_release_meets_the_best_simple_recommender() -> None:
     repeats = {"repeat_purchase": windows(0.4)}
     first = subject(0.3)
     assert failed(champion, first) == {}
-    beaten = replace(first, evaluations=first.evaluations | repeats)
+    beaten = replace(first, evaluations={**first.evaluations, **repeats})
     assert failed(champion, beaten) == {"allow_not_worse_than_champion": "block", "novel_not_worse_than_champion": "warn"}
     assert "repeat_purchase (nothing is live yet" in verdicts(champion, beaten)["allow_not_worse_than_champion"].message
     assert failed(champion, replace(beaten, winner="repeat_purchase")) == {}
