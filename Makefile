@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
 # What stands on make's command line, as NAME='value'. The same names in the environment do not count: there, USER and HOST mean others.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)='$(subst ','\'',$(value $(name)))'))
-RUN = $(BIN)/python flows/commands.py $(GIVEN)
+RUN = exec $(BIN)/python flows/commands.py $(GIVEN)
 POSTGRESQL := command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1
 BROWSER := { command -v chromium && command -v chromedriver; } > /dev/null
 PYTEST := $(BIN)/python -m pytest --junit-xml data/test-results.xml
@@ -76,7 +76,7 @@ gc: .venv/.run ## what nobody needs any more; YES=1 frees it  [KEEP=3 GRACE_HOUR
 	@$(RUN) gc
 
 serve: .venv/.serve ## answer requests from the live release, with a page to try it  [DATASET= HOST= PORT=8000 PRODUCTION=1]
-	@$(BIN)/python flows/serve.py $(GIVEN)
+	@exec $(BIN)/python flows/serve.py $(GIVEN)
 
 bench-serve: .venv/.serve ## what a request costs, beside a bare FastAPI and a bare uvicorn
 	@$(BIN)/python flows/bench_serve.py $(GIVEN)

@@ -29,12 +29,15 @@ from progress import ABOUT
 from recsys import RecsysError, cases, expected
 from recsys.backends import object_store_errors
 from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.processes import end_with_parent
+from recsys.scratch import scratch
 from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
 from recsys.store import Store, open_store
 from recsys.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
+end_with_parent()
 
 
 class Refused(MetaflowException):
@@ -53,7 +56,7 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
         sys.stdout.write(f"{ABOUT}{name}\n")
         sys.stdout.flush()
     flow.refusal, flow.dbt_overhead = "", 0.0
-    with count_imports() as imports:
+    with count_imports() as imports, scratch():
         try:
             if step_name == "start":
                 flow.require_its_code()

@@ -7,12 +7,13 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,6 +35,9 @@ from production import (
 )
 from recsys import RecsysError, cases, expected
 from recsys.backends import object_store_errors
+from recsys.leases import lease
+from recsys.processes import started
+from recsys.scratch import scratch
 from recsys.settings import Settings, parse, parse_day, read_operations, resolve
 from recsys.store import Store, open_store
 
@@ -47,6 +51,8 @@ FLOWS = {
     f"{name.title()}Flow": [sys.executable, str(HERE / f"{name}_flow.py"), "--no-pylint"]
     for name in ("train", "recommend", "monitor", "tune")
 }
+PUBLISHING = ("TrainFlow", "RecommendFlow")  # two runs of one would publish against the same champion
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 opened: list[str] = []  # the shared store that this command works in, in words
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
@@ -199,7 +205,7 @@ def tried() -> list[str]:
 
 def resume() -> None:
     """Goes on with the last run of a flow where it failed, under that run's own settings."""
-    from summary import latest_run, summarise, tell_lists, tell_monitoring
+    from summary import latest_run, settings_of, store_of, summarise, tell_lists, tell_monitoring
 
     told = {"TrainFlow": summarise, "RecommendFlow": tell_lists, "MonitorFlow": tell_monitoring}
     flow = dial("FLOW") or "TrainFlow"
@@ -207,7 +213,7 @@ def resume() -> None:
         raise RecsysError(f'FLOW "{flow}" cannot be resumed; pass one of {", ".join(told)}')
     run = latest_run(flow)
     require_same_store(run)
-    follow(flow, "resume", "--origin-run-id", run.id, tell=told[flow])
+    follow(flow, "resume", "--origin-run-id", run.id, tell=told[flow], kept=store_of(run, settings_of(run)))
 
 
 def require_same_store(run: Any) -> None:
@@ -237,9 +243,10 @@ def tune() -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], None] | None = None) -> str:
+def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], None] | None = None, kept: Store | None = None) -> str:
     """Runs a flow, prints each step's start and end, and then what the run found, by `tell`. Returns the run's path in Metaflow.
-    A refused run is summed up too, before its refusal is raised."""
+    A refused run is summed up too, before its refusal is raised. `kept`: the store that the run works in, if that is not the one of
+    make's variables."""
     from progress import Progress
     from summary import refusal
 
@@ -247,19 +254,22 @@ def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], Non
         raise RecsysError(
             f'BRANCH "{elsewhere}" is not where runs of this machine publish; pass it to `make trigger`, or leave it out'
         )
-    if arguments[0] == "run":
-        note(root(), branch())
+    kept = kept or store(settings())
+    kept.current()  # a damaged pointer is refused before the run costs anything
     progress = Progress(flow, console)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, lease(kept, flow) if flow in PUBLISHING else nullcontext():
         id_file = Path(folder) / "run_id"
         command = [*FLOWS[flow], *production(), *arguments, "--run-id-file", str(id_file)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-        assert process.stdout is not None
         lines = []
-        for line in process.stdout:
-            progress.read(line)
-            lines.append(line)
-        failed = process.wait() != 0
+        try:
+            with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    progress.read(line)
+                    lines.append(line)
+                failed = process.wait() != 0
+        finally:
+            kept.backend.sweep()
         path = f"{flow}/{id_file.read_text().strip()}" if id_file.exists() else ""
     usage, reason = resource.getrusage(resource.RUSAGE_CHILDREN), refusal(path) if failed else ""
     if tell and (reason or not failed):
@@ -285,7 +295,9 @@ def step() -> None:
     from summary import latest_run
 
     require_same_store(latest_run())
-    if subprocess.run([*FLOWS["TrainFlow"], *production(), "spin", name], cwd=ROOT).returncode:
+    with started([*FLOWS["TrainFlow"], *production(), "spin", name], cwd=ROOT) as process:
+        failed = process.wait() != 0
+    if failed:
         raise RecsysError(f"step {name} failed; its own words are above")
 
 
@@ -718,13 +730,36 @@ VERBS: tuple[Callable[[], None], ...] = (
 VERBS += (deploy, undeploy, trigger, cloud_status, cost)
 COMMANDS = {verb.__name__: verb for verb in VERBS}
 
-if __name__ == "__main__":
-    try:
-        point_metaflow()
-        (verb,) = [part for part in sys.argv[1:] if "=" not in part]
-        COMMANDS[verb]()
+
+class Stopped(BaseException):
+    """Somebody ends this process by a signal."""
+
+
+def stop(number: int, frame: Any) -> None:
+    for other in STOPPING:
+        signal.signal(other, signal.SIG_IGN)  # it is being ended
+    raise Stopped(number)
+
+
+def main() -> None:
+    point_metaflow()
+    (name,) = [part for part in sys.argv[1:] if "=" not in part]
+    with scratch() as folder:
+        os.environ |= {"METAFLOW_CLIENT_CACHE_PATH": str(folder / "metaflow"), "METAFLOW_TEMPDIR": str(folder)}
+        COMMANDS[name]()
         for words in opened:
             console.print(f"store       {words}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    for one in STOPPING:
+        signal.signal(one, stop)
+    try:
+        main()
+    except Stopped as stopped:
+        told = f"stopped by {signal.Signals(stopped.args[0]).name}; all its processes have ended, and what is live is whole"
+        sys.stderr.write(f"error: {told}: run again{of_store()}\n")
+        sys.exit(128 + stopped.args[0])
     except RecsysError as error:
         sys.exit(f"error: {error}{of_store()}")
     except OSError as error:  # no room, no right to write, no such disk

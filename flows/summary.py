@@ -36,6 +36,12 @@ def latest_run(flow: str = "TrainFlow") -> Run:
     return run
 
 
+def settings_of(run: Run) -> Settings:
+    """The settings that a run was started with."""
+    data = run["_parameters"].task.data
+    return resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
+
+
 def place_of(run: Run) -> tuple[str, str]:
     """Root of the store that a run works in, and its branch as Metaflow names it."""
     data = run["_parameters"].task.data

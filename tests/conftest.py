@@ -229,10 +229,17 @@ class Fork:
 
     def make(self, verb: str, environment: dict[str, str] = {}, **given: str) -> subprocess.CompletedProcess[str]:
         """A verb by make itself, with the packages of these tests."""
+        with self.start(verb, environment, **given) as process:
+            told = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, *told)
+
+    def start(self, verb: str, environment: dict[str, str] = {}, **given: str) -> subprocess.Popen[str]:
+        """The same in the background, in a group of processes of its own."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # these tests run under make
         ready = [part for extra in ("run", "serve") for part in ("-o", f".venv/.{extra}")]
         command = ["make", *ready, verb, f"BIN={Path(sys.executable).parent}", *assignments(given)]
-        return subprocess.run(command, env=outside | environment, capture_output=True, text=True, cwd=self.root)
+        pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(command, env=outside | environment, **pipes, text=True, cwd=self.root, process_group=0)
 
     def store(self, dataset: str = "shop") -> Path:
         return self.stores / dataset

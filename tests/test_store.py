@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.backends import S3, Conflict, Directory, _host
+from recsys.backends import S3, Conflict, Directory
+from recsys.processes import host, own_name
 from recsys.store import CURRENT, HISTORY, Manifest, Store, open_store
 
 FILES = {"a.txt": b"first", "parts/b.txt": b"second"}
@@ -258,18 +259,27 @@ def test_a_draft_is_gone_after_its_commit(store: Store) -> None:
 def test_the_drafts_of_a_dead_process_are_swept(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    left = tmp_path / "shop" / ".drafts" / f"{process.pid}-abcd@{_host()}"
+    left = tmp_path / "shop" / ".drafts" / f"{process.pid}-abcd@{host()}"
     left.mkdir(parents=True)
     (left / "a.txt").write_bytes(b"half")
     with open_store(str(tmp_path), "shop").draft():
         assert not left.exists()
 
 
-def test_the_drafts_of_a_living_process_are_kept(tmp_path: Path) -> None:
-    other = tmp_path / "shop" / ".drafts" / f"{os.getppid()}-abcd@{_host()}"
+@pytest.mark.parametrize("process", [str(os.getppid()), own_name()])
+def test_the_drafts_of_a_living_process_are_kept(tmp_path: Path, process: str) -> None:
+    other = tmp_path / "shop" / ".drafts" / f"{process}-abcd@{host()}"
     other.mkdir(parents=True)
     with open_store(str(tmp_path), "shop").draft():
         assert other.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process started")
+def test_the_drafts_of_a_dead_process_whose_id_is_used_again_are_swept(tmp_path: Path) -> None:
+    left = tmp_path / "shop" / ".drafts" / f"{os.getpid()}.7-abcd@{host()}"
+    left.mkdir(parents=True)
+    with open_store(str(tmp_path), "shop").draft():
+        assert not left.exists()
 
 
 def test_the_drafts_of_another_host_are_swept_once_nobody_touched_them_for_a_day(tmp_path: Path) -> None:
@@ -280,7 +290,7 @@ def test_the_drafts_of_another_host_are_swept_once_nobody_touched_them_for_a_day
         os.utime(old, (0, 0))
         with open_store(str(tmp_path), "shop").draft() as mine:
             assert other.exists() == stays
-            assert mine.name.endswith(f"@{_host()}")
+            assert mine.name.endswith(f"@{host()}")
 
 
 def test_a_stray_file_among_the_drafts_is_left_alone(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import fcntl
 import functools
 import math
 import os
-import platform
 import secrets
 import shutil
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recsys import RecsysError
+from recsys.processes import host, is_dead, own_name
 
 DAY = 86_400  # seconds
 
@@ -41,6 +41,7 @@ class Usage:
 class Backend(Protocol):
     """What a place must offer to keep snapshots. Names are relative, with slashes."""
 
+    def sweep(self) -> None: ...  # removes the drafts of killed processes
     def draft(self) -> Any: ...  # context manager: an empty local folder
     def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # the file `last` after all others
     def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # a local folder that holds these files
@@ -68,7 +69,7 @@ class Directory:
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        self._sweep()
+        self.sweep()
         folder = self._aside()
         folder.mkdir()
         try:
@@ -80,15 +81,15 @@ class Directory:
         """A new name among the drafts, where what a killed process leaves is swept."""
         drafts = self.root / ".drafts"
         drafts.mkdir(parents=True, exist_ok=True)
-        return drafts / f"{os.getpid()}-{secrets.token_hex(4)}@{_host()}"
+        return drafts / f"{own_name()}-{secrets.token_hex(4)}@{host()}"
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Removes what killed processes left: those of this host at once. Processes of another host cannot be seen from here; what
         nobody there has touched for a day goes."""
         for path in (self.root / ".drafts").glob("*"):
-            process, _, host = path.name.partition("@")
-            pid = process.partition("-")[0]
-            if pid.isdecimal() and (_is_dead(int(pid)) if host == _host() else _is_old(path)):
+            owner, _, place = path.name.partition("@")
+            process = owner.partition("-")[0]
+            if process.partition(".")[0].isdecimal() and (is_dead(process) if place == host() else _is_old(path)):
                 _delete(path)
 
     def commit(self, folder: Path, name: str, last: str, data: bytes) -> None:
@@ -141,7 +142,7 @@ class Directory:
 
     def remove(self, name: str) -> None:
         """Out of sight at once: it is moved among the drafts, and deleted there."""
-        self._sweep()
+        self.sweep()
         aside, target = self._aside(), self.root / name
         try:
             target.rename(aside)
@@ -206,6 +207,9 @@ class S3:
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}"
+
+    def sweep(self) -> None:
+        """Drafts are temporary files."""
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
@@ -330,24 +334,6 @@ def _cache() -> tempfile.TemporaryDirectory[str]:
 
 def _code(error: Any) -> str:
     return error.response["Error"]["Code"]
-
-
-@functools.cache
-def _host() -> str:
-    """Those who share process ids: one boot of one machine, and in it one container."""
-    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    known = boot.read_text()[:8] if boot.exists() else "", str(namespace.stat().st_ino) if namespace.exists() else ""
-    return "-".join((platform.node(), *known))
-
-
-def _is_dead(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 def _is_old(path: Path) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from recsys import RecsysError
+from recsys import RecsysError, processes
 from recsys.settings import Settings
 from recsys.store import Manifest, Snapshot, describe, digest
 from recsys.unreadable import advise
@@ -143,7 +143,8 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     models, or other arguments. Returns the cost and the folder with dbt's own results."""
     target = file.parent / "target"
     places = {"--project-dir": project, "--profiles-dir": project, "--target-path": target, "--log-path": file.parent / "logs"}
-    program = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
+    bind = f"import runpy; runpy.run_path({processes.__file__!r})['end_with_parent']()"
+    program = [sys.executable, "-c", f"{bind}; from dbt.cli.main import cli; cli()"]
     command = [*program, "--quiet", "--no-use-colors", "--log-level-file", "none"]
     command += arguments or ("build", "--select", *SELECTED, "--exclude-resource-type", "unit_test")
     command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables, ensure_ascii=False)]
