@@ -1,0 +1,489 @@
+"""Detectors over time: are the newest days of the kind that this history has had before?
+
+Each detector measures every day against the days before it (past.py), for one or several groups, such as categories. It warns where
+the distance of a group is above the detector's threshold and the change is large enough to matter. The threshold comes from the
+largest distance of all groups on each past day, so that a detector warns by chance on a known share of days: the budget
+`false_alarms_per_year` is divided among all detectors. (Thresholds programmed from history for a budget of false alarms:
+Auto-Validate-by-History, arXiv 2306.02421.) Unusual days are left out of the past.
+
+A change warns on the day it begins, so a change that lasts is told once. A detector blocks where a level has collapsed or something
+impossible has happened, on every day on which that is seen. Growth never blocks, and a history of less than eight weeks only warns.
+
+`detect(profile, day, limits)` needs nothing but a daily profile, so days can be judged without a release.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field
+
+from recsys import releases
+from recsys.checks.past import (
+    CALIBRATED,
+    DEFAULT,
+    FEWEST_DAYS,
+    RECENT,
+    WEEKS,
+    Days,
+    Floats,
+    Series,
+    before,
+    calibrate,
+    last_sum,
+    levels,
+    median,
+    shares,
+    spread_of,
+    vanished,
+    weekly,
+)
+from recsys.checks.subject import Subject
+from recsys.daily_profile import ESTABLISHED, STEP, DailyProfile
+from recsys.settings.validation import Count, PositiveShare, section
+from recsys.state import State, places
+from recsys.store import Snapshot
+from recsys.verdicts import Verdict
+
+QUIET = 28  # days without the same finding, after which it is told again
+JUDGED = 28  # newest days that a first release is judged on
+BLOCKED = 7  # newest days that can block, however young the live release is
+WEEK = 7
+FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
+OTHER_UNIT = float(np.log(8))  # prices further away than this, all by the same factor, are in another unit
+
+Above1 = Annotated[float, Field(gt=1)]
+Measure = Callable[[DailyProfile, Days, "Limits"], Iterator[Series]]
+
+
+@section
+class Limits:
+    false_alarms_per_year: Annotated[float, Field(gt=0, le=365)]
+    min_events: Count
+    warn_volume: Above1
+    warn_share: PositiveShare
+    warn_fall: PositiveShare
+    warn_price: Above1
+    warn_account: Above1
+    warn_hours: PositiveShare
+    warn_known_items: PositiveShare
+    block_left: PositiveShare
+    block_days: Annotated[int, Field(ge=1, le=7)]
+    block_lost: PositiveShare
+    block_types: PositiveShare
+    block_prices: PositiveShare
+    block_known_items: PositiveShare
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A day that blocks, and why."""
+
+    day: int
+    words: str
+
+
+@dataclass(frozen=True)
+class Detector:
+    """measure: the series of a profile, measured without the days that are left out of the past. query: how to look at what moved.
+    faults: the days that block."""
+
+    name: str
+    measure: Measure
+    query: str
+    faults: Callable[[DailyProfile, Limits], Iterator[Fault]] = lambda profile, limits: iter(())
+
+
+def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    live, as_of = subject.champion, subject.features.as_of
+    days = min(max((as_of - releases.as_of(live)).days, 1), JUDGED) if live else JUDGED
+    yield from detect(subject.features.daily_profile, as_of, limits, days, str(subject.features.path))
+    yield known_items(live, subject.state, limits)
+
+
+def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, folder: str = "features") -> list[Verdict]:
+    """One check result per detector, by the days of the profile before `day`; it may go on after it.
+
+    Changes that began within the newest `days` warn; what collapsed within them, or within the newest seven, blocks. folder: where
+    messages say that the feature snapshot lies.
+    """
+    profile = profile.before(day)
+    return [_judge(detector, profile, min(days, profile.days), limits, folder) for detector in DETECTORS]
+
+
+def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits, folder: str) -> Verdict:
+    is_long = profile.days - days >= WEEK * WEEKS
+    series, threshold = _measure(detector, profile, days, limits, is_long)
+    groups = [(one, group) for one in series for group in range(len(one.seen))]
+    if not groups or not profile.days:
+        return Verdict(detector.name, "none", "none", "warn", True, "the history has nothing to compare with")
+    distance = np.nan_to_num(np.concatenate([one.distance for one in series]))
+    unusual = _unusual(series, threshold, is_long)
+    new = _began(unusual, np.concatenate([one.seen > one.high for one in series]))
+    new[:, : profile.days - days] = False
+    last = profile.days - 1
+    day = int(np.flatnonzero(new.any(0))[-1]) if new.any() else last
+    row = int(np.where(new[:, day] if new.any() else True, distance[:, day], -1).argmax())
+    told, when = groups[row][0].tell(groups[row][1], day), profile.first + timedelta(day)
+    words = f"{when}: {told}; {distance[row, day]:.1f} standard deviations away, above {threshold:.1f} warns"
+    words += " where the change is large enough" if not new.any() else ""
+    faults = [fault for fault in detector.faults(profile, limits) if is_long and fault.day >= profile.days - max(days, BLOCKED)]
+    value = float(distance[row, day])
+    if faults:
+        since = profile.first + timedelta(faults[0].day)
+        words = f"since {since}: {faults[0].words}; {_how_to_look(detector, profile, faults[0].day, folder)}"
+        return Verdict(detector.name, value, threshold, "block", False, words)
+    if new.any():
+        return Verdict(detector.name, value, threshold, "warn", False, f"{words}; {_how_to_look(detector, profile, day, folder)}")
+    if unusual[:, last].any():
+        words += f"; unusual since {_since(unusual[:, : last + 1].any(0), profile)}, which was told then"
+    return Verdict(detector.name, value, threshold, "warn", True, words)
+
+
+def _measure(detector: Detector, profile: DailyProfile, days: int, limits: Limits, is_long: bool) -> tuple[list[Series], float]:
+    """The series and their threshold, measured twice: the second time without the days that were unusual the first time. Of a row of
+    unusual days only the first two weeks are left out, for a change that lasts longer is the new level."""
+    left_out, threshold = np.zeros(profile.days, bool), DEFAULT
+    past = slice(max(profile.days - days - CALIBRATED, 0), profile.days - days)
+    series: list[Series] = []
+    for _ in range(2):
+        series = [one for one in detector.measure(profile, left_out, limits) if len(one.seen)]
+        if not series:
+            break
+        if is_long:
+            distance = np.concatenate([one.distance for one in series])[:, past]
+            known = ~np.isnan(distance).all(0) & ~left_out[past]
+            largest = np.nan_to_num(distance).max(0)[known]
+            threshold = calibrate(largest, len(distance), limits.false_alarms_per_year / 365 / len(DETECTORS))
+        left_out = _first_days(_unusual(series, threshold, is_long).any(0), RECENT)
+    return series, threshold
+
+
+def _unusual(series: list[Series], threshold: float, is_long: bool) -> NDArray[np.bool_]:
+    """Flags by group and day. In a short history a change must be twice as large."""
+    distance, size = (np.nan_to_num(np.concatenate([getattr(one, part) for one in series])) for part in ("distance", "size"))
+    return (distance > threshold) & (size >= (1 if is_long else 2))
+
+
+def _began(unusual: NDArray[np.bool_], is_above: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The first unusual day of each group since a quiet time, above and below its range each."""
+    found = np.zeros_like(unusual)
+    for flags in (unusual & is_above, unusual & ~is_above):
+        counts = np.cumsum(np.pad(flags, ((0, 0), (QUIET + 1, 0))), axis=1)
+        found |= flags & (counts[:, QUIET:-1] == counts[:, : -QUIET - 1])
+    return found
+
+
+def _first_days(flags: Days, most: int) -> Days:
+    """The flags without those that follow so many others in a row."""
+    run, kept = 0, flags.copy()
+    for day, flag in enumerate(flags):
+        run = run + 1 if flag else 0
+        kept[day] = flag and run <= most
+    return kept
+
+
+def _since(flags: Days, profile: DailyProfile) -> date:
+    """The first day of the row of flags that the last day ends."""
+    usual = np.flatnonzero(~flags)
+    return profile.first + timedelta(int(usual[-1]) + 1 if len(usual) else 0)
+
+
+def _how_to_look(detector: Detector, profile: DailyProfile, day: int, folder: str) -> str:
+    """A query over the days around one."""
+    when = profile.first + timedelta(day)
+    days = f"event_at >= '{when - timedelta(RECENT)}' and event_at < '{when + timedelta(RECENT)}'"
+    return f"look at it in DuckDB: {detector.query.format(folder=folder, days=days)}"
+
+
+# What blocks.
+
+
+def _low(counts: NDArray[np.int64], limits: Limits) -> NDArray[np.bool_]:
+    """Days with next to nothing of what their weekday usually has, by group."""
+    seen = np.atleast_2d(counts).astype(float)
+    usual = np.nan_to_num(weekly(seen))
+    return (usual >= limits.min_events) & (seen < limits.block_left * usual)
+
+
+def _first_of_low(low: Days, limits: Limits) -> Iterator[int]:
+    """The first low day of the last week, if enough of them are low and so is the newest: a shop that was closed opens again."""
+    if len(low) >= WEEK and low[-1] and low[-WEEK:].sum() >= limits.block_days:
+        yield len(low) - WEEK + int(np.flatnonzero(low[-WEEK:])[0])
+
+
+def _collapse(dimension: str, profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    low = _low(profile.of(dimension), limits)[0]
+    for day in _first_of_low(low, limits):
+        words = f"{low[-WEEK:].sum()} of the last 7 days have less than {limits.block_left:.0%} of the {dimension} that are usual"
+        yield Fault(day, f"{words} (checks.history.block_left, block_days)")
+
+
+def _lost_slices(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """Next to nothing is left of slices that had much of all events, while other slices go on."""
+    closed = _low(profile.of("events"), limits)[0]
+    for dimension in ("category", "segment"):
+        if dimension in profile.counts:
+            counts, low = profile.counts[dimension], _low(profile.counts[dimension], limits)
+            usual = np.nan_to_num(weekly(counts.astype(float)))
+            lost = (usual * low).sum(0) >= limits.block_lost * np.maximum(usual.sum(0), 1)
+            for day in _first_of_low(lost & ~closed, limits):
+                names = [name for name, is_low in zip(profile.values[dimension], low[:, -1], strict=True) if is_low]
+                words = f"next to nothing is left of {dimension} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+                yield Fault(day, f"{words} ({len(names)} of {len(low)}), which had most events (checks.history.block_lost)")
+
+
+def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """Many events have another type, and a type that was frequent has lost half of its events, on a day that was not quiet."""
+    if "event_type" not in profile.counts:
+        return
+    counts, whole = profile.counts["event_type"].astype(float), profile.of("events").astype(float)
+    usual = np.nan_to_num(weekly(counts))
+    total = np.maximum(usual.sum(0), 1)
+    moved = np.abs(counts / np.maximum(whole, 1) - usual / total).sum(0) / 2
+    halved = (counts < 0.5 * usual) & (usual >= np.maximum(limits.min_events, limits.block_types * total))
+    for day in np.flatnonzero((moved >= limits.block_types) & halved.any(0) & (whole >= 0.5 * total)):
+        row = int(halved[:, day].argmax())
+        words = f"{moved[day]:.0%} of the events have another type than usual: {counts[row, day]:,.0f} are"
+        words += f" {profile.values['event_type'][row]} events, usually {usual[row, day]:,.0f} (checks.history.block_types)"
+        yield Fault(int(day), words)
+
+
+def _established_gone(dimension: str, established: tuple[str, str], profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """Next to nothing of what was known is seen, on a day that was not quiet."""
+    whole, known = (counts[None].astype(float) for counts in (profile.of(dimension), profile.of(*established)))
+    usual, was = (np.nan_to_num(weekly(counts))[0] for counts in (whole, known))
+    what = "users" if dimension == "users" else "events on items"
+    for day in np.flatnonzero(_low(known, limits)[0] & (whole[0] >= 0.5 * usual) & (was >= 0.3 * usual)):
+        words = f"{known[0, day]:,.0f} of {whole[0, day]:,.0f} {what} are known for {ESTABLISHED} days, usually {was[day]:,.0f}"
+        yield Fault(int(day), f"{words}: ids seem to be others than before (checks.history.block_left)")
+
+
+def _mixed_up(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """Users who are known are gone, or come back to what they had hardly more often than other users would."""
+    yield from _established_gone("users", ("users", "established"), profile, limits)
+    known, again, chance = (profile.of("events", value)[None].astype(float) for value in ("established", "again", "chance"))
+    own = again - chance
+    usual = np.nan_to_num(weekly(own) / np.maximum(weekly(known), 1))
+    expected = usual * known
+    enough = expected >= np.maximum(limits.min_events, 5 * np.sqrt(again + chance))
+    for day in np.flatnonzero((enough & (own < limits.block_left * expected))[0]):
+        words = f"known users had {again[0, day] / known[0, day]:.1%} of the day's events on items that they had before; of other users"
+        words += f" {chance[0, day] / known[0, day]:.1%} would be so, and usually {usual[0, day]:.1%} more of their own are"
+        yield Fault(int(day), f"{words}: ids seem to be mixed up (checks.history.block_left)")
+
+
+def _prices_of(profile: DailyProfile) -> tuple[Floats, NDArray[np.int64]]:
+    """Distances of prices from their items' usual ones, as logarithms in order, and the events (distances, days) with them."""
+    steps, counts = np.array(profile.values.get("price_step", []), int), profile.counts.get("price_step")
+    order = np.argsort(steps)
+    return steps[order] * STEP, counts[order] if counts is not None else np.zeros((0, profile.days), np.int64)
+
+
+def _other_unit(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """Many prices have moved by one large factor, or most of them far away."""
+    yield from _prices_gone(profile, limits)
+    steps, counts = _prices_of(profile)
+    if not len(steps):
+        return
+    whole = np.maximum(counts.sum(0), 1)
+    together = (np.abs(steps[:, None] - steps) <= 2.5 * STEP) & (np.abs(steps) >= OTHER_UNIT)[:, None]
+    moved = together.astype(np.int64) @ counts
+    factor, most = np.exp(steps[moved.argmax(0)]), moved.max(0) / whole
+    away = counts[np.abs(steps) >= np.log(5)].sum(0) / whole
+    for day in np.flatnonzero((whole >= limits.min_events) & ((most >= limits.block_prices) | (away >= 0.5))):
+        if most[day] >= limits.block_prices:
+            words = f"{most[day]:.0%} of the prices are about {factor[day]:.3g} times the usual ones of their items"
+        else:
+            words = f"{away[day]:.0%} of the prices are more than 5 times, or less than a fifth of, the usual ones of their items"
+        yield Fault(int(day), f"{words} (checks.history.block_prices)")
+
+
+def _prices_gone(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """Most events that usually have a price have none, or one of 0."""
+    whole, without = profile.of("events")[None].astype(float), profile.of("price_band", "none") + profile.of("price_band", "0")
+    share, usual = without / np.maximum(whole, 1), weekly(without[None].astype(float)) / np.maximum(weekly(whole), 1)
+    gone = (whole >= limits.min_events) & (share >= np.nan_to_num(usual, nan=1.0) + 0.5)
+    for day in np.flatnonzero(gone[0]):
+        yield Fault(int(day), f"{share[0, day]:.0%} of the events have no price, or one of 0, usually {usual[0, day]:.0%}")
+
+
+# What warns.
+
+
+def _level(dimension: str, profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    yield levels(dimension, profile.of(dimension), left_out, limits.warn_volume, limits.min_events)
+
+
+def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    whole = profile.of("events")
+    for dimension in ("category", "segment", "price_band"):
+        if len(profile.values.get(dimension, [])) > 1:
+            what = "prices from 2 to the power of" if dimension == "price_band" else dimension
+            names = [f"{what} {value}" for value in profile.values[dimension]]
+            counts, left = profile.counts[dimension], 0.0 if dimension == "price_band" else limits.block_left
+            yield shares(names, counts, whole, left_out, limits.warn_share, limits.min_events, left=left)
+            if left:
+                yield vanished(names, counts, left, limits.min_events)
+    if "largest_item" in profile.counts:
+        counts = profile.counts["largest_item"]
+        found = shares([""], counts.max(0), whole, left_out, 5 * limits.warn_share, limits.min_events, direction=1)
+        yield replace(found, label=lambda group, day: f"item {profile.values['largest_item'][counts[:, day].argmax()]}")
+
+
+def _types(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    """One group, the type that moved most: where one type gains, others lose."""
+    if len(names := profile.values.get("event_type", [])) > 1:
+        counts, whole = profile.counts["event_type"], profile.of("events")
+        found = shares(names, counts, whole, left_out, limits.warn_share, limits.min_events)
+        most = np.nan_to_num(found.distance).argmax(0)
+        parts = {
+            part: np.take_along_axis(getattr(found, part), most[None], 0) for part in ("seen", "low", "high", "distance", "size")
+        }
+        yield Series(lambda group, day: f"{names[most[day]]} events", unit="share", **parts)
+
+
+def _prices(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    steps, counts = _prices_of(profile)
+    if not len(steps):
+        return
+    whole, far = counts.sum(0), counts[np.abs(steps) >= FAR].sum(0)
+    name = "prices that are far from the usual ones of their items:"
+    yield shares([name], far, whole, left_out, 0.6 * limits.warn_share, limits.min_events, direction=1)
+    middle = steps[(np.cumsum(counts, 0) < whole / 2).sum(0).clip(0, len(steps) - 1)]
+    moved = np.where((whole >= limits.min_events) & (np.arange(len(whole)) >= FEWEST_DAYS), middle, np.nan)[None]
+    spread = np.maximum(spread_of(np.where(left_out, np.nan, moved)), STEP / 2) * np.ones_like(moved)
+    distance, size = np.abs(moved) / spread, np.abs(moved) / np.log(limits.warn_price)
+    label = "the median price is, of the usual one of its item,"
+    yield Series(lambda group, day: label, np.exp(moved), np.exp(-spread), np.exp(spread), distance, size, "times")
+
+
+def _repeats(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    known, falls = profile.of("events", "established"), {"direction": -1, "is_relative": True}
+    for name, part, whole in (
+        ("users who are known:", profile.of("users", "established"), profile.of("users")),
+        ("events of known users on what they had before:", profile.of("events", "again"), known),
+    ):
+        yield shares([name], part, whole, left_out, limits.warn_fall, limits.min_events, **falls)  # type: ignore[arg-type]
+
+
+def _catalogue(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    yield levels("items with an event:", profile.of("items"), left_out, 1.5 * limits.warn_volume, limits.min_events)
+    known, whole = profile.of("established_items"), profile.of("events")
+    yield shares(["events on known items:"], known, whole, left_out, limits.warn_fall, limits.min_events, -1, is_relative=True)
+
+
+def _copies(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    name = "events on new items that have the title and category of older ones:"
+    yield shares([name], profile.of("copies"), profile.of("events"), left_out, 0.4 * limits.warn_share, limits.min_events, 1)
+
+
+def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    """Of no interest where the busiest user has few of the events."""
+    if "largest_user" in profile.counts:
+        counts, whole = profile.counts["largest_user"], profile.of("events")
+        found = levels("", counts.max(0), left_out, limits.warn_account, limits.min_events, is_up_only=True)
+        size = np.where(counts.max(0) >= limits.warn_share * whole, found.size, 0)
+        yield replace(found, size=size, label=lambda group, day: f"events of user {profile.values['largest_user'][counts[:, day].argmax()]}:")
+
+
+def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    """How far the hours of a day are from the usual ones, and how much closer they are with the clock turned."""
+    if len(profile.values.get("hour", [])) < 2:
+        return
+    hours, fewest = np.zeros((24, profile.days)), 5 * limits.min_events
+    hours[np.array(profile.values["hour"], int)] = profile.counts["hour"]
+    past = np.where(left_out, 0.0, hours)
+    usual = np.sum([np.nan_to_num(before(past, WEEK * week)) for week in range(1, WEEKS + 1)], axis=0)
+    usual = np.where(usual.sum(0) >= fewest, usual, last_sum(past, RECENT))
+    judged = (np.minimum(hours.sum(0), usual.sum(0)) >= fewest) & (np.arange(profile.days) >= FEWEST_DAYS)
+    now, usual = (values / np.maximum(values.sum(0), 1) for values in (hours, usual))
+    apart = np.array([np.abs(now - np.roll(usual, turn, axis=0)).sum(0) / 2 for turn in range(24)])
+    turn = (apart.argmin(0) + 12) % 24 - 12
+    for label, value, least in (
+        (lambda group, day: f"events that a clock turned by {turn[day]:+d} hours explains:", apart[0] - apart.min(0), 1.0),
+        (lambda group, day: "events at unusual hours:", apart[0], 3.0),
+    ):
+        seen = np.where(judged, value, np.nan)[None]
+        known = np.where(left_out, np.nan, seen)
+        high = median(known[:, -CALIBRATED:].T, 1)[:, None] * np.ones_like(seen)
+        distance = np.maximum(seen - high, 0) / np.maximum(spread_of(known - high), 0.01)
+        yield Series(label, seen, np.zeros_like(seen), high, distance, (seen - high) / (least * limits.warn_hours), "share")
+
+
+def _rejected(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    if "rejected" in profile.counts:
+        counts, names = profile.counts["rejected"], [f"events rejected as {reason}:" for reason in profile.values["rejected"]]
+        yield shares(names, counts, profile.of("events") + counts.sum(0), left_out, limits.warn_share, limits.min_events, 1)
+
+
+def _by_day(columns: str, joins: str = "", table: str = "fct_events") -> str:
+    return f"select event_at::date as day, {columns} from '{{folder}}/{table}.parquet' events {joins}where {{days}} group by all order by all"
+
+
+_ITEMS = "join '{folder}/dim_items.parquet' items using (item_index) "
+_USERS = "join '{folder}/dim_users.parquet' users using (user_index) "
+
+DETECTORS = (
+    Detector("volume", partial(_level, "events"), _by_day("count(*)"), partial(_collapse, "events")),
+    Detector("users", partial(_level, "users"), _by_day("count(distinct user_index)"), partial(_collapse, "users")),
+    Detector("mix", _mix, _by_day("category, segment, count(*)", _ITEMS + _USERS), _lost_slices),
+    Detector("event_types", _types, _by_day("event_type, count(*)"), _changed_types),
+    Detector("prices", _prices, _by_day("item_id, median(events.price)", _ITEMS), _other_unit),
+    Detector("repeat_rate", _repeats, _by_day("user_id, first_event_at, count(*)", _USERS), _mixed_up),
+    Detector(
+        "catalogue",
+        _catalogue,
+        _by_day("item_id, available_from, count(*)", _ITEMS),
+        partial(_established_gone, "events", ("established_items", "all")),
+    ),
+    Detector("copies", _copies, _by_day("item_id, title, category, count(*)", _ITEMS)),
+    Detector("one_account", _account, _by_day("user_id, count(*)", _USERS)),
+    Detector("hours", _hours, _by_day("hour(event_at), count(*)")),
+    Detector("rejected", _rejected, _by_day("reason, count(*)", table="int_events_rejected")),
+)
+
+
+def known_items(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
+    """Titles and categories of the items that the live release knows. Where an item has the title of another one, or the items of a
+    category are scattered over others, ids are mixed up; other changes are somebody's decision."""
+    name = "known_items"
+    if live is None:
+        return Verdict(name, "none", "none", "warn", True, "nothing is live yet, so no item is known")
+    table = pq.read_table(live.path / "items.parquet", columns=["item_id", "title", "category"])
+    ids, titles, categories = (column.to_numpy(zero_copy_only=False).astype(str) for column in table.columns)
+    rows = places(now.item_ids, ids)
+    if not (rows >= 0).any():
+        return Verdict(name, 0, len(ids), "warn", False, f"none of the {len(ids):,} items of the live release is known any more")
+    owner = dict(zip(titles.tolist(), ids.tolist(), strict=True))
+    ids, titles, categories, rows = (values[rows >= 0] for values in (ids, titles, categories, rows))
+    title, category = (now.items[column][rows].astype(str) for column in ("title", "category"))
+    renamed, moved = title != titles, category != categories
+    swapped = renamed & (np.array([owner.get(one, "") for one in title.tolist()]) != "")
+    mixed = swapped | (moved & ~_went_together(categories, category))
+    changed = float((renamed | moved).mean())
+    words = f"of {len(ids):,} items of the live release {renamed.sum():,} have another title ({swapped.sum():,} that of another item)"
+    words += f" and {moved.sum():,} another category"
+    if changed:
+        row = int((2 * mixed + (renamed | moved)).argmax())
+        words += f"; {ids[row]} was {titles[row]!r} in {categories[row]!r} and is {title[row]!r} in {category[row]!r}"
+    if mixed.mean() >= limits.block_known_items and mixed.sum() >= limits.min_events:
+        words += f": ids seem to be mixed up, above {limits.block_known_items:.0%} blocks (checks.history.block_known_items)"
+        return Verdict(name, float(mixed.mean()), limits.block_known_items, "block", False, words)
+    words += f"; above {limits.warn_known_items:.0%} warns (checks.history.warn_known_items)"
+    return Verdict(name, changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
+
+
+def _went_together(before: NDArray[np.str_], after: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Whether an item has gone where a good part of its category went: a category was renamed, joined with another or split up."""
+    together = before == after
+    for name in np.unique(before[~together]):
+        rows = np.flatnonzero((before == name) & (before != after))
+        targets, counts = np.unique(after[rows], return_counts=True)
+        together[rows] = np.isin(after[rows], targets[counts >= 0.3 * len(rows)])
+    return together

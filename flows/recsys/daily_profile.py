@@ -1,0 +1,183 @@
+"""What every day of a history looked like, as counts: of events, users and items, by category, segment, event type and more."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 30  # values of a dimension that are counted on their own; the others are "other"
+ESTABLISHED = 28  # days since the first event after which users, items and pairs of them count as established
+PRICES = 28  # days with a price of an item, before the day, whose median is its usual price
+OTHER_USER = 17  # places further: a user who has nothing to do with the one at hand
+STEP = 0.05  # of the logarithm: the unit of price_step
+FURTHEST = 140  # steps: a thousand times
+
+
+@dataclass(frozen=True)
+class DailyProfile:
+    """Counts of every day from `first` on, days without events included.
+
+    values: per dimension its values, in order. counts: per dimension (values, days). Both lack a dimension without a row.
+
+    events, users, items   value `all`, and `established` for those first seen at least 28 days before; users and items are
+                           counted once a day. The established events are those by such users on such items, `again` those of
+                           them on a pair first seen at least 28 days before, and `chance` those that were so with another
+                           user in the place of each
+    category, segment, event_type, price_band, hour
+                           events. A price band is the power of two below the price; `none` and `0` have no such power
+    established_items      events on established items, under `all`
+    price_step             events by the step that their price is away from the usual one of their item, 0.05 of the logarithm
+                           each; the usual one is the median of its up to 28 days with a price before
+    copies                 events on new items with the title and category of an older one, under `all`
+    largest_user, largest_item
+                           events of the user, or on the item, with the most of that day, under its id
+    rejected               rejected events, by reason
+    """
+
+    first: date
+    values: Mapping[str, list[str]]
+    counts: Mapping[str, NDArray[np.int64]]
+
+    @property
+    def days(self) -> int:
+        return next((counts.shape[1] for counts in self.counts.values()), 0)
+
+    def before(self, day: date) -> "DailyProfile":
+        """The days before this one; days that had no event yet, or none any more, are added as empty ones."""
+        days = max((day - self.first).days, 0)
+        missing = max(days - self.days, 0)
+        cut = {name: np.pad(counts, ((0, 0), (0, missing)))[:, :days] for name, counts in self.counts.items()}
+        return DailyProfile(self.first, self.values, cut)
+
+    def of(self, dimension: str, value: str = "all") -> NDArray[np.int64]:
+        """(days,) counts of one value; zeros where it never came."""
+        names = self.values.get(dimension, [])
+        return self.counts[dimension][names.index(value)] if value in names else np.zeros(self.days, np.int64)
+
+
+def read(
+    connection: duckdb.DuckDBPyConnection, events: str, items: str, users: str, rejected: str = "", until: date | None = None
+) -> DailyProfile:
+    """The profile of relations that look like fct_events, dim_items, dim_users and int_events_rejected; each is a table, a view
+    or a Parquet file between apostrophes. `until`: the day after the last one; by default that of the last event."""
+    for name, query in _steps(events, items, users).items():
+        connection.execute(f"create or replace temp table profile_{name} as {query}")
+    query = " union all ".join(_counts(rejected))
+    rows = connection.execute(f"select * from ({query}) counts where day is not null order by 1, 2, 3").fetchnumpy()
+    return pivot(*rows.values(), until=until)
+
+
+def pivot(
+    days: NDArray, dimensions: NDArray, values: NDArray, numbers: NDArray[np.int64], until: date | None = None
+) -> DailyProfile:
+    """From rows of day, dimension, value and number."""
+    if not len(days):
+        return DailyProfile(until or date.min, {}, {})
+    days, dimensions, values = days.astype("datetime64[D]").astype(np.int64), dimensions.astype(str), values.astype(str)
+    accepted = dimensions != "rejected"
+    first = int(days[accepted].min() if accepted.any() else days.min())
+    size = (int(days[accepted].max()) + 1 if accepted.any() else first) - first
+    start = date(1970, 1, 1) + timedelta(first)
+    names, counts = {}, {}
+    for dimension in np.unique(dimensions):
+        rows = (dimensions == dimension) & (days >= first) & (days < first + size)
+        found, places = np.unique(values[rows], return_inverse=True)
+        counts[str(dimension)] = np.zeros((len(found), size), np.int64)
+        np.add.at(counts[str(dimension)], (places, days[rows] - first), numbers[rows])
+        names[str(dimension)] = found.tolist()
+    profile = DailyProfile(start, names, counts)
+    return profile.before(until) if until else profile
+
+
+def _steps(events: str, items: str, users: str) -> dict[str, str]:
+    """Tables on the way, in order: each is made once and read several times."""
+    return {
+        "pairs": f"""select user_index, item_index, min(event_at)::date as first_day from {events} group by 1, 2""",
+        "users": f"""
+            with firsts as (select user_index, min(first_day) as first_day from profile_pairs group by 1),
+            sizes as (
+                select segment, count(*) as events from {events} join {users} users using (user_index) group by 1
+            ),
+            largest as (select segment from sizes order by events desc, segment limit {LARGEST})
+            select user_index, user_id, first_day, coalesce(largest.segment, 'other') as segment,
+                (user_index + {OTHER_USER}) % count(*) over () as other_index
+            from firsts join {users} users using (user_index) left join largest on users.segment = largest.segment""",
+        "items": f"""
+            with firsts as (select item_index, min(first_day) as first_day from profile_pairs group by 1),
+            known as (
+                select item_index, item_id, category, first_day, min(first_day) over (
+                    partition by category, regexp_replace(lower(title), '[^\\pL\\pN]', '', 'g')
+                ) as title_day
+                from firsts join {items} items using (item_index)
+            ),
+            sizes as (select category, count(*) as events from {events} join known using (item_index) group by 1),
+            largest as (select category from sizes order by events desc, category limit {LARGEST})
+            select item_index, item_id, first_day, title_day < first_day as is_copy, coalesce(largest.category, 'other') as category
+            from known left join largest on known.category = largest.category""",
+        "events": f"""
+            with dated as (select *, event_at::date as day from {events})
+            select day, dated.user_index, dated.item_index, event_type, hour(event_at) as hour, price::double as price, segment,
+                category, users.first_day + {ESTABLISHED} <= day as by_established,
+                items.first_day + {ESTABLISHED} <= day as on_established, pairs.first_day + {ESTABLISHED} <= day as again,
+                coalesce(others.first_day + {ESTABLISHED} <= day, false) as chance,
+                is_copy and items.first_day + {ESTABLISHED} > day as on_copy
+            from dated
+            join profile_pairs pairs on dated.user_index = pairs.user_index and dated.item_index = pairs.item_index
+            join profile_users users on dated.user_index = users.user_index
+            join profile_items items on dated.item_index = items.item_index
+            left join profile_pairs others on users.other_index = others.user_index and dated.item_index = others.item_index""",
+        "prices": f"""
+            with daily as (
+                select day, item_index, median(price) as price from profile_events where price > 0 group by 1, 2
+            )
+            select day, item_index, median(price) over (
+                partition by item_index order by day rows between {PRICES} preceding and 1 preceding
+            ) as usual
+            from daily""",
+        "largest": """
+            select day, kind, number, id from (
+                select day, 'largest_user' as kind, count(*) as number, user_index as id from profile_events group by 1, 4
+                union all
+                select day, 'largest_item', count(*), item_index from profile_events group by 1, 4
+            ) sizes
+            qualify row_number() over (partition by day, kind order by number desc, id) = 1""",
+    }
+
+
+def _counts(rejected: str) -> list[str]:
+    """Queries for rows of the profile."""
+
+    def count(dimension: str, value: str, where: str = "true", number: str = "count(*)") -> str:
+        return f"""select day::date as day, '{dimension}' as dimension, ({value})::varchar as value, ({number})::bigint as number
+            from profile_events where {where} group by 1, 2, 3"""
+
+    band = "case when price is null then 'none' when price <= 0 then '0' else floor(log2(price))::int::varchar end"
+    step = f"greatest(-{FURTHEST}, least({FURTHEST}, round(ln(price / usual) / {STEP})))::int"
+    found = [
+        count("events", "'all'"),
+        count("events", "'established'", "by_established and on_established"),
+        count("events", "'again'", "by_established and on_established and again"),
+        count("events", "'chance'", "by_established and on_established and chance"),
+        count("users", "'all'", number="count(distinct user_index)"),
+        count("users", "'established'", "by_established", "count(distinct user_index)"),
+        count("items", "'all'", number="count(distinct item_index)"),
+        count("established_items", "'all'", "on_established"),
+        count("copies", "'all'", "on_copy"),
+        *(count(name, name) for name in ("category", "segment", "event_type", "hour")),
+        count("price_band", band),
+        f"""select day::date, 'price_step', ({step})::varchar, count(*)::bigint
+            from profile_events join profile_prices using (day, item_index) where price > 0 and usual > 0 group by 1, 2, 3""",
+        """select day::date, kind, user_id, number::bigint
+            from profile_largest join profile_users on user_index = id where kind = 'largest_user'""",
+        """select day::date, kind, item_id, number::bigint
+            from profile_largest join profile_items on item_index = id where kind = 'largest_item'""",
+    ]
+    if rejected:
+        found.append(
+            f"""select event_at::date, 'rejected', reason, count(*)::bigint from {rejected} rejected
+                where event_at is not null group by 1, 2, 3"""
+        )
+    return found
