@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT, Fork, assert_refused, make_settings
 from recsys import RecsysError, expected
-from recsys.checks import FAMILIES, drift, health, lists
+from recsys.checks import FAMILIES, health, history, lists
 from recsys.checks.advice import Advisor
 from recsys.expected import KINDS, ExpectedChange
 from recsys.settings import Settings, parse, resolve
@@ -18,7 +18,7 @@ from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 
 CHRISTMAS = ExpectedChange("shop", date(2026, 12, 1), date(2026, 12, 24), "volume", "Christmas")
-LOW = Verdict("daily_events", 5, 3, "block", False, "5 of the last 7 days have few events")
+LOW = Verdict("volume", 5, 3, "block", False, "5 of the last 7 days have few events")
 
 
 def advisor(store: Store, settings: Settings, as_of: date, *changes: ExpectedChange, **facts: Any) -> Advisor:
@@ -30,7 +30,7 @@ def local(tmp_path: Path) -> Store:
     return open_store(str(tmp_path), "shop")
 
 
-def complete(store: Store, as_of: date, *changes: ExpectedChange, verdict: Verdict = LOW, family: str = "drift") -> Verdict:
+def complete(store: Store, as_of: date, *changes: ExpectedChange, verdict: Verdict = LOW, family: str = "history") -> Verdict:
     module, on = FAMILIES[family].module, FAMILIES[family].on
     return advisor(store, make_settings(), as_of, *changes).complete(verdict, family, module, on)
 
@@ -56,17 +56,17 @@ def test_a_change_counts_while_the_check_looks_at_one_of_its_days(local: Store, 
 
 def test_a_check_that_looks_further_back_is_softened_longer(local: Store) -> None:
     drifted = replace(LOW, name="feature_drift")
-    assert not complete(local, date(2027, 1, 1), CHRISTMAS, verdict=drifted).blocks
-    assert complete(local, date(2027, 2, 1), CHRISTMAS, verdict=drifted).blocks
+    assert not complete(local, date(2027, 1, 1), CHRISTMAS, verdict=drifted, family="drift").blocks
+    assert complete(local, date(2027, 2, 1), CHRISTMAS, verdict=drifted, family="drift").blocks
 
 
 @pytest.mark.parametrize(
     ("kind", "softened", "not_softened"),
     [
-        ("volume", ["drift.daily_events", "drift.volume_by_category", "churn.churn_items"], ["drift.price_drift", "drift.hours"]),
-        ("catalogue", ["drift.catalogue_turnover", "drift.mix_of_categories"], ["drift.daily_events"]),
-        ("closed", ["drift.daily_events", "drift.hours", "freshness.freshness"], ["freshness.model_age", "churn.churn_items"]),
-        ("price", ["drift.price_drift", "drift.prices_of_items"], ["drift.category_drift"]),
+        ("volume", ["history.volume", "history.users", "churn.churn_items"], ["history.prices", "history.hours"]),
+        ("catalogue", ["drift.catalogue_turnover", "history.mix"], ["history.volume"]),
+        ("closed", ["history.volume", "history.hours", "freshness.freshness"], ["freshness.model_age", "churn.churn_items"]),
+        ("price", ["history.prices"], ["history.mix", "history.event_types"]),
     ],
 )
 def test_a_kind_softens_its_own_checks(kind: str, softened: list[str], not_softened: list[str]) -> None:
@@ -170,8 +170,8 @@ def test_every_setting_that_a_check_names_exists() -> None:
 @pytest.mark.parametrize(
     ("family", "verdict", "setting"),
     [
-        (drift, LOW, "checks.drift.block_days in config.toml"),
-        (drift, replace(LOW, severity="warn"), "checks.drift.min_day in config.toml"),
+        (history, LOW, "checks.history.block_left and checks.history.block_days in config.toml"),
+        (history, replace(LOW, severity="warn"), "checks.history.warn_volume in config.toml"),
         (lists, replace(LOW, name="novel_ranks"), "lists.length in config.toml"),
         (health, replace(LOW, name="scores_finite"), ""),
         (health, replace(LOW, name="x", setting="dataset.target"), "datasets.shop.target in config.toml"),

@@ -119,7 +119,7 @@ def test_half_the_catalogue_gone(shop: Shop) -> None:
 
 def test_prices_times_a_hundred(shop: Shop) -> None:
     times = "case when event_at > (select max(event_at) from events) - interval 28 day then 100 else 1 end"
-    assert_stopped(shop, "price_drift", **rebuilt(shop, events=f"select * replace ({times} * price as price) from events"))
+    assert_stopped(shop, "prices", **rebuilt(shop, events=f"select * replace ({times} * price as price) from events"))
 
 
 def rebuilt(shop: Shop, **disturbed: str) -> dict[str, Any]:

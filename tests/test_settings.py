@@ -100,8 +100,8 @@ def test_an_absurd_parameter_of_a_recommender_is_refused(name: str, parameters: 
 
 
 def test_an_absurd_threshold_of_a_check_is_refused() -> None:
-    with pytest.raises(RecsysError, match=re.escape("checks.drift.min_day is NaN; it must be a number from 0 to 1")):
-        check_config(make_settings(checks={"drift": make_settings().checks["drift"] | {"min_day": float("nan")}}))
+    with pytest.raises(RecsysError, match=re.escape("checks.drift.warn_gone is NaN; it must be a number from 0 to 1")):
+        check_config(make_settings(checks={"drift": make_settings().checks["drift"] | {"warn_gone": float("nan")}}))
 
 
 def test_settings_survive_a_release() -> None:

@@ -67,7 +67,7 @@ def read(
         connection.execute(f"create or replace temp table profile_{name} as {query}")
     query = " union all ".join(_counts(rejected))
     rows = connection.execute(f"select * from ({query}) counts where day is not null order by 1, 2, 3").fetchnumpy()
-    return pivot(*rows.values(), until=until)
+    return pivot(rows["day"], rows["dimension"], rows["value"], rows["number"], until)
 
 
 def pivot(

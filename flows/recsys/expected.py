@@ -21,7 +21,7 @@ MOST_DAYS = 92  # a season; what lasts longer is no exception, and a threshold s
 FOLDER = "expected"  # in the store
 
 WEEK, MONTH = 7, 28  # days before `as_of` that a check looks at; a change that ended before them softens it no more
-_VOLUME = {"drift.volume*": WEEK, "drift.users*": WEEK, "drift.daily_events": WEEK}
+_VOLUME = {"history.volume*": WEEK, "history.users*": WEEK}
 _LISTS = {"churn.*": MONTH}  # lists follow the data, and follow it back
 
 # Kinds of change, each with the checks that it softens, as <family>.<check>. No check on released files, on the model or on
@@ -31,13 +31,13 @@ KINDS: dict[str, dict[str, int]] = {
     "catalogue": _LISTS
     | {
         "drift.catalogue*": MONTH,
-        "drift.copies*": MONTH,
-        "drift.known_items*": MONTH,
-        "drift.mix*": MONTH,
-        "drift.category_drift": MONTH,
+        "history.catalogue*": MONTH,
+        "history.copies*": MONTH,
+        "history.known_items*": MONTH,
+        "history.mix*": MONTH,
     },
-    "closed": _VOLUME | {"drift.hours*": WEEK, "freshness.freshness": WEEK},
-    "price": {"drift.price*": MONTH, "drift.mix*price*": MONTH, "drift.feature_drift": MONTH},
+    "closed": _VOLUME | {"history.hours*": WEEK, "freshness.freshness": WEEK},
+    "price": {"history.prices*": MONTH, "drift.feature_drift": MONTH},
 }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import event_types
+from recsys import daily_profile, event_types
 from recsys.attributes import FEWEST, partial_association, partial_correlation
+from recsys.daily_profile import DailyProfile
 from recsys.settings import Settings
 from recsys.state import Attribute, State, Table, Window, matrix
 from recsys.store import Snapshot
@@ -74,24 +75,13 @@ class Features:
             ).items()
         }
 
-    def daily(self, days: int) -> Table:
-        """Events and target events of each of the last days before `as_of`, the last being day 0, by the items' category."""
-        return self._table(
-            f"""select datediff('day', event_at::date, date '{self.as_of}') - 1 as day, category,
-                count(*) as events, count(target_number) as target_events
-                from '{{0}}/fct_events.parquet' join '{{0}}/dim_items.parquet' using (item_index)
-                where event_at >= timestamp '{self.as_of}' - interval {days} day group by all order by all"""
-        )
-
-    def median_prices(self, days: int) -> tuple[float, float]:
-        """Median price of the target events of the last days before `as_of`, and of as many before; NaN where none has a price."""
-        middle = f"timestamp '{self.as_of}' - interval {days} day"
-        prices = self._table(
-            f"""select median(price) filter (where event_at >= {middle})::float as now,
-                median(price) filter (where event_at < {middle})::float as before from '{{0}}/fct_events.parquet'
-                where target_number is not null and event_at >= {middle} - interval {days} day"""
-        )
-        return float(prices["now"][0]), float(prices["before"][0])
+    @cached_property
+    def daily_profile(self) -> DailyProfile:
+        """Counts of every day before `as_of`."""
+        tables = ("fct_events", "dim_items", "dim_users", "int_events_rejected")
+        events, items, users, rejected = (f"'{escaped(self.path)}/{name}.parquet'" for name in tables)
+        with connect(None, self.settings) as connection:
+            return daily_profile.read(connection, events, items, users, rejected, self.as_of)
 
     def state(self, cutoff: date) -> State:
         """What is known at one of the snapshot's cutoffs."""

@@ -80,6 +80,22 @@ class Limits:
     block_known_items: PositiveShare
 
 
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "volume": ("warn_volume", "block_left block_days"),
+    "users": ("warn_volume", "block_left block_days"),
+    "mix": ("warn_share", "block_lost block_days"),
+    "event_types": ("warn_share", "block_types"),
+    "prices": ("warn_price warn_share", "block_prices"),
+    "repeat_rate": ("warn_fall", "block_left"),
+    "catalogue": ("warn_volume warn_fall", "block_left"),
+    "one_account": "warn_account",
+    "hours": "warn_hours",
+    "known_items": ("warn_known_items", "block_known_items"),
+    "copies": "warn_share",
+    "rejected": "warn_share",
+}
+
+
 @dataclass(frozen=True)
 class Fault:
     """A day that blocks, and why."""
@@ -141,13 +157,13 @@ def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits,
     if new.any():
         return Verdict(detector.name, value, threshold, "warn", False, f"{words}; {_how_to_look(detector, profile, day, folder)}")
     if unusual[:, last].any():
-        words += f"; unusual since {_since(unusual[:, : last + 1].any(0), profile)}, which was told then"
+        words += f"; unusual since {_since(unusual, profile)}, which was told then"
     return Verdict(detector.name, value, threshold, "warn", True, words)
 
 
 def _measure(detector: Detector, profile: DailyProfile, days: int, limits: Limits, is_long: bool) -> tuple[list[Series], float]:
-    """The series and their threshold, measured twice: the second time without the days that were unusual the first time. Of a row of
-    unusual days only the first two weeks are left out, for a change that lasts longer is the new level."""
+    """The series and their threshold, measured twice: the second time without the days that were unusual the first time. Of a row
+    of unusual days only the first two weeks are left out, for a change that lasts longer is the new level."""
     left_out, threshold = np.zeros(profile.days, bool), DEFAULT
     past = slice(max(profile.days - days - CALIBRATED, 0), profile.days - days)
     series: list[Series] = []
@@ -160,7 +176,7 @@ def _measure(detector: Detector, profile: DailyProfile, days: int, limits: Limit
             known = ~np.isnan(distance).all(0) & ~left_out[past]
             largest = np.nan_to_num(distance).max(0)[known]
             threshold = calibrate(largest, len(distance), limits.false_alarms_per_year / 365 / len(DETECTORS))
-        left_out = _first_days(_unusual(series, threshold, is_long).any(0), RECENT)
+        left_out = _first_days(_unusual(series, threshold, is_long), RECENT)
     return series, threshold
 
 
@@ -179,18 +195,18 @@ def _began(unusual: NDArray[np.bool_], is_above: NDArray[np.bool_]) -> NDArray[n
     return found
 
 
-def _first_days(flags: Days, most: int) -> Days:
-    """The flags without those that follow so many others in a row."""
-    run, kept = 0, flags.copy()
-    for day, flag in enumerate(flags):
-        run = run + 1 if flag else 0
-        kept[day] = flag and run <= most
+def _first_days(unusual: NDArray[np.bool_], most: int) -> Days:
+    """Days with a flag, without those that follow so many others in a row."""
+    run, kept = 0, np.zeros(unusual.shape[1], np.bool_)
+    for day in range(unusual.shape[1]):
+        run = run + 1 if unusual[:, day].any() else 0
+        kept[day] = 0 < run <= most
     return kept
 
 
-def _since(flags: Days, profile: DailyProfile) -> date:
-    """The first day of the row of flags that the last day ends."""
-    usual = np.flatnonzero(~flags)
+def _since(flags: NDArray[np.bool_], profile: DailyProfile) -> date:
+    """The first day of the row of days with a flag that the last day ends."""
+    usual = np.flatnonzero(~flags.any(axis=0))
     return profile.first + timedelta(int(usual[-1]) + 1 if len(usual) else 0)
 
 
@@ -221,7 +237,7 @@ def _collapse(dimension: str, profile: DailyProfile, limits: Limits) -> Iterator
     low = _low(profile.of(dimension), limits)[0]
     for day in _first_of_low(low, limits):
         words = f"{low[-WEEK:].sum()} of the last 7 days have less than {limits.block_left:.0%} of the {dimension} that are usual"
-        yield Fault(day, f"{words} (checks.history.block_left, block_days)")
+        yield Fault(day, f"{words}")
 
 
 def _lost_slices(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -235,7 +251,7 @@ def _lost_slices(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
             for day in _first_of_low(lost & ~closed, limits):
                 names = [name for name, is_low in zip(profile.values[dimension], low[:, -1], strict=True) if is_low]
                 words = f"next to nothing is left of {dimension} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-                yield Fault(day, f"{words} ({len(names)} of {len(low)}), which had most events (checks.history.block_lost)")
+                yield Fault(day, f"{words} ({len(names)} of {len(low)}), which had most events")
 
 
 def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -250,7 +266,7 @@ def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     for day in np.flatnonzero((moved >= limits.block_types) & halved.any(0) & (whole >= 0.5 * total)):
         row = int(halved[:, day].argmax())
         words = f"{moved[day]:.0%} of the events have another type than usual: {counts[row, day]:,.0f} are"
-        words += f" {profile.values['event_type'][row]} events, usually {usual[row, day]:,.0f} (checks.history.block_types)"
+        words += f" {profile.values['event_type'][row]} events, usually {usual[row, day]:,.0f}"
         yield Fault(int(day), words)
 
 
@@ -261,7 +277,7 @@ def _established_gone(dimension: str, established: tuple[str, str], profile: Dai
     what = "users" if dimension == "users" else "events on items"
     for day in np.flatnonzero(_low(known, limits)[0] & (whole[0] >= 0.5 * usual) & (was >= 0.3 * usual)):
         words = f"{known[0, day]:,.0f} of {whole[0, day]:,.0f} {what} are known for {ESTABLISHED} days, usually {was[day]:,.0f}"
-        yield Fault(int(day), f"{words}: ids seem to be others than before (checks.history.block_left)")
+        yield Fault(int(day), f"{words}: ids seem to be others than before")
 
 
 def _mixed_up(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -273,9 +289,11 @@ def _mixed_up(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     expected = usual * known
     enough = expected >= np.maximum(limits.min_events, 5 * np.sqrt(again + chance))
     for day in np.flatnonzero((enough & (own < limits.block_left * expected))[0]):
-        words = f"known users had {again[0, day] / known[0, day]:.1%} of the day's events on items that they had before; of other users"
+        words = (
+            f"known users had {again[0, day] / known[0, day]:.1%} of the day's events on items that they had before; of other users"
+        )
         words += f" {chance[0, day] / known[0, day]:.1%} would be so, and usually {usual[0, day]:.1%} more of their own are"
-        yield Fault(int(day), f"{words}: ids seem to be mixed up (checks.history.block_left)")
+        yield Fault(int(day), f"{words}: ids seem to be mixed up")
 
 
 def _prices_of(profile: DailyProfile) -> tuple[Floats, NDArray[np.int64]]:
@@ -301,7 +319,7 @@ def _other_unit(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
             words = f"{most[day]:.0%} of the prices are about {factor[day]:.3g} times the usual ones of their items"
         else:
             words = f"{away[day]:.0%} of the prices are more than 5 times, or less than a fifth of, the usual ones of their items"
-        yield Fault(int(day), f"{words} (checks.history.block_prices)")
+        yield Fault(int(day), f"{words}")
 
 
 def _prices_gone(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -389,7 +407,9 @@ def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[
         counts, whole = profile.counts["largest_user"], profile.of("events")
         found = levels("", counts.max(0), left_out, limits.warn_account, limits.min_events, is_up_only=True)
         size = np.where(counts.max(0) >= limits.warn_share * whole, found.size, 0)
-        yield replace(found, size=size, label=lambda group, day: f"events of user {profile.values['largest_user'][counts[:, day].argmax()]}:")
+        yield replace(
+            found, size=size, label=lambda group, day: f"events of user {profile.values['largest_user'][counts[:, day].argmax()]}:"
+        )
 
 
 def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
@@ -404,10 +424,14 @@ def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
     judged = (np.minimum(hours.sum(0), usual.sum(0)) >= fewest) & (np.arange(profile.days) >= FEWEST_DAYS)
     now, usual = (values / np.maximum(values.sum(0), 1) for values in (hours, usual))
     apart = np.array([np.abs(now - np.roll(usual, turn, axis=0)).sum(0) / 2 for turn in range(24)])
-    turn = (apart.argmin(0) + 12) % 24 - 12
+    turn, left = (apart.argmin(0) + 12) % 24 - 12, apart.min(0)
     for label, value, least in (
-        (lambda group, day: f"events that a clock turned by {turn[day]:+d} hours explains:", apart[0] - apart.min(0), 1.0),
-        (lambda group, day: "events at unusual hours:", apart[0], 3.0),
+        (lambda group, day: f"events that a clock turned by {turn[day]:+d} hours explains:", apart[0] - left, 1.0),
+        (
+            lambda group, day: f"events at unusual hours, {left[day]:.1%} with a clock turned by {turn[day]:+d} hours,",
+            apart[0],
+            3.0,
+        ),
     ):
         seen = np.where(judged, value, np.nan)[None]
         known = np.where(left_out, np.nan, seen)
@@ -423,7 +447,8 @@ def _rejected(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator
 
 
 def _by_day(columns: str, joins: str = "", table: str = "fct_events") -> str:
-    return f"select event_at::date as day, {columns} from '{{folder}}/{table}.parquet' events {joins}where {{days}} group by all order by all"
+    source = f"from '{{folder}}/{table}.parquet' events {joins}where {{days}}"
+    return f"select event_at::date as day, {columns} {source} group by all order by all"
 
 
 _ITEMS = "join '{folder}/dim_items.parquet' items using (item_index) "
@@ -461,21 +486,24 @@ def known_items(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
     if not (rows >= 0).any():
         return Verdict(name, 0, len(ids), "warn", False, f"none of the {len(ids):,} items of the live release is known any more")
     owner = dict(zip(titles.tolist(), ids.tolist(), strict=True))
-    ids, titles, categories, rows = (values[rows >= 0] for values in (ids, titles, categories, rows))
+    ids, titles, categories = (values[rows >= 0] for values in (ids, titles, categories))
+    rows = rows[rows >= 0]
     title, category = (now.items[column][rows].astype(str) for column in ("title", "category"))
     renamed, moved = title != titles, category != categories
     swapped = renamed & (np.array([owner.get(one, "") for one in title.tolist()]) != "")
     mixed = swapped | (moved & ~_went_together(categories, category))
     changed = float((renamed | moved).mean())
-    words = f"of {len(ids):,} items of the live release {renamed.sum():,} have another title ({swapped.sum():,} that of another item)"
+    words = (
+        f"of {len(ids):,} items of the live release {renamed.sum():,} have another title ({swapped.sum():,} that of another item)"
+    )
     words += f" and {moved.sum():,} another category"
     if changed:
         row = int((2 * mixed + (renamed | moved)).argmax())
         words += f"; {ids[row]} was {titles[row]!r} in {categories[row]!r} and is {title[row]!r} in {category[row]!r}"
     if mixed.mean() >= limits.block_known_items and mixed.sum() >= limits.min_events:
-        words += f": ids seem to be mixed up, above {limits.block_known_items:.0%} blocks (checks.history.block_known_items)"
+        words += f": ids seem to be mixed up, above {limits.block_known_items:.0%} blocks"
         return Verdict(name, float(mixed.mean()), limits.block_known_items, "block", False, words)
-    words += f"; above {limits.warn_known_items:.0%} warns (checks.history.warn_known_items)"
+    words += f"; above {limits.warn_known_items:.0%} warns"
     return Verdict(name, changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
 
 

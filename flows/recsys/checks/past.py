@@ -1,8 +1,8 @@
 """Days against the days before them: what is usual, how far a day is from it, and how far a day may be.
 
-A day is compared with the same weekday of the last eight weeks, with the last two weeks, with their trend, and with the same season a
-year ago where the history is that long. Between the lowest and the highest of these references it is usual. Outside, its distance is
-measured in standard deviations, which come from the spread of past days and from the number of rows: a few rows spread widely.
+A day is compared with the same weekday of the last eight weeks, with the last two weeks, with their trend, and with the same season
+a year ago where the history is that long. Between the lowest and the highest of these references it is usual. Outside, its distance
+is measured in standard deviations, which come from the spread of past days and from the number of rows: few rows spread widely.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def levels(
         growth = median(np.stack([before(ratio, day) for day in range(1, RECENT + 1)]), 3)
         recent = np.where(np.isnan(growth), usual, usual * growth)
         trend = recent * np.clip(growth / before(growth, 7), 0.5, 2)
-        year = before(past, YEAR) * last_sum(past, 28) / before(last_sum(past, 28), YEAR)
+        year = before(seen, YEAR) * last_sum(seen, 28) / before(last_sum(seen, 28), YEAR)
         low, high = _range(usual, recent, trend, np.where(np.isfinite(year), year, np.nan))
         up, down = np.log((seen + 1) / (high + 1)), np.log((low + 1) / (seen + 1))
         spread = spread_of(np.log((seen + 1) / (recent + 1)))
@@ -82,9 +82,9 @@ def shares(
     is_relative: bool = False,
     left: float = 0.0,
 ) -> Series:
-    """Parts of a whole against their usual shares of it. least: the smallest change that matters; is_relative: as a share of the usual
-    share. direction: 1 where only a rise counts, -1 where only a fall does. left: if less than this share of a part is left it
-    matters too, however small the part is, where `fewest` events of it were to be expected."""
+    """Parts of a whole against their usual shares of it. least: the smallest change that matters; is_relative: as a share of the
+    usual share. direction: 1 where only a rise counts, -1 where only a fall does. left: a part with less than this share of its
+    usual events matters as well, however small the part is, where `fewest` events of it were to be expected."""
     part, total = np.atleast_2d(parts).astype(float), whole[None].astype(float)
     kept = [np.where(left_out, 0.0, values) for values in (part, total)]
     same_days = [np.sum([np.nan_to_num(before(values, 7 * week)) for week in range(1, WEEKS + 1)], axis=0) for values in kept]
@@ -105,8 +105,8 @@ def shares(
 
 
 def vanished(names: list[str], parts: NDArray[np.int64], left: float, fewest: int) -> Series:
-    """The share of the events of a week that parts usually have of which less than the share `left` has come: parts that are too small
-    to be missed on a single day. Other days may be unusual, for such a part has next to nothing in any week that is left out."""
+    """The share of a week's events that is usual for parts of which less than the share `left` has come. It finds parts that are
+    too small to be missed on a single day."""
     weeks = last_sum(np.pad(parts.astype(float), ((0, 0), (0, 1))), 7)[:, 1:]
     usual = np.nan_to_num(weekly(weeks))
     expected = usual * weeks.sum(0) / np.maximum(usual.sum(0), 1)
@@ -156,7 +156,10 @@ def last_sum(values: Floats, days: int) -> Floats:
 def median(stack: Floats, fewest: int) -> Floats:
     """Median over the first axis of what is no NaN; NaN where fewer values are."""
     known, ordered = (~np.isnan(stack)).sum(0), np.sort(stack, axis=0)
-    low, high = (np.take_along_axis(ordered, np.maximum(place, 0)[None], 0)[0] for place in ((known - 1) // 2, np.minimum(known // 2, len(stack) - 1)))
+    low, high = (
+        np.take_along_axis(ordered, np.maximum(place, 0)[None], 0)[0]
+        for place in ((known - 1) // 2, np.minimum(known // 2, len(stack) - 1))
+    )
     return np.where(known >= fewest, (low + high) / 2, np.nan)
 
 

@@ -1,0 +1,308 @@
+"""Detectors over time, on profiles written by hand: every fault is found on its first day, and a healthy change blocks nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import make_settings, make_state
+from recsys.checks import limits
+from recsys.checks.history import DETECTORS, Limits, detect, known_items
+from recsys.checks.past import calibrate
+from recsys.daily_profile import DailyProfile
+from recsys.store import Manifest, Snapshot
+from recsys.verdicts import Verdict
+
+FIRST, DAYS = date(2024, 1, 1), 140
+LIMITS: Limits = limits("history", make_settings())
+WEEKDAYS = np.array([0.8, 0.9, 1.0, 1.0, 1.1, 1.3, 0.9])
+Change = Callable[[dict[str, dict[str, np.ndarray]]], None]
+
+
+def steady(days: int = DAYS, events: float = 1_000, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """Counts of a shop in which nothing happens but noise and weekdays, by dimension and value."""
+    draw = np.random.default_rng(seed)
+    level = events * np.resize(WEEKDAYS, days) * np.exp(draw.normal(0, 0.05, days))
+
+    def counts(share: float) -> np.ndarray:
+        return draw.poisson(share * level)
+
+    hours = np.exp(-(((np.arange(24) - 15) / 3.0) ** 2))
+    made: dict[str, dict[str, np.ndarray]] = {
+        "category": {f"c{number}": counts(share) for number, share in enumerate((0.4, 0.3, 0.2, 0.1))},
+        "segment": {"north": counts(0.6), "south": counts(0.4)},
+        "event_type": {"view": counts(0.8), "cart": counts(0.1), "purchase": counts(0.1)},
+        "price_band": {"2": counts(0.5), "3": counts(0.5)},
+        "hour": {f"{hour}": counts(share) for hour, share in enumerate(hours / hours.sum())},
+        "price_step": {"0": counts(0.9), "-4": counts(0.1)},
+        "users": {"all": counts(0.25), "established": counts(0.2)},
+        "items": {"all": counts(0.3)},
+        "established_items": {"all": counts(0.8)},
+        "copies": {"all": counts(0.001)},
+        "largest_user": {"u1": counts(0.012)},
+        "largest_item": {"i1": counts(0.02)},
+        "rejected": {"bot": counts(0.01)},
+    }
+    whole = sum(made["category"].values())
+    made["events"] = {"all": np.asarray(whole), "established": counts(0.7), "again": counts(0.3), "chance": counts(0.03)}
+    return made
+
+
+def to_profile(counts: dict[str, dict[str, np.ndarray]]) -> DailyProfile:
+    values = {dimension: list(found) for dimension, found in counts.items()}
+    return DailyProfile(FIRST, values, {name: np.array(list(found.values())) for name, found in counts.items()})
+
+
+def judge(change: Change = lambda counts: None, days: int = DAYS, judged: int = 1, **made: Any) -> dict[str, Verdict]:
+    """What fails on the last day, by name."""
+    counts = steady(days, **made)
+    change(counts)
+    found = detect(to_profile(counts), FIRST + timedelta(days), LIMITS, judged)
+    assert [verdict.name for verdict in found] == [detector.name for detector in DETECTORS]
+    return {verdict.name: verdict for verdict in found if not verdict.passed}
+
+
+def times(factor: float, days: int, *names: str) -> Change:
+    """Multiplies the last days of dimensions, or of all."""
+
+    def change(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        for name in names or counts:
+            for values in counts[name].values():
+                values[-days:] = values[-days:] * factor
+
+    return change
+
+
+def moved(dimension: str, source: str, target: str, share: float = 1.0, days: int = 1) -> Change:
+    """Takes a share of a value's counts for another value's."""
+
+    def change(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        values = counts[dimension]
+        part = (share * values[source][-days:]).astype(int)
+        values[source][-days:] -= part
+        values.setdefault(target, np.zeros_like(values[source]))[-days:] += part
+
+    return change
+
+
+def shifted(hours: int) -> Change:
+    def change(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        last = np.roll([counts["hour"][f"{hour}"][-1] for hour in range(24)], hours)
+        for hour in range(24):
+            counts["hour"][f"{hour}"][-1] = last[hour]
+
+    return change
+
+
+def set_to(dimension: str, value: str, count: float, days: int = 1) -> Change:
+    def change(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        counts[dimension].setdefault(value, np.zeros(DAYS, int))[-days:] = count
+
+    return change
+
+
+def test_an_ordinary_day_passes() -> None:
+    assert judge() == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "severity", "word"),
+    [
+        (times(0.05, 6), "volume", "block", "6 of the last 7 days"),
+        (times(0.5, 1), "volume", "warn", "events"),
+        (times(0.4, 1, "users"), "users", "warn", "users"),
+        (moved("category", "c0", "c9"), "mix", "warn", "category c"),
+        (moved("segment", "north", "south", days=6), "mix", "block", "segment north"),
+        (moved("event_type", "view", "purchase"), "event_types", "block", "view"),
+        (moved("event_type", "view", "purchase", 0.2), "event_types", "warn", "purchase"),
+        (moved("price_step", "0", "92"), "prices", "block", "99.5 times"),
+        (moved("price_step", "0", "92", 0.2), "prices", "block", "99.5 times"),
+        (moved("price_step", "0", "92", 0.08), "prices", "warn", "far from"),
+        (moved("price_step", "0", "4"), "prices", "warn", "median"),
+        (moved("price_band", "2", "0"), "mix", "warn", "price"),
+        (set_to("users", "established", 5), "repeat_rate", "block", "ids seem to be others"),
+        (set_to("events", "again", 40), "repeat_rate", "block", "mixed up"),
+        (set_to("events", "again", 150), "repeat_rate", "warn", "had before"),
+        (set_to("established_items", "all", 20), "catalogue", "block", "items"),
+        (set_to("established_items", "all", 400), "catalogue", "warn", "known items"),
+        (set_to("copies", "all", 100), "copies", "warn", "title"),
+        (set_to("largest_user", "u7", 300), "one_account", "warn", "u7"),
+        (set_to("largest_item", "i7", 500), "mix", "warn", "i7"),
+        (shifted(3), "hours", "warn", "+3 hours"),
+        (shifted(-1), "hours", "warn", "-1 hours"),
+        (set_to("rejected", "bad_price", 400), "rejected", "warn", "bad_price"),
+    ],
+)
+def test_a_fault_is_named_on_its_first_day(change: Change, name: str, severity: str, word: str) -> None:
+    found = judge(change)
+    assert (found[name].severity, word in found[name].message) == (severity, True), found[name].message
+    assert "look at it in DuckDB: select" in found[name].message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(times(5, 21), id="christmas"),
+        pytest.param(times(10, 1), id="black friday"),
+        pytest.param(times(0.4, 60), id="quiet summer"),
+        pytest.param(times(0, 3), id="closed days"),
+        pytest.param(times(0, 4), id="easter"),
+        pytest.param(moved("category", "c0", "c1", 0.8, 3), id="flash sale"),
+        pytest.param(moved("category", "c0", "new", 0.4, 20), id="new category"),
+        pytest.param(moved("price_step", "0", "3", 1.0, 20), id="price rise"),
+        pytest.param(moved("price_step", "0", "-13", 0.3, 3), id="sale"),
+        pytest.param(set_to("users", "all", 900, 14), id="campaign"),
+        pytest.param(set_to("established_items", "all", 500, 20), id="novelties"),
+        pytest.param(set_to("largest_user", "u7", 300), id="wholesale"),
+    ],
+)
+def test_a_healthy_change_blocks_nothing(change: Change) -> None:
+    assert "block" not in {verdict.severity for verdict in judge(change).values()}
+
+
+def test_a_change_that_lasts_is_told_once() -> None:
+    """Five times the volume for three weeks, and then as before."""
+    counts = steady()
+    for values in counts.values():
+        for found in values.values():
+            found[100:121] *= 5
+    profile = to_profile(counts)
+    days = [(day, detect(profile, FIRST + timedelta(day + 1), LIMITS)) for day in range(98, 125)]
+    told = [(day, one.name) for day, found in days for one in found if one.name in ("volume", "users") and not one.passed]
+    assert told == [(100, "volume"), (100, "users")]
+
+
+def test_a_collapse_blocks_as_long_as_it_lasts() -> None:
+    for days in (1, 5, 20):
+        assert judge(moved("event_type", "view", "purchase", days=days))["event_types"].severity == "block"
+
+
+def test_a_weekly_run_sees_what_began_since_the_last_one() -> None:
+    change = moved("event_type", "view", "purchase", 0.2, days=5)
+    assert "event_types" not in judge(change)
+    assert judge(change, judged=7)["event_types"].severity == "warn"
+
+
+def test_a_weekday_on_which_the_shop_is_closed_is_usual() -> None:
+    def close(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        for values in counts.values():
+            for found in values.values():
+                found[6::7] = 0
+
+    assert judge(close) == {}
+
+
+def test_last_years_season_is_usual() -> None:
+    """The same three weeks of five times the volume, a year later."""
+
+    def peak(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        for values in counts.values():
+            for found in values.values():
+                found[-365:-344] *= 5
+                found[-1] *= 5
+
+    assert "volume" not in judge(peak, days=420)
+    assert "volume" in judge(times(5, 1), days=420)
+
+
+def test_growth_is_usual() -> None:
+    def grow(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        for values in counts.values():
+            for name, found in values.items():
+                values[name] = (found * 10 ** (np.clip(np.arange(DAYS) - 80, 0, 60) / 60)).astype(int)
+
+    assert judge(grow) == {}
+
+
+def test_a_short_history_only_warns() -> None:
+    found = judge(moved("event_type", "view", "purchase"), days=50)
+    assert found["event_types"].severity == "warn"
+    assert judge(days=50) == {}
+    assert judge(days=1) == {}
+
+
+def test_few_rows_say_little() -> None:
+    """A third of the events is of another type: by chance among thirty events, not among a thousand."""
+    change = moved("event_type", "view", "cart", 0.12)
+    assert "event_types" in judge(change, events=2_000)
+    assert "event_types" not in judge(change, events=30)
+
+
+def test_noise_keeps_the_budget_of_false_alarms() -> None:
+    """Without a minimal size, which makes alarms rarer still, one day in thirty may warn."""
+    eager = replace(
+        LIMITS, warn_volume=1.0001, warn_share=1e-6, warn_fall=1e-6, warn_price=1.0001, warn_account=1.0001, warn_hours=1e-6
+    )
+    profile = to_profile(steady(400))
+    days = [FIRST + timedelta(day) for day in range(280, 400)]
+    assert 0 < sum(any(not one.passed for one in detect(profile, day, eager)) for day in days) <= 2 * 120 / 365 * 12
+
+
+def test_unusual_days_stay_out_of_the_past() -> None:
+    """Three of the eight Mondays before were lost; the next one is judged by the others, and a fourth is found."""
+
+    def lose(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        for values in counts.values():
+            for found in values.values():
+                found[[-57, -50, -43]] = 0
+
+    assert judge(lose) == {}
+
+    def lose_again(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        lose(counts)
+        times(0, 1)(counts)
+
+    assert "volume" in judge(lose_again)
+
+
+def test_a_profile_may_go_on_after_the_day() -> None:
+    counts = steady()
+    times(0, 1)(counts)
+    profile = to_profile(counts)
+    assert all(one.passed for one in detect(profile, FIRST + timedelta(DAYS - 1), LIMITS))
+    assert not all(one.passed for one in detect(profile, FIRST + timedelta(DAYS), LIMITS))
+
+
+def test_the_threshold_continues_the_tail_of_the_past() -> None:
+    """Of exponential distances with a mean of 1, one in a thousand is above 6.9; normal noise sets the least."""
+    past = np.random.default_rng(0).exponential(1, 20_000)
+    assert calibrate(past, 1, 0.001) == pytest.approx(6.9, abs=0.3)
+    assert calibrate(np.zeros(100), 1, 0.01) == pytest.approx(2.576, abs=0.001)
+
+
+def items_verdict(tmp_path: Path, titles: list[str], categories: list[str]) -> Verdict:
+    """Of a hundred items of the live release, item 0 to 99 in categories of 25 each, that are as given now."""
+    ids = [f"i{number:02}" for number in range(100)]
+    before = {"title": [f"Item {number}" for number in range(100)], "category": [f"c{number // 25}" for number in range(100)]}
+    pq.write_table(pa.table({"item_id": ids} | before), tmp_path / "items.parquet")
+    state = make_state(np.eye(100, dtype=int))
+    items = state.items | {"title": np.array(titles), "category": np.array(categories)}
+    now = replace(state, item_ids=np.array(ids), items=items)
+    return known_items(Snapshot(tmp_path, Manifest("release", "r", {}, {}, {})), now, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("titles", "categories", "severity"),
+    [
+        ("{}", "c{}", None),
+        ("shifted", "c{}", "block"),
+        ("New {}", "c{}", "warn"),
+        ("{}", "scattered", "block"),
+        ("{}", "renamed {}", "warn"),
+    ],
+)
+def test_items_that_are_known_stay_what_they_are(tmp_path: Path, titles: str, categories: str, severity: str | None) -> None:
+    named = {"shifted": [f"Item {(number + 1) % 100}" for number in range(100)]}
+    sorted_in = {"scattered": [f"c{number * 7 % 11}" for number in range(100)]}
+    found = items_verdict(
+        tmp_path,
+        named.get(titles, [f"Item {number}" if titles == "{}" else titles.format(number) for number in range(100)]),
+        sorted_in.get(categories, [categories.format(number // 25) for number in range(100)]),
+    )
+    assert (None if found.passed else found.severity) == severity, found.message
