@@ -28,13 +28,14 @@ class Limits:
     warn_narrower: Positive
     block_narrower: Positive
     warn_popularity: Positive
+    block_popularity: Positive
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {
     "churn_users": "min_users",
     "churn_items": ("warn_changed", "block_changed"),
     "churn_coverage": ("warn_narrower", "block_narrower"),
-    "churn_popularity": "warn_popularity",
+    "churn_popularity": ("warn_popularity", "block_popularity"),
 }
 
 
@@ -86,8 +87,8 @@ def _breadth(was: Mapping[str, NDArray[np.int32]], now: NDArray[np.int32], subje
     a_target, theirs = subject.settings.dataset.a_target, " and ".join(f"{other:.2%}" for other in others)
     words = f"of the users with {a_target}, {after:.2%} have one on a listed item on average, {theirs} on one of {whose}"
     times = max(_times(min(others), after), _times(after, max(others)), 1.0)
-    never = math.inf  # one novelty that everybody wants may stand in all lists
-    yield grade("churn_popularity", times, limits.warn_popularity, never, words)
+    block = limits.block_popularity if after < min(others) else math.inf  # a novelty that everybody wants may stand in all lists
+    yield grade("churn_popularity", times, limits.warn_popularity, block, words)
 
 
 def _times(a: float, b: float) -> float:

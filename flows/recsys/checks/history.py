@@ -57,7 +57,7 @@ WEEK = 7
 FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
 OTHER_UNIT = float(np.log(8))  # prices further away than this, all by the same factor, are in another unit
 
-Above1 = Annotated[float, Field(gt=1)]
+Above1 = Annotated[float, Field(gt=1, le=1_000)]
 Measure = Callable[[DailyProfile, Days, "Limits"], Iterator[Series]]
 
 
