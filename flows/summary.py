@@ -206,7 +206,8 @@ def _print_lists(left: Left, settings: Settings, console: Console) -> None:
 def _print_refused(left: Left, console: Console) -> None:
     """That nothing was published, and where to look."""
     made = "release_id" in left
-    console.print(f"release     {f'[bold]{left.release_id}[/bold] is' if made else 'none was made; nothing is'} not published")
+    told = f"[bold]{left.release_id}[/bold] is not published" if made else "none was made"
+    console.print(f"release     {told}; what is live has not changed")
     look = ["make card"] if "choice" in left else []
     look += [f"make report RELEASE={left.release_id}{left.same}"] if made else []
     look += [f"make releases{left.same}"]
