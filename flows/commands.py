@@ -560,7 +560,7 @@ def expect() -> None:
             f"no {change.kind} change is expected from {change.first} to {change.last}; `make expect` lists those known"
         )
     expected.record(kept, change, off)
-    lines = expected.replace(EXPECTED.read_text() if EXPECTED.exists() else "", change, off)
+    lines = expected.rewrite(EXPECTED.read_text() if EXPECTED.exists() else "", change, off)
     EXPECTED.write_text(lines)
     checks = ", ".join(expected.KINDS[change.kind])
     told = "is not expected any more" if off else f"is expected; until it is over, these checks only warn: {checks}"

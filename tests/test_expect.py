@@ -124,11 +124,11 @@ def test_an_object_that_cannot_be_read_excuses_nothing(local: Store) -> None:
 
 def test_a_change_is_replaced_or_removed_in_the_file_and_other_lines_stay() -> None:
     other = json.dumps(replace(CHRISTMAS, kind="closed").to_values()) + "\n"
-    text = expected.replace(other, CHRISTMAS)
+    text = expected.rewrite(other, CHRISTMAS)
     assert expected.parse(text)[1] == CHRISTMAS.to_values()
-    renamed = expected.replace(text, replace(CHRISTMAS, because="Weihnachten"))
+    renamed = expected.rewrite(text, replace(CHRISTMAS, because="Weihnachten"))
     assert [line["because"] for line in expected.parse(renamed)] == ["Christmas", "Weihnachten"]
-    assert expected.replace(renamed, CHRISTMAS, off=True) == other
+    assert expected.rewrite(renamed, CHRISTMAS, off=True) == other
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def _parse_line(line: str, where: str) -> dict[str, str]:
     return ExpectedChange.read(values, where).to_values()
 
 
-def replace(text: str, change: ExpectedChange, off: bool = False) -> str:
+def rewrite(text: str, change: ExpectedChange, off: bool = False) -> str:
     """expected.jsonl with a change as its last line, or without it. Other lines stay as they are."""
     kept = [line for line in text.splitlines() if not line.strip() or ExpectedChange.read(json.loads(line), "").key != change.key]
     added = [] if off else [json.dumps(change.to_values(), ensure_ascii=False)]

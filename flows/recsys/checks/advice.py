@@ -68,16 +68,18 @@ class Advisor:
         """How to look at it, and how to go on."""
         if not self.release:
             return f"Look: {self._make('check-data')}. Once the source is mended: {self._make('run')}"
-        look = f"Look: {self._make('report', f'RELEASE={self.release}')}"
-        if change := expected.propose(family, verdict.name, self.as_of, self.today):
-            return f"{look}. If this was expected: {self._make('expect', change)}, then run again"
-        if verdict.suspect == "data":
-            return f"{look}. To go on with the data of an earlier day: {self._make('run', f'AS_OF={self.good_day}')}"
+        change = expected.propose(family, verdict.name, self.as_of, self.today)
+        known = f". If you expected this: {self._make('expect', change)}, then run again" if change else ""
+        return f"Look: {self._make('report', f'RELEASE={self.release}')}{known}. {self._way_on(verdict.suspect)}"
+
+    def _way_on(self, suspect: str) -> str:
+        if suspect == "data":
+            return f"To go on with the data of an earlier day: {self._make('run', f'AS_OF={self.good_day}')}"
         if self.daily:
-            return f"{look}. To train a new model: {self._make('run')}"
+            return f"To train a new model: {self._make('run')}"
         if self.live:
-            return f"{look}. The live model still makes daily lists: {self._make('recommend')}"
-        return f"{look}. To try other parameters: {self._make('tune')}"
+            return f"The live model still makes daily lists: {self._make('recommend')}"
+        return f"To try other parameters: {self._make('tune')}"
 
     def _make(self, verb: str, values: str = "") -> str:
         """A command as it is typed, for this run's dataset, sample and store."""
