@@ -173,7 +173,7 @@ def test_a_change_is_noted_listed_and_taken_back(fork: Fork) -> None:
     (fork.root / "expected.jsonl").unlink()  # as where a flow was deployed before
     assert "Christmas, as ever" in fork.run("expect").stdout
     assert "not expected any more" in fork.run("expect", OFF="1", **{**GIVEN, "BECAUSE": ""}).stdout
-    assert fork.run("expect").stdout == "none\n"
+    assert fork.run("expect").stdout == "0 changes of shop are expected\n"
     assert_refused(fork.run("expect", OFF="1", **GIVEN), "no volume change is expected from 2026-12-01 to 2026-12-24")
 
 
