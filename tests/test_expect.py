@@ -18,7 +18,7 @@ from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict
 
 CHRISTMAS = ExpectedChange("shop", date(2026, 12, 1), date(2026, 12, 24), "volume", "Christmas")
-LOW = Verdict("daily_events", 5, 3, "block", False, "5 of the last 7 days have few events")
+LOW = Verdict("volume", 5, 3, "block", False, "5 of the last 7 days have few events")
 
 
 def advisor(store: Store, settings: Settings, as_of: date, *changes: ExpectedChange, **facts: Any) -> Advisor:
@@ -63,10 +63,10 @@ def test_a_check_that_looks_further_back_is_softened_longer(local: Store) -> Non
 @pytest.mark.parametrize(
     ("kind", "softened", "not_softened"),
     [
-        ("volume", ["drift.daily_events", "drift.volume_by_category", "churn.churn_items"], ["drift.price_drift", "drift.hours"]),
-        ("catalogue", ["drift.catalogue_turnover", "drift.mix_of_categories"], ["drift.daily_events"]),
-        ("closed", ["drift.daily_events", "drift.hours", "freshness.freshness"], ["freshness.model_age", "churn.churn_items"]),
-        ("price", ["drift.price_drift", "drift.prices_of_items"], ["drift.category_drift"]),
+        ("volume", ["history.volume", "history.users", "churn.churn_items"], ["history.prices", "history.hours"]),
+        ("catalogue", ["drift.catalogue_turnover", "history.mix"], ["history.volume"]),
+        ("closed", ["history.volume", "history.hours", "freshness.freshness"], ["freshness.model_age", "churn.churn_items"]),
+        ("price", ["history.prices"], ["history.mix", "history.event_types"]),
     ],
 )
 def test_a_kind_softens_its_own_checks(kind: str, softened: list[str], not_softened: list[str]) -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from conftest import ROOT, make_settings
 from recsys import RecsysError
-from recsys.checks import FAMILIES, drift, health, lists
+from recsys.checks import FAMILIES, churn, health, lists
 from recsys.checks.advice import Advisor
 from recsys.store import Store, open_store
 from recsys.verdicts import Verdict, require
 
 DAY = date(2026, 12, 10)
-LOW = Verdict("daily_events", 5, 3, "block", False, "5 of the last 7 days have few events")
+LOW = Verdict("churn_items", 0.97, 0.95, "block", False, "97% of the items are others")
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def test_every_setting_that_a_check_names_exists() -> None:
 @pytest.mark.parametrize(
     ("family", "verdict", "setting"),
     [
-        (drift, LOW, "checks.drift.block_days in config.toml"),
-        (drift, replace(LOW, severity="warn"), "checks.drift.min_day in config.toml"),
+        (churn, LOW, "checks.churn.block_changed in config.toml"),
+        (churn, replace(LOW, severity="warn"), "checks.churn.warn_changed in config.toml"),
         (lists, replace(LOW, name="novel_ranks"), "lists.length in config.toml"),
         (health, replace(LOW, name="scores_finite"), ""),
         (health, replace(LOW, name="x", setting="dataset.target"), "datasets.shop.target in config.toml"),
@@ -62,16 +62,16 @@ def test_a_check_names_the_setting_of_its_threshold(advisor: Advisor, family: An
 
 
 def test_checks_without_a_table_of_settings_name_their_section(advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(drift, "SETTINGS")
-    assert complete(advisor, "drift").setting == "[checks.drift] in config.toml"
+    monkeypatch.delattr(churn, "SETTINGS")
+    assert complete(advisor, "churn").setting == "[checks.churn] in config.toml"
 
 
 @pytest.mark.parametrize(
     ("family", "change", "facts", "verbs", "words"),
     [
-        ("drift", {}, {}, ["expect", "run"], "FROM=2026-12-03 TO=2026-12-09 KIND=volume"),
+        ("drift", {"name": "volume"}, {}, ["expect", "run"], "FROM=2026-12-03 TO=2026-12-09 KIND=volume"),
         ("freshness", {"name": "freshness"}, {}, ["expect", "run"], "FROM=2026-12-04 TO=2026-12-10 KIND=closed"),
-        ("churn", {"name": "churn_items"}, {}, ["expect", "recommend"], "KIND=volume"),
+        ("churn", {}, {}, ["expect", "recommend"], "KIND=volume"),
         ("drift", {"name": "event_types"}, {}, ["run"], "AS_OF=2026-12-01"),
         ("lists", {}, {}, ["recommend"], ""),
         ("lists", {}, {"daily": True}, ["run"], ""),
@@ -125,16 +125,16 @@ class Named(str):
 
 
 def test_what_passed_or_warns_needs_no_advice(advisor: Advisor) -> None:
-    assert complete(advisor, "drift", severity="warn").advice == ""
-    assert complete(advisor, "drift", passed=True).advice == ""
+    assert complete(advisor, "churn", severity="warn").advice == ""
+    assert complete(advisor, "churn", passed=True).advice == ""
 
 
 def test_a_refusal_gives_check_value_threshold_setting_suspect_and_commands_once(advisor: Advisor) -> None:
-    failed = [complete(advisor, "drift"), complete(advisor, "drift", name="volume")]
+    failed = [complete(advisor, "churn"), complete(advisor, "churn", name="churn_coverage")]
     with pytest.raises(RecsysError) as refused:
-        require({"drift": failed}, ["drift"], "evidence")
+        require({"churn": failed}, ["churn"], "evidence")
     told = str(refused.value)
-    for words in ("[daily_events] 5 of the last 7 days", "value 5, limit 3", "checks.drift.block_days", "suspect: the data"):
+    for words in ("[churn_items] 97%", "value 0.97, limit 0.95", "checks.churn.block_changed in config.toml", "suspect: the lists"):
         assert words in told
     assert told.count("`make report") == told.count("`make expect") == 1
     assert "\n" not in told
