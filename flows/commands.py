@@ -273,9 +273,8 @@ def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], Non
         path = f"{flow}/{id_file.read_text().strip()}" if id_file.exists() else ""
     usage, reason = resource.getrusage(resource.RUSAGE_CHILDREN), refusal(path) if failed else ""
     if tell and (reason or not failed):
-        with suppress(
-            *(RecsysError, OSError) if failed else ()
-        ):  # of what cannot be read after a refusal, which is the one to tell
+        unreadable = (RecsysError, OSError) if failed else ()  # an error of the summary must not hide the refusal
+        with suppress(*unreadable):
             tell(path, usage.ru_utime + usage.ru_stime, console)
     if failed:
         raise RecsysError(reason or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
@@ -546,21 +545,21 @@ def expect() -> None:
     those that are known."""
     chosen = settings()
     kept = store(chosen)
+    known = expected.known(kept, chosen)
     if switched("LIST") or not any(map(dial, ("FROM", "TO", "KIND", "BECAUSE"))):
-        for line in [f"{one.first} to {one.last}  {one.kind:<9}  {one.because}" for one in expected.known(kept, chosen)] or [
-            "none"
-        ]:
-            console.print(line, markup=False, soft_wrap=True)
+        for one in known:
+            console.print(f"{one.first} to {one.last}  {one.kind:<9}  {one.because}", markup=False, soft_wrap=True)
+        console.print(f"{len(known)} changes of {chosen.dataset_name} are expected")
         return
     off, given = switched("OFF"), {name: dial(name.upper()) for name in expected.FIELDS}
     given |= {"dataset": chosen.dataset_name} | ({"because": "taken back"} if off and not given["because"] else {})
     change = expected.ExpectedChange.read(given, "expect")
-    if off and change.key not in {known.key for known in expected.known(kept, chosen)}:
+    if off and change.key not in {one.key for one in known}:
         raise RecsysError(
             f"no {change.kind} change is expected from {change.first} to {change.last}; `make expect` lists those known"
         )
     expected.record(kept, change, off)
-    lines = expected.replace(EXPECTED.read_text() if EXPECTED.exists() else "", change, off)
+    lines = expected.rewrite(EXPECTED.read_text() if EXPECTED.exists() else "", change, off)
     EXPECTED.write_text(lines)
     checks = ", ".join(expected.KINDS[change.kind])
     told = "is not expected any more" if off else f"is expected; until it is over, these checks only warn: {checks}"

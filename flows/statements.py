@@ -72,7 +72,7 @@ def outcome(verdict: Verdict) -> str:
 
 def beside(verdict: Verdict) -> list[str]:
     """What a check result says besides its message: the setting, and after a block what is suspect and what to run next."""
-    setting = f"Setting: {verdict.setting}." if verdict.setting else "Its threshold is fixed."
+    setting = f"Setting: {verdict.setting}." if verdict.setting else ""
     suspect = f"Suspect: the {verdict.suspect}. {verdict.advice}." if verdict.blocks and verdict.suspect else ""
     return [part for part in (setting, suspect) if part]
 

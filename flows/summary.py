@@ -126,7 +126,7 @@ class Left:
 
     @property
     def settings(self) -> Settings:
-        return resolve(self.config, self.dataset, self.as_of, self.sample, self.inputs)
+        return settings_of(self.run)
 
     @property
     def same(self) -> str:
@@ -206,7 +206,8 @@ def _print_lists(left: Left, settings: Settings, console: Console) -> None:
 def _print_refused(left: Left, console: Console) -> None:
     """That nothing was published, and where to look."""
     made = "release_id" in left
-    console.print(f"release     {f'[bold]{left.release_id}[/bold] is' if made else 'none was made; nothing is'} not published")
+    told = f"[bold]{left.release_id}[/bold] is not published" if made else "none was made"
+    console.print(f"release     {told}; what is live has not changed")
     look = ["make card"] if "choice" in left else []
     look += [f"make report RELEASE={left.release_id}{left.same}"] if made else []
     look += [f"make releases{left.same}"]
@@ -285,12 +286,8 @@ def _print_verdicts(families: Mapping[str, Sequence[Verdict]], console: Console)
     verdicts = [verdict for found in families.values() for verdict in found]
     failed = sorted((verdict for verdict in verdicts if not verdict.passed), key=lambda verdict: not verdict.blocks)
     blocked = sum(verdict.blocks for verdict in failed)
-    counts = [
-        f"{len(verdicts) - len(failed)} passed",
-        f"{len(failed) - blocked} warned",
-        *([f"{blocked} blocked"] if blocked else []),
-    ]
-    console.print(f"checks      {', '.join(counts)}, of {', '.join(families)}", soft_wrap=True)
+    counts = f"{len(verdicts) - len(failed)} passed, {len(failed) - blocked} warned" + (f", {blocked} blocked" if blocked else "")
+    console.print(f"checks      {counts}, of {', '.join(families)}", soft_wrap=True)
     for verdict in failed:
         mark = "BLOCKED" if verdict.blocks else "warning"
         console.print(f"  {mark:<8}  {verdict.explanation}", markup=False, soft_wrap=True)

@@ -99,6 +99,7 @@ IN_THE_STORE = {
     "exposures": ({"TO": "{}/shown.parquet", "DAY": "2024-02-01"}, "0 items shown"),
     "explain": ({"USER": "u0"}, "release a, allow lists"),
     "add_case": ({"USER": "u0", "NOT": "i0", "WHY": "it is broken"}, "added to cases.jsonl"),
+    "expect": ({"FROM": "2026-12-01", "TO": "2026-12-24", "KIND": "volume", "BECAUSE": "Christmas"}, "is expected"),
     "reproduce": ({"RELEASE": "x"}, "x is not in {}/given"),
     "diff": ({"A": "x", "B": "b"}, "x is not in {}/given"),
     "score": ({}, "evidence of release a"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys import RecsysError, listing, pipeline, releases
+from recsys import RecsysError, expected, listing, pipeline, releases
 from recsys.checks import required
+from recsys.expected import ExpectedChange
 from recsys.lifecycle import rollback
 from recsys.listing import Champion, champion, check_target, gather, publish, recommend, shards, validate
 from recsys.publishing import publish as publish_release
@@ -98,11 +99,57 @@ def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_evidence(
 def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
     store, settings, *_ = shop
     release, live, _ = make(shop)
-    strict = replace(settings, evidence=replace(settings.evidence, max_model_age_days=4))
+    strict = _allow_days(settings, 4, 0)
     evidence = judge(shop, release, live, strict)
     with pytest.raises(RecsysError, match=r"5 days before 2024-09-06.*`make run`"):
         publish(store, release, evidence, live, shop[1])
     assert store.current() == live.release
+
+
+def _allow_days(settings: Settings, normal: int, more: int) -> Settings:
+    """Settings by which a model of more than `normal` days warns, and blocks `more` days later."""
+    freshness = settings.checks["freshness"] | {"block_model_days": more}
+    return replace(
+        settings,
+        evidence=replace(settings.evidence, max_model_age_days=normal),
+        checks=settings.checks | {"freshness": freshness},
+    )
+
+
+def test_lists_of_an_old_model_go_on_with_a_warning_where_no_training_was_published(shop: Shop) -> None:
+    release, live, _ = make(shop)
+    (aged,) = (one for one in judge(shop, release, live, _allow_days(shop[1], 4, 1)).verdicts if one.name == "model_age")
+    assert (aged.passed, aged.severity, aged.suspect) == (False, "warn", "model")
+    assert "evidence.max_model_age_days" in aged.setting
+
+
+def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_training(shop: Shop) -> None:
+    store, settings, *_ = shop
+    bad = Verdict("worse", 1, 0, "block", False, "worse than before")
+    release, live, _ = make(shop)
+    evidence = judge(shop, release, live)
+    for refused in (replace(evidence, on_model={"simpler": [bad]}), replace(evidence, on_data={"lists": [bad]})):
+        other, _, _ = make(shop)
+        store.attach_evidence(other, refused.to_json())
+        with pytest.raises(RecsysError, match="worse than before"):
+            publish_release(store, other, refused, live.release, [])
+    assert publish(store, release, evidence, live, settings) == release == store.current()
+    rollback(store)
+
+
+def test_checks_only_warn_where_the_store_knows_of_an_expected_change(shop: Shop) -> None:
+    store, settings, *_ = shop
+    churn = settings.checks["churn"] | {"warn_changed": 0.0, "block_changed": 0.0}
+    strict = replace(settings, checks=settings.checks | {"churn": churn})
+    sale = ExpectedChange("shop", date(2024, 9, 5), date(2024, 9, 7), "volume", "sale")
+    release, live, _ = make(shop)
+    with pytest.raises(RecsysError, match=r"\[churn_items\].*`make expect FROM=2024-08-09 TO=2024-09-05 KIND=volume"):
+        require(judge(shop, release, live, strict).families, [], "evidence")
+    expected.record(store, sale)
+    found = judge(shop, release, live, strict)
+    require(found.families, [], "evidence")
+    assert {one.name: one.expected for one in found.verdicts if one.expected} == {"churn_items": "sale, 2024-09-05 to 2024-09-07"}
+    expected.record(store, sale, off=True)
 
 
 def test_lists_are_served_as_the_model_was_chosen_until_the_next_training(shop: Shop) -> None:

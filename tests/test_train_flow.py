@@ -169,11 +169,19 @@ def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(
     before, usual = fork.current(), fork.setting("checks.lists", "min_length")
     fork.set("checks.lists", "min_length", 1_000)
     try:
-        assert_refused(fork.run("run"), "allow_users_served")
+        refused = fork.run("run")
+        assert_refused(
+            refused, "allow_users_served", "checks.lists.min_length", "suspect: the lists", "`make report", "`make recommend"
+        )
         assert_refused(fork.run("resume"), "allow_users_served")
     finally:
         fork.set("checks.lists", "min_length", usual)
     assert fork.current() == before
+    told = (r"^winner +\w+", r"^two_stage +0\.\d+", "^rules ", "^checks .* blocked", r"^  BLOCKED +\[novel_users_served\]", "^all ")
+    assert [part for part in told if not re.search(part, refused.stdout, re.M)] == []
+    (release,) = re.findall(r"^release +(\S+) is not published", refused.stdout, re.M)
+    assert fork.run("report", RELEASE=release).returncode == 0
+    assert "checks.lists.min_length" in (fork.root / "data" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,10 @@ class Verdict:
     def explanation(self) -> str:
         """The check, its message, value and threshold, where the threshold is set, and what is suspect."""
         value, limit = (f"{one:.4g}" if isinstance(one, float) else str(one) for one in (self.value, self.threshold))
-        where = f" ({self.setting})" if self.setting else ""
+        numbers = "" if isinstance(self.threshold, str) else f"; value {value}, limit {limit}"
+        setting = f"; setting {self.setting}" if self.setting else ""
         suspect = f"; suspect: the {self.suspect}" if self.suspect else ""
-        return f"[{self.name}] {self.message}; value {value}, limit {limit}{where}{suspect}"
+        return f"[{self.name}] {self.message}{numbers}{setting}{suspect}"
 
 
 def grade(name: str, value: float, warn: float, block: float, words: str) -> Verdict:

@@ -30,7 +30,7 @@ def test_lists_that_differ_pass(subject: Subject) -> None:
 
 def test_the_same_list_for_everybody_blocks_where_a_personal_recommender_won(subject: Subject) -> None:
     found = severities(sabotage(subject, lists=collapsed(subject)))
-    assert found["allow_same_list"] == found["allow_same_first"] == "block"
+    assert found["allow_same_list"] == "block"
     assert found["novel_same_list"] == "warn"
 
 
@@ -38,6 +38,12 @@ def test_the_same_list_for_everybody_only_warns_where_popularity_won(subject: Su
     found = severities(sabotage(subject, lists=collapsed(subject), winner="popularity"))
     assert {"allow_same_list", "allow_same_first"} <= set(found)
     assert set(found.values()) == {"warn"}
+
+
+def test_one_item_that_stands_first_in_every_list_only_warns(subject: Subject) -> None:
+    users, lists = subject.lists["allow"]
+    novelty = Lists(np.column_stack([np.full(len(users), lists.items.max()), lists.items[:, 1:]]), lists.scores)
+    assert severities(sabotage(subject, lists={"allow": (users, novelty)})) == {"allow_same_first": "warn"}
 
 
 def test_one_item_in_a_large_shop_is_no_coverage(subject: Subject) -> None:

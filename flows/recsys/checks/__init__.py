@@ -117,7 +117,8 @@ def complete_raw(verdicts: Iterable[Verdict], store: Store, settings: Settings, 
 def _advisor(subject: Subject) -> Advisor:
     as_of, live, release = subject.features.as_of, subject.champion, subject.release.manifest
     known = expected.known(subject.store, subject.settings)
-    good_day = min(as_of - timedelta(days=7), releases.as_of(live) if live else date.max)
+    good_day = releases.as_of(live) if live else as_of
+    good_day = good_day if good_day < as_of else as_of - timedelta(days=7)
     daily = "release" in release.parents
     return Advisor(subject.store, subject.settings, as_of, subject.today, good_day, release.id, daily, live is not None, known)
 

@@ -42,15 +42,14 @@ class Advisor:
 
     def complete(self, verdict: Verdict, family: str, module: ModuleType, suspect: str) -> Verdict:
         """The check result with its setting and, if it failed, what is suspect, the change that was expected, and advice."""
-        check = f"{family}.{verdict.name}"
         verdict = replace(verdict, setting=self._setting(verdict, family, module))
         if verdict.passed:
             return verdict
         verdict = replace(verdict, suspect=verdict.suspect or suspect)
-        if change := next((one for one in self.expected if one.softens(check, self.as_of, self.today)), None):
+        if change := next((one for one in self.expected if one.softens(family, verdict.name, self.as_of, self.today)), None):
             words = f"{verdict.message}; expected: {change}"
             verdict = replace(verdict, severity="warn", expected=str(change), message=words)
-        return replace(verdict, advice=self._advice(check, verdict.suspect)) if verdict.blocks else verdict
+        return replace(verdict, advice=self._advice(family, verdict)) if verdict.blocks else verdict
 
     def _setting(self, verdict: Verdict, family: str, module: ModuleType) -> str:
         known: Names | None = getattr(module, "SETTINGS", None)
@@ -65,31 +64,35 @@ class Advisor:
             return f"datasets.{self.settings.dataset_name}.{name.removeprefix('dataset.')}"
         return name if "." in name or name.startswith("[") else f"checks.{family}.{name}"
 
-    def _advice(self, check: str, suspect: str) -> str:
+    def _advice(self, family: str, verdict: Verdict) -> str:
         """How to look at it, and how to go on."""
         if not self.release:
             return f"Look: {self._make('check-data')}. Once the source is mended: {self._make('run')}"
-        look = f"Look: {self._make('report', f'RELEASE={self.release}')}"
-        if kind := expected.kind_for(check):
-            first, last = expected.window(check, kind, self.as_of, self.today)
-            days = f"FROM={first} TO={last} KIND={kind} BECAUSE='...'"
-            return f"{look}. If this change was expected: {self._make('expect', days)}, then run again"
+        change = expected.propose(family, verdict.name, self.as_of, self.today)
+        known = f". If you expected this: {self._make('expect', change)}, then run again" if change else ""
+        return f"Look: {self._make('report', f'RELEASE={self.release}')}{known}. {self._way_on(verdict.suspect)}"
+
+    def _way_on(self, suspect: str) -> str:
         if suspect == "data":
-            return f"{look}. To go on with the data of an earlier day: {self._make('run', f'AS_OF={self.good_day}')}"
+            return f"To go on with the data of an earlier day: {self._make('run', f'AS_OF={self.good_day}')}"
         if self.daily:
-            return f"{look}. To train a new model: {self._make('run')}"
+            return f"To train a new model: {self._make('run')}"
         if self.live:
-            return f"{look}. The live model still makes daily lists: {self._make('recommend')}"
-        return f"{look}. To try other parameters: {self._make('tune')}"
+            return f"The live model still makes daily lists: {self._make('recommend')}"
+        return f"To try other parameters: {self._make('tune')}"
 
     def _make(self, verb: str, values: str = "") -> str:
         """A command as it is typed, for this run's dataset, sample and store."""
         sample = f"SAMPLE={self.settings.sample:g}" if self.settings.sample < 1 else ""
-        place = str(self.store.backend).removesuffix(f"/{self.settings.name}")
-        store = "" if place.endswith(self.settings.store.root.rstrip("/")) else f"STORE={shlex.quote(place)}"
-        return (
-            f"`{' '.join(part for part in ('make', verb, values, f'DATASET={self.settings.dataset_name}', sample, store) if part)}`"
-        )
+        parts = ("make", verb, values, f"DATASET={self.settings.dataset_name}", sample, self._store())
+        return f"`{' '.join(part for part in parts if part)}`"
+
+    def _store(self) -> str:
+        """The variable of make that names this run's store; none for that of this machine, or of the user's own branch."""
+        root, place = self.settings.store.root.rstrip("/"), str(self.store.backend).removesuffix(f"/{self.settings.name}")
+        if place.endswith(root):
+            return "PRODUCTION=1" if root.startswith("s3://") else ""
+        return "" if place.startswith(f"{root}/") else f"STORE={shlex.quote(place)}"
 
 
 def pick(setting: str | tuple[str, str], severity: Severity) -> str:

@@ -28,6 +28,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
     "*_users_served": "min_users_served min_length",
     "*_items_allowed": "[rules]",
     "*_ranks": "lists.length",
+    "*_category_share": "rules.max_category_share",
     "rules_known": "[rules]",
 }
 

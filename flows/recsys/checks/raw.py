@@ -43,7 +43,7 @@ def border(
         Rule(
             "raw_rows",
             gxe.ExpectColumnValuesToBeInSet(column="enough_rows", value_set=[True]),
-            f"at least {limits.min_events:,} events came in (checks.raw.min_events); {count:,} did",
+            f"at least {limits.min_events:,} events came in; {count:,} did",
         ),
         Rule(
             "raw_missing_values",

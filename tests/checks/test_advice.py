@@ -1,0 +1,140 @@
+"""Advice: each check names the setting of its threshold, and a block names what is suspect and the commands that lead on."""
+
+import re
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, make_settings
+from recsys import RecsysError
+from recsys.checks import FAMILIES, churn, health, lists
+from recsys.checks.advice import Advisor
+from recsys.store import Store, open_store
+from recsys.verdicts import Verdict, require
+
+DAY = date(2026, 12, 10)
+LOW = Verdict("churn_items", 0.97, 0.95, "block", False, "97% of the items are others")
+
+
+@pytest.fixture
+def advisor(tmp_path: Path) -> Advisor:
+    """Of a training whose release was made while another one is live, in a store elsewhere."""
+    store = open_store(str(tmp_path), "shop")
+    return Advisor(store, make_settings(), DAY, DAY, good_day=date(2026, 12, 1), release="r1", live=True)
+
+
+def complete(advisor: Advisor, family: str, **change: Any) -> Verdict:
+    found = FAMILIES[family]
+    return advisor.complete(replace(LOW, **change), family, found.module, found.suspect or found.on)
+
+
+def test_every_setting_that_a_check_names_exists() -> None:
+    values = make_settings()
+    for name, family in FAMILIES.items():
+        settings = getattr(family.module, "SETTINGS", {})
+        named = {part for one in settings.values() for text in ([one] if isinstance(one, str) else one) for part in text.split()}
+        for setting in named:
+            if "." not in setting and not setting.startswith("["):
+                assert setting in family.module.Limits.__annotations__, (name, setting)
+                continue
+            place: Any = values
+            for part in setting.strip("[]").split("."):
+                assert hasattr(place, part), (name, setting)
+                place = getattr(place, part)
+
+
+@pytest.mark.parametrize(
+    ("family", "verdict", "setting"),
+    [
+        (churn, LOW, "checks.churn.block_changed in config.toml"),
+        (churn, replace(LOW, severity="warn"), "checks.churn.warn_changed in config.toml"),
+        (lists, replace(LOW, name="novel_ranks"), "lists.length in config.toml"),
+        (health, replace(LOW, name="scores_finite"), ""),
+        (health, replace(LOW, name="x", setting="dataset.target"), "datasets.shop.target in config.toml"),
+    ],
+)
+def test_a_check_names_the_setting_of_its_threshold(advisor: Advisor, family: Any, verdict: Verdict, setting: str) -> None:
+    name = family.__name__.rpartition(".")[2]
+    assert advisor.complete(verdict, name, family, "data").setting == setting
+
+
+def test_checks_without_a_table_of_settings_name_their_section(advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(churn, "SETTINGS")
+    assert complete(advisor, "churn").setting == "[checks.churn] in config.toml"
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "facts", "verbs", "words"),
+    [
+        ("drift", {"name": "volume"}, {}, ["expect", "run"], "FROM=2026-12-03 TO=2026-12-09 KIND=volume"),
+        ("freshness", {"name": "freshness"}, {}, ["expect", "run"], "FROM=2026-12-04 TO=2026-12-10 KIND=closed"),
+        ("churn", {}, {}, ["expect", "recommend"], "KIND=volume"),
+        ("drift", {"name": "event_types"}, {}, ["run"], "AS_OF=2026-12-01"),
+        ("lists", {}, {}, ["recommend"], ""),
+        ("lists", {}, {"daily": True}, ["run"], ""),
+        ("simpler", {}, {}, ["recommend"], ""),
+        ("simpler", {}, {"live": False}, ["tune"], ""),
+    ],
+)
+def test_a_block_names_the_commands_that_lead_on(
+    advisor: Advisor, family: str, change: dict[str, Any], facts: dict[str, Any], verbs: list[str], words: str
+) -> None:
+    advice = complete(replace(advisor, **facts), family, **change).advice
+    commands = re.findall(r"`make (\S+) ([^`]*)`", advice)
+    assert [name for name, _ in commands] == ["report", *verbs]
+    assert "RELEASE=r1" in commands[0][1]
+    assert words in commands[1][1]
+    assert all(f"DATASET=shop STORE={advisor.store.backend}".removesuffix("/shop") in values for _, values in commands)
+
+
+def test_every_command_in_advice_is_a_verb(advisor: Advisor) -> None:
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for family in FAMILIES:
+        for facts in ({}, {"release": ""}, {"daily": True}, {"live": False}):
+            found = re.findall(r"`make (\S+) ", complete(replace(advisor, **facts), family).advice)
+            assert len(found) >= 2
+            assert set(found) <= verbs
+
+
+def test_before_there_is_a_release_the_data_are_looked_at(advisor: Advisor) -> None:
+    advice = complete(replace(advisor, release=""), "raw").advice
+    assert re.findall(r"`make (\S+) ", advice) == ["check-data", "run"]
+
+
+def test_a_sample_and_the_usual_store_are_named_as_they_are_typed(tmp_path: Path) -> None:
+    sample = make_settings(sample=0.1)
+    usual = Advisor(open_store("data/store", sample.name, tmp_path), sample, DAY, DAY, DAY, release="r1")
+    assert complete(usual, "lists").advice.startswith("Look: `make report RELEASE=r1 DATASET=shop SAMPLE=0.1`")
+
+
+@pytest.mark.parametrize(
+    ("root", "words"),
+    [("s3://recs/store", "DATASET=shop PRODUCTION=1`"), ("s3://recs/store/user.ann", "DATASET=shop`"), ("s3://x", "STORE=s3://x`")],
+)
+def test_a_shared_store_is_named_by_what_the_user_passes(root: str, words: str) -> None:
+    settings = make_settings(store={"root": "s3://recs/store"})
+    there = Advisor(Store(Named(f"{root}/shop")), settings, DAY, DAY, DAY, release="r1")  # type: ignore[arg-type]
+    assert words in complete(there, "lists").advice
+
+
+class Named(str):
+    """Of a backend, its address."""
+
+
+def test_what_passed_or_warns_needs_no_advice(advisor: Advisor) -> None:
+    assert complete(advisor, "churn", severity="warn").advice == ""
+    assert complete(advisor, "churn", passed=True).advice == ""
+
+
+def test_a_refusal_gives_check_value_threshold_setting_suspect_and_commands_once(advisor: Advisor) -> None:
+    failed = [complete(advisor, "churn"), complete(advisor, "churn", name="churn_coverage")]
+    with pytest.raises(RecsysError) as refused:
+        require({"churn": failed}, ["churn"], "evidence")
+    told = str(refused.value)
+    for words in ("[churn_items] 97%", "value 0.97, limit 0.95", "checks.churn.block_changed in config.toml", "suspect: the lists"):
+        assert words in told
+    assert told.count("`make report") == told.count("`make expect") == 1
+    assert "\n" not in told
