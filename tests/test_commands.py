@@ -99,6 +99,7 @@ IN_THE_STORE = {
     "exposures": ({"TO": "{}/shown.parquet", "DAY": "2024-02-01"}, "0 items shown"),
     "explain": ({"USER": "u0"}, "release a, allow lists"),
     "add_case": ({"USER": "u0", "NOT": "i0", "WHY": "it is broken"}, "added to cases.jsonl"),
+    "expect": ({"FROM": "2024-12-01", "TO": "2024-12-24", "KIND": "volume", "BECAUSE": "Christmas"}, "is expected"),
     "reproduce": ({"RELEASE": "x"}, "x is not in {}/given"),
     "diff": ({"A": "x", "B": "b"}, "x is not in {}/given"),
     "score": ({}, "evidence of release a"),
@@ -154,7 +155,7 @@ def test_the_environment_names_no_argument_of_a_verb(fork: Fork, verb: str, envi
 
 
 def test_an_argument_reaches_a_verb_as_it_was_written(fork: Fork) -> None:
-    assert_refused(fork.make("pin", RELEASE=ODD), f"release {ODD} is not in")
+    assert_refused(fork.make("pin", RELEASE=ODD), f'"{ODD}" is no snapshot id')
 
 
 def test_make_lock_says_that_it_needs_uv(fork: Fork, tmp_path: Path) -> None:
