@@ -145,7 +145,7 @@ test: .venv/.test ## the quick tests
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-all: .venv/.test .venv/.bench .venv/.browser .venv/.postgresql ## those and the slow ones
-	@$(PYTEST)
+	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.test ## ruff and mypy
 	@$(BIN)/ruff check flows tests
