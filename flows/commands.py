@@ -1,7 +1,6 @@
 """What `make` calls: every verb but the tests. Takes the variables of make's command line as NAME=value and prints for people."""
 
 import json
-import math
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ from typing import Any
 from rich.console import Console
 
 import cloud
+import variables
 from cloud import Target
 from production import (
     PRODUCTION,
@@ -62,17 +62,11 @@ def dial(name: str) -> str:
 
 
 def number(name: str, usual: float) -> float:
-    try:
-        value = float(dial(name) or usual)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise RecsysError(f'{name} "{dial(name)}" is no number; pass one, such as {usual:g}')
-    return value
+    return float(dial(name) or usual)
 
 
 def switched(name: str) -> bool:
-    return dial(name) not in ("", "0")
+    return variables.is_on(dial(name))
 
 
 def now() -> str:
@@ -83,6 +77,16 @@ def now() -> str:
 def settings() -> Settings:
     """Settings of the dataset that make's variables name."""
     return resolve(read_config(), dial("DATASET"), dial("AS_OF"), number("SAMPLE", 1), inputs())
+
+
+def checked_settings() -> Settings:
+    """The same, once all of config.toml that a flow depends on was checked."""
+    from recsys.pipeline import check_settings
+
+    chosen = settings()
+    check_settings(chosen)
+    read_operations(read_config())
+    return chosen
 
 
 def read_config() -> dict[str, Any]:
@@ -163,7 +167,7 @@ def monitor() -> None:
 
 def parameters() -> list[str]:
     """make's variables, checked, as the parameters that every flow takes."""
-    sample = settings().sample
+    sample = checked_settings().sample
     values = {"dataset": dial("DATASET"), "as_of": dial("AS_OF"), "sample": str(sample), "inputs": json.dumps(inputs())}
     values["root"] = dial("STORE")
     return [part for name, value in values.items() for part in (f"--{name}", value)] + where()
@@ -187,7 +191,7 @@ def cron() -> None:
     """Prints a schedule for this machine."""
     from cron import crontab, systemd
 
-    settings()  # refuses a wrong dial before it is written down
+    checked_settings()  # refuses a wrong value before it is written down
     dials = {name: dial(name) for name in ("DATASET", "STORE", *(name.upper() for name in inputs())) if dial(name)}
     if switched("PRODUCTION") or is_shared(root()):
         dials["PRODUCTION"] = "1"  # what runs on a schedule is production
@@ -197,10 +201,7 @@ def cron() -> None:
 
 def tried() -> list[str]:
     """The share of the users who try the release as a canary, if it shall not go live."""
-    share = number("CANARY", -1)
-    if dial("CANARY") and not 0 <= share <= 1:
-        raise RecsysError(f"CANARY {share:g} is no share of the users; pass a number from 0, where nobody sees it, to 1")
-    return ["--canary", str(share)]
+    return ["--canary", str(number("CANARY", -1))]
 
 
 def resume() -> None:
@@ -741,6 +742,7 @@ def stop(number: int, frame: Any) -> None:
 
 
 def main() -> None:
+    variables.check(GIVEN, ROOT / "Makefile")
     point_metaflow()
     (name,) = [part for part in sys.argv[1:] if "=" not in part]
     with scratch() as folder:

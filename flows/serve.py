@@ -8,7 +8,8 @@ from pathlib import Path
 
 import uvicorn
 
-from commands import branch, dial, root, settings, store
+import variables
+from commands import GIVEN, ROOT, branch, dial, root, settings, store
 from production import describe_store
 from recsys import RecsysError
 from recsys.serving.app import Service
@@ -54,10 +55,9 @@ def refuse_open_door(host: str, allowed_hosts: list[str], keys: list[str]) -> No
 
 
 def main() -> None:
+    variables.check(GIVEN, ROOT / "Makefile")
     chosen, keys = settings(), read_keys()
     host, port = dial("HOST") or chosen.serve.host, dial("PORT") or str(chosen.serve.port)
-    if not port.isdecimal():
-        raise RecsysError(f'PORT "{port}" is no port; pass a number such as 8000')
     refuse_open_door(host, chosen.serve.allowed_hosts, keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     log.info("what is live in this store is served: %s", describe_store(root(), branch()))

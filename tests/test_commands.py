@@ -75,11 +75,11 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
         ("rollback", {"RELEASE": "../a"}, "is no snapshot id"),
         ("pin", {}, "RELEASE is not given"),
         ("canary", {"RELEASE": "a"}, "SHARE is not given"),
-        ("canary", {"RELEASE": "a", "SHARE": "some"}, 'SHARE "some" is no number'),
         ("promote", {}, "no canary to promote"),
-        ("gc", {"KEEP": "0"}, "KEEP 0 is too few"),
-        ("gc", {"GRACE_HOURS": "nan"}, 'GRACE_HOURS "nan" is no number'),
-        ("run", {"CANARY": "2"}, "CANARY 2 is no share"),
+        ("canary", {"RELEASE": "a", "SHARE": "some"}, 'SHARE is "some"; it must be a number from 0 to 1'),
+        ("gc", {"KEEP": "0"}, 'KEEP is "0"; it must be a whole number from 1 to'),
+        ("run", {"CANARY": "2"}, 'CANARY is "2"; it must be a number from 0 to 1'),
+        ("run", {"DATASTE": "shop"}, "DATASTE is no variable of any verb; did you mean DATASET?"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(fork: Fork, verb: str, dials: dict[str, str], words: str) -> None:

@@ -229,7 +229,7 @@ def wrong_values(part: dict[str, Any]) -> list[Any]:
     found = list(WRONG[part["type"]])
     if part["type"] in NUMBERS:
         excluded = [part[key] for key in ("exclusiveMinimum", "exclusiveMaximum") if key in part]
-        least, most = part.get("minimum", part.get("exclusiveMinimum")), part.get("maximum", part.get("exclusiveMaximum"))
+        least, most = (part.get(f"{end}imum", part.get(f"exclusive{end.title()}imum", 0)) for end in ("min", "max"))
         found += [*excluded, least - 1, most + 1, *(value for value in (-1, 0) if value < least)]
     items = part.get("items", {})
     if items.get("type") == "string":

@@ -67,6 +67,7 @@ GOOD = [
     row(user_id="same", session_id="the same in everything"),
     row(user_id="same", session_id="the same in all but the session"),
     row(user_id="same", session_id="named twice", event_id="e1", price="1"),
+    row(user_id="u" * 128, item_id="i" * 128),
     row(user_id="a|b", item_id="c"),
     row(user_id="a", item_id="b|c"),
 ]
@@ -106,6 +107,13 @@ BAD = [
     ("ambiguous_date", row(event_at="5-1-24", session_id="a short year")),
     ("future", row(event_at="2024-04-05 00:00:00", session_id="later than any clock")),
     ("future", row(event_at="2124-02-01", session_id="a century ahead")),
+    ("long_id", row(user_id="u" * 129, session_id="a user id of 129 characters")),
+    ("long_id", row(item_id="i" * 3_000_000, session_id="an item id of 3 million characters")),
+    *(
+        ("too_early", row(event_at=at, session_id=f"{at} for a time"))
+        for at in ("1970-01-01", "0001-01-01", "1900-01-01 00:00:00Z")
+    ),
+    ("too_early", row(event_at="1989-12-31 23:59:59", session_id="a second too early")),
     ("unknown_type", row(event_type="click", session_id="unknown type")),
     ("bad_quantity", row(quantity="0", session_id="zero pieces")),
     ("bad_quantity", row(quantity="-1", session_id="pieces below zero")),
@@ -181,7 +189,8 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
         writer.writerows([*GOOD, *(bad for _, bad in BAD)])
     (folder / "items.csv").write_text(
         "item_id,title,price,is_available,withdrawn_at\ni1,The first,9.99,false,2024-03-01\n"
-        "007,Agent,free,,\nunsold,Unsold,1,true,soon\na\x01b,Odd,1,true,\n"
+        "007,Agent,free,,\nunsold,Unsold,1,Sold out,soon\na\x01b,Odd,1,true,\n"
+        f"{'l' * 129},Long,1,yes,\n"
     )
     (folder / "users.csv").write_text("user_id,segment\nu1,north\nnobody,south\n")
     inputs = {name: str(folder / f"{name}.csv") for name in ("events", "items", "users")}
@@ -292,12 +301,18 @@ def test_the_catalogue_describes_items_and_adds_those_without_events(built: Buil
     items = {id: tuple(rest) for id, *rest in rows}
     assert items["i1"] == ("The first", 9.99, False, "2024-03-01")
     assert items["007"] == ("Agent", None, True, None)
-    assert items["unsold"] == ("Unsold", 1.0, True, None)
+    assert items["unsold"] == ("Unsold", 1.0, False, None)
     assert items["i2"] == ("i2", None, True, None)
 
 
 def test_the_catalogue_brings_no_control_characters_in(built: Built) -> None:
     assert [id for id in built.column("item_id", "dim_items") if not id.isprintable()] == []
+
+
+def test_no_id_is_longer_than_allowed(built: Built, quarantine: list[dict[str, str]]) -> None:
+    ids = [*built.column("item_id", "dim_items"), *built.column("user_id", "dim_users")]
+    assert max(map(len, ids)) == 128
+    assert {len(row["item_id"]) for row in quarantine if "3 million" in row["session_id"]} == {128}
 
 
 def test_users_are_those_with_events_and_their_segment_where_it_is_known(built: Built) -> None:

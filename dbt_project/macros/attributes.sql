@@ -14,9 +14,12 @@
 {% macro attribute_columns(entity, relation) %}
     {%- set own = {'item': ['title', 'category', 'price', 'is_available', 'available_from', 'withdrawn_at'], 'user': ['segment']} -%}
     {%- for name in var(entity ~ '_attributes') if name not in own[entity] -%}
-    {{ adapter.quote(name) if has_column(relation, name) else 'null' }}::string as {{ adapter.quote(name) }},
+    {{ shortened(adapter.quote(name) if has_column(relation, name) else 'null') }} as {{ adapter.quote(name) }},
     {% endfor -%}
 {% endmacro %}
+
+{# In staging: a text of at most 500 characters. Titles and values are kept in columns as wide as the longest one. #}
+{% macro shortened(text) %}substr({{ text }}::string, 1, 500)::string{% endmacro %}
 
 {# In staging: the same names, each after a comma, by which rows are put in order. #}
 {% macro attribute_names(entity) %}

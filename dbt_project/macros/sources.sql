@@ -7,8 +7,8 @@
 {# Why an event can be rejected; the first that applies is the one it is counted under. #}
 {% macro rejection_reasons() %}
     {{ return([
-        'duplicate', 'no_user', 'no_item', 'no_product', 'control_characters', 'ambiguous_date', 'bad_time',
-        'future', 'unknown_type', 'bad_quantity', 'bad_price', 'bad_rating', 'bot'
+        'duplicate', 'no_user', 'no_item', 'no_product', 'control_characters', 'long_id', 'ambiguous_date', 'bad_time',
+        'too_early', 'future', 'unknown_type', 'bad_quantity', 'bad_price', 'bad_rating', 'bot'
     ]) }}
 {% endmacro %}
 

@@ -50,6 +50,8 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
         "cutoff_days": [0] if serving else settings.cutoff_days,
         "sample_users": settings.features.sample_users,
         "max_daily_events": settings.dataset.max_daily_events,
+        "earliest_day": settings.dataset.earliest_day,
+        "max_id_length": settings.dataset.max_id_length,
         "item_attributes": settings.dataset.attributes["item"],
         "user_attributes": settings.dataset.attributes["user"],
         "text_attributes": settings.dataset.text_only,

@@ -190,7 +190,7 @@ def test_items_and_users_land_when_given(tmp_path: Path) -> None:
     users = write(tmp_path / "users.parquet", pa.table({"user_id": [7], "segment": ["north"]}))
     folder = land(tmp_path, events=events, items=items, users=users)
     assert read(folder, "items").to_pylist() == [
-        dict.fromkeys(TABLES["items"]) | {"item_id": "007", "title": "A title", "is_available": "false"}
+        dict.fromkeys(TABLES["items"]) | {"item_id": "007", "title": "A title", "is_available": False}
     ]
     assert read(folder, "users").to_pylist() == [{"user_id": "7", "segment": "north", "valid_from": None}]
 

@@ -151,9 +151,55 @@ def test_a_name_in_the_settings_that_fits_nothing_is_refused(tmp_path: Path, set
 
 @pytest.mark.parametrize("settings", [{"columns": {"user_id": "u"}}, {"time_zone": "Europe/London"}])
 def test_a_setting_that_a_source_does_not_read_is_refused(settings: dict[str, Any]) -> None:
-    chosen = Dataset(source="online_retail", horizon_days=7, step_days=7, dials={"url": "", "cache": ""}, **settings)
+    chosen = Dataset(
+        source="online_retail", horizon_days=7, step_days=7, dials={"url": "https://a.example/b", "cache": "c"}, **settings
+    )
     with pytest.raises(RecsysError, match=f'{next(iter(settings))} is set, but source "online_retail" does not read it; remove it'):
         open_source(chosen)
+
+
+# Long ids
+
+
+@pytest.mark.parametrize("table", ["items", "users"])
+def test_an_item_or_user_with_a_very_long_id_is_left_out_and_told(table: str, tmp_path: Path) -> None:
+    id = f"{table.removesuffix('s')}_id"
+    rows = write(tmp_path / "rows.csv", f"{id}\n{'i' * 3_000_000}\n{'k' * 20}\n{'l' * 21}\n")
+    (told,) = landed(tmp_path, {"events": write(tmp_path / "e.csv", as_csv(ROWS)), table: rows}, max_id_length=20)
+    assert [row[id] for row in rows_of(tmp_path, table)] == ["k" * 20]
+    assert (told.value, told.passed) == (2, False)
+    assert "2 rows" in told.message
+    assert "more than 20 characters" in told.message
+
+
+# What is for sale
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (["true", "FALSE", " yes ", "No", "1", "0", ""], [True, False, True, False, True, False, None]),
+        (["In Stock", "out_of_stock", "sold-out", "Sold  out", "SOLDOUT"], [True, False, False, False, False]),
+        ([1, 0, None], [True, False, None]),
+        ([1.0, 0.0, None], [True, False, None]),
+        ([True, False, None], [True, False, None]),
+    ],
+)
+def test_words_for_what_is_for_sale_are_read(written: list[Any], meant: list[bool | None], tmp_path: Path) -> None:
+    ids = [f"i{number}" for number in range(len(written))]
+    pq.write_table(pa.table({"item_id": ids, "is_available": written}), tmp_path / "items.parquet")
+    landed(tmp_path, {"events": write(tmp_path / "e.csv", as_csv(ROWS)), "items": tmp_path / "items.parquet"})
+    assert [row["is_available"] for row in rows_of(tmp_path, "items")] == meant
+
+
+@pytest.mark.parametrize("written", ["sold oot", "17", "-1", "maybe", "preorder"])
+def test_another_word_for_it_is_refused_with_those_that_are_read(written: str, tmp_path: Path) -> None:
+    items = write(tmp_path / "items.csv", f"item_id,is_available\ni1,true\ni2,{written}\n")
+    with pytest.raises(
+        RecsysError, match=rf'ITEMS .*items\.csv": is_available is "{written}"; write one of true, .*sold out'
+    ) as refused:
+        landed(tmp_path, {"events": write(tmp_path / "e.csv", as_csv(ROWS)), "items": items})
+    assert "\n" not in str(refused.value)
 
 
 # Attributes and ignored columns

@@ -41,8 +41,8 @@ final as (
     select
         -- ids
         event_id::string as event_id,
-        user_id::string as user_id,
-        item_id::string as item_id,
+        substr(user_id, 1, {{ var('max_id_length') }})::string as user_id,
+        substr(item_id, 1, {{ var('max_id_length') }})::string as item_id,
         session_id::string as session_id,
         -- strings
         event_type::string as event_type,
@@ -53,7 +53,9 @@ final as (
             case when item_id is null or trim(item_id) = '' then 'no_item' end,
             nullif(source_reasons, ''),
             case when {{ has_control_characters("concat_ws(' ', user_id, item_id, session_id)") }} then 'control_characters' end,
+            case when greatest(length(user_id), length(item_id)) > {{ var('max_id_length') }} then 'long_id' end,
             case when event_at is null then 'bad_time' end,
+            case when event_at < '{{ var('earliest_day') }}'::timestamp then 'too_early' end,
             case when event_at >= '{{ var('landed_before') }}'::timestamp then 'future' end,
             case when not is_target and event_type not in ('view', 'cart', 'return') then 'unknown_type' end,
             case when quantity <= 0 then 'bad_quantity' end,

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys.settings.validation import (
     Count,
+    Day,
     Days,
     Names,
     PositiveDays,
@@ -162,6 +163,9 @@ class Dataset:
 
     source: name of the class that lands raw data; `dials` are its own settings.
     horizon_days, step_days: days that a list predicts, and the spacing of cutoffs, of which the horizon is a multiple.
+    earliest_day: events before it are rejected: 1970-01-01 and 0001-01-01 are what a missing time often becomes.
+    max_id_length: characters of a user's or item's id, above which its events are rejected. Ids are kept in columns as wide as the
+        longest one, so a single id of 3 million characters takes gigabytes.
     target: event type that is predicted.
     event_types: the data's own event types, each with one of view, cart, return, ignore or the target.
     min_rating: where the data have ratings, a target event with a lower one counts as a view.
@@ -178,6 +182,8 @@ class Dataset:
     max_quarantine: Share = 0.05
     max_daily_events: Count = 1_000
     max_age_days: Days = 0
+    earliest_day: Day = "1990-01-01"
+    max_id_length: Annotated[int, Field(ge=8, le=1_000)] = 128
     target: Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\sA-Z]+$", examples=['"play"'])] = "purchase"
     event_types: dict[str, str] = Field(default_factory=dict)
     min_rating: Annotated[float, Field(ge=-1_000_000, le=1_000_000)] | None = None

@@ -26,7 +26,7 @@ TABLES = {
         "title": "text",
         "category": "text",
         "price": "number",
-        "is_available": "number",
+        "is_available": "flag",
         "available_from": "time",
         "withdrawn_at": "time",
         "valid_from": "time",

@@ -1,5 +1,6 @@
 """Tables of any origin, brought to our columns and written as the Parquet files of a raw snapshot."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
@@ -11,11 +12,18 @@ import pyarrow.types as kinds
 
 from recsys import RecsysError
 from recsys.settings import Dataset
+from recsys.settings.toml import write_text
 from recsys.sources import columns, files
 from recsys.verdicts import Verdict
 
 UTC = pa.timestamp("us", "UTC")
 NAMES_SHOWN = 30
+# Words of a flag, in small letters; spaces, underscores and hyphens count as the same. An empty one says nothing.
+YES = ("true", "t", "yes", "y", "1", "1.0", "available", "in stock", "instock", "on sale", "active", "published", "enabled")
+NO = (
+    *("false", "f", "no", "n", "0", "0.0", "unavailable", "not available", "out of stock", "outofstock", "sold out", "soldout"),
+    *("inactive", "unpublished", "discontinued", "withdrawn", "disabled"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,13 @@ def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[Ve
     ignored = {name: table.ignored for name, table in tables.items() if table.ignored}
     seen = "; ".join(f"{inputs[name].where} {_shown(names)}" for name, names in ignored.items())
     words = f"ignored columns: {seen}; to use one, name it in columns, item_attributes or user_attributes"
-    return [Verdict("ignored_columns", sum(map(len, ignored.values())), 0, "warn", True, words)] if ignored else []
+    found = [Verdict("ignored_columns", sum(map(len, ignored.values())), 0, "warn", True, words)] if ignored else []
+    for name, table in tables.items():
+        if table.dropped:
+            what = f"{table.dropped:,} rows of {inputs[name].where} have an id of more than {dataset.max_id_length} characters"
+            words = f"{what} (max_id_length) and are left out; shorten these ids in the events too, or raise the setting"
+            found.append(Verdict(f"long_ids_of_{name}", table.dropped, 0, "warn", False, words))
+    return found
 
 
 @dataclass
@@ -64,6 +78,7 @@ class _Table:
     mapped: dict[str, set[str]] = field(default_factory=dict)  # ours, and what it was found as
     written: set[str] = field(default_factory=set)
     names: dict[str, None] = field(default_factory=dict)  # theirs, in order
+    dropped: int = 0  # rows with an id that is too long; those of events go to the quarantine instead
 
     @property
     def attributes(self) -> list[str]:
@@ -131,7 +146,15 @@ class _Table:
                         unreadable[theirs] = f"is of type {column.type}"
             if unreadable:
                 raise files.UnreadableColumns(origin.where, unreadable)
-            yield pa.RecordBatch.from_pydict(shaped)
+            yield self._drop_long_ids(pa.RecordBatch.from_pydict(shaped))
+
+    def _drop_long_ids(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        id = f"{self.name.removesuffix('s')}_id"
+        if self.name == "events" or id not in batch.schema.names:
+            return batch
+        is_long = pc.fill_null(pc.greater(pc.utf8_length(batch.column(id)), self.dataset.max_id_length), False)
+        self.dropped += is_long.true_count
+        return batch.filter(pc.invert(is_long)) if is_long.true_count else batch
 
 
 def _text(column: pa.Array, where: str, zone: str) -> pa.Array:
@@ -171,11 +194,30 @@ def _time(column: pa.Array, where: str, zone: str) -> pa.Array:
     raise RecsysError(f"{where} is of type {column.type}; store it as a timestamp, as text or as seconds since 1970")
 
 
+def _flag(column: pa.Array, where: str, zone: str) -> pa.Array:
+    """True and false, however an export writes them."""
+    if kinds.is_boolean(column.type):
+        return column
+    if not _is_text(column.type) and not _is_number(column.type):
+        raise RecsysError(f"{where} is of type {column.type}; store it as true or false")
+    values = pc.dictionary_encode(pc.cast(column, pa.string()))
+    read = [None if value is None else _read_flag(value, where) for value in values.dictionary.to_pylist()]
+    return pa.array(read, pa.bool_()).take(values.indices)
+
+
+def _read_flag(value: str, where: str) -> bool | None:
+    word = re.sub(r"[\s_-]+", " ", value.strip().casefold())
+    if word and word not in (*YES, *NO):
+        shown = write_text(value if len(value) <= 40 else f"{value[:37]}...")
+        raise RecsysError(f"{where} is {shown}; write one of {', '.join(YES)} for yes, or of {', '.join(NO)} for no")
+    return word in YES if word else None
+
+
 def _attribute(column: pa.Array, where: str, zone: str) -> pa.Array:
     return (_number if _is_number(column.type) or kinds.is_boolean(column.type) else _text)(column, where, zone)
 
 
-SHAPES = {"text": _text, "number": _number, "time": _time, "attribute": _attribute}
+SHAPES = {"text": _text, "number": _number, "time": _time, "flag": _flag, "attribute": _attribute}
 
 
 def _is_number(kind: pa.DataType) -> bool:

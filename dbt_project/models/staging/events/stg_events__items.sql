@@ -10,8 +10,8 @@ cast_to_types as (
         -- ids
         item_id::string as item_id,
         -- strings
-        title::string as title,
-        category::string as category,
+        {{ shortened('title') }} as title,
+        {{ shortened('category') }} as category,
         {{ attribute_columns('item', source('events', 'items')) }}
         -- numbers
         try_cast(price as decimal(18, 4)) as price,

@@ -10,7 +10,7 @@ cast_to_types as (
         -- ids
         user_id::string as user_id,
         -- strings
-        segment::string as segment,
+        {{ shortened('segment') }} as segment,
         {{ attribute_columns('user', source('events', 'users')) }}
         -- times
         {{ valid_from(source('events', 'users')) }} as valid_from
