@@ -67,7 +67,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     features = {day: pipeline.build_features(store, raw, replace(settings, as_of=day), PROJECT).id for day in (EARLY, LATE)}
     trained = [pipeline.train(store, one, features[EARLY], {}, settings) for one in pipeline.recipes(settings, audit=False)]
     evaluations = pipeline.choose(trained, settings).evaluations
-    choices = [Choice(one.recipe.name, one.model_id, evaluations, {}, []) for one in trained]
+    choices = [Choice(one.recipe.name, one.model_id, evaluations, {}, []) for one in reversed(trained)]  # the better one first
     return Shop(store, settings, verdicts, features, choices)
 
 

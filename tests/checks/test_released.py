@@ -15,7 +15,7 @@ import pytest
 
 from conftest import failures, sabotage
 from recsys import releases
-from recsys.checks import Subject
+from recsys.checks import Subject, examine
 from recsys.checks.released import difference
 from recsys.evaluation import evaluate
 from recsys.list_files import Row, read_rows, unpack, write_rows
@@ -123,6 +123,15 @@ def test_item_rows_off_by_one(subject: Subject, tmp_path: Path, by: int) -> None
     count = subject.state.shape[1]
     change = each_list(lambda items, scores: ((items + by) % count, scores))
     assert {"allow_lists_remade", "novel_lists_remade"} <= blocked(changed(subject, tmp_path, rewritten(change))).keys()
+
+
+def test_item_rows_beyond_the_catalogue(subject: Subject, tmp_path: Path) -> None:
+    """The service would refuse to answer; checks that cannot count such items block, and the others still speak."""
+    broken = changed(subject, tmp_path, rewritten(each_list(lambda items, scores: (items + 1, scores))))
+    found = {verdict.name: verdict for family in examine(broken, audit=False, on=("data",)).values() for verdict in family}
+    assert found["allow_lists_remade"].blocks
+    assert found["breadth_ran"].blocks
+    assert found["as_of"].passed
 
 
 def test_new_item_lists_with_items_that_users_have_had(subject: Subject, tmp_path: Path) -> None:

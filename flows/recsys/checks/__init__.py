@@ -1,7 +1,8 @@
 """Families of checks. One is a file here with `Limits` and `check(subject, limits)`, its line below, and its section [checks.*] in
 config.toml, where every threshold says why it is what it is. A fork deletes all three of what it does not want."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -33,6 +34,8 @@ from recsys.checks.subject import Subject
 from recsys.settings import Settings, build
 from recsys.store import Store
 from recsys.verdicts import Verdict
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FAMILIES", "Family", "Subject", "complete_raw", "examine", "limits", "required"]
 
@@ -103,10 +106,24 @@ def examine(subject: Subject, audit: bool, on: Sequence[str] = ("model", "data")
     data was expected, checks that would block for it only warn."""
     advisor = _advisor(subject)
     return {
-        name: _complete(advisor, name, FAMILIES[name].module.check(subject, limits(name, subject.settings)))
+        name: _complete(advisor, name, _ask(name, subject))
         for name in required(audit)
         if FAMILIES[name].when != "landing" and FAMILIES[name].on in on
     }
+
+
+def _ask(name: str, subject: Subject) -> Iterator[Verdict]:
+    """A family's check results. One that stops with an error blocks, and the others still speak: a release whose files are broken
+    may break a check."""
+    asked = limits(name, subject.settings)
+    try:
+        yield from FAMILIES[name].module.check(subject, asked)
+    except Exception as error:
+        log.exception("the checks of %s stopped", name)
+        words = (
+            f"the checks of {name} stopped with {type(error).__name__}: {error}; the log says where, and other checks may say why"
+        )
+        yield Verdict(f"{name}_ran", type(error).__name__, "no error", "block", False, words)
 
 
 def complete_raw(verdicts: Iterable[Verdict], store: Store, settings: Settings, today: date) -> list[Verdict]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys import RecsysError
 from recsys.checks import own_user
 from recsys.checks.permuted import Permuted
 from recsys.checks.subject import Subject
@@ -80,14 +81,18 @@ def _lists(
     moved = permuted.rank(model, rows)
     for protocol, made in together.items():
         prefix = protocol if name == subject.winner else f"{name}_{protocol}"
-        answers = (reader.recommend(user, subject.ruling.length, protocol, model=name) for user in user_ids.tolist())
-        read = [list(zip(reader.ids(one), one.scores, strict=True)) if one.source == "personal" else [] for one in answers]
         what = f"{name} makes other {protocol} lists for these users than the release holds"
         found: dict[str, str] = {}
-        for lists in (made, alone[protocol]):
-            for place in range(len(lists.items)):
-                if wrong := difference(_ranked(subject.state, lists, place), read[place]):
-                    found.setdefault(f"user {user_ids[place]}", wrong)
+        for place, user in enumerate(user_ids.tolist()):
+            expected = [_ranked(subject.state, lists, place) for lists in (made, alone[protocol]) if place < len(lists.items)]
+            try:
+                answer = reader.recommend(user, subject.ruling.length, protocol, model=name)
+            except RecsysError as error:
+                found[f"user {user}"] = f"cannot be answered: {error}"
+                continue
+            read = list(zip(reader.ids(answer), answer.scores, strict=True)) if answer.source == "personal" else []
+            if wrong := next(filter(None, (difference(one, read) for one in expected)), ""):
+                found[f"user {user}"] = wrong
         yield _verdict(f"{prefix}_lists_remade", len(rows), found, what, "lists")
         kept = _overlap(made.items, moved[protocol].items, subject.settings.evaluation.k)
         words = (
@@ -202,7 +207,11 @@ def _users(subject: Subject, rows: NDArray[np.int64]) -> Verdict:
     """What the release knows of some users, against the events themselves: the newest events must be there."""
     reader, found = subject.reader, {}
     for user, (segment, events) in subject.features.last_targets(rows.tolist()).items():
-        known = reader.user(user)
+        try:
+            known = reader.user(user)
+        except RecsysError as error:
+            found[f"user {user}"] = f"cannot be read: {error}"
+            continue
         newest = dict(reversed(events))  # event of each item: the newest comes last
         expected = sorted(newest.items(), key=lambda event: (event[1], event[0]))[:HISTORY]
         if known is None:
