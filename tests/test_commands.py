@@ -155,7 +155,7 @@ def test_the_environment_names_no_argument_of_a_verb(fork: Fork, verb: str, envi
 
 
 def test_an_argument_reaches_a_verb_as_it_was_written(fork: Fork) -> None:
-    assert_refused(fork.make("pin", RELEASE=ODD), f"release {ODD} is not in")
+    assert_refused(fork.make("pin", RELEASE=ODD), f'"{ODD}" is no snapshot id')
 
 
 def test_make_lock_says_that_it_needs_uv(fork: Fork, tmp_path: Path) -> None:
