@@ -319,9 +319,9 @@ def _valid(entity: str, name: str, cutoff: date) -> str:
 
 
 def _dense(column: NDArray) -> NDArray:
-    """Text as fixed-width text, missing numbers as NaN."""
+    """Text as fixed-width text, missing numbers as NaN, missing text as empty."""
     if column.dtype == object:
-        return column.astype(str)
+        return np.ma.filled(column, "").astype(str)
     if isinstance(column, np.ma.MaskedArray):
         return column.filled(np.nan) if column.dtype.kind == "f" else column.filled(0)
     return column
