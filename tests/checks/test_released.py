@@ -104,6 +104,7 @@ def test_lists_of_the_next_user_in_a_part_of_the_users(subject: Subject, tmp_pat
     assert {"allow_lists_remade", "allow_own_user"} <= found.keys()
 
 
+@pytest.mark.slow
 def test_lists_of_the_next_user_in_one_segment(subject: Subject, tmp_path: Path) -> None:
     state = subject.state
     names, sizes = np.unique(state.users["segment"], return_counts=True)
@@ -118,6 +119,7 @@ def test_lists_of_the_next_user_in_one_segment(subject: Subject, tmp_path: Path)
     assert f"segment {segment}" in found["allow_own_user"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [1, -1])
 def test_item_rows_off_by_one(subject: Subject, tmp_path: Path, by: int) -> None:
     count = subject.state.shape[1]
@@ -168,6 +170,7 @@ def test_top_tens_in_any_order(subject: Subject, tmp_path: Path) -> None:
     assert "allow_scores_fall" in blocked(changed(subject, tmp_path / "both", rewritten(both)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [lambda scores: -scores, np.ones_like, lambda scores: scores * 2], ids=["negated", "constant", "doubled"]
 )
@@ -176,6 +179,7 @@ def test_scores_that_are_not_the_models(subject: Subject, tmp_path: Path, change
     assert {"allow_lists_remade", "novel_lists_remade"} <= found.keys()
 
 
+@pytest.mark.slow
 def test_lists_that_are_cut_off(subject: Subject, tmp_path: Path) -> None:
     found = blocked(changed(subject, tmp_path, rewritten(each_list(lambda items, scores: (items[:20], scores[:20])))))
     assert "has 20 items, not 50" in found["allow_lists_remade"]
@@ -212,6 +216,7 @@ def test_users_table_of_another_day(subject: Subject, tmp_path: Path) -> None:
     assert list(blocked(changed(subject, tmp_path, write))) == ["users_remade"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["segment", "bought"])
 def test_users_table_shifted_by_one(subject: Subject, tmp_path: Path, column: str) -> None:
     def write(folder: Path) -> None:
@@ -239,6 +244,7 @@ def neighbours(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], N
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -270,6 +276,7 @@ def test_fallback_of_another_segment_and_with_hidden_items(subject: Subject, tmp
     assert {"fallback_items_allowed", "fallback_remade"} <= blocked(changed(subject, tmp_path / "hide", hide)).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["title", "category", "item_id", "is_listed", "is_available"])
 def test_items_table_in_another_order(subject: Subject, tmp_path: Path, column: str) -> None:
     def write(folder: Path) -> None:
@@ -302,6 +309,7 @@ def test_lists_beside_the_winners_pass(with_popularity: Subject) -> None:
     assert blocked(with_popularity) == {}
 
 
+@pytest.mark.slow
 def test_lists_swapped_with_those_beside(with_popularity: Subject, tmp_path: Path) -> None:
     def swap(folder: Path) -> None:
         theirs = list(read_rows(folder / "beside" / "popularity.sqlite"))
@@ -346,6 +354,7 @@ def test_scores_that_tie_may_swap_their_items() -> None:
     assert difference([], []) == ""
 
 
+@pytest.mark.slow
 def test_a_category_takes_no_more_than_its_share(subject: Subject, tmp_path: Path) -> None:
     rules = replace(subject.settings.rules, max_category_share=0.3)
     capped = replace(subject.settings, rules=rules)
@@ -360,6 +369,7 @@ def test_a_category_takes_no_more_than_its_share(subject: Subject, tmp_path: Pat
     assert blocked(replace(changed(subject, tmp_path, write), settings=capped)) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["popularity", "repeat_purchase", "item_to_item", "user_neighbours", "ease"])
 def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path: Path, name: str) -> None:
     model = create(name, {}).fit(subject.state)
@@ -378,3 +388,19 @@ def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path:
     healthy = sabotage(subject, release=made, winner=name, model=model, lists=lists, evaluations=windows)
     assert blocked(healthy) == {}
     assert blocked(replace(healthy, evaluations={}, champion=made)) == {}
+
+
+def test_one_row_of_each_table_that_is_wrong(subject: Subject, tmp_path: Path) -> None:
+    """Titles, segments and similar items of the next row, each named by its own check; the slow tests try every column."""
+
+    def write(folder: Path) -> None:
+        table = pq.read_table(folder / "items.parquet")
+        titles = table["title"].to_pylist()
+        pq.write_table(table.set_column(1, "title", pa.array(titles[1:] + titles[:1])), folder / "items.parquet")
+        neighbours(lambda similar: np.roll(similar, 1, 0))(folder)
+        with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
+            connection.execute("update users set segment = 'nowhere'")
+
+    found = blocked(changed(subject, tmp_path, write), "released")
+    assert {"items_remade", "similar_items_remade", "users_remade"} == found.keys()
+    assert "of segment nowhere, not" in found["users_remade"]
