@@ -49,7 +49,7 @@ def write(
     per protocol. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
     ruling = Ruling(state, settings)
     counts = write_ranked(folder, recommender, beside, ruling, state.user_ids)
-    pq.write_table(_holdout(holdout), folder / "holdout.parquet")
+    pq.write_table(holdout_table(holdout), folder / "holdout.parquet")
     write_others(folder, recommender.name, counts, ruling, settings, trained_as_of or state.cutoff)
 
 
@@ -144,7 +144,8 @@ def _fallback(ruling: Ruling, settings: Settings) -> dict[str, Any]:
     return {"all": ruling.shorten(order), "segments": lists, "static": state.item_ids[static[ruling.listed[static]]].tolist()}
 
 
-def _holdout(windows: Mapping[str, Window]) -> pa.Table:
+def holdout_table(windows: Mapping[str, Window]) -> pa.Table:
+    """Users of the holdout with their scores, protocol by protocol."""
     parts = [
         pa.table({"protocol": pa.array([protocol] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
         for protocol, window in windows.items()

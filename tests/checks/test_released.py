@@ -337,6 +337,20 @@ def test_a_recommender_that_takes_rows_for_ids(subject: Subject) -> None:
     assert "allow_lists_permuted" in blocked(sabotage(subject, model=model), "released")
 
 
+def test_the_other_protocol_as_the_one_that_is_served(subject: Subject, tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        facts = json.loads((folder / "release.json").read_text())
+        (folder / "release.json").write_text(json.dumps(facts | {"exclude_seen": True}))
+
+    assert "exclude_seen is True, not False" in blocked(changed(subject, tmp_path, write), "released")["release_json"]
+
+
+def test_metrics_of_another_model(subject: Subject, tmp_path: Path) -> None:
+    other = {protocol: windows[0] for protocol, windows in subject.evaluations["popularity"].items()}
+    kept = changed(subject, tmp_path, lambda folder: pq.write_table(releases.holdout_table(other), folder / "holdout.parquet"))
+    assert list(blocked(kept, "released")) == ["holdout_kept"]
+
+
 def test_dates_that_differ(subject: Subject, tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         facts = json.loads((folder / "release.json").read_text())
@@ -385,6 +399,9 @@ def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path:
     made = Snapshot(folder, manifest)
     lists = {protocol: releases.read_all(made, protocol) for protocol in subject.lists}
     windows = {name: evaluate(create(name, {}), subject.features, subject.settings, subject.features.evaluated[:1])}
+    pq.write_table(
+        releases.holdout_table({protocol: found[0] for protocol, found in windows[name].items()}), folder / "holdout.parquet"
+    )
     healthy = sabotage(subject, release=made, winner=name, model=model, lists=lists, evaluations=windows)
     assert blocked(healthy) == {}
     assert blocked(replace(healthy, evaluations={}, champion=made)) == {}

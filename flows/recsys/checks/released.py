@@ -17,7 +17,7 @@ from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
 from recsys.recommenders.base import CHUNK, FILL_DAYS
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.releases import HISTORY
+from recsys.releases import HISTORY, holdout_table
 from recsys.settings.validation import Count, Share, section
 from recsys.state import State
 from recsys.verdicts import Verdict
@@ -53,14 +53,17 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _users(subject, rows)
     yield _items(subject)
     yield _dates(subject)
+    yield _facts(subject)
+    yield _holdout(subject)
     yield from own_user.check(subject, limits.users_of_part, limits.min_users, limits.min_own)
 
 
 def sample(state: State, size: int, seed: int) -> NDArray[np.int64]:
-    """Rows of about `size` users in any order: the first and the last, both sides of the borders of chunks, and as many of each
-    segment and third of activity as there are."""
+    """Rows of about `size` users in any order: the first and the last, both sides of the borders of chunks, those with the newest
+    target events, and of each segment and third of activity about as many."""
     count, draw = state.shape[0], np.random.default_rng(seed)
     borders = draw.permutation(np.arange(CHUNK, count, CHUNK))[: size // 4]
+    newest = state.history["user_index"][np.argsort(state.history["days"], kind="stable")][: size // 4]
     segments = np.unique(state.users["segment"], return_inverse=True)[1]
     rows = draw.permutation(count)
     groups = (segments * 4 + own_user.activity(state.users["target_events"]))[rows]
@@ -68,7 +71,7 @@ def sample(state: State, size: int, seed: int) -> NDArray[np.int64]:
     nth = np.empty(count, np.int64)  # of its group
     nth[by_group] = position(groups[by_group])
     chosen = rows[np.argsort(nth, kind="stable")[:size]]
-    return draw.permutation(np.unique(np.concatenate([[0, count - 1], borders - 1, borders, chosen])))
+    return draw.permutation(np.unique(np.concatenate([[0, count - 1], borders - 1, borders, newest, chosen])))
 
 
 def _lists(
@@ -271,3 +274,35 @@ def _dates(subject: Subject) -> Verdict:
             + ". Lists of one day must come of the data of that day: run again"
         )
     return Verdict("as_of", about["as_of"], day, "block", not found, words)
+
+
+def _facts(subject: Subject) -> Verdict:
+    """What the release tells of itself: the service goes by it."""
+    about, settings = subject.reader.about, subject.settings
+    facts = {
+        "recommender": subject.winner,
+        "target": settings.dataset.target,
+        "horizon_days": settings.dataset.horizon_days,
+        "exclude_seen": settings.dataset.exclude_seen,
+        "length": settings.lists.length,
+    }
+    wrong = [f"{name} is {about.get(name)}, not {value}" for name, value in facts.items() if about.get(name) != value]
+    words = "; ".join(wrong) or "it names the recommender and the settings of this run"
+    return Verdict("release_json", len(wrong), 0, "block", not wrong, f"release.json: {words}{'; run again' if wrong else ''}")
+
+
+def _holdout(subject: Subject) -> Verdict:
+    """The metrics that the next release is compared with: the winner's on the holdout, or those of the live release's file where
+    only lists are new."""
+    read = pq.read_table(subject.release.path / "holdout.parquet")
+    if windows := subject.evaluations.get(subject.winner):
+        made = holdout_table({protocol: found[0] for protocol, found in windows.items()})
+    elif subject.champion:
+        made = pq.read_table(subject.champion.path / "holdout.parquet")
+    else:
+        made = read
+    words = f"holdout.parquet holds the metrics of {subject.winner}"
+    words += (
+        "" if made.equals(read) else f", but not those of this model: it has {read.num_rows:,} rows of {made.num_rows:,}; run again"
+    )
+    return Verdict("holdout_kept", read.num_rows, made.num_rows, "block", made.equals(read), words)
