@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import make_settings, make_state
-from recsys.checks import limits
+from conftest import failures, make_settings, make_state, sabotage
+from recsys.checks import Subject, limits
 from recsys.checks.history import DETECTORS, Limits, detect, known_items, new_days
 from recsys.checks.past import calibrate
 from recsys.daily_profile import DailyProfile
@@ -105,6 +105,11 @@ def set_to(dimension: str, value: str, count: float, days: int = 1) -> Change:
         counts[dimension].setdefault(value, np.zeros(DAYS, int))[-days:] = count
 
     return change
+
+
+def test_a_shop_that_goes_on_as_before_passes(subject: Subject) -> None:
+    assert failures("history", subject) == {}
+    assert failures("history", sabotage(subject, champion=subject.release)) == {}
 
 
 def test_an_ordinary_day_passes() -> None:
