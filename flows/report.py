@@ -78,7 +78,9 @@ def render(store: Store, release: Snapshot, settings: Settings, made: Made | Non
         metrics=list(figures.metrics(manifest.made_from["recommender"], own, made, settings)),
         slices=figures.slices(own[settings.protocol], store.load("features", known.id).path, settings) if known else None,
         stability=figures.stability(made, settings) if made else None,
-        drift=figures.drift(evidence.families.get("drift", [])) if evidence else None,
+        drift=figures.drift([one for name in ("drift", "history") for one in evidence.families.get(name, [])])
+        if evidence
+        else None,
         score=[answer._asdict() for answer in items(Sources(ROOT, store, manifest.id))],
         lineage=statements.lineage(store, manifest),
         moves=[(move, store.find("release", move["release"])) for move in reversed(moves[-MOVES:])],

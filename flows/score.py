@@ -154,7 +154,7 @@ ITEMS = (
         "Dependency changes result in notification",
         half(tests("test_a_diff_tells_what_changed_section_by_section"), "somebody has to ask for it"),
     ),
-    Item("monitoring", "Data invariants hold for inputs", verdicts("raw", "drift")),
+    Item("monitoring", "Data invariants hold for inputs", verdicts("raw", "drift", "history")),
     Item(
         "monitoring",
         "Training and serving are not skewed",

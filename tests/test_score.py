@@ -15,7 +15,7 @@ from recsys.store import open_store
 from recsys.verdicts import Evidence, Verdict
 
 NAMED = sorted(set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "score.py").read_text())))
-FAMILIES = ("raw", "lists", "health", "simpler", "slices", "drift", "champion", "time_travel")
+FAMILIES = ("raw", "lists", "health", "simpler", "slices", "drift", "history", "champion", "time_travel")
 CODE = {"commit": "c" * 40, "dirty": False}
 CONFIG = {"name": "shop", "recommenders": {"two_stage": {"leaves": 31}}}
 

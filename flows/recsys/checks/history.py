@@ -45,6 +45,7 @@ from recsys.checks.past import (
 )
 from recsys.checks.subject import Subject
 from recsys.daily_profile import ESTABLISHED, STEP, DailyProfile
+from recsys.features import Features
 from recsys.settings.validation import Count, PositiveShare, section
 from recsys.state import State, places
 from recsys.store import Snapshot
@@ -52,6 +53,8 @@ from recsys.verdicts import Verdict
 
 QUIET = 28  # days without the same finding, after which it is told again
 JUDGED = 28  # newest days that a first release is judged on
+MOST = 0.5  # of the prices, whose loss or odd size blocks whatever else is to be said of them
+LATE = 0.1  # of a day's events may come late, or be taken back
 BLOCKED = 7  # newest days that can block, however young the live release is
 WEEK = 7
 FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
@@ -98,10 +101,12 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A day that blocks, and why."""
+    """A day that blocks, and why; `value` has reached `limit`."""
 
     day: int
     words: str
+    value: float
+    limit: float
 
 
 @dataclass(frozen=True)
@@ -116,10 +121,44 @@ class Detector:
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    live, as_of = subject.champion, subject.features.as_of
-    days = min(max((as_of - releases.as_of(live)).days, 1), JUDGED) if live else JUDGED
-    yield from detect(subject.features.daily_profile, as_of, limits, days, str(subject.features.path))
-    yield known_items(live, subject.state, limits)
+    features = subject.features
+    days = new_days(_live_profile(subject), features.daily_profile, features.as_of, limits)
+    yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
+    yield known_items(subject.champion, subject.state, limits)
+
+
+def _live_profile(subject: Subject) -> DailyProfile | None:
+    """The days that the live release has seen, as it saw them; None where nothing is live, or its features are gone."""
+    store, live = subject.store, subject.champion
+    id = live.manifest.parents.get("features", "") if live else ""
+    if live is None or store.find("features", id) is None:
+        return None
+    with store.borrow("features", id) as snapshot:
+        return Features(snapshot, subject.settings).daily_profile.before(releases.as_of(live))
+
+
+def new_days(live: DailyProfile | None, now: DailyProfile, as_of: date, limits: Limits) -> int:
+    """How many of the newest days the live release has not seen, or has seen otherwise, since they were sent anew; at most 28."""
+    if live is None:
+        return JUDGED
+    now = now.before(as_of)
+    for days in range(min(JUDGED, now.days), 0, -1):
+        day = as_of - timedelta(days)
+        if day >= live.first + timedelta(live.days) or _was_sent_anew(live, now, day, limits):
+            return days
+    return 1
+
+
+def _was_sent_anew(live: DailyProfile, now: DailyProfile, day: date, limits: Limits) -> bool:
+    """Whether a day's counts differ by more than what arrives late."""
+    then, today = (day - live.first).days, (day - now.first).days
+    for dimension in now.counts.keys() - {"largest_user", "largest_item", "rejected", "copies"}:
+        values = sorted({*now.values[dimension], *live.values.get(dimension, [])})
+        before, after = ([int(one.of(dimension, value)[at]) for value in values] for one, at in ((live, then), (now, today)))
+        apart = sum(abs(a - b) for a, b in zip(before, after, strict=True))
+        if then < 0 or apart > max(limits.min_events, LATE * sum(after)):
+            return True
+    return False
 
 
 def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, folder: str = "features") -> list[Verdict]:
@@ -153,7 +192,7 @@ def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits,
     if faults:
         since = profile.first + timedelta(faults[0].day)
         words = f"since {since}: {faults[0].words}; {_how_to_look(detector, profile, faults[0].day, folder)}"
-        return Verdict(detector.name, value, threshold, "block", False, words)
+        return Verdict(detector.name, float(faults[0].value), float(faults[0].limit), "block", False, words)
     if new.any():
         return Verdict(detector.name, value, threshold, "warn", False, f"{words}; {_how_to_look(detector, profile, day, folder)}")
     if unusual[:, last].any():
@@ -237,7 +276,7 @@ def _collapse(dimension: str, profile: DailyProfile, limits: Limits) -> Iterator
     low = _low(profile.of(dimension), limits)[0]
     for day in _first_of_low(low, limits):
         words = f"{low[-WEEK:].sum()} of the last 7 days have less than {limits.block_left:.0%} of the {dimension} that are usual"
-        yield Fault(day, f"{words}")
+        yield Fault(day, words, low[-WEEK:].sum(), limits.block_days)
 
 
 def _lost_slices(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -247,11 +286,12 @@ def _lost_slices(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
         if dimension in profile.counts:
             counts, low = profile.counts[dimension], _low(profile.counts[dimension], limits)
             usual = np.nan_to_num(weekly(counts.astype(float)))
-            lost = (usual * low).sum(0) >= limits.block_lost * np.maximum(usual.sum(0), 1)
-            for day in _first_of_low(lost & ~closed, limits):
+            lost = (usual * low).sum(0) / np.maximum(usual.sum(0), 1)
+            for day in _first_of_low((lost >= limits.block_lost) & ~closed, limits):
                 names = [name for name, is_low in zip(profile.values[dimension], low[:, -1], strict=True) if is_low]
                 words = f"next to nothing is left of {dimension} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-                yield Fault(day, f"{words} ({len(names)} of {len(low)}), which had most events")
+                words += f" ({len(names)} of {len(low)}), which had {lost[-1]:.0%} of all events"
+                yield Fault(day, words, lost[-1], limits.block_lost)
 
 
 def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -267,7 +307,7 @@ def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
         row = int(halved[:, day].argmax())
         words = f"{moved[day]:.0%} of the events have another type than usual: {counts[row, day]:,.0f} are"
         words += f" {profile.values['event_type'][row]} events, usually {usual[row, day]:,.0f}"
-        yield Fault(int(day), words)
+        yield Fault(int(day), words, moved[day], limits.block_types)
 
 
 def _established_gone(dimension: str, established: tuple[str, str], profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -277,7 +317,8 @@ def _established_gone(dimension: str, established: tuple[str, str], profile: Dai
     what = "users" if dimension == "users" else "events on items"
     for day in np.flatnonzero(_low(known, limits)[0] & (whole[0] >= 0.5 * usual) & (was >= 0.3 * usual)):
         words = f"{known[0, day]:,.0f} of {whole[0, day]:,.0f} {what} are known for {ESTABLISHED} days, usually {was[day]:,.0f}"
-        yield Fault(int(day), f"{words}: ids seem to be others than before")
+        gone = 1 - known[0, day] / was[day]
+        yield Fault(int(day), f"{words}: ids seem to be others than before", gone, 1 - limits.block_left)
 
 
 def _mixed_up(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -289,11 +330,9 @@ def _mixed_up(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     expected = usual * known
     enough = expected >= np.maximum(limits.min_events, 5 * np.sqrt(again + chance))
     for day in np.flatnonzero((enough & (own < limits.block_left * expected))[0]):
-        words = (
-            f"known users had {again[0, day] / known[0, day]:.1%} of the day's events on items that they had before; of other users"
-        )
-        words += f" {chance[0, day] / known[0, day]:.1%} would be so, and usually {usual[0, day]:.1%} more of their own are"
-        yield Fault(int(day), f"{words}: ids seem to be mixed up")
+        words = f"{again[0, day] / known[0, day]:.1%} of the events of known users are on items that they had before,"
+        words += f" {chance[0, day] / known[0, day]:.1%} would be with users exchanged, and usually {usual[0, day]:.1%} more are"
+        yield Fault(int(day), f"{words}: ids seem to be mixed up", 1 - own[0, day] / expected[0, day], 1 - limits.block_left)
 
 
 def _prices_of(profile: DailyProfile) -> tuple[Floats, NDArray[np.int64]]:
@@ -314,21 +353,23 @@ def _other_unit(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     moved = together.astype(np.int64) @ counts
     factor, most = np.exp(steps[moved.argmax(0)]), moved.max(0) / whole
     away = counts[np.abs(steps) >= np.log(5)].sum(0) / whole
-    for day in np.flatnonzero((whole >= limits.min_events) & ((most >= limits.block_prices) | (away >= 0.5))):
+    for day in np.flatnonzero((whole >= limits.min_events) & ((most >= limits.block_prices) | (away >= MOST))):
         if most[day] >= limits.block_prices:
             words = f"{most[day]:.0%} of the prices are about {factor[day]:.3g} times the usual ones of their items"
+            yield Fault(int(day), words, most[day], limits.block_prices)
         else:
             words = f"{away[day]:.0%} of the prices are more than 5 times, or less than a fifth of, the usual ones of their items"
-        yield Fault(int(day), f"{words}")
+            yield Fault(int(day), words, away[day], MOST)
 
 
 def _prices_gone(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     """Most events that usually have a price have none, or one of 0."""
     whole, without = profile.of("events")[None].astype(float), profile.of("price_band", "none") + profile.of("price_band", "0")
     share, usual = without / np.maximum(whole, 1), weekly(without[None].astype(float)) / np.maximum(weekly(whole), 1)
-    gone = (whole >= limits.min_events) & (share >= np.nan_to_num(usual, nan=1.0) + 0.5)
+    gone = (whole >= limits.min_events) & (share >= np.nan_to_num(usual, nan=1.0) + MOST)
     for day in np.flatnonzero(gone[0]):
-        yield Fault(int(day), f"{share[0, day]:.0%} of the events have no price, or one of 0, usually {usual[0, day]:.0%}")
+        words = f"{share[0, day]:.0%} of the events have no price, or one of 0, usually {usual[0, day]:.0%}"
+        yield Fault(int(day), words, share[0, day], usual[0, day] + MOST)
 
 
 # What warns.
