@@ -562,7 +562,7 @@ def expect() -> None:
     expected.record(kept, change, off)
     lines = expected.rewrite(EXPECTED.read_text() if EXPECTED.exists() else "", change, off)
     EXPECTED.write_text(lines)
-    checks = ", ".join(expected.KINDS[change.kind])
+    checks = ", ".join(check.partition(".")[2] for check in expected.KINDS[change.kind])
     told = "is not expected any more" if off else f"is expected; until it is over, these checks only warn: {checks}"
     console.print(f"{change.kind} change ({change}) {told}; commit {EXPECTED.name}", markup=False, soft_wrap=True)
 

@@ -69,10 +69,10 @@ def test_checks_without_a_table_of_settings_name_their_section(advisor: Advisor,
 @pytest.mark.parametrize(
     ("family", "change", "facts", "verbs", "words"),
     [
-        ("drift", {"name": "volume"}, {}, ["expect", "run"], "FROM=2026-12-03 TO=2026-12-09 KIND=volume"),
+        ("history", {"name": "volume"}, {}, ["expect", "run"], "FROM=2026-12-03 TO=2026-12-09 KIND=volume"),
         ("freshness", {"name": "freshness"}, {}, ["expect", "run"], "FROM=2026-12-04 TO=2026-12-10 KIND=closed"),
         ("churn", {}, {}, ["expect", "recommend"], "KIND=volume"),
-        ("drift", {"name": "event_types"}, {}, ["run"], "AS_OF=2026-12-01"),
+        ("history", {"name": "event_types"}, {}, ["run"], "AS_OF=2026-12-01"),
         ("lists", {}, {}, ["recommend"], ""),
         ("lists", {}, {"daily": True}, ["run"], ""),
         ("simpler", {}, {}, ["recommend"], ""),

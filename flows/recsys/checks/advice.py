@@ -42,14 +42,14 @@ class Advisor:
 
     def complete(self, verdict: Verdict, family: str, module: ModuleType, suspect: str) -> Verdict:
         """The check result with its setting and, if it failed, what is suspect, the change that was expected, and advice."""
-        verdict = replace(verdict, setting=self._setting(verdict, family, module))
+        check, verdict = f"{family}.{verdict.name}", replace(verdict, setting=self._setting(verdict, family, module))
         if verdict.passed:
             return verdict
         verdict = replace(verdict, suspect=verdict.suspect or suspect)
-        if change := next((one for one in self.expected if one.softens(family, verdict.name, self.as_of, self.today)), None):
+        if change := next((one for one in self.expected if one.softens(check, self.as_of, self.today)), None):
             words = f"{verdict.message}; expected: {change}"
             verdict = replace(verdict, severity="warn", expected=str(change), message=words)
-        return replace(verdict, advice=self._advice(family, verdict)) if verdict.blocks else verdict
+        return replace(verdict, advice=self._advice(check, verdict.suspect)) if verdict.blocks else verdict
 
     def _setting(self, verdict: Verdict, family: str, module: ModuleType) -> str:
         known: Names | None = getattr(module, "SETTINGS", None)
@@ -64,13 +64,13 @@ class Advisor:
             return f"datasets.{self.settings.dataset_name}.{name.removeprefix('dataset.')}"
         return name if "." in name or name.startswith("[") else f"checks.{family}.{name}"
 
-    def _advice(self, family: str, verdict: Verdict) -> str:
+    def _advice(self, check: str, suspect: str) -> str:
         """How to look at it, and how to go on."""
         if not self.release:
             return f"Look: {self._make('check-data')}. Once the source is mended: {self._make('run')}"
-        change = expected.propose(family, verdict.name, self.as_of, self.today)
+        change = expected.propose(check, self.as_of, self.today)
         known = f". If you expected this: {self._make('expect', change)}, then run again" if change else ""
-        return f"Look: {self._make('report', f'RELEASE={self.release}')}{known}. {self._way_on(verdict.suspect)}"
+        return f"Look: {self._make('report', f'RELEASE={self.release}')}{known}. {self._way_on(suspect)}"
 
     def _way_on(self, suspect: str) -> str:
         if suspect == "data":
