@@ -13,8 +13,9 @@ REMEDIES = {
     r"out of memory|bad.?alloc|allocation failure|(cannot|unable to|failed to) allocate|memoryerror|malloc of size"
     r"|can't start new thread|thread constructor failed": "memory ran out: give it more (ulimit -v, the container's limit) or lower"
     " warehouse.memory_limit and warehouse.threads in config.toml, or pass SAMPLE=",
-    r"no space left|disk is full|disk full|quota exceeded|file too large|max_temp_directory_size"
-    r"|usable temporary": "no room is left on the disk: free some (`make gc` lists what the store can spare), or set TMPDIR to a place with more for temporary files",
+    r"no space left|disk is full|disk full|quota exceeded|file too large|max_temp_directory_size|usable temporary directory": "no"
+    " room is left on the disk: free some (`make gc` lists what the store can spare), or set TMPDIR to a place with more for"
+    " temporary files",
     r"read-only|readonly|permission denied|not permitted": "it may not be written: mend its rights, or name another place by STORE="
     " or TMPDIR",
     r"magic bytes|tprotocol|thrift|corrupt|malformed|not a parquet file|invalid parquet|snappy|zstd|checksum|deserialize": "a file"
