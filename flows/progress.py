@@ -67,7 +67,7 @@ def order(flow: str) -> str:
 def last_words(lines: list[str]) -> tuple[str, list[str]]:
     """The step that failed last, and what its tasks said; without one, "the flow" and all that was said."""
     told = [found.groups() for line in lines if (found := SAID.search(line))]
-    failed = [step for step, words in told if words == "Task failed."]
+    failed = [step for step, words in told if words.startswith("Task failed")]
     if not failed:
         return "the flow", [line.strip() for line in lines]
     return failed[-1], [words for step, words in told if step == failed[-1] and words.strip() and not words.startswith("Task ")]
