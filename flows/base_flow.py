@@ -26,9 +26,9 @@ from metaflow.exception import MetaflowException
 from alerts import Alert, send
 from production import ROOT, code_version, is_production, require_committed, require_image_of, store_branch
 from progress import ABOUT
-from recsys import RecsysError, cases, expected
-from recsys.backends import object_store_errors
+from recsys import cases, expected
 from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.faults import describe
 from recsys.processes import end_with_parent
 from recsys.scratch import scratch
 from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
@@ -62,12 +62,10 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
                 flow.require_its_code()
             yield
         except Exception as error:
-            away = "the store cannot be reached; what is live has not changed: " * isinstance(error, object_store_errors())
-            mendable = bool(away) or isinstance(error, RecsysError | OSError)
-            flow.refusal = f"{away}{error}" if mendable else ""
+            flow.refusal = describe(error)
             if for_good(flow, step_name):
                 alert(flow, step_name, error)
-            if mendable:
+            if flow.refusal:
                 raise Refused(f"{step_name}: {flow.refusal}") from error
             raise
         finally:

@@ -34,7 +34,7 @@ from production import (
     store_branch,
 )
 from recsys import RecsysError, cases, expected
-from recsys.backends import object_store_errors
+from recsys.faults import END, describe, remedy, with_remedy
 from recsys.leases import lease
 from recsys.processes import started
 from recsys.scratch import scratch
@@ -278,8 +278,24 @@ def follow(flow: str, *arguments: str, tell: Callable[[str, float, Console], Non
         with suppress(*unreadable):
             tell(path, usage.ru_utime + usage.ru_stime, console)
     if failed:
-        raise RecsysError(reason or "the flow broke down:\n" + "".join(lines[-40:]).rstrip())
+        raise RecsysError(reason or broken_down(lines))
     return path
+
+
+def broken_down(lines: list[str]) -> str:
+    """Why a flow ended without a refusal that could be read. Prints the end of its output, unless one line of it says all."""
+    from progress import last_words
+
+    step, said = last_words(lines)
+    is_error = "Traceback" in " ".join(said)
+    errors = [words for words in said if not is_error or re.match(r"[\w.]*(Error|Exception)\b", words)]
+    if fault := next((words for words in reversed(errors) if remedy(words)), ""):
+        return f"{step}: {fault if END in fault else with_remedy(fault)}"
+    if not said:
+        return f"{step}: it ended without a word, as what is killed does; maybe {remedy('out of memory')}"
+    for line in lines[-40:]:
+        console.print(line.rstrip(), markup=False, soft_wrap=True)
+    return f"{step} broke down; its last words are above"
 
 
 def production() -> list[str]:
@@ -761,9 +777,7 @@ if __name__ == "__main__":
         told = f"stopped by {signal.Signals(stopped.args[0]).name}; all its processes have ended, and what is live is whole"
         sys.stderr.write(f"error: {told}: run again{of_store()}\n")
         sys.exit(128 + stopped.args[0])
-    except RecsysError as error:
-        sys.exit(f"error: {error}{of_store()}")
-    except OSError as error:  # no room, no right to write, no such disk
-        sys.exit(f"error: {error}; what is live has not changed: mend that and run again{of_store()}")
-    except object_store_errors() as error:
-        sys.exit(f"error: the store cannot be reached: {error}; what is live has not changed: mend that and run again{of_store()}")
+    except Exception as error:
+        if told := describe(error):
+            sys.exit(f"error: {told}{of_store()}")
+        raise

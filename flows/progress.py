@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ABOUT = "task: "  # before what a task of a foreach is about, which the task itself prints
 RUNS = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] (Task is starting|Task finished successfully|Task failed|task: .*)")
+SAID = re.compile(r"\[\d+/(\w+)/\d+ \(pid \d+\)\] (.*)")
 CLONED = re.compile(r"\[\d+/(\w+)/\d+\] Cloning previously run task")  # several may share a line: Metaflow clones in threads
 HERE = Path(__file__).parent
 
@@ -61,3 +62,12 @@ def order(flow: str) -> str:
     file = HERE / f"{flow.removesuffix('Flow').lower()}_flow.py"
     (made,) = (node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef) and node.name == flow)
     return (ast.get_docstring(made) or "").partition("\n")[0]
+
+
+def last_words(lines: list[str]) -> tuple[str, list[str]]:
+    """The step that failed last, and what its tasks said; without one, "the flow" and all that was said."""
+    told = [found.groups() for line in lines if (found := SAID.search(line))]
+    failed = [step for step, words in told if words.startswith("Task failed")]
+    if not failed:
+        return "the flow", [line.strip() for line in lines]
+    return failed[-1], [words for step, words in told if step == failed[-1] and words.strip() and not words.startswith("Task ")]

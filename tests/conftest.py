@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -202,6 +202,7 @@ class Fork:
     """A copy of the repository, and its verbs."""
 
     summary = ""  # of the first run
+    before: Callable[[], object] | None = None  # what a verb's process does before it starts
     user = "tester"
 
     def __init__(self, root: Path):
@@ -225,7 +226,7 @@ class Fork:
             "METAFLOW_DEFAULT_METADATA": "local",
         }
         command = [sys.executable, str(self.root / "flows" / "commands.py"), verb, *assignments(given)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.root)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.root, preexec_fn=self.before)
 
     def make(self, verb: str, environment: dict[str, str] = {}, **given: str) -> subprocess.CompletedProcess[str]:
         """A verb by make itself, with the packages of these tests."""

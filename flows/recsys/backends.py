@@ -132,6 +132,9 @@ class Directory:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
+        except OSError as error:
+            error.filename = error.filename or str(target)
+            raise
         finally:
             temporary.unlink(missing_ok=True)
         _sync(target.parent)

@@ -130,6 +130,9 @@ class Store:
                 yield folder
             except sqlite3.OperationalError as error:  # which has a word of its own for a full disk
                 raise OSError(f"{error} ({folder})") from error
+            except OSError as error:
+                error.filename = error.filename or str(folder)  # where a write fails, nobody else tells it
+                raise
 
     def commit(
         self, folder: Path, kind: str, made_from: Mapping[str, Any], parents: Mapping[str, str] = {}, id: str = ""

@@ -17,11 +17,14 @@ from typing import Any
 import duckdb
 
 from recsys import RecsysError, processes
+from recsys.faults import LONGEST, remedy, with_remedy
+from recsys.processes import work_of
 from recsys.settings import Settings
 from recsys.store import Manifest, Snapshot, describe, digest
 from recsys.unreadable import advise
 
 SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")
+IDLE = 60.0  # seconds
 MD5_SPACE = 2**128
 MOST_TOLERATED = 0.3  # share of rejected events, above which nobody is told to raise max_quarantine
 
@@ -158,11 +161,32 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     results = target / "run_results.json"
     results.unlink(missing_ok=True)
     before = _children_cpu()
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    said = _run(command, environment)
     total = _children_cpu() - before
     if not results.exists() or not (ran := json.loads(results.read_text())["results"]):
-        raise RecsysError(f"dbt could not start: {(process.stdout + process.stderr).strip()[-1500:]}")
+        raise RecsysError(f"dbt could not start: {with_remedy(said[-LONGEST:] or 'it was killed, maybe out of memory')}")
     return Cost(total, min(total, sum(result["execution_time"] for result in ran))), target
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    """Runs dbt and returns what it said. A thread of its that could not start keeps it waiting for ever, so it is ended once it has
+    done nothing for a while."""
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        try:
+            done = work_of(process.pid)
+            while True:
+                try:
+                    return process.communicate(timeout=IDLE)[0]
+                except subprocess.TimeoutExpired:
+                    before, done = done, work_of(process.pid)
+                    if done and before == done:
+                        raise RecsysError(
+                            f"dbt has done nothing for {IDLE:.0f} seconds, maybe because {remedy('out of memory')}"
+                        ) from None
+        finally:
+            process.kill()
 
 
 def document(variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> None:
@@ -193,7 +217,7 @@ def _refuse_nothing(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _refuse_failures(target: Path) -> None:
     if failed := failures(target):
-        raise RecsysError("dbt: " + "; ".join(failed) + ". Mend the model or the data it names")
+        raise RecsysError(f"dbt: {'; '.join(failed)}; {remedy(' '.join(failed)) or 'mend the model or the data it names'}")
 
 
 def _refuse_as_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
