@@ -424,7 +424,7 @@ def export() -> None:
     if not target:
         raise RecsysError("TO is not given; pass TO=path to a .parquet or .csv file")
     release, protocol = release_of(chosen), "novel" if switched("NOVEL") else "allow"
-    rows = export(store(chosen).load("release", release), protocol, Path(target))
+    rows = export(store(chosen).load("release", release), protocol, Path(target), switched("ESCAPE"))
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
 
@@ -456,7 +456,7 @@ def quarantine() -> None:
 
     target = Path(dial("TO") or ROOT / "data" / "quarantine.csv")
     raw_id, chosen, kept = last_landing(dial("DATASET") or read_config()["dataset"])
-    rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", target)
+    rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", target, switched("ESCAPE"))
     console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
 
 
