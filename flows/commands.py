@@ -85,7 +85,9 @@ def checked_settings() -> Settings:
 
     chosen = settings()
     check_settings(chosen)
-    read_operations(read_config())
+    to = read_operations(read_config()).alerts.to
+    if to != "stdout" and (ROOT / to).is_dir():
+        raise RecsysError(f'config: alerts.to is "{to}", which is a directory; name a file in it')
     return chosen
 
 
