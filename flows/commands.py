@@ -658,6 +658,7 @@ def deployed() -> list[str]:
 
 def deploy() -> None:
     """Puts the scheduled flows where they run by themselves."""
+    checked_settings()  # refuses a wrong value before anything is deployed
     chosen = target()
     if branch() == PRODUCTION:
         require_committed(code_version())
