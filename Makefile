@@ -84,13 +84,13 @@ bench-serve: .venv/.serve ## what a request costs, beside a bare FastAPI and a b
 check-data: .venv/.run ## what an export holds, the section of config.toml for it, and whether a run will work: EVENTS=path  [ITEMS= USERS= DATASET=]
 	@$(RUN) check_data
 
-quarantine: .venv/.run ## write the events that the last run rejected, with their reasons, to a file  [DATASET= TO=data/quarantine.csv]
+quarantine: .venv/.run ## write the events that the last run rejected, with their reasons, to a file  [DATASET= TO=data/quarantine.csv ESCAPE=1]
 	@$(RUN) quarantine
 
 report: .venv/.run ## one page about a release, in data/report.html  [DATASET= RELEASE=]
 	@$(RUN) report
 
-export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE=]
+export: .venv/.run ## lists to a .parquet or .csv file: TO=path  [NOVEL=1 DATASET= RELEASE= ESCAPE=1]
 	@$(RUN) export
 
 explain: .venv/.run ## why a user has this list: USER=id  [ITEM= NOVEL=1 RELEASE= DATASET=]

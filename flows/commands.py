@@ -85,7 +85,9 @@ def checked_settings() -> Settings:
 
     chosen = settings()
     check_settings(chosen)
-    read_operations(read_config())
+    to = read_operations(read_config()).alerts.to
+    if to != "stdout" and (ROOT / to).is_dir():
+        raise RecsysError(f'config: alerts.to is "{to}", which is a directory; name a file in it')
     return chosen
 
 
@@ -440,7 +442,7 @@ def export() -> None:
     if not target:
         raise RecsysError("TO is not given; pass TO=path to a .parquet or .csv file")
     release, protocol = release_of(chosen), "novel" if switched("NOVEL") else "allow"
-    rows = export(store(chosen).load("release", release), protocol, Path(target))
+    rows = export(store(chosen).load("release", release), protocol, Path(target), switched("ESCAPE"))
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {target}")
 
 
@@ -472,7 +474,7 @@ def quarantine() -> None:
 
     target = Path(dial("TO") or ROOT / "data" / "quarantine.csv")
     raw_id, chosen, kept = last_landing(dial("DATASET") or read_config()["dataset"])
-    rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", target)
+    rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", target, switched("ESCAPE"))
     console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
 
 
@@ -672,6 +674,7 @@ def deployed() -> list[str]:
 
 def deploy() -> None:
     """Puts the scheduled flows where they run by themselves."""
+    checked_settings()  # refuses a wrong value before anything is deployed
     chosen = target()
     if branch() == PRODUCTION:
         require_committed(code_version())

@@ -360,6 +360,12 @@ def test_the_repository_s_config_passes_every_check_for_every_dataset() -> None:
         check_everything(values(), name)
 
 
+@pytest.mark.parametrize("name", ["store", "datasets", "recommenders", "checks", "cloud", "resources"])
+def test_a_section_that_is_no_table_is_refused(name: str) -> None:
+    with pytest.raises(RecsysError, match=rf"config: {name} is 3; it must be a table"):
+        parse(f"{name} = 3")
+
+
 @pytest.mark.parametrize("text", ["seed = 2031-02-30", "seed = 07", "seed = ", "[seed", "seed = 7\nseed = 8"])
 def test_what_is_no_toml_is_refused(text: str) -> None:
     with pytest.raises(RecsysError, match=r"config\.toml cannot be read: .*line"):

@@ -94,7 +94,7 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
     return Built(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
 
 
-def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path, target: Path) -> int:
+def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path, target: Path, is_escaped: bool = False) -> int:
     """raw snapshot -> its rejected events with their reasons, as a .csv or .parquet file; returns how many. They are those that the
     feature snapshot of these settings holds, or found again where a run stopped before there was one."""
     raw = store.load("raw", raw_id)
@@ -103,10 +103,10 @@ def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path,
     with tempfile.TemporaryDirectory(prefix="quarantine-") as scratch:
         if kept:
             (Path(scratch) / "rejected.parquet").write_bytes(kept)
-            return warehouse.write_rejected(f"'{warehouse.escaped(scratch)}/rejected.parquet'", None, settings, target)
+            return warehouse.write_rejected(f"'{warehouse.escaped(scratch)}/rejected.parquet'", None, settings, target, is_escaped)
         file = Path(scratch) / "warehouse.duckdb"
         warehouse.check_events(raw, settings, project, file)
-        return warehouse.write_rejected("int_events_rejected", file, settings, target)
+        return warehouse.write_rejected("int_events_rejected", file, settings, target, is_escaped)
 
 
 def open_features(store: Store, features_id: str, settings: Settings) -> Features:

@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys import RecsysError, list_files
+from recsys import RecsysError, formulas, list_files
 from recsys.evaluation import Window
 from recsys.list_files import Counts, pack
 from recsys.ranking import position
@@ -191,8 +191,9 @@ def read_all(release: Snapshot, protocol: str, beside: str = "") -> tuple[NDArra
     return list_files.read_all(lists_file(release.path, beside), protocol, about(release)["length"])
 
 
-def export(release: Snapshot, protocol: str, target: Path) -> int:
-    """Writes user_id, item_id, rank (from 1) and score to a .parquet or .csv file; returns the number of rows."""
+def export(release: Snapshot, protocol: str, target: Path, is_escaped: bool = False) -> int:
+    """Writes user_id, item_id, rank (from 1) and score to a .parquet or .csv file; returns the number of rows. `is_escaped`: in a
+    .csv file, ids that start like a formula get an apostrophe."""
     if target.suffix not in (".parquet", ".csv"):
         raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .parquet or .csv file')
     schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32())])
@@ -205,9 +206,10 @@ def export(release: Snapshot, protocol: str, target: Path) -> int:
         for users, lists in read_lists(release, protocol):
             rows, ranks = np.nonzero(lists.items >= 0)
             columns = [users[rows], item_ids[lists.items[rows, ranks]], (ranks + 1).astype(np.int32), lists.scores[rows, ranks]]
-            writer.write_table(
-                pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
-            )
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            if is_escaped and target.suffix == ".csv":
+                arrays[:2] = map(formulas.escape, arrays[:2])
+            writer.write_table(pa.table(arrays, schema))
             count += len(rows)
     partial.replace(target)
     return count

@@ -18,6 +18,7 @@ import duckdb
 
 from recsys import RecsysError, processes
 from recsys.faults import LONGEST, remedy, with_remedy
+from recsys.formulas import FORMULA, SAFE
 from recsys.processes import work_of
 from recsys.settings import Settings
 from recsys.store import Manifest, Snapshot, describe, digest
@@ -110,8 +111,9 @@ def check_events(raw: Snapshot, settings: Settings, project: Path, file: Path) -
     _refuse_failures(target)
 
 
-def write_rejected(relation: str, file: Path | None, settings: Settings, target: Path) -> int:
-    """Writes the rejected events of a DuckDB file or of a Parquet file to a .csv or .parquet file; returns how many."""
+def write_rejected(relation: str, file: Path | None, settings: Settings, target: Path, is_escaped: bool = False) -> int:
+    """Writes the rejected events of a DuckDB file or of a Parquet file to a .csv or .parquet file; returns how many. `is_escaped`:
+    in a .csv file, texts that start like a formula get an apostrophe."""
     if target.suffix not in (".csv", ".parquet"):
         raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .csv or .parquet file')
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +121,12 @@ def write_rejected(relation: str, file: Path | None, settings: Settings, target:
     kind = "csv, header" if target.suffix == ".csv" else "parquet, compression zstd"
     rejected = f"select reason, reasons, * exclude (reason, reasons) from {relation} order by all"
     with connect(file, settings) as connection:
+        if is_escaped and target.suffix == ".csv":
+            texts = [name for name, kind, *_ in connection.execute(f"describe {rejected}").fetchall() if kind == "VARCHAR"]
+            safe = ", ".join(
+                f"regexp_replace({identifier(name)}, {literal(FORMULA)}, {literal(SAFE)}) as {identifier(name)}" for name in texts
+            )
+            rejected = f"select * replace ({safe}) from ({rejected})"
         written = connection.execute(f"copy ({rejected}) to {literal(partial)} (format {kind})")
         rows = int(written.fetchall()[0][0])
     partial.replace(target)

@@ -23,7 +23,7 @@ import pytest
 
 from recsys import RecsysError
 from recsys.settings import Dataset
-from recsys.sources import open_source
+from recsys.sources import files, open_source
 from recsys.sources.columns import TABLES, match, propose
 from recsys.sources.landing import Input, Origin, land
 from recsys.verdicts import Verdict
@@ -480,3 +480,70 @@ def test_batches_of_any_origin_land_in_the_same_way(tmp_path: Path) -> None:
     assert [row["user_id"] for row in pq.read_table(tmp_path / "events" / "0000.parquet").to_pylist()] == ["1", "2"]
     assert [one.message for one in told if "discount" in one.message]
     assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+
+
+# Copies, changes and damage
+
+
+def test_a_file_that_is_given_twice_is_read_once_and_told(tmp_path: Path) -> None:
+    content = as_csv(ROWS)
+    (tmp_path / "day").mkdir()
+    for name, copied in (("a.csv", content), ("b.csv", content), ("c.csv.gz", gzip.compress(content)), ("d.csv", as_csv(ROWS[:9]))):
+        write(tmp_path / "day" / name, copied)
+    (told,) = landed(tmp_path, {"events": tmp_path / "day"})
+    assert len(rows_of(tmp_path)) == len(ROWS) + 9
+    assert (told.name, told.value, told.passed) == ("files_given_twice", 2, False)
+    assert all(name in told.message for name in ("b.csv", "c.csv.gz", "a.csv"))
+
+
+def test_links_and_a_glob_that_finds_a_file_twice_count_once(tmp_path: Path) -> None:
+    write(tmp_path / "day" / "a.csv", as_csv(ROWS))
+    (tmp_path / "day" / "b.csv").symlink_to(tmp_path / "day" / "a.csv")
+    landed(tmp_path, {"events": f"{tmp_path}/**/*.csv"})
+    assert len(rows_of(tmp_path)) == len(ROWS)
+
+
+def test_equal_files_of_different_days_are_no_copies(tmp_path: Path) -> None:
+    rows = [{"user_id": "u1", "item_id": "i1"}]
+    for day in ("2024-01-01", "2024-01-02"):
+        write(tmp_path / "days" / f"event_at={day}" / "part.csv", as_csv(rows))
+    assert landed(tmp_path, {"events": tmp_path / "days"}) == []
+    assert [row["event_at"] for row in rows_of(tmp_path)] == ["2024-01-01", "2024-01-02"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "e.csv", as_csv(ROWS))
+    reader = files.READERS["CSV"]
+
+    def grow(*arguments: Any) -> Any:
+        yield from reader(*arguments)
+        with file.open("a") as grown:
+            grown.write("u1,i1,2024-01-09,1.50\n")
+
+    monkeypatch.setitem(files.READERS, "CSV", grow)
+    with pytest.raises(RecsysError, match=r"e\.csv\" changed while it was read; run again"):
+        landed(tmp_path, {"events": file})
+
+
+def test_a_flipped_bit_in_a_page_with_a_checksum_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "e.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS), file, write_page_checksum=True, compression="none", use_dictionary=False)
+    whole = file.read_bytes()
+    column = pq.read_metadata(file).row_group(0).column(0)
+    end = column.data_page_offset + column.total_compressed_size
+    for place in range(end - 200, end, 9):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(RecsysError, match=r"e\.parquet\" cannot be read as Parquet: .*; mend or convert it"):
+            list(files.read(str(file), f'EVENTS "{file}"'))
+
+
+def test_landed_pages_have_checksums(tmp_path: Path) -> None:
+    landed(tmp_path, {"events": write(tmp_path / "e.csv", as_csv(ROWS))})
+    (file, *_) = sorted((tmp_path / "raw" / "events").iterdir())
+    whole = file.read_bytes()
+    first = pq.read_metadata(file).row_group(0).column(0)
+    start = first.data_page_offset if first.dictionary_page_offset is None else first.dictionary_page_offset
+    last = start + first.total_compressed_size - 1
+    file.write_bytes(whole[:last] + bytes([whole[last] ^ 4]) + whole[last + 1 :])
+    with pytest.raises(OSError, match="CRC"):
+        pq.ParquetFile(file, page_checksum_verification=True).read()

@@ -7,6 +7,7 @@ kept, `read_operations` returns the settings of deployed flows.
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import date, time
 from typing import Any
 
@@ -45,6 +46,9 @@ __all__ = [
 ]
 
 
+TABLES = {*SECTIONS, "cloud", "datasets", *(one.name for one in fields(Settings))} - {"dataset", "seed"}
+
+
 def parse(text: str) -> dict[str, Any]:
     """config.toml as plain values (dates as ISO text), the form in which it travels with a deployed flow."""
 
@@ -56,9 +60,12 @@ def parse(text: str) -> dict[str, Any]:
         return value.isoformat() if isinstance(value, date | time) else value
 
     try:
-        return plain(tomllib.loads(text))
+        values = plain(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise RecsysError(f"config.toml cannot be read: {error}; mend that line") from None
+    for name in TABLES & values.keys():
+        _table(values[name], name)
+    return values
 
 
 def resolve(

@@ -32,16 +32,21 @@ class Events(Source):
         self.dataset, self.endpoint = dataset, endpoint
 
     def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
-        client, inputs, skipped = self._client(), {}, []
+        client, inputs, skipped, seen = self._client(), {}, [], {}
         for table, pattern in self.patterns.items():
             if pattern:
                 found = files.find(pattern, table.upper(), client)
-                inputs[table] = Input(f'{table.upper()} "{pattern}"', _origins(table.upper(), found.names, client))
+                seen[table] = files.Seen()
+                inputs[table] = Input(f'{table.upper()} "{pattern}"', _origins(table.upper(), found.names, client, seen[table]))
                 skipped += found.skipped
         verdicts = land(folder, inputs, self.dataset)
         if skipped:
             words = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they should be"
             verdicts.append(Verdict("files_not_read", len(skipped), 0, "warn", False, words))
+        if repeated := {name: first for one in seen.values() for name, first in one.repeated.items()}:
+            shown = ", ".join(f"{name} (the same as {first})" for name, first in list(repeated.items())[:10])
+            words = f"read once, because they hold the same as another file: {shown}; remove the copies"
+            verdicts.append(Verdict("files_given_twice", len(repeated), 0, "warn", False, words))
         return verdicts
 
     def schemas(self) -> dict[str, pa.Schema]:
@@ -70,7 +75,7 @@ def _keep(wanted: Collection[str], names: Sequence[str]) -> list[str]:
     return [name for name in names if name in wanted]
 
 
-def _origins(setting: str, names: list[str], client: Any) -> Iterator[Origin]:
+def _origins(setting: str, names: list[str], client: Any, seen: files.Seen) -> Iterator[Origin]:
     for name in names:
         where = f'{setting} "{name}"'
-        yield Origin(where, partial(files.read, name, where, client=client))
+        yield Origin(where, partial(files.read, name, where, client=client, seen=seen))

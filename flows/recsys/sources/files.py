@@ -1,13 +1,14 @@
 """Files that a person hands over: found on disk or in an object store, and read in batches, so that memory stays bounded."""
 
+import hashlib
 import io
 import json
 import os
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from glob import glob
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ from recsys import RecsysError
 from recsys.backends import object_store_errors
 from recsys.settings.toml import write_text
 from recsys.sources import columns
+from recsys.store import sha256
 
 Choose = Callable[[Sequence[str]], Collection[str]]
 """Takes the names of a file's columns and returns those that are wanted."""
@@ -103,24 +105,58 @@ def find(pattern: str, setting: str, client: Any = None) -> Found:
     return Found(read, skipped)
 
 
+@dataclass
+class Seen:
+    """The files that one landing has read, by their content. repeated: those that held the same as an earlier one, and that one."""
+
+    names: dict[tuple[str, ...], str] = field(default_factory=dict)
+    repeated: dict[str, str] = field(default_factory=dict)
+
+    def is_new(self, name: str, content: str) -> bool:
+        """Whether no other file held this. Equal files below different folders such as `dt=2024-01-01/` are different."""
+        key = (content, *(f"{column}={value}" for column, value in _folder_columns(name).items()))
+        first = self.names.setdefault(key, name)
+        if first != name:
+            self.repeated[name] = first
+        return first == name
+
+
+@contextmanager
+def unchanged(path: Path, where: str) -> Iterator[str]:
+    """Holds the sha256 of a file, and raises RecsysError if it is another one at the end."""
+    before = sha256(path)
+    yield before
+    if sha256(path) != before:
+        raise RecsysError(f"{where} changed while it was read; run again once whatever writes it is done")
+
+
 def read(
-    name: str, where: str, choose: Choose = lambda names: names, client: Any = None, encoding: str = "utf8"
+    name: str,
+    where: str,
+    choose: Choose = lambda names: names,
+    client: Any = None,
+    encoding: str = "utf8",
+    seen: Seen | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Batches of a file's wanted columns: of a Parquet file in its own types, of others as text. Folders such as
     `dt=2024-01-01/` are columns too, unless the file has them.
 
-    where: what messages call the file. encoding: of a text file without a byte order mark.
-    Raises RecsysError if the file cannot be read.
+    where: what messages call the file. encoding: of a text file without a byte order mark. seen: files that were read before; one
+    that holds the same, compressed or not, has no batches.
+    Raises RecsysError if the file cannot be read, or changes meanwhile.
     """
     kind, folders = _kind(name), _folder_columns(name)
     if not kind:
         raise _unknown_ending(where, name)
     with _local(name, where, client) as path:
         try:
-            for batch in READERS[kind](path, lambda names: choose([*names, *_absent(folders, names)]), encoding):
-                for column in _absent(folders, batch.schema.names):
-                    batch = batch.append_column(column, pa.array([folders[column]] * batch.num_rows, pa.string()))
-                yield batch
+            with unchanged(path, where) if seen is not None else nullcontext("") as digest:
+                if seen is not None and not seen.is_new(name, _content(path, digest)):
+                    return
+                for batch in READERS[kind](path, lambda names: choose([*names, *_absent(folders, names)]), encoding):
+                    for column in _absent(folders, batch.schema.names):
+                        batch = batch.append_column(column, pa.array([folders[column]] * batch.num_rows, pa.string()))
+                    yield batch
         except NestedColumns as error:
             raise UnreadableColumns(where, error.problems) from None
         except (pa.ArrowException, UnicodeError, OSError, ValueError) as error:
@@ -151,7 +187,7 @@ def write(batches: Iterator[pa.RecordBatch], target: Path) -> int:
     rows, writer = 0, None
     try:
         for batch in batches:
-            writer = writer or pq.ParquetWriter(target, batch.schema)
+            writer = writer or pq.ParquetWriter(target, batch.schema, write_page_checksum=True)
             writer.write_batch(batch)
             rows += batch.num_rows
     finally:
@@ -247,12 +283,27 @@ def _absent(folders: Collection[str], names: Sequence[str]) -> list[str]:
     return [column for column in folders if not any(columns.is_same(column, name) for name in names)]
 
 
-def _open(path: Path) -> pa.NativeFile:
-    """The file's bytes. Its content says whether it is compressed: tools drop or keep the ending as they like."""
+def _compression(path: Path) -> str | None:
+    """Its content says whether a file is compressed: tools drop or keep the ending as they like."""
     with path.open("rb") as file:
         start = file.read(4)
-    compression = next((name for magic, name in COMPRESSIONS.items() if start.startswith(magic)), None)
-    return pa.input_stream(str(path), compression=compression)
+    return next((name for magic, name in COMPRESSIONS.items() if start.startswith(magic)), None)
+
+
+def _open(path: Path) -> pa.NativeFile:
+    """The file's bytes, without their compression."""
+    return pa.input_stream(str(path), compression=_compression(path))
+
+
+def _content(path: Path, digest: str) -> str:
+    """The sha256 of what a file holds, given that of the file."""
+    if not _compression(path):
+        return digest
+    content = hashlib.sha256()
+    with _open(path) as stream:
+        while part := stream.read(BLOCK_BYTES):
+            content.update(part)
+    return content.hexdigest()
 
 
 def _read_head(path: Path, encoding: str) -> tuple[str, str]:
@@ -330,7 +381,11 @@ def _nested(values: list[Any]) -> str:
 
 
 def _read_parquet(path: Path, choose: Choose, encoding: str) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:  # nanoseconds would end in 2262, and wrap in silence
+    with pq.ParquetFile(
+        path,
+        coerce_int96_timestamp_unit="us",  # nanoseconds would end in 2262, and wrap in silence
+        page_checksum_verification=True,  # of pages that have one; DuckDB and Arrow read most flipped bits in silence
+    ) as file:
         names = file.schema_arrow.names
         wanted = choose(names)
         yield from file.iter_batches(BATCH_ROWS, columns=[name for name in names if name in wanted])

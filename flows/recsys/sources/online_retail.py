@@ -44,9 +44,11 @@ class OnlineRetail(Source):
                 raise RecsysError(f'RAW "{path}" is no file; pass RAW=path to the workbook, or to a .csv or .parquet of it')
             batches = _read_workbook(path) if path.suffix.lower() == ".xlsx" else _read_table(path)
         else:
-            batches = _read_workbook(_unzip(self._download(), folder))
+            path = _unzip(self._download(), folder)
+            batches = _read_workbook(path)
         target = folder / "invoices.parquet"
-        rows = files.write(batches, target)
+        with files.unchanged(path, f'RAW "{path}"'):
+            rows = files.write(batches, target)
         (folder / "workbook.xlsx").unlink(missing_ok=True)
         if rows == 0:
             raise RecsysError(f'RAW "{self.raw or self.cache}" has no rows; pass the official file')
