@@ -111,7 +111,7 @@ score: .venv/.run ## the ML Test Score, by evidence found in the live release an
 add-case: .venv/.run ## hold every later release against a case: USER=id EXPECT=item,item NOT=item WHY="..."  [SEVERITY=warn DATASET=]
 	@$(RUN) add_case
 
-expect: .venv/.run ## days on which the data may differ, so that checks only warn: FROM= TO= KIND=volume|catalogue|closed|price BECAUSE="..."; alone it lists them  [OFF=1 DATASET=]
+expect: .venv/.run ## days on which the data may differ, so that checks only warn: FROM= TO= KIND=volume|catalogue|closed|price BECAUSE="..."; alone it lists them  [OFF=1 DATASET= PRODUCTION=1]
 	@$(RUN) expect
 
 doctor: .venv/.run ## resolved settings, versions, disk, and what is missing  [DATASET=]

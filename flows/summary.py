@@ -46,7 +46,7 @@ def place_of(run: Run) -> tuple[str, str]:
     """Root of the store that a run works in, and its branch as Metaflow names it."""
     data = run["_parameters"].task.data
     tags = (tag.partition(":") for tag in run.system_tags)
-    return data.root or data.config["store"]["root"], next(value for name, _, value in tags if name == "project_branch")
+    return data.root or data.config["store"]["root"], next((value for name, _, value in tags if name == "project_branch"), "")
 
 
 def store_of(run: Run, settings: Settings) -> Store:
