@@ -215,7 +215,8 @@ class Weekend(Plain):
         return 3.0 if during(19, 2, day) else 1.0
 
 
-SCENARIOS: dict[str, type[Plain]] = {law.__name__: law for law in (Plain, *Plain.__subclasses__())}
+LAWS: list[type[Plain]] = [Plain, *Plain.__subclasses__()]
+SCENARIOS = {law.__name__: law for law in LAWS}
 
 
 def write_stream(name: str, seed: int, folder: Path) -> None:

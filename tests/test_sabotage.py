@@ -58,9 +58,7 @@ def test_a_healthy_run_is_published(place: str, world: World, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("name", "place"), chosen())
-def test_a_sabotage_is_named(
-    name: str, place: str, world: World, found: dict[tuple[str, str], Outcome], tmp_path: Path
-) -> None:
+def test_a_sabotage_is_named(name: str, place: str, world: World, found: dict[tuple[str, str], Outcome], tmp_path: Path) -> None:
     one = SABOTAGES[name]
     outcome = found[name, place] = attempt(world.runs[place], world.source, one, tmp_path / "copy")
     assert LEVELS.index(outcome.level) >= LEVELS.index(one.expect), outcome
@@ -80,7 +78,9 @@ def test_a_missing_threshold(family: str) -> None:
 def test_a_family_that_has_not_spoken(family: str, world: World, tmp_path: Path) -> None:
     run = world.copied("later", tmp_path)
     assert run.evidence
-    parts = ({name: found for name, found in part.items() if name != family} for part in (run.evidence.on_data, run.evidence.on_model))
+    parts = (
+        {name: found for name, found in part.items() if name != family} for part in (run.evidence.on_data, run.evidence.on_model)
+    )
     run.evidence = replace(run.evidence, **dict(zip(("on_data", "on_model"), parts, strict=True)))
     with pytest.raises(RecsysError, match=family):
         run.publish()

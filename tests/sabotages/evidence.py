@@ -1,9 +1,8 @@
 """Sabotages between the checks and publishing."""
 
 from dataclasses import replace
-from pathlib import Path
 
-from recsys import listing
+from recsys import listing, pipeline
 from recsys.verdicts import Verdict
 from runs import Run
 from sabotages.harness import sabotage
@@ -52,7 +51,7 @@ def a_file_changed_after_the_checks(run: Run) -> None:
 @sabotage("evidence", "block", "refused")
 def a_damaged_model(run: Run) -> None:
     """A byte of the saved model changes before lists are made."""
-    flip(run, "model", run.champion.model_id if run.lists_only else run.choice.model_id, "learned.npz")  # type: ignore[union-attr]
+    flip(run, "model", run.champion.model_id if run.lists_only else run.choice.model_id, "learned.npz")
     run.go("recommend", "validate")
 
 
@@ -70,16 +69,22 @@ def flip(run: Run, kind: str, id: str, name: str) -> None:
     file.write_bytes(data)
 
 
-@sabotage("evidence", "block", "refused", places=("later", "daily"))
-def another_release_went_live_meanwhile(run: Run) -> None:
-    """The pointer is moved back by hand while the run is judged."""
-    (Path(str(run.store.backend)) / "CURRENT").write_text(f"{run.release_id}x\n")
+@sabotage("evidence", "block", "refused", places=("later",))
+def another_champion_meanwhile(run: Run) -> None:
+    """Another model goes live while the run is judged."""
+    assert run.choice
+    assert run.evidence
+    other = replace(run, choice=replace(run.choice, winner="item_to_item", model_id=run.choice.models["item_to_item"]))
+    other.recommend()
+    run.store.point(other.release_id, run.champion)
 
 
 @sabotage("evidence", "block", "model_age|refused", places=("daily",))
 def a_model_too_old(run: Run) -> None:
     """The live model is older than its settings allow."""
-    run.settings = replace(run.settings, evidence=replace(run.settings.evidence, max_model_age_days=1))
+    limits = run.settings.checks["freshness"] | {"block_model_days": 1}
+    evidence = replace(run.settings.evidence, max_model_age_days=1)
+    run.settings = replace(run.settings, evidence=evidence, checks=run.settings.checks | {"freshness": limits})
     run.go("recommend", "validate")
 
 
@@ -90,12 +95,10 @@ def lists_for_another_target(run: Run) -> None:
     run.go("land", "validate")
 
 
-@sabotage("evidence", "block", REMADE + "|refused", places=("daily",))
-def a_shard_twice(run: Run) -> None:
-    """The lists of one shard of users are gathered in the place of another's."""
-    shards = listing.shards(run.store, run.features_id, 1, run.settings)
-    parts = [listing.recommend(run.store, run.champion, run.features_id, rows, run.settings) for rows in shards]
-    run.release_id = listing.gather(run.store, run.champion, run.features_id, [*parts[:-1], parts[0]], run.settings, {})
+@sabotage("evidence", "block", REMADE + "|served|refused", places=("daily",))
+def a_shard_missing(run: Run) -> None:
+    """The lists of one shard of users are not gathered."""
+    half = pipeline.open_features(run.store, run.features_id, run.settings).counts()["users"] // 2
+    part = listing.recommend(run.store, run.champion, run.features_id, (0, half), run.settings)
+    run.release_id = listing.gather(run.store, run.champion, run.features_id, [part], run.settings, {})
     run.go("validate", "validate")
-
-

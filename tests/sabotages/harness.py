@@ -12,30 +12,18 @@ release   the files of the release are changed before they are checked
 evidence  something is done between checks and publishing
 """
 
-import json
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from scipy import sparse
 
-from recsys import RecsysError, features, listing, pipeline, releases, rules, state
-from recsys.ranking import position
-from recsys.recommenders import Lists, Recommender, load
-from recsys.recommenders.base import Recommender as Base
-from recsys.verdicts import Verdict
-from runs import Run, copied, write_files
+from recsys import RecsysError
+from recsys.recommenders import load
+from runs import Run, copied
 
 PLACES = ("first", "later", "daily")  # the first training of a store, a later one, and daily lists
 TRAINING = ("first", "later")
@@ -152,4 +140,3 @@ AT: dict[str, Callable[..., None]] = {
     "release": _release,
     "evidence": _evidence,
 }
-

@@ -18,6 +18,7 @@ from recsys.recommenders.base import Recommender
 from runs import Run
 from sabotages.harness import TRAINING, sabotage
 
+
 def change(folder: Path, table: str, query: str) -> None:
     """Puts a query's rows in the place of a table's, whose rows it reads as `old`."""
     file = folder / f"{table}.parquet"
@@ -28,68 +29,67 @@ def change(folder: Path, table: str, query: str) -> None:
         connection.execute(f"copy ({query}) to '{file}' (format parquet)")
 
 
-@sabotage("features", "block", "released|features|own|known|raw|agree")
+def change_last(folder: Path, run: Run, table: str, **columns: str) -> None:
+    """Puts expressions in the place of columns, in the rows of the last cutoff alone."""
+    last = f"cutoff = timestamp '{run.today}'"
+    written = ", ".join(f"(case when {last} then {value} else old.{name} end) as {name}" for name, value in columns.items())
+    change(folder, table, f"select old.* replace ({written}) from old order by all")
+
+
+NEXT_USER = "((user_index + 1) % (select count(*) from dim_users))::int"
+
+
+@sabotage("features", "block", "users|churn|agree", places=("later", "daily"))
 def users_of_features_shifted(folder: Path, run: Run) -> None:
     """Ids of users stand beside the next user's index."""
-    change(
-        folder,
-        "dim_users",
-        "select old.* replace (lead(user_id, 1, 'u') over (order by user_index) as user_id) from old order by user_index",
-    )
+    shifted = "lead(user_id, 1, 'u') over (order by user_index) as user_id"
+    change(folder, "dim_users", f"select old.* replace ({shifted}) from old order by user_index")
 
 
-@sabotage("features", "block", "released|features|known|raw|agree|categor|price")
+@sabotage("features", "block", "known_items|prices|catalogue|agree", places=("later", "daily"))
 def items_of_features_shifted(folder: Path, run: Run) -> None:
     """Ids of items stand beside the next item's index."""
-    change(
-        folder,
-        "dim_items",
-        "select old.* replace (lead(item_id, 1, 'zz') over (order by item_index) as item_id) from old order by item_index",
-    )
+    shifted = "lead(item_id, 1, 'zz') over (order by item_index) as item_id"
+    change(folder, "dim_items", f"select old.* replace ({shifted}) from old order by item_index")
 
 
-@sabotage("features", "warn", "volume|fresh|released|newest|as_of|daily_events")
+@sabotage("features", "warn", "volume|freshness|daily_events|features")
 def features_without_yesterday(folder: Path, run: Run) -> None:
     """The features lack the events of the last day, though the raw data have them."""
     change(folder, "fct_events", f"from old where event_at < timestamp '{run.today}' - interval 1 day")
 
 
-@sabotage("features", "warn", "feature|released|raw")
+@sabotage("features", "warn", "feature")
 def sales_of_items_zero(folder: Path, run: Run) -> None:
     """Recent sales of all items are 0 at the last cutoff."""
-    change(folder, "feat_items", f"""select * replace ((case when cutoff = timestamp '{run.today}' then 0 else target_events_28d end)::int
-        as target_events_28d, (case when cutoff = timestamp '{run.today}' then 0 else target_events_7d end)::int as target_events_7d) from old""")  # fmt: skip
+    change_last(folder, run, "feat_items", target_events_28d="0", target_events_7d="0")
 
 
-@sabotage("features", "warn", "feature|released|raw|price")
+@sabotage("features", "warn", "feature|price")
 def mean_prices_times_a_hundred(folder: Path, run: Run) -> None:
     """The mean price of items is a hundred times too high at the last cutoff."""
-    change(folder, "feat_items", f"select * replace ((case when cutoff = timestamp '{run.today}' then 100 * mean_price else mean_price end)::float"
-           " as mean_price) from old")  # fmt: skip
+    change_last(folder, run, "feat_items", mean_price="(100 * old.mean_price)::float")
 
 
-@sabotage("features", "warn", "feature|released|raw|own")
+@sabotage("features", "warn", "feature|own")
 def features_of_other_users(folder: Path, run: Run) -> None:
     """At the last cutoff every user has the features of the next one."""
-    change(folder, "feat_users", f"""select old.* replace ((case when cutoff = timestamp '{run.today}' then
-        (user_index + 1) % (select count(*) from dim_users) else user_index end)::int as user_index) from old order by cutoff, user_index""")  # fmt: skip
+    change_last(folder, run, "feat_users", user_index=NEXT_USER)
 
 
-@sabotage("features", "warn", "feature|released|raw|own")
+@sabotage("features", "warn", "feature|own|items_new")
 def pairs_of_other_users(folder: Path, run: Run) -> None:
     """At the last cutoff every user has the pairs of the next one."""
-    change(folder, "feat_user_items", f"""select old.* replace ((case when cutoff = timestamp '{run.today}' then
-        (user_index + 1) % (select count(*) from dim_users) else user_index end)::int as user_index) from old order by cutoff, user_index, item_index""")  # fmt: skip
+    change_last(folder, run, "feat_user_items", user_index=NEXT_USER)
 
 
-@sabotage("features", "block", "catalogue|released|available|feature")
+@sabotage("features", "block", "catalogue|available|feature")
 def availability_inverted(folder: Path, run: Run) -> None:
     """What is for sale is called gone at the last cutoff, and what is gone for sale."""
-    change(folder, "feat_items", f"select * replace (case when cutoff = timestamp '{run.today}' then not is_available else is_available end"
-           " as is_available) from old")  # fmt: skip
+    change_last(folder, run, "feat_items", is_available="not old.is_available")
 
 
-@sabotage("features", "warn", "volume|users|released|feature|own|raw|daily_events")
+@sabotage("features", "warn", "volume|users|feature|own|daily_events")
 def half_the_users_without_events(folder: Path, run: Run) -> None:
     """Half the users are without the events of the last month."""
     change(folder, "fct_events", f"from old where user_index % 2 = 0 or event_at < timestamp '{run.today}' - interval 28 day")
@@ -174,8 +174,8 @@ def ranked(patch: pytest.MonkeyPatch, spoil: Callable[[Any, Lists, bool], Lists]
     """Every recommender's lists go through `spoil`, with the state and whether they hold only new items."""
     rank = Recommender.rank
 
-    def spoilt(self: Any, user_ids: Any, k: int, state: Any, novels: Any, listed: Any = None) -> Any:
-        for start, lists in rank(self, user_ids, k, state, novels, listed):
+    def spoilt(self: Any, user_ids: Any, k: int, state: Any, novels: Any, *rest: Any, **named: Any) -> Any:
+        for start, lists in rank(self, user_ids, k, state, novels, *rest, **named):
             yield start, [spoil(state, one, novel) for one, novel in zip(lists, novels, strict=True)]
 
     patch.setattr(Recommender, "rank", spoilt)
@@ -256,5 +256,3 @@ def popular_items(run: Run) -> list[str]:
     counts = np.bincount(releases.read_all(release, run.settings.protocol)[1].items[:, :10].ravel().clip(0))
     ids = pq.read_table(release.path / "items.parquet")["item_id"].to_pylist()
     return [ids[place] for place in np.argsort(-counts)[:5]]
-
-

@@ -26,17 +26,17 @@ def relisted(folder: Path, run: Run, spoil: Spoil, beside: str = "") -> None:
     file = releases.lists_file(folder, beside)
     rows = list(releases.read_rows(file))
     users, lists = [user for user, *_ in rows], {}
-    for place, protocol in enumerate(("allow", "novel"), 1):
+    for place, protocol in enumerate(("allow", "novel")):
         length = json.loads((folder / "release.json").read_text())["length"]
         lists[protocol] = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
-        for row, packed in enumerate(rows):
+        for row, (_, *packed) in enumerate(rows):
             items, scores = releases.unpack(packed[place])
             lists[protocol].items[row, : len(items)], lists[protocol].scores[row, : len(items)] = items, scores
     users, lists = spoil(users, lists, run) or (users, lists)
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("delete from lists")
-        packed = zip(users, *map(releases.pack, lists.values()), strict=True)
-        connection.executemany("insert into lists values (?, ?, ?)", packed)
+        written = zip(users, *map(releases.pack, lists.values()), strict=True)
+        connection.executemany("insert into lists values (?, ?, ?)", written)
 
 
 def lists_sabotage(expect: str, by: str, places: tuple[str, ...] = PLACES, beside: str = "") -> Callable[[Spoil], Spoil]:
@@ -467,5 +467,3 @@ def better_metrics_than_measured(folder: Path, run: Run) -> None:
         if name not in ("protocol", "user_id"):
             table = table.set_column(place, name, pa.array(table[name].to_numpy() / 2))
     pq.write_table(table, folder / "holdout.parquet")
-
-

@@ -50,5 +50,3 @@ def a_file_given_twice_without_ids(run: Run, source: Path) -> None:
     file = max(Path(inputs["events"]).glob("*.parquet"))
     shutil.copy(file, file.with_name(f"{file.stem} (1).parquet"))
     read(run, inputs)
-
-

@@ -29,6 +29,10 @@ class World:
     source: Path
     runs: dict[str, Run]
 
+    def copied(self, place: str, folder: Path) -> Run:
+        """One of the runs in a store of its own."""
+        return copied(self.runs[place], folder)
+
 
 def make_world(name: str, folder: Path) -> World:
     """Trains and publishes as of a week before the end, then makes the three runs as of the end."""
