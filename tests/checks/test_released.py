@@ -378,3 +378,8 @@ def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path:
     healthy = sabotage(subject, release=made, winner=name, model=model, lists=lists, evaluations=windows)
     assert blocked(healthy) == {}
     assert blocked(replace(healthy, evaluations={}, champion=made)) == {}
+
+
+def test_features_of_other_users(subject: Subject) -> None:
+    others = {name: np.roll(column, 1) for name, column in subject.state.users.items()}
+    assert "features_remade" in blocked(sabotage(subject, state=replace(subject.state, users=others)), "released")
