@@ -383,3 +383,12 @@ def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path:
 def test_features_of_other_users(subject: Subject) -> None:
     others = {name: np.roll(column, 1) for name, column in subject.state.users.items()}
     assert "features_remade" in blocked(sabotage(subject, state=replace(subject.state, users=others)), "released")
+
+
+@pytest.mark.parametrize(("name", "value"), [("target", "view"), ("exclude_seen", True), ("horizon_days", 9)])
+def test_facts_that_are_not_those_of_the_run(subject: Subject, tmp_path: Path, name: str, value: object) -> None:
+    def write(folder: Path) -> None:
+        facts = json.loads((folder / "release.json").read_text()) | {name: value}
+        (folder / "release.json").write_text(json.dumps(facts))
+
+    assert "facts_remade" in failures("released", changed(subject, tmp_path, write))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from recsys import pipeline, releases, state
+from recsys import list_files, pipeline, releases, state
 from recsys.recommenders import Lists
 from runs import Run
 from sabotages.harness import PLACES, sabotage
@@ -24,18 +24,18 @@ Spoil = Callable[[list[str], dict[str, Lists], Run], Any]
 def relisted(folder: Path, run: Run, spoil: Spoil, beside: str = "") -> None:
     """Writes the lists again after `spoil` changed them in place, or the users and lists that it returns."""
     file = releases.lists_file(folder, beside)
-    rows = list(releases.read_rows(file))
+    rows = list(list_files.read_rows(file))
     users, lists = [user for user, *_ in rows], {}
     for place, protocol in enumerate(("allow", "novel")):
         length = json.loads((folder / "release.json").read_text())["length"]
         lists[protocol] = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
         for row, (_, *packed) in enumerate(rows):
-            items, scores = releases.unpack(packed[place])
+            items, scores = list_files.unpack(packed[place])
             lists[protocol].items[row, : len(items)], lists[protocol].scores[row, : len(items)] = items, scores
     users, lists = spoil(users, lists, run) or (users, lists)
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("delete from lists")
-        written = zip(users, *map(releases.pack, lists.values()), strict=True)
+        written = zip(users, *map(list_files.pack, lists.values()), strict=True)
         connection.executemany("insert into lists values (?, ?, ?)", written)
 
 

@@ -13,6 +13,7 @@ from recsys import RecsysError
 from recsys.checks import own_user
 from recsys.checks.permuted import Permuted
 from recsys.checks.subject import Subject
+from recsys.evaluation import PROTOCOLS
 from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
 from recsys.recommenders.base import CHUNK, FILL_DAYS
@@ -54,6 +55,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _users(subject, rows)
     yield _items(subject)
     yield _features(subject)
+    yield _facts(subject)
     yield _dates(subject)
     yield from own_user.check(subject, limits.users_of_part, limits.min_users, limits.min_own)
 
@@ -252,6 +254,30 @@ def _features(subject: Subject) -> Verdict:
             for row in np.flatnonzero(~np.isclose(known, counts, rtol=COUNTED)).tolist():
                 found[f"{table.removesuffix('s')} {ids[row]}"] = f"has {known[row]:g} {name}, not {counts[row]:g}"
     return _verdict("features_remade", sum(state.shape), found, "the features do not count these events", "users and items")
+
+
+def _facts(subject: Subject) -> Verdict:
+    """What release.json says of the lists, against the settings; and the metrics that the next release must beat, against those
+    that were measured, or of daily lists against those of the live release."""
+    settings, file, found = subject.settings, "holdout.parquet", {}
+    expected = {
+        "recommender": subject.winner,
+        "target": settings.dataset.target,
+        "exclude_seen": settings.dataset.exclude_seen,
+        "horizon_days": settings.dataset.horizon_days,
+        "length": settings.lists.length,
+    }
+    for name, value in expected.items():
+        if subject.reader.about[name] != value:
+            found[f"{name} of release.json"] = f"is {subject.reader.about[name]}, not {value}"
+    if subject.winner in subject.evaluations:
+        kept = pq.read_table(subject.release.path / file)
+        measured = [subject.holdout(subject.winner, protocol).scores[subject.metric] for protocol in PROTOCOLS]
+        if not np.array_equal(kept[subject.metric].to_numpy(), np.concatenate(measured)):
+            found[file] = f"has another {subject.metric} than was measured"
+    elif subject.champion and subject.champion.manifest.files[file] != subject.release.manifest.files[file]:
+        found[file] = "is not that of the live release, whose model it is"
+    return _verdict("facts_remade", len(expected) + 1, found, "the run has others", "facts")
 
 
 def _dates(subject: Subject) -> Verdict:
