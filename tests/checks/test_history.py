@@ -13,7 +13,7 @@ import pytest
 
 from conftest import make_settings, make_state
 from recsys.checks import limits
-from recsys.checks.history import DETECTORS, Limits, detect, known_items
+from recsys.checks.history import DETECTORS, Limits, detect, known_items, new_days
 from recsys.checks.past import calibrate
 from recsys.daily_profile import DailyProfile
 from recsys.store import Manifest, Snapshot
@@ -187,6 +187,18 @@ def test_a_weekly_run_sees_what_began_since_the_last_one() -> None:
     change = moved("event_type", "view", "purchase", 0.2, days=5)
     assert "event_types" not in judge(change)
     assert judge(change, judged=7)["event_types"].severity == "warn"
+
+
+def test_days_that_were_sent_anew_are_new() -> None:
+    """The live release ends three days before; then days of its past come with other types, and with a few late events."""
+    end, live = FIRST + timedelta(DAYS), to_profile(steady()).before(FIRST + timedelta(DAYS - 3))
+    changed, late = steady(), steady()
+    moved("event_type", "view", "purchase", 0.2, days=10)(changed)
+    times(1.02, 10)(late)
+    assert new_days(live, to_profile(steady()), end, LIMITS) == 3
+    assert new_days(live, to_profile(changed), end, LIMITS) == 10
+    assert new_days(live, to_profile(late), end, LIMITS) == 3
+    assert new_days(None, to_profile(late), end, LIMITS) == 28
 
 
 def test_a_weekday_on_which_the_shop_is_closed_is_usual() -> None:

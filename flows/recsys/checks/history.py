@@ -45,6 +45,7 @@ from recsys.checks.past import (
 )
 from recsys.checks.subject import Subject
 from recsys.daily_profile import ESTABLISHED, STEP, DailyProfile
+from recsys.features import Features
 from recsys.settings.validation import Count, PositiveShare, section
 from recsys.state import State, places
 from recsys.store import Snapshot
@@ -52,6 +53,7 @@ from recsys.verdicts import Verdict
 
 QUIET = 28  # days without the same finding, after which it is told again
 JUDGED = 28  # newest days that a first release is judged on
+LATE = 0.1  # of a day's events may come late, or be taken back
 BLOCKED = 7  # newest days that can block, however young the live release is
 WEEK = 7
 FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
@@ -116,10 +118,44 @@ class Detector:
 
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    live, as_of = subject.champion, subject.features.as_of
-    days = min(max((as_of - releases.as_of(live)).days, 1), JUDGED) if live else JUDGED
-    yield from detect(subject.features.daily_profile, as_of, limits, days, str(subject.features.path))
-    yield known_items(live, subject.state, limits)
+    features = subject.features
+    days = new_days(_live_profile(subject), features.daily_profile, features.as_of, limits)
+    yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
+    yield known_items(subject.champion, subject.state, limits)
+
+
+def _live_profile(subject: Subject) -> DailyProfile | None:
+    """The days that the live release has seen, as it saw them; None where nothing is live, or its features are gone."""
+    store, live = subject.store, subject.champion
+    id = live.manifest.parents.get("features", "") if live else ""
+    if live is None or store.find("features", id) is None:
+        return None
+    with store.borrow("features", id) as snapshot:
+        return Features(snapshot, subject.settings).daily_profile.before(releases.as_of(live))
+
+
+def new_days(live: DailyProfile | None, now: DailyProfile, as_of: date, limits: Limits) -> int:
+    """How many of the newest days the live release has not seen, or has seen otherwise, since they were sent anew; at most 28."""
+    if live is None:
+        return JUDGED
+    now = now.before(as_of)
+    for days in range(min(JUDGED, now.days), 0, -1):
+        day = as_of - timedelta(days)
+        if day >= live.first + timedelta(live.days) or _was_sent_anew(live, now, day, limits):
+            return days
+    return 1
+
+
+def _was_sent_anew(live: DailyProfile, now: DailyProfile, day: date, limits: Limits) -> bool:
+    """Whether a day's counts differ by more than what arrives late."""
+    then, today = (day - live.first).days, (day - now.first).days
+    for dimension in now.counts.keys() - {"largest_user", "largest_item", "rejected", "copies"}:
+        values = sorted({*now.values[dimension], *live.values.get(dimension, [])})
+        before, after = ([int(one.of(dimension, value)[at]) for value in values] for one, at in ((live, then), (now, today)))
+        apart = sum(abs(a - b) for a, b in zip(before, after, strict=True))
+        if then < 0 or apart > max(limits.min_events, LATE * sum(after)):
+            return True
+    return False
 
 
 def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, folder: str = "features") -> list[Verdict]:
