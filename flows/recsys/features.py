@@ -260,6 +260,25 @@ class Features:
             found[user][1].append((item, days))
         return found
 
+    def count_targets(self) -> dict[str, Table]:
+        """Of `users` and `items`: features that count target events, counted anew from the events, row by row."""
+        recent = f"count(target_number) filter (where event_at >= timestamp '{self.as_of}' - interval 28 day)"
+        counted = {
+            "user": {"target_events": "count(target_number)"},
+            "item": {
+                "target_events": "count(target_number)",
+                "target_events_28d": recent,
+                "mean_price": "avg(events.price::double) filter (where target_number is not null)",
+            },
+        }
+        queries = (
+            f"""select {", ".join(f"{count}::float as {name}" for name, count in columns.items())}
+                from '{{0}}/dim_{entity}s.parquet' known left join '{{0}}/fct_events.parquet' events
+                using ({entity}_index) group by {entity}_index order by {entity}_index"""
+            for entity, columns in counted.items()
+        )
+        return dict(zip(("users", "items"), self._tables(*queries), strict=True))
+
     def repeat_share(self) -> float:
         """Share of target events on an item that the user had one with on an earlier day."""
         with connect(None, self.settings) as connection:

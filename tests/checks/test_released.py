@@ -421,3 +421,8 @@ def test_one_row_of_each_table_that_is_wrong(subject: Subject, tmp_path: Path) -
     found = blocked(changed(subject, tmp_path, write), "released")
     assert {"items_remade", "similar_items_remade", "users_remade"} == found.keys()
     assert "of segment nowhere, not" in found["users_remade"]
+
+
+def test_features_of_other_users(subject: Subject) -> None:
+    others = {name: np.roll(column, 1) for name, column in subject.state.users.items()}
+    assert "features_remade" in blocked(sabotage(subject, state=replace(subject.state, users=others)), "released")

@@ -23,6 +23,7 @@ from recsys.state import State
 from recsys.verdicts import Verdict
 
 TIE = 1e-6  # relative difference below which scores tie, so that their items may swap
+COUNTED = 1e-3  # relative difference below which counts and means of features are the same
 SEGMENTS = 20  # whose fallback lists are made again
 AT_A_TIME = 64  # users ranked together: a number that divides no chunk of the writer's
 
@@ -52,6 +53,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _fallback(subject)
     yield _users(subject, rows)
     yield _items(subject)
+    yield _features(subject)
     yield _dates(subject)
     yield _facts(subject)
     yield _holdout(subject)
@@ -241,6 +243,18 @@ def _items(subject: Subject) -> Verdict:
     if not found and reader.item_ids != list(known):
         found["the items"] = "stand in another order than in the state, so that the rows in lists mean other items"
     return _verdict("items_remade", len(known), found, "title, category, is_available or is_listed are others", "items")
+
+
+def _features(subject: Subject) -> Verdict:
+    """Counts among the features that lists are made from, against the events themselves."""
+    state, found = subject.state, {}
+    for table, columns in subject.features.count_targets().items():
+        ids = state.user_ids if table == "users" else state.item_ids
+        for name, counted in columns.items():
+            known, counts = (np.nan_to_num(column.astype(float)) for column in (getattr(state, table)[name], counted))
+            for row in np.flatnonzero(~np.isclose(known, counts, rtol=COUNTED)).tolist():
+                found[f"{table.removesuffix('s')} {ids[row]}"] = f"has {known[row]:g} {name}, not {counts[row]:g}"
+    return _verdict("features_remade", sum(state.shape), found, "the features do not count these events", "users and items")
 
 
 def _dates(subject: Subject) -> Verdict:

@@ -1,0 +1,150 @@
+"""Whole runs by library calls, from files of events to a live release: a training, or daily lists by the live model. Each result
+may be replaced before the next step reads it, which is how tests break a run."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from conftest import PROJECT, make_settings
+from recsys import checks, listing, pipeline, publishing
+from recsys.pipeline import Choice
+from recsys.settings import Settings
+from recsys.store import Store, open_store
+from recsys.verdicts import Evidence, Verdict, require
+
+TABLES = ("events", "items", "users")
+DAILY_FILES = 7  # the last days have a file each, as a nightly export writes them; older days have one a month
+
+
+@dataclass
+class Run:
+    """One run and what its steps have made so far. `lists_only`: daily lists by the live model, without training."""
+
+    store: Store
+    settings: Settings
+    today: date
+    lists_only: bool = False
+    raw_id: str = ""
+    raw_verdicts: list[Verdict] = field(default_factory=list)
+    features_id: str = ""
+    choice: Choice | None = None
+    champion: Any = None
+    release_id: str = ""
+    evidence: Evidence | None = None
+
+    def land(self) -> None:
+        if self.lists_only:
+            self.champion = listing.champion(self.store)
+            listing.check_target(self.champion, self.settings)
+        else:
+            self.champion = self.store.current()
+        self.raw_id, self.raw_verdicts = pipeline.land(self.store, self.settings, self.today)
+        require({"raw": self.raw_verdicts}, ["raw"], "raw data")
+
+    def build(self) -> None:
+        self.features_id = pipeline.build_features(self.store, self.raw_id, self.settings, PROJECT, serving=self.lists_only).id
+
+    def train(self) -> None:
+        if not self.lists_only:
+            pipeline.require_outcomes(self.store, self.features_id, self.settings)
+            recipes = pipeline.recipes(self.settings, audit=False)
+            trained = [pipeline.train(self.store, recipe, self.features_id, {}, self.settings) for recipe in recipes]
+            self.choice = pipeline.choose(trained, self.settings)
+
+    def recommend(self) -> None:
+        if self.lists_only:
+            shards = listing.shards(self.store, self.features_id, 1, self.settings)
+            parts = [listing.recommend(self.store, self.champion, self.features_id, rows, self.settings) for rows in shards]
+            self.release_id = listing.gather(self.store, self.champion, self.features_id, parts, self.settings, {})
+        else:
+            assert self.choice
+            self.release_id = pipeline.recommend(self.store, self.choice, self.features_id, self.settings, {})
+
+    def validate(self) -> None:
+        how, raw = (self.today, self.settings, PROJECT), self.raw_verdicts
+        if self.lists_only:
+            self.evidence = listing.validate(self.store, self.release_id, self.champion, raw, *how)
+        else:
+            assert self.choice
+            self.evidence = pipeline.validate(self.store, self.release_id, raw, self.choice, self.champion, {}, *how)
+
+    def publish(self) -> None:
+        assert self.evidence
+        if self.lists_only:
+            listing.publish(self.store, self.release_id, self.evidence, self.champion, self.settings)
+        else:
+            publishing.publish(self.store, self.release_id, self.evidence, self.champion, checks.required(audit=False))
+
+    def go(self, first: str = "land", last: str = "publish") -> None:
+        """Every step from one to another."""
+        for step in STEPS[STEPS.index(first) : STEPS.index(last) + 1]:
+            getattr(self, step)()
+
+    def warnings(self) -> dict[str, str]:
+        """Messages of the check results that did not pass, by name."""
+        found = [*(self.evidence.verdicts if self.evidence else self.raw_verdicts)]
+        return {verdict.name: verdict.message for verdict in found if not verdict.passed}
+
+
+STEPS = ("land", "build", "train", "recommend", "validate", "publish")
+
+
+def copied(run: Run, root: Path) -> Run:
+    """The same run in a copy of its store, so that whatever is done to it harms no other."""
+    name = run.settings.name
+    shutil.copytree(str(run.store.backend), root / name)
+    return replace(run, store=open_store(str(root), name))
+
+
+def write_files(source: Path, target: Path, as_of: date, queries: dict[str, str] = {}) -> dict[str, str]:
+    """The events before a day, the items and the users of a folder of Parquet files, as files that a run can read: paths by table.
+    `queries` put other rows in the place of a table's, and may read all three."""
+    found = {}
+    with duckdb.connect() as connection:
+        for table in TABLES:
+            if (source / f"{table}.parquet").exists():
+                until = f" where event_at < timestamp '{as_of}'" if table == "events" else ""
+                connection.execute(f"create view {table} as from read_parquet('{source}/{table}.parquet'){until}")
+                found[table] = queries.get(table, f"from {table}")
+        for table, query in found.items():
+            folder = target / table
+            folder.mkdir(parents=True)
+            parts = {folder / "all.parquet": f"from ({query})"} if table != "events" else _by_day(folder, query, as_of, connection)
+            for file, part in parts.items():
+                connection.execute(f"copy ({part} order by all) to '{file}' (format parquet)")
+            found[table] = str(folder)
+    return found
+
+
+def _by_day(folder: Path, query: str, as_of: date, connection: duckdb.DuckDBPyConnection) -> dict[Path, str]:
+    connection.execute(f"create temp table written as from ({query})")
+    recent = as_of - timedelta(days=DAILY_FILES)
+    name = f"case when event_at < timestamp '{recent}' then strftime(event_at, '%Y-%m') else strftime(event_at, '%Y-%m-%d') end"
+    names = connection.execute(f"select distinct {name} from written where event_at is not null order by 1").fetchall()
+    return {folder / f"{one}.parquet": f"from written where coalesce({name}, '{names[-1][0]}') = '{one}'" for (one,) in names}
+
+
+def settings_of(dataset: dict[str, Any], inputs: dict[str, str], **changes: Any) -> Settings:
+    """Settings of a run on such files, with a small ranker."""
+    small: dict[str, Any] = {
+        "features": {"training_windows": 2},
+        "evaluation": {"selection_windows": 1, "bootstraps": 300},
+        "recommenders": {"two_stage": {"windows": 2, "trees": 30, "leaves": 31, "rate": 0.1, "negatives": 0.1}},
+    }
+    return make_settings("events", inputs=inputs, dataset=dataset, **small | changes)
+
+
+def land_as_files(store: Store, settings: Settings, today: date, target: Path, tables: Sequence[str] = TABLES) -> None:
+    """Raw data of any source as one Parquet file a table, with typed columns."""
+    raw_id, _ = pipeline.land(store, settings, today)
+    raw = store.load("raw", raw_id).path
+    target.mkdir(parents=True)
+    with duckdb.connect() as connection:
+        for table in tables:
+            files = f"{raw}/{table}/*.parquet" if (raw / table).is_dir() else f"{raw}/{table}.parquet"
+            connection.execute(f"copy (from read_parquet('{files}', union_by_name = true)) to '{target}/{table}.parquet'")

@@ -1,0 +1,6 @@
+"""What may go wrong between raw events and a live release, each by one sabotage of a healthy run."""
+
+from sabotages import documented, evidence, learned, released, sources
+from sabotages.harness import PLACES, SABOTAGES, Outcome, Sabotage, attempt
+
+__all__ = ["PLACES", "SABOTAGES", "Outcome", "Sabotage", "attempt", "documented", "evidence", "learned", "released", "sources"]

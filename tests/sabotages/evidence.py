@@ -1,0 +1,104 @@
+"""Sabotages between the checks and publishing."""
+
+from dataclasses import replace
+
+from recsys import listing, pipeline
+from recsys.verdicts import Verdict
+from runs import Run
+from sabotages.harness import sabotage
+
+REMADE = "released|own|remade|agree"
+
+
+@sabotage("evidence", "block", "refused")
+def evidence_edited_by_hand(run: Run) -> None:
+    """A check result is renamed in the evidence beside the release."""
+    assert run.evidence
+    run.store.attach_evidence(run.release_id, run.evidence.to_json().replace(b"allow_users_served", b"allow_users_serve"))
+
+
+@sabotage("evidence", "block", "refused")
+def evidence_of_another_run(run: Run) -> None:
+    """The evidence speaks of other content."""
+    assert run.evidence
+    run.evidence = replace(run.evidence, content="of another run")
+    run.store.attach_evidence(run.release_id, run.evidence.to_json())
+
+
+@sabotage("evidence", "block", "refused")
+def a_family_left_out(run: Run) -> None:
+    """The family of checks on lists has not spoken."""
+    assert run.evidence
+    run.evidence = replace(run.evidence, on_data={name: found for name, found in run.evidence.on_data.items() if name != "lists"})
+    run.store.attach_evidence(run.release_id, run.evidence.to_json())
+
+
+@sabotage("evidence", "block", "lists")
+def a_result_that_blocks(run: Run) -> None:
+    """A check result blocks, and publishing is asked all the same."""
+    assert run.evidence
+    failed = Verdict("lists", 0, 1, "block", False, "made up")
+    run.evidence = replace(run.evidence, on_data=run.evidence.on_data | {"lists": [failed]})
+    run.store.attach_evidence(run.release_id, run.evidence.to_json())
+
+
+@sabotage("evidence", "block", "refused")
+def a_file_changed_after_the_checks(run: Run) -> None:
+    """A byte of a released file changes after the checks."""
+    flip(run, "release", run.release_id, "lists.sqlite")
+
+
+@sabotage("evidence", "block", "refused")
+def a_damaged_model(run: Run) -> None:
+    """A byte of the saved model changes before lists are made."""
+    flip(run, "model", run.champion.model_id if run.lists_only else run.choice.model_id, "learned.npz")
+    run.go("recommend", "validate")
+
+
+@sabotage("evidence", "block", "refused")
+def damaged_features(run: Run) -> None:
+    """A byte of the features changes before lists are made."""
+    flip(run, "features", run.features_id, "fct_events.parquet")
+    run.go("recommend", "validate")
+
+
+def flip(run: Run, kind: str, id: str, name: str) -> None:
+    file = run.store.load(kind, id).path / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@sabotage("evidence", "block", "refused", places=("later",))
+def another_champion_meanwhile(run: Run) -> None:
+    """Another model goes live while the run is judged."""
+    assert run.choice
+    assert run.evidence
+    other = replace(run, choice=replace(run.choice, winner="item_to_item", model_id=run.choice.models["item_to_item"]))
+    other.recommend()
+    run.store.point(other.release_id, run.champion)
+
+
+@sabotage("evidence", "block", "model_age|refused", places=("daily",))
+def a_model_too_old(run: Run) -> None:
+    """The live model is older than its settings allow."""
+    limits = run.settings.checks["freshness"] | {"block_model_days": 1}
+    evidence = replace(run.settings.evidence, max_model_age_days=1)
+    run.settings = replace(run.settings, evidence=evidence, checks=run.settings.checks | {"freshness": limits})
+    run.go("recommend", "validate")
+
+
+@sabotage("evidence", "block", "refused", places=("daily",))
+def lists_for_another_target(run: Run) -> None:
+    """The target of the settings is not the one that the live model predicts."""
+    run.settings = replace(run.settings, dataset=replace(run.settings.dataset, target="subscribe"))
+    run.go("land", "validate")
+
+
+@sabotage("evidence", "block", REMADE + "|served|refused", places=("daily",))
+def a_shard_missing(run: Run) -> None:
+    """The lists of one shard of users are not gathered."""
+    half = pipeline.open_features(run.store, run.features_id, run.settings).counts()["users"] // 2
+    part = listing.recommend(run.store, run.champion, run.features_id, (0, half), run.settings)
+    run.release_id = listing.gather(run.store, run.champion, run.features_id, [part], run.settings, {})
+    run.go("validate", "validate")

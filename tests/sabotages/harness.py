@@ -1,0 +1,142 @@
+"""Sabotages: each breaks one thing of a healthy run, in one of the places below, and says which checks must tell.
+
+`expect`: "block" where nobody could call it healthy; "warn" where it might be. `by`: pattern of the names of check results that may
+name it, or of the message where a step refuses to go on. A run is broken in one of these places:
+
+files     SQL puts other rows in the place of the events, items or users that a run reads
+source    the folder of files itself is changed
+features  the Parquet files of the feature snapshot are changed before anything is learned or listed
+model     the saved model is changed after it was scored
+code      a function is replaced while lists are made and checked, as by a bug in it
+release   the files of the release are changed before they are checked
+evidence  something is done between checks and publishing
+"""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys import RecsysError
+from recsys.recommenders import load
+from runs import Run, copied
+
+PLACES = ("first", "later", "daily")  # the first training of a store, a later one, and daily lists
+TRAINING = ("first", "later")
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    name: str
+    says: str
+    at: str
+    expect: str
+    by: str
+    do: Callable[..., Any]
+    places: tuple[str, ...] = PLACES
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sabotaged run: "block", "warn" or "unnoticed", and the check results that are not of the healthy run."""
+
+    level: str
+    by: tuple[str, ...]
+    message: str
+
+
+SABOTAGES: dict[str, Sabotage] = {}
+
+
+def sabotage(at: str, expect: str, by: str, places: tuple[str, ...] = PLACES) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers a function, whose docstring says in one sentence what is wrong."""
+
+    def register(do: Callable[..., Any]) -> Callable[..., Any]:
+        SABOTAGES[do.__name__] = Sabotage(do.__name__, (do.__doc__ or "").strip(), at, expect, by, do, places)
+        return do
+
+    return register
+
+
+def read(run: Run, inputs: dict[str, str]) -> None:
+    run.settings = replace(run.settings, dataset=replace(run.settings.dataset, dials=inputs))
+
+
+def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
+    """Breaks a copy of a healthy run that was judged but not yet published, goes on from there, and says what became of it."""
+    usual, run = healthy.warnings(), copied(healthy, folder)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            AT[one.at](run, source, one.do, patch)
+    except RecsysError as error:
+        names = tuple(dict.fromkeys(re.findall(r"\[(\w+)\]", str(error)))) or ("refused",)
+        return Outcome("block", names, str(error))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    found = {name: message for name, message in run.warnings().items() if name not in usual}
+    return Outcome("warn" if found else "unnoticed", tuple(found), "; ".join(found.values()))
+
+
+def _files(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+    do(run, source)
+    run.go("land")
+
+
+def _features(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+    known = run.store.load("features", run.features_id)
+    with run.store.draft() as folder:
+        shutil.copytree(known.path, folder, dirs_exist_ok=True)
+        (folder / "manifest.json").unlink()
+        do(folder, run)
+        run.features_id = run.store.commit(folder, "features", known.manifest.made_from, known.manifest.parents).id
+    run.go("train")
+
+
+def _model(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+    assert run.choice
+    known = run.store.load("model", run.choice.model_id)
+    model = load(known.path)
+    made_from = do(model, run) or {}
+    with run.store.draft() as folder:
+        model.save(folder)
+        made_from = known.manifest.made_from | made_from
+        id = run.store.commit(folder, "model", made_from, {"features": run.features_id}).id
+    run.choice = replace(run.choice, model_id=id, models=run.choice.models | {run.choice.winner: id})
+    run.go("recommend")
+
+
+def _code(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+    do(patch, run)
+    run.go("recommend")
+
+
+def _release(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+    known = run.store.load("release", run.release_id)
+    with run.store.draft() as folder:
+        shutil.copytree(known.path, folder, dirs_exist_ok=True)
+        for name in ("manifest.json", "evidence.json"):
+            (folder / name).unlink()
+        do(folder, run)
+        id = f"{run.release_id[:9]}{'5ab07a6e'}"
+        run.release_id = run.store.commit(folder, "release", known.manifest.made_from, known.manifest.parents, id).id
+    run.go("validate")
+
+
+def _evidence(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+    do(run)
+    run.go("publish")
+
+
+AT: dict[str, Callable[..., None]] = {
+    "files": _files,
+    "source": _files,
+    "features": _features,
+    "model": _model,
+    "code": _code,
+    "release": _release,
+    "evidence": _evidence,
+}

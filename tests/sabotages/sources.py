@@ -1,0 +1,52 @@
+"""Sabotages of what a source sends: those of files.toml, and of the files themselves."""
+
+import shutil
+import tomllib
+from pathlib import Path
+
+from runs import Run, write_files
+from sabotages.harness import PLACES, SABOTAGES, Sabotage, read, sabotage
+
+SPANS = {"day": 1, "week": 7, "month": 28}
+
+
+def _register(name: str, says: str, expect: str, by: str, places: list[str] | None = None, **queries: str) -> None:
+    """One of files.toml: queries by table."""
+
+    def do(run: Run, source: Path) -> None:
+        spans = {name: f"event_at >= timestamp '{run.today}' - interval {days} day" for name, days in SPANS.items()}
+        written = {table: query.format(as_of=run.today, **spans) for table, query in queries.items()}
+        read(run, write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today, written))
+
+    SABOTAGES[name] = Sabotage(name, says, "files", expect, by, do, tuple(places or PLACES))
+
+
+for _name, _fields in tomllib.loads((Path(__file__).parent / "files.toml").read_text()).items():
+    _register(_name, **_fields)
+
+
+@sabotage("source", "warn", "file|volume|missing|month|history|daily_events|gap")
+def a_month_missing(run: Run, source: Path) -> None:
+    """The file of one of the earlier months is missing."""
+    inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today)
+    sorted(Path(inputs["events"]).glob("????-??.parquet"))[-3].unlink()
+    read(run, inputs)
+
+
+@sabotage("source", "warn", "file|twice|duplicate|quarantine")
+def a_file_given_twice(run: Run, source: Path) -> None:
+    """A month's file stands twice in the folder, under two names."""
+    inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today)
+    file = sorted(Path(inputs["events"]).glob("????-??.parquet"))[-3]
+    shutil.copy(file, file.with_name(f"{file.stem} (1).parquet"))
+    read(run, inputs)
+
+
+@sabotage("source", "warn", "file|twice|duplicate|volume|copies")
+def a_file_given_twice_without_ids(run: Run, source: Path) -> None:
+    """Yesterday's file stands twice in the folder, and its events carry no ids of their own."""
+    queries = {"events": "select * replace (null::varchar as event_id) from events"}
+    inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today, queries)
+    file = max(Path(inputs["events"]).glob("*.parquet"))
+    shutil.copy(file, file.with_name(f"{file.stem} (1).parquet"))
+    read(run, inputs)

@@ -1,0 +1,103 @@
+"""Healthy runs to sabotage, on data of several shapes: for each, a first training, a later one, and daily lists, judged and not yet
+published."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+import exports
+from conftest import PROJECT, make_settings
+from recsys import pipeline
+from recsys.rehearsal import replay
+from recsys.store import open_store
+from runs import Run, copied, land_as_files, settings_of, write_files
+
+DIALS = {"users": 600, "items": 150, "days": 300, "events": 60_000, "first_day": "2024-01-01", "seed": 3}
+APART = timedelta(7)  # from the live release to the runs
+RETAIL = Path("/work/shared/data/online_retail/online_retail.parquet")
+
+
+@dataclass(frozen=True)
+class World:
+    """`source`: folder of one Parquet file a table. `runs`: the healthy runs by place."""
+
+    source: Path
+    runs: dict[str, Run]
+
+    def copied(self, place: str, folder: Path) -> Run:
+        """One of the runs in a store of its own."""
+        return copied(self.runs[place], folder)
+
+
+def make_world(name: str, folder: Path) -> World:
+    """Trains and publishes as of a week before the end, then makes the three runs as of the end."""
+    dataset = DATA[name](folder / "source")
+    with duckdb.connect() as connection:
+        last = connection.execute(f"select max(event_at)::date from '{folder}/source/events.parquet'").fetchall()[0][0]
+    today = last + timedelta(1)
+    live = Run(open_store(str(folder / "live"), "events"), _settings(dataset, folder, today - APART), today - APART)
+    live.go()
+    runs, settings = {}, _settings(dataset, folder, today)
+    for place in ("daily", "later"):
+        runs[place] = replace(copied(live, folder / place), settings=settings, today=today, lists_only=place == "daily")
+        runs[place].go(last="validate")
+    runs["first"] = replace(copied(runs["later"], folder / "first"), champion=None)
+    for pointer in ("CURRENT", "history.jsonl"):
+        (Path(str(runs["first"].store.backend)) / pointer).unlink()
+    runs["first"].go("recommend", "validate")
+    return World(folder / "source", runs)
+
+
+def _settings(dataset: dict[str, Any], folder: Path, as_of: date) -> Any:
+    inputs = write_files(folder / "source", folder / f"until-{as_of}", as_of)
+    return settings_of(dataset, inputs, lists={"beside": ["repeat_purchase"] if not dataset.get("exclude_seen") else []})
+
+
+def shop(folder: Path) -> dict[str, Any]:
+    """The simulated shop: views, carts, purchases and returns, with prices, a catalogue and segments."""
+    store = open_store(str(folder.parent / "simulated"), "shop")
+    land_as_files(store, make_settings(dataset={"dials": DIALS}), date(2026, 1, 1), folder)
+    return {"horizon_days": 28, "step_days": 14, "max_age_days": 1, "max_daily_events": 500}
+
+
+def retail(folder: Path) -> dict[str, Any]:
+    """Online Retail: a year of purchases and returns at a wholesaler, without a catalogue's flags."""
+    store = open_store(str(folder.parent / "retail"), "online_retail")
+    settings = make_settings("online_retail", inputs={"raw": str(RETAIL)})
+    raw_id, _ = pipeline.land(store, settings, date(2026, 1, 1))
+    features = pipeline.open_features(store, pipeline.build_features(store, raw_id, settings, PROJECT, serving=True).id, settings)
+    raw = store.load("raw", replay(store, features, settings, features.as_of)).path
+    folder.mkdir(parents=True)
+    for table in ("events", "items", "users"):
+        (folder / f"{table}.parquet").write_bytes((raw / f"{table}.parquet").read_bytes())
+    return {"horizon_days": 28, "step_days": 14, "max_age_days": 1, "max_daily_events": 1_000}
+
+
+def views(folder: Path) -> dict[str, Any]:
+    """Views alone, of six weeks, which users repeat: no prices, no catalogue, no segments."""
+    rows = [(f"v{user:03}", f"c{item:02}", at) for user, item, at, _ in exports.history(300, 60, 45, 0.4, 1)]
+    _write_events(folder, rows, "view")
+    return {"horizon_days": 7, "step_days": 7, "max_age_days": 1, "target": "view"}
+
+
+def films(folder: Path) -> dict[str, Any]:
+    """Films watched, each once by a user, so that lists hold only new items."""
+    seen = {(user, item): at for user, item, at, _ in reversed(list(exports.history(400, 200, 120, 0.15, 2)))}
+    _write_events(folder, [(f"{user}", f"tt{item:03}", at) for (user, item), at in seen.items()], "watch")
+    return {"horizon_days": 14, "step_days": 7, "max_age_days": 1, "target": "watch", "exclude_seen": True}
+
+
+def _write_events(folder: Path, rows: list[Any], event_type: str) -> None:
+    events = pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=["user_id", "item_id", "event_at"])
+    events["event_at"] = events["event_at"].dt.tz_localize(None)
+    events = events.assign(event_type=event_type, event_id=[f"e{row:06}" for row in range(len(events))])
+    folder.mkdir(parents=True)
+    events.to_parquet(folder / "events.parquet", index=False)
+
+
+DATA: dict[str, Callable[[Path], dict[str, Any]]] = {one.__name__: one for one in (shop, retail, views, films)}
