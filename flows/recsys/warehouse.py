@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from recsys import RecsysError, processes
-from recsys.faults import LONGEST, remedy, with_remedy
+from recsys.faults import remedy, with_remedy
 from recsys.formulas import FORMULA, SAFE
 from recsys.processes import work_of
 from recsys.settings import Settings
@@ -172,7 +172,8 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     said = _run(command, environment)
     total = _children_cpu() - before
     if not results.exists() or not (ran := json.loads(results.read_text())["results"]):
-        raise RecsysError(f"dbt could not start: {with_remedy(said[-LONGEST:] or 'it was killed, maybe out of memory')}")
+        lines = said.splitlines()[-1:] + [line for line in said.splitlines() if remedy(line)]
+        raise RecsysError(f"dbt could not start: {with_remedy(lines[-1] if lines else 'it was killed, maybe out of memory')}")
     return Cost(total, min(total, sum(result["execution_time"] for result in ran))), target
 
 
