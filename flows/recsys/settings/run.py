@@ -55,8 +55,8 @@ class WarehouseSettings:
     @field_validator("memory_limit")
     @classmethod
     def _is_enough(cls, size: str) -> str:
-        amount, unit = float(size.rstrip("KMGTiB ")), size[len(size.rstrip("KMGTiB ")) :].strip()
-        if not 100e6 <= amount * UNITS[unit] <= 100e12:
+        unit = size.lstrip("0123456789. ")
+        if not 100e6 <= float(size.removesuffix(unit)) * UNITS[unit] <= 100e12:
             raise ValueError("it must be from 100MB to 100TB")
         return size
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date
 from difflib import get_close_matches
@@ -28,9 +29,9 @@ def parse_day(text: str) -> date:
 
 
 def _refuse_repeats(names: list[str]) -> list[str]:
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise ValueError(f'it names "{name}" twice; name it once')
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f'it names "{repeated[0]}" twice; name it once')
     return names
 
 
