@@ -58,6 +58,7 @@ LATE = 0.1  # of a day's events may come late, or be taken back
 BLOCKED = 7  # newest days that can block, however young the live release is
 WEEK = 7
 FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
+ONE_HOUR = 0.9  # of a day's events in one of its hours: no time of day is known
 SENT_AGAIN = 0.4  # more of the events than usual that repeat earlier ones
 OTHER_UNIT = float(np.log(8))  # prices further away than this, all by the same factor, are in another unit
 
@@ -321,7 +322,7 @@ def _established_gone(dimension: str, established: tuple[str, str], profile: Dai
     whole, known = (counts[None].astype(float) for counts in (profile.of(dimension), profile.of(*established)))
     usual, was = (np.nan_to_num(weekly(counts))[0] for counts in (whole, known))
     what, enough = ("users", 1.0) if dimension == "users" else ("events on items", 0.5)
-    gone = _low(known / enough, limits)[0] & (was >= limits.min_events)
+    gone = _low(known, limits)[0] & (known[0] < enough * limits.block_left * was)
     for day in np.flatnonzero(gone & (whole[0] >= 0.5 * usual) & (was >= 0.3 * usual)):
         words = f"{known[0, day]:,.0f} of {whole[0, day]:,.0f} {what} are known for {ESTABLISHED} days, usually {was[day]:,.0f}"
         gone = 1 - known[0, day] / was[day]
@@ -385,7 +386,8 @@ def _sent_again(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     share, usual = again / np.maximum(whole, 1), weekly(again) / np.maximum(weekly(whole), 1)
     for day in np.flatnonzero(((whole >= limits.min_events) & (share >= np.nan_to_num(usual, nan=1.0) + SENT_AGAIN))[0]):
         words = f"{share[0, day]:.0%} of the events are of the same user, item, type and time of day as earlier ones"
-        yield Fault(int(day), f"{words}, usually {usual[0, day]:.0%}: events seem to have been sent again")
+        words += f", usually {usual[0, day]:.0%}: events seem to have been sent again"
+        yield Fault(int(day), words, float(share[0, day]), float(usual[0, day]) + SENT_AGAIN)
 
 
 def _without_times(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
@@ -394,9 +396,9 @@ def _without_times(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
         return
     whole, largest = profile.of("events")[None].astype(float), profile.counts["hour"].max(0)[None].astype(float)
     share, usual = largest / np.maximum(whole, 1), weekly(largest) / np.maximum(weekly(whole), 1)
-    for day in np.flatnonzero(((whole >= 5 * limits.min_events) & (share >= 0.9) & (np.nan_to_num(usual, nan=1.0) <= 0.5))[0]):
+    for day in np.flatnonzero(((whole >= 5 * limits.min_events) & (share >= ONE_HOUR) & (np.nan_to_num(usual, nan=1.0) <= 0.5))[0]):
         words = f"{share[0, day]:.0%} of the events are of one hour, usually {usual[0, day]:.0%}"
-        yield Fault(int(day), f"{words}: the time of day seems to have been cut off")
+        yield Fault(int(day), f"{words}: the time of day seems to have been cut off", float(share[0, day]), ONE_HOUR)
 
 
 # What warns.
