@@ -11,7 +11,7 @@ from recsys.daily_profile import DailyProfile, read
 EVENTS = """values
     (0, 0, 'view', 2.0, timestamp '2024-01-01 10:00'), (0, 0, 'purchase', 2.0, timestamp '2024-01-01 10:10'),
     (1, 1, 'view', null, timestamp '2024-01-01 11:00'),
-    (0, 0, 'purchase', 200.0, timestamp '2024-01-31 10:00'), (0, 1, 'view', 0.0, timestamp '2024-01-31 10:00'),
+    (0, 0, 'purchase', 200.0, timestamp '2024-01-31 10:10'), (0, 1, 'view', 0.0, timestamp '2024-01-31 10:00'),
     (1, 2, 'view', 3.0, timestamp '2024-01-31 23:00'), (2, 0, 'view', 2.0, timestamp '2024-01-31 23:00')"""
 
 
@@ -54,6 +54,7 @@ def test_days_without_events_are_days(profile: DailyProfile) -> None:
         ("largest_item", {"a": 2}),
         ("rejected", {"bot": 1}),
         ("copies", {"all": 1}),
+        ("repeated", {"all": 1}),
     ],
 )
 def test_events_are_counted(profile: DailyProfile, dimension: str, counts: dict[str, int]) -> None:

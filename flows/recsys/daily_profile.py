@@ -32,6 +32,7 @@ class DailyProfile:
     price_step             events by the step that their price is away from the usual one of their item, 0.05 of the logarithm
                            each; the usual one is the median of its up to 28 days with a price before
     copies                 events on new items with the title and category of an older one, under `all`
+    repeated               events of the same user, item, type and time of day as an earlier one, under `all`
     largest_user, largest_item
                            events of the user, or on the item, with the most of that day, under its id
     rejected               rejected events, by reason
@@ -123,7 +124,7 @@ def _steps(events: str, items: str, users: str) -> dict[str, str]:
                 category, users.first_day + {ESTABLISHED} <= day as by_established,
                 items.first_day + {ESTABLISHED} <= day as on_established, pairs.first_day + {ESTABLISHED} <= day as again,
                 coalesce(others.first_day + {ESTABLISHED} <= day, false) as chance,
-                is_copy and items.first_day + {ESTABLISHED} > day as on_copy
+                is_copy and items.first_day + {ESTABLISHED} > day as on_copy, event_at::time as time
             from dated
             join profile_pairs pairs on dated.user_index = pairs.user_index and dated.item_index = pairs.item_index
             join profile_users users on dated.user_index = users.user_index
@@ -137,6 +138,13 @@ def _steps(events: str, items: str, users: str) -> dict[str, str]:
                 partition by item_index order by day rows between {PRICES} preceding and 1 preceding
             ) as usual
             from daily""",
+        # Only what comes twice is numbered: sorting all events would cost more than the rest.
+        "repeated": """
+            with doubled as (
+                select user_index, item_index, event_type, time from profile_events group by all having count(*) > 1
+            )
+            select day, row_number() over (partition by user_index, item_index, event_type, time order by day) > 1 as is_repeated
+            from profile_events join doubled using (user_index, item_index, event_type, time)""",
         "largest": """
             select day, kind, number, id from (
                 select day, 'largest_user' as kind, count(*) as number, user_index as id from profile_events group by 1, 4
@@ -168,6 +176,7 @@ def _counts(rejected: str) -> list[str]:
         count("copies", "'all'", "on_copy"),
         *(count(name, name) for name in ("category", "segment", "event_type", "hour")),
         count("price_band", band),
+        "select day::date, 'repeated', 'all', count(*)::bigint from profile_repeated where is_repeated group by 1",
         f"""select day::date, 'price_step', ({step})::varchar, count(*)::bigint
             from profile_events join profile_prices using (day, item_index) where price > 0 and usual > 0 group by 1, 2, 3""",
         """select day::date, kind, user_id, number::bigint

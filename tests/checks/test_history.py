@@ -13,7 +13,7 @@ import pytest
 
 from conftest import failures, make_settings, make_state, sabotage
 from recsys.checks import Subject, limits
-from recsys.checks.history import DETECTORS, Limits, detect, known_items, new_days
+from recsys.checks.history import DETECTORS, Limits, detect, known_items, new_days, past_days
 from recsys.checks.past import calibrate
 from recsys.daily_profile import DailyProfile
 from recsys.store import Manifest, Snapshot
@@ -51,6 +51,7 @@ def steady(days: int = DAYS, events: float = 1_000, seed: int = 0) -> dict[str, 
     }
     whole = sum(made["category"].values())
     made["events"] = {"all": np.asarray(whole), "established": counts(0.7), "again": counts(0.3), "chance": counts(0.03)}
+    made["repeated"] = {"all": counts(0.01)}
     return made
 
 
@@ -323,3 +324,27 @@ def test_items_that_are_known_stay_what_they_are(tmp_path: Path, titles: str, ca
         sorted_in.get(categories, [categories.format(number // 25) for number in range(100)]),
     )
     assert (None if found.passed else found.severity) == severity, found.message
+
+
+def test_past_days_that_changed() -> None:
+    live = to_profile(steady())
+    counts = steady()
+    assert past_days(live, to_profile(counts), LIMITS).passed
+    counts["events"]["all"][100:140] *= 2
+    assert not past_days(live, to_profile(counts), LIMITS).passed
+    assert not past_days(live, replace(live.before(live.first), first=live.first), LIMITS).passed
+
+
+def test_a_day_that_was_sent_again() -> None:
+    verdict = judge(set_to("repeated", "all", 900))["copies"]
+    assert (verdict.blocks, "sent again" in verdict.message) == (True, True)
+
+
+def test_times_that_were_cut_off() -> None:
+    def cut(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        whole = sum(hours[-1] for hours in counts["hour"].values())
+        for hours in counts["hour"].values():
+            hours[-1] = 0
+        counts["hour"]["0"][-1] = whole
+
+    assert judge(cut)["hours"].blocks

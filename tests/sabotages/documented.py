@@ -21,11 +21,11 @@ PLACES = {
 
 
 def write(outcomes: dict[tuple[str, str], Outcome], data: str) -> None:
-    """Keeps the outcomes on one data set, by sabotage and place, and writes the table of all."""
+    """Keeps the outcomes on one data set, by sabotage and place, and writes the table of all that are kept."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[data] = {}
     for (name, place), outcome in outcomes.items():
-        results[data].setdefault(name, {})[place] = [outcome.level, _named(name, outcome)]
+        results.setdefault(data, {}).setdefault(name, {})[place] = [outcome.level, _named(name, outcome)]
+    results = {data: {name: found[name] for name in SABOTAGES if name in found} for data, found in results.items()}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     text = PAGE.read_text()
     PAGE.write_text(text[: text.index(MARK)] + MARK + "\n" + _table(results))

@@ -7,7 +7,7 @@ from recsys.verdicts import Verdict
 from runs import Run
 from sabotages.harness import sabotage
 
-REMADE = "released|own|remade|agree"
+REMADE = "remade|own|remade|agree"
 
 
 @sabotage("evidence", "block", "refused")

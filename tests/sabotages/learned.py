@@ -104,38 +104,38 @@ def labels_shuffled(folder: Path, run: Run) -> None:
         * exclude (cutoff, user_index) from old order by all""")  # fmt: skip
 
 
-@sabotage("model", "block", "constant_scores|released|own", TRAINING)
+@sabotage("model", "block", "constant_scores|remade|own", TRAINING)
 def trees_are_zero(model: Any, run: Run) -> None:
     """Every leaf of the trees says 0."""
     model.nodes_["value"] = 0
 
 
-@sabotage("model", "block", "own|released|churn|popularity|worse", TRAINING)
+@sabotage("model", "block", "own|remade|churn|popularity|worse", TRAINING)
 def trees_are_negated(model: Any, run: Run) -> None:
     """Every leaf says the opposite, so that the worst items come first."""
     model.nodes_["value"] *= -1
 
 
-@sabotage("model", "block", "own|released|churn|worse", TRAINING)
+@sabotage("model", "block", "own|remade|churn|worse", TRAINING)
 def trees_are_noise(model: Any, run: Run) -> None:
     """The leaves say random numbers."""
     model.nodes_["value"] = np.random.default_rng(1).normal(size=len(model.nodes_)).astype(model.nodes_["value"].dtype)
 
 
-@sabotage("model", "block", "own|released|churn|worse", TRAINING)
+@sabotage("model", "block", "own|remade|churn|worse", TRAINING)
 def columns_of_the_model_swapped(model: Any, run: Run) -> None:
     """The names of the features that the model knows are in another order."""
     model.columns_ = model.columns_[::-1].copy()
 
 
-@sabotage("model", "warn", "own|released|churn|worse|empty|learned", TRAINING)
+@sabotage("model", "warn", "own|remade|churn|worse|empty|learned", TRAINING)
 def a_candidate_source_is_empty(model: Any, run: Run) -> None:
     """A candidate source has forgotten all that it learned."""
     name = next(name for name, one in model.proposers.items() if hasattr(one, "similarity_"))
     model.proposers[name].similarity_ = sparse.csr_matrix(model.proposers[name].similarity_.shape, dtype=np.float32)
 
 
-@sabotage("model", "block", "learned|own|released|churn|worse", TRAINING)
+@sabotage("model", "block", "learned|own|remade|churn|worse", TRAINING)
 def a_candidate_source_is_off_by_one(model: Any, run: Run) -> None:
     """The items of a candidate source are off by one."""
     one = next(one for one in model.proposers.values() if hasattr(one, "similarity_"))
@@ -148,13 +148,13 @@ def model_of_another_target(model: Any, run: Run) -> dict[str, Any]:
     return {"target": "subscribe"}
 
 
-@sabotage("model", "warn", "model_age|released|trained|as_of", TRAINING)
+@sabotage("model", "warn", "model_age|remade|trained|as_of", TRAINING)
 def model_of_another_day(model: Any, run: Run) -> dict[str, Any]:
     """The model says that it learned up to a day two weeks back."""
     return {"as_of": (run.today - timedelta(14)).isoformat()}
 
 
-@sabotage("evidence", "block", "same_list|released|worse|own", TRAINING)
+@sabotage("evidence", "block", "same_list|remade|worse|own", TRAINING)
 def popularity_under_the_winners_name(run: Run) -> None:
     """Recent popularity is released under the winner's name."""
     assert run.choice
@@ -162,7 +162,7 @@ def popularity_under_the_winners_name(run: Run) -> None:
     run.go("recommend", "validate")
 
 
-@sabotage("evidence", "block", "refused|released|worse", TRAINING)
+@sabotage("evidence", "block", "refused|remade|worse", TRAINING)
 def the_loser_under_the_winners_name(run: Run) -> None:
     """Another recommender's model is released under the winner's name."""
     assert run.choice
@@ -181,19 +181,19 @@ def ranked(patch: pytest.MonkeyPatch, spoil: Callable[[Any, Lists, bool], Lists]
     patch.setattr(Recommender, "rank", spoilt)
 
 
-@sabotage("code", "block", "released|own|worse|metric|scores|fall")
+@sabotage("code", "block", "remade|own|worse|metric|scores|fall")
 def ranking_is_upside_down(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Lists are made with the worst item first."""
     ranked(patch, lambda state, lists, novel: Lists(lists.items[:, ::-1].copy(), lists.scores, lists.kept_out))
 
 
-@sabotage("code", "block", "released|own|worse|metric")
+@sabotage("code", "block", "remade|own|worse|metric")
 def ranking_is_off_by_one_user(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Lists are made for the user before."""
     ranked(patch, lambda state, lists, novel: Lists(np.roll(lists.items, 1, 0), np.roll(lists.scores, 1, 0), lists.kept_out))
 
 
-@sabotage("code", "block", "released|own|worse|metric|random|same")
+@sabotage("code", "block", "remade|own|worse|metric|random|same")
 def ranking_is_random(patch: pytest.MonkeyPatch, run: Run) -> None:
     """The first ten items come in an order that is drawn anew each time."""
     dice = np.random.default_rng()
@@ -202,7 +202,7 @@ def ranking_is_random(patch: pytest.MonkeyPatch, run: Run) -> None:
     ))  # fmt: skip
 
 
-@sabotage("code", "block", "released|seen|novel|new")
+@sabotage("code", "block", "remade|seen|novel|new")
 def new_items_are_not_new(patch: pytest.MonkeyPatch, run: Run) -> None:
     """What a user has had is forgotten where lists of new items are made."""
     owned = state.State.owned
@@ -210,7 +210,7 @@ def new_items_are_not_new(patch: pytest.MonkeyPatch, run: Run) -> None:
     patch.setattr(state.State, "owned", lambda self: sparse.csr_matrix(self.shape, dtype=np.float32))
 
 
-@sabotage("code", "warn", "released|own|worse|candidate|metric|churn")
+@sabotage("code", "warn", "remade|own|worse|candidate|metric|churn")
 def columns_swapped_at_ranking(patch: pytest.MonkeyPatch, run: Run) -> None:
     """The ranker is given its features in another order than it learned from."""
     from recsys.recommenders.two_stage import TwoStage
@@ -224,7 +224,7 @@ def columns_swapped_at_ranking(patch: pytest.MonkeyPatch, run: Run) -> None:
     patch.setattr(TwoStage, "select", swapped)
 
 
-@sabotage("code", "block", "released|own|worse|as_of|newest")
+@sabotage("code", "block", "remade|own|worse|as_of|newest")
 def lists_of_a_week_ago(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Lists are made from what was known a week ago, and called today's."""
     known = features.Features.state
@@ -240,7 +240,7 @@ def lists_of_a_week_ago(patch: pytest.MonkeyPatch, run: Run) -> None:
     patch.setattr(features.Features, "state", stale)
 
 
-@sabotage("code", "block", "released|allowed|rule|listed|available")
+@sabotage("code", "block", "remade|allowed|rule|listed|available")
 def rules_are_not_applied(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Items that the rules block are listed."""
     blocked = replace(run.settings, rules=replace(run.settings.rules, blocked=popular_items(run)))

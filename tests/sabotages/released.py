@@ -65,7 +65,7 @@ def in_segment(run: Run) -> np.ndarray:
 
 
 EVERY, CHUNK = slice(None), slice(200, 300)
-REMADE = "released|own|remade|agree"
+REMADE = "remade|permuted|own|as_of"
 
 
 @lists_sabotage("block", REMADE)

@@ -58,6 +58,13 @@ def _settings(dataset: dict[str, Any], folder: Path, as_of: date) -> Any:
     return settings_of(dataset, inputs, lists={"beside": ["repeat_purchase"] if not dataset.get("exclude_seen") else []})
 
 
+def as_files(folder: Path, dials: dict[str, Any], until: date) -> dict[str, str]:
+    """A simulated shop as files that a run can read: paths by table."""
+    store = open_store(str(folder / "simulated"), "shop")
+    land_as_files(store, make_settings(dataset={"dials": dials}), until, folder / "source")
+    return write_files(folder / "source", folder / "files", until)
+
+
 def shop(folder: Path) -> dict[str, Any]:
     """The simulated shop: views, carts, purchases and returns, with prices, a catalogue and segments."""
     store = open_store(str(folder.parent / "simulated"), "shop")

@@ -58,6 +58,8 @@ LATE = 0.1  # of a day's events may come late, or be taken back
 BLOCKED = 7  # newest days that can block, however young the live release is
 WEEK = 7
 FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
+ONE_HOUR = 0.9  # of a day's events in one of its hours: no time of day is known
+SENT_AGAIN = 0.4  # more of the events than usual that repeat earlier ones
 OTHER_UNIT = float(np.log(8))  # prices further away than this, all by the same factor, are in another unit
 
 Above1 = Annotated[float, Field(gt=1, le=1_000)]
@@ -75,6 +77,7 @@ class Limits:
     warn_account: Above1
     warn_hours: PositiveShare
     warn_known_items: PositiveShare
+    warn_past_days: PositiveShare
     block_left: PositiveShare
     block_days: Annotated[int, Field(ge=1, le=7)]
     block_lost: PositiveShare
@@ -94,6 +97,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
     "one_account": "warn_account",
     "hours": "warn_hours",
     "known_items": ("warn_known_items", "block_known_items"),
+    "past_days": "warn_past_days",
     "copies": "warn_share",
     "rejected": "warn_share",
 }
@@ -122,9 +126,11 @@ class Detector:
 
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     features = subject.features
-    days = new_days(_live_profile(subject), features.daily_profile, features.as_of, limits)
+    live = _live_profile(subject)
+    days = new_days(live, features.daily_profile, features.as_of, limits)
     yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
     yield known_items(subject.champion, subject.state, limits)
+    yield past_days(live, features.daily_profile, limits)
 
 
 def _live_profile(subject: Subject) -> DailyProfile | None:
@@ -311,11 +317,13 @@ def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
 
 
 def _established_gone(dimension: str, established: tuple[str, str], profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
-    """Next to nothing of what was known is seen, on a day that was not quiet."""
+    """Next to nothing of what was known is seen, on a day that was not quiet. Of items, half as much is enough: a new collection
+    may take most of the events, but not all."""
     whole, known = (counts[None].astype(float) for counts in (profile.of(dimension), profile.of(*established)))
     usual, was = (np.nan_to_num(weekly(counts))[0] for counts in (whole, known))
-    what = "users" if dimension == "users" else "events on items"
-    for day in np.flatnonzero(_low(known, limits)[0] & (whole[0] >= 0.5 * usual) & (was >= 0.3 * usual)):
+    what, enough = ("users", 1.0) if dimension == "users" else ("events on items", 0.5)
+    gone = _low(known, limits)[0] & (known[0] < enough * limits.block_left * was)
+    for day in np.flatnonzero(gone & (whole[0] >= 0.5 * usual) & (was >= 0.3 * usual)):
         words = f"{known[0, day]:,.0f} of {whole[0, day]:,.0f} {what} are known for {ESTABLISHED} days, usually {was[day]:,.0f}"
         gone = 1 - known[0, day] / was[day]
         yield Fault(int(day), f"{words}: ids seem to be others than before", gone, 1 - limits.block_left)
@@ -370,6 +378,27 @@ def _prices_gone(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     for day in np.flatnonzero(gone[0]):
         words = f"{share[0, day]:.0%} of the events have no price, or one of 0, usually {usual[0, day]:.0%}"
         yield Fault(int(day), words, share[0, day], usual[0, day] + MOST)
+
+
+def _sent_again(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """Far more events than usual repeat earlier ones to the second."""
+    whole, again = (counts[None].astype(float) for counts in (profile.of("events"), profile.of("repeated")))
+    share, usual = again / np.maximum(whole, 1), weekly(again) / np.maximum(weekly(whole), 1)
+    for day in np.flatnonzero(((whole >= limits.min_events) & (share >= np.nan_to_num(usual, nan=1.0) + SENT_AGAIN))[0]):
+        words = f"{share[0, day]:.0%} of the events are of the same user, item, type and time of day as earlier ones"
+        words += f", usually {usual[0, day]:.0%}: events seem to have been sent again"
+        yield Fault(int(day), words, float(share[0, day]), float(usual[0, day]) + SENT_AGAIN)
+
+
+def _without_times(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+    """All events fall into one hour, on a day with many."""
+    if "hour" not in profile.counts:
+        return
+    whole, largest = profile.of("events")[None].astype(float), profile.counts["hour"].max(0)[None].astype(float)
+    share, usual = largest / np.maximum(whole, 1), weekly(largest) / np.maximum(weekly(whole), 1)
+    for day in np.flatnonzero(((whole >= 5 * limits.min_events) & (share >= ONE_HOUR) & (np.nan_to_num(usual, nan=1.0) <= 0.5))[0]):
+        words = f"{share[0, day]:.0%} of the events are of one hour, usually {usual[0, day]:.0%}"
+        yield Fault(int(day), f"{words}: the time of day seems to have been cut off", float(share[0, day]), ONE_HOUR)
 
 
 # What warns.
@@ -438,8 +467,11 @@ def _catalogue(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterato
 
 
 def _copies(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+    whole = profile.of("events")
     name = "events on new items that have the title and category of older ones:"
-    yield shares([name], profile.of("copies"), profile.of("events"), left_out, 0.4 * limits.warn_share, limits.min_events, 1)
+    yield shares([name], profile.of("copies"), whole, left_out, 0.4 * limits.warn_share, limits.min_events, 1)
+    name = "events of the same user, item, type and time of day as an earlier one:"
+    yield shares([name], profile.of("repeated"), whole, left_out, 2 * limits.warn_share, limits.min_events, 1)
 
 
 def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
@@ -508,11 +540,33 @@ DETECTORS = (
         _by_day("item_id, available_from, count(*)", _ITEMS),
         partial(_established_gone, "events", ("established_items", "all")),
     ),
-    Detector("copies", _copies, _by_day("item_id, title, category, count(*)", _ITEMS)),
+    Detector("copies", _copies, _by_day("item_id, title, category, count(*)", _ITEMS), _sent_again),
     Detector("one_account", _account, _by_day("user_id, count(*)", _USERS)),
-    Detector("hours", _hours, _by_day("hour(event_at), count(*)")),
+    Detector("hours", _hours, _by_day("hour(event_at), count(*)"), _without_times),
     Detector("rejected", _rejected, _by_day("reason, count(*)", table="int_events_rejected")),
 )
+
+
+def past_days(live: DailyProfile | None, now: DailyProfile, limits: Limits) -> Verdict:
+    """Days that the live release knew already, by what it knew: the past does not change by itself."""
+    if live is None or not live.days:
+        words = "no features of a live release are kept, so no day can have changed"
+        return Verdict("past_days", "none", "none", "warn", True, words)
+    first = min(live.first, now.first)
+    then, found = (
+        np.pad(one.of("events"), ((one.first - first).days, 0))[: max((live.first - first).days + live.days - WEEK, 0)]
+        for one in (live, now)
+    )
+    found = np.pad(found, (0, len(then) - len(found)))
+    more = np.maximum(then, found)
+    changed = (more >= limits.min_events) & (np.abs(then - found) > LATE * more)
+    share = float(more[changed].sum() / max(then.sum(), 1))
+    words = f"{changed.sum():,} of {len(then):,} days have other numbers of events than when the live release was made"
+    if changed.any():
+        day = int(np.where(changed, np.abs(then - found), -1).argmax())
+        words += f"; {first + timedelta(day)} has {found[day]:,}, and had {then[day]:,}"
+    words += f"; above {limits.warn_past_days:.0%} of all events warns"
+    return Verdict("past_days", share, limits.warn_past_days, "warn", share <= limits.warn_past_days, words)
 
 
 def known_items(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
