@@ -30,10 +30,10 @@ from recsys import cases, expected
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.faults import describe
 from recsys.processes import end_with_parent
-from recsys.scratch import scratch
 from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
 from recsys.store import Store, open_store
 from recsys.verdicts import Verdict
+from scratch import scratch
 
 log = logging.getLogger(__name__)
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler

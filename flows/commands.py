@@ -37,9 +37,9 @@ from recsys import RecsysError, cases, expected
 from recsys.faults import END, describe, remedy, with_remedy
 from recsys.leases import lease
 from recsys.processes import started
-from recsys.scratch import scratch
 from recsys.settings import Settings, parse, parse_day, read_operations, resolve
 from recsys.store import Store, open_store
+from scratch import scratch
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

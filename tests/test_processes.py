@@ -16,11 +16,11 @@ from conftest import Fork, assert_refused
 from recsys import RecsysError
 from recsys.leases import lease
 from recsys.processes import is_dead, own_name, started
-from recsys.scratch import LOCK, PREFIX, scratch
 from recsys.store import Store, open_store
+from scratch import LOCK, PREFIX, scratch
 
 FLOWS = str(Path(__file__).resolve().parents[1] / "flows")
-HOLD = "import sys, time; from recsys.scratch import scratch\nwith scratch() as folder: print(folder, flush=True); time.sleep(600)"
+HOLD = "import sys, time; from scratch import scratch\nwith scratch() as folder: print(folder, flush=True); time.sleep(600)"
 
 
 def wait_for(happened: Callable[[], object], what: str) -> None:

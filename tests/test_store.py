@@ -266,7 +266,7 @@ def test_the_drafts_of_a_dead_process_are_swept(tmp_path: Path) -> None:
         assert not left.exists()
 
 
-@pytest.mark.parametrize("process", [str(os.getppid()), own_name()])
+@pytest.mark.parametrize("process", [str(os.getppid()), own_name()], ids=["by id", "by id and start"])
 def test_the_drafts_of_a_living_process_are_kept(tmp_path: Path, process: str) -> None:
     other = tmp_path / "shop" / ".drafts" / f"{process}-abcd@{host()}"
     other.mkdir(parents=True)
