@@ -151,7 +151,7 @@ def test_metrics_are_of_lists_as_releases_are_written(monkeypatch: pytest.Monkey
 
 
 def test_lists_that_are_scored_obey_no_rule_but_that_of_availability() -> None:
-    ruled = make_settings(rules={"blocked": ["i0"], "max_category_share": 0.1}, lists={"length": 1})
+    ruled = make_settings(rules={"blocked": ["i0"], "max_category_share": 0.1}, lists={"length": 1}, evaluation={"k": 1})
     recommender = create("popularity", {"days": 7})
     windows = [evaluation.evaluate(recommender, FEATURES, chosen, FEATURES.evaluated)["allow"][0] for chosen in (SETTINGS, ruled)]
     assert listed(windows[0]) == listed(windows[1])
