@@ -27,7 +27,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory, subject: Subject) -> It
     """The documentation of a service with a key, over HTTP."""
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
     publish_copy(store, subject, "first")
-    server = Server(store, serving(make_settings()), KEY)
+    server = Server(store, serving(make_settings(), max_lag_seconds=60.0), KEY)
     yield schemathesis.openapi.from_url(f"{server.url}openapi.json")
     server.stop()
 

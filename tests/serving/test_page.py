@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ODD_ID, ODD_TITLE = '"><script>hurt = 1</script>', "<img src=x onerror='hurt = 1'>"
 KEY = "k" * 16
-SETTINGS = serving(make_settings(), exposures=False)
+SETTINGS = serving(make_settings(), exposures=False, max_lag_seconds=60.0)
 
 
 @pytest.fixture(scope="module")
