@@ -178,8 +178,8 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
-    """Runs dbt and returns what it said. A thread of its that could not start keeps it waiting for ever, so it is ended once it has
-    done nothing for a while."""
+    """Runs dbt and returns what it said. Where memory is short, dbt waits for ever for threads that could not start, so it is ended
+    once it has done nothing for a while."""
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
