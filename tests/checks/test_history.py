@@ -13,11 +13,12 @@ import pytest
 
 from conftest import failures, make_settings, make_state, sabotage
 from recsys.checks import Subject, limits
-from recsys.checks.history import DETECTORS, Limits, detect, known_items, new_days, past_days
+from recsys.checks.history import DETECTORS, Limits, detect, impossible_times, known_items, new_days, past_days
 from recsys.checks.past import calibrate
 from recsys.daily_profile import DailyProfile
 from recsys.store import Manifest, Snapshot
 from recsys.verdicts import Verdict
+from recsys.warehouse import Quarantine
 
 FIRST, DAYS = date(2024, 1, 1), 140
 LIMITS: Limits = limits("history", make_settings())
@@ -348,3 +349,8 @@ def test_times_that_were_cut_off() -> None:
         counts["hour"]["0"][-1] = whole
 
     assert judge(cut)["hours"].blocks
+
+
+def test_times_that_cannot_be() -> None:
+    assert impossible_times(Quarantine(10_000, {"too_early": 20, "bot": 500}, {})).passed
+    assert not impossible_times(Quarantine(10_000, {"too_early": 20, "future": 1}, {})).passed

@@ -179,7 +179,9 @@ def test_old_events_warn_and_block_where_a_dataset_says_how_old_is_normal(days: 
     ("trained", "severity"),
     [("2024-01-02", None), ("2023-12-03", None), ("2023-12-02", "warn"), ("2023-09-04", "warn"), ("2023-09-03", "block")],
 )
-def test_lists_by_an_old_model_warn_and_by_a_far_too_old_one_are_blocked(trained: str, severity: str | None, tmp_path: Path) -> None:
+def test_lists_by_an_old_model_warn_and_by_a_far_too_old_one_are_blocked(
+    trained: str, severity: str | None, tmp_path: Path
+) -> None:
     release = live(tmp_path, 0.3, as_of="2024-01-02", trained=trained)
     features = SimpleNamespace(counts=lambda: {"last_day": "2024-01-01"}, as_of=date(2024, 1, 2))
     judged = subject(0.3, features=cast(Any, features), release=release)

@@ -50,6 +50,7 @@ from recsys.settings.validation import Count, PositiveShare, section
 from recsys.state import State, places
 from recsys.store import Snapshot
 from recsys.verdicts import Verdict
+from recsys.warehouse import Quarantine, read_quarantine
 
 QUIET = 28  # days without the same finding, after which it is told again
 JUDGED = 28  # newest days that a first release is judged on
@@ -58,6 +59,7 @@ LATE = 0.1  # of a day's events may come late, or be taken back
 BLOCKED = 7  # newest days that can block, however young the live release is
 WEEK = 7
 FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
+IMPOSSIBLE = 0.002  # of all events may have impossible times
 ONE_HOUR = 0.9  # of a day's events in one of its hours: no time of day is known
 SENT_AGAIN = 0.4  # more of the events than usual that repeat earlier ones
 OTHER_UNIT = float(np.log(8))  # prices further away than this, all by the same factor, are in another unit
@@ -131,6 +133,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
     yield known_items(subject.champion, subject.state, limits)
     yield past_days(live, features.daily_profile, limits)
+    yield impossible_times(read_quarantine(features.path, subject.settings))
 
 
 def _live_profile(subject: Subject) -> DailyProfile | None:
@@ -545,6 +548,15 @@ DETECTORS = (
     Detector("hours", _hours, _by_day("hour(event_at), count(*)"), _without_times),
     Detector("rejected", _rejected, _by_day("reason, count(*)", table="int_events_rejected")),
 )
+
+
+def impossible_times(found: Quarantine) -> Verdict:
+    """Events that are rejected for a time that cannot be: they are of no day, so that no day can tell them."""
+    wrong = {reason: count for reason in ("bad_time", "too_early", "future") if (count := found.rejected.get(reason, 0))}
+    share = sum(wrong.values()) / max(found.sent, 1)
+    reasons = "".join(f", {count:,} {reason}" for reason, count in wrong.items())
+    words = f"{sum(wrong.values()):,} of {found.sent:,} events have impossible times{reasons}; above {IMPOSSIBLE:.1%} warns"
+    return Verdict("impossible_times", share, IMPOSSIBLE, "warn", share <= IMPOSSIBLE, words)
 
 
 def past_days(live: DailyProfile | None, now: DailyProfile, limits: Limits) -> Verdict:
