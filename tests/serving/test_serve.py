@@ -74,7 +74,7 @@ def test_an_open_door_ends_in_one_line(command: list[str]) -> None:
 
 
 def test_a_wrong_port_ends_in_one_line(command: list[str]) -> None:
-    assert_refused(subprocess.run([*command, "PORT=http"], capture_output=True, text=True), "http", "8000")
+    assert_refused(subprocess.run([*command, "PORT=http"], capture_output=True, text=True), "http", "PORT")
 
 
 @contextmanager

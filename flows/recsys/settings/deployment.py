@@ -42,7 +42,7 @@ class AlertSettings:
     @classmethod
     def _is_safe(cls, to: str) -> str:
         webhook = re.match(r"https://[\w.-]+|http://(127\.0\.0\.1|localhost):\d", to)
-        if not to or to.endswith("/") or ("://" in to and not webhook):
+        if not webhook and (not to or to.endswith("/") or "://" in to):
             raise ValueError('set it to "stdout", a file path or an https:// webhook')
         return to
 
