@@ -1,7 +1,7 @@
 """Sabotages: each breaks one thing of a healthy run, in one of the places below, and says which checks must tell.
 
-`expect`: "block" where nobody could call it healthy; "warn" where it might be. `by`: pattern of the names of check results that may
-name it, or of the message where a step refuses to go on. A run is broken in one of these places:
+`expect`: "block" where nobody could call it healthy; "warn" where it might be; "unnoticed" where it is known to pass. `by`: pattern
+of the names of check results that may name it; "refused" where a step does not go on. A run is broken in one of these places:
 
 files     SQL puts other rows in the place of the events, items or users that a run reads
 source    the folder of files itself is changed
@@ -68,17 +68,19 @@ def read(run: Run, inputs: dict[str, str]) -> None:
 
 def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
     """Breaks a copy of a healthy run that was judged but not yet published, goes on from there, and says what became of it."""
-    usual, run = healthy.warnings(), copied(healthy, folder)
+    usual, run, error = healthy.warnings(), copied(healthy, folder), ""
     try:
         with pytest.MonkeyPatch.context() as patch:
             AT[one.at](run, source, one.do, patch)
-    except RecsysError as error:
-        names = tuple(dict.fromkeys(re.findall(r"\[(\w+)\]", str(error)))) or ("refused",)
-        return Outcome("block", names, str(error))
+    except RecsysError as refused:
+        error = str(refused)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    found = {name: message for name, message in run.warnings().items() if name not in usual}
-    return Outcome("warn" if found else "unnoticed", tuple(found), "; ".join(found.values()))
+    warned = {name: message for name, message in run.warnings().items() if name not in usual}
+    if error:
+        blocked = re.findall(r"\[(\w+)\]", error) or ["refused"]
+        return Outcome("block", tuple(dict.fromkeys([*blocked, *warned])), error)
+    return Outcome("warn" if warned else "unnoticed", tuple(warned), "; ".join(warned.values()))
 
 
 def _files(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:

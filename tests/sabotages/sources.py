@@ -25,7 +25,7 @@ for _name, _fields in tomllib.loads((Path(__file__).parent / "files.toml").read_
     _register(_name, **_fields)
 
 
-@sabotage("source", "warn", "file|volume|missing|month|history|daily_events|gap")
+@sabotage("source", "warn", "past_days|volume", places=("later", "daily"))
 def a_month_missing(run: Run, source: Path) -> None:
     """The file of one of the earlier months is missing."""
     inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today)
@@ -33,7 +33,7 @@ def a_month_missing(run: Run, source: Path) -> None:
     read(run, inputs)
 
 
-@sabotage("source", "warn", "file|twice|duplicate|quarantine")
+@sabotage("source", "warn", "files_given_twice|past_days")
 def a_file_given_twice(run: Run, source: Path) -> None:
     """A month's file stands twice in the folder, under two names."""
     inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today)
@@ -42,7 +42,7 @@ def a_file_given_twice(run: Run, source: Path) -> None:
     read(run, inputs)
 
 
-@sabotage("source", "warn", "file|twice|duplicate|volume|copies")
+@sabotage("source", "warn", "files_given_twice|copies|volume")
 def a_file_given_twice_without_ids(run: Run, source: Path) -> None:
     """Yesterday's file stands twice in the folder, and its events carry no ids of their own."""
     queries = {"events": "select * replace (null::varchar as event_id) from events"}
