@@ -354,3 +354,10 @@ def test_times_that_were_cut_off() -> None:
 def test_times_that_cannot_be() -> None:
     assert impossible_times(Quarantine(10_000, {"too_early": 20, "bot": 500}, {})).passed
     assert not impossible_times(Quarantine(10_000, {"too_early": 20, "future": 1}, {})).passed
+
+
+def test_users_who_are_known_stay_in_their_segments(subject: Subject) -> None:
+    healthy = sabotage(subject, champion=subject.release)
+    assert "known_users" not in failures("history", healthy)
+    users = subject.state.users | {"segment": np.roll(subject.state.users["segment"], 1)}
+    assert "known_users" in failures("history", sabotage(healthy, state=replace(subject.state, users=users)))

@@ -13,6 +13,7 @@ impossible has happened, on every day on which that is seen. Growth never blocks
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
@@ -46,6 +47,7 @@ from recsys.checks.past import (
 from recsys.checks.subject import Subject
 from recsys.daily_profile import ESTABLISHED, STEP, DailyProfile
 from recsys.features import Features
+from recsys.list_files import connect
 from recsys.settings.validation import Count, PositiveShare, section
 from recsys.state import State, places
 from recsys.store import Snapshot
@@ -99,6 +101,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
     "one_account": "warn_account",
     "hours": "warn_hours",
     "known_items": ("warn_known_items", "block_known_items"),
+    "known_users": "warn_known_items",
     "past_days": "warn_past_days",
     "copies": "warn_share",
     "rejected": "warn_share",
@@ -132,6 +135,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     days = new_days(live, features.daily_profile, features.as_of, limits)
     yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
     yield known_items(subject.champion, subject.state, limits)
+    yield known_users(subject.champion, subject.state, limits)
     yield past_days(live, features.daily_profile, limits)
     yield impossible_times(read_quarantine(features.path, subject.settings))
 
@@ -548,6 +552,23 @@ DETECTORS = (
     Detector("hours", _hours, _by_day("hour(event_at), count(*)"), _without_times),
     Detector("rejected", _rejected, _by_day("reason, count(*)", table="int_events_rejected")),
 )
+
+
+def known_users(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
+    """Segments of the users that the live release knows."""
+    if live is None:
+        return Verdict("known_users", "none", "none", "warn", True, "nothing is live yet, so no user is known")
+    with closing(connect(releases.lists_file(live.path))) as connection:
+        ids, segments = (np.array(column) for column in zip(*connection.execute("select user_id, segment from users"), strict=True))
+    rows = places(now.user_ids, ids)
+    was, found = segments[rows >= 0], now.users["segment"][rows[rows >= 0]].astype(str)
+    changed = float((was != found).mean()) if len(was) else 0.0
+    words = f"of {len(was):,} users of the live release {(was != found).sum():,} are of another segment"
+    if changed:
+        row = int((was != found).argmax())
+        words += f", such as {ids[rows >= 0][row]}, who was of {was[row]!r} and is of {found[row]!r}"
+    words += f"; above {limits.warn_known_items:.0%} warns"
+    return Verdict("known_users", changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
 
 
 def impossible_times(found: Quarantine) -> Verdict:
