@@ -19,7 +19,8 @@ EVENTS = """values
 def profile() -> DailyProfile:
     with duckdb.connect() as connection:
         for name, query in {
-            "events": f"select * from ({EVENTS}) events(user_index, item_index, event_type, price, event_at)",
+            "events": f"""select *, case item_index when 2 then 6 else 1 end as quantity
+                from ({EVENTS}) events(user_index, item_index, event_type, price, event_at)""",
             "items": """select * from (values (0, 'a', 'Red cup', 'cups'), (1, 'b', 'Plate', 'plates'), (2, 'c', 'RED-CUP', 'cups'))
                 items(item_index, item_id, title, category)""",
             "users": """select * from (values (0, 'u', 'north'), (1, 'v', 'south'), (2, 'w', 'south'))
@@ -48,7 +49,8 @@ def test_days_without_events_are_days(profile: DailyProfile) -> None:
         ("segment", {"north": 2, "south": 2}),
         ("event_type", {"purchase": 1, "view": 3}),
         ("hour", {"10": 2, "23": 2}),
-        ("price_band", {"0": 1, "1": 2, "7": 1}),
+        ("price_band", {"zero": 1, "1": 2, "7": 1}),
+        ("quantity_band", {"0": 3, "2": 1}),
         ("price_step", {"92": 1, "0": 1}),
         ("largest_user", {"u": 2}),
         ("largest_item", {"a": 2}),

@@ -26,8 +26,8 @@ class DailyProfile:
                            counted once a day. The established events are those by such users on such items, `again` those of
                            them on a pair first seen at least 28 days before, and `chance` those that were so with another
                            user in the place of each
-    category, segment, event_type, price_band, hour
-                           events. A price band is the power of two below the price; `none` and `0` have no such power
+    category, segment, event_type, price_band, quantity_band, hour
+                           events. A band is the power of two below the price or quantity; `none` and `zero` have no such power
     established_items      events on established items, under `all`
     price_step             events by the step that their price is away from the usual one of their item, 0.05 of the logarithm
                            each; the usual one is the median of its up to 28 days with a price before
@@ -120,8 +120,8 @@ def _steps(events: str, items: str, users: str) -> dict[str, str]:
             from known left join largest on known.category = largest.category""",
         "events": f"""
             with dated as (select *, event_at::date as day from {events})
-            select day, dated.user_index, dated.item_index, event_type, hour(event_at) as hour, price::double as price, segment,
-                category, users.first_day + {ESTABLISHED} <= day as by_established,
+            select day, dated.user_index, dated.item_index, event_type, hour(event_at) as hour, price::double as price,
+                quantity::double as quantity, segment, category, users.first_day + {ESTABLISHED} <= day as by_established,
                 items.first_day + {ESTABLISHED} <= day as on_established, pairs.first_day + {ESTABLISHED} <= day as again,
                 coalesce(others.first_day + {ESTABLISHED} <= day, false) as chance,
                 is_copy and items.first_day + {ESTABLISHED} > day as on_copy, event_at::time as time
@@ -162,7 +162,7 @@ def _counts(rejected: str) -> list[str]:
         return f"""select day::date as day, '{dimension}' as dimension, ({value})::varchar as value, ({number})::bigint as number
             from profile_events where {where} group by 1, 2, 3"""
 
-    band = "case when price is null then 'none' when price <= 0 then '0' else floor(log2(price))::int::varchar end"
+    band = "case when {0} is null then 'none' when {0} <= 0 then 'zero' else floor(log2({0}))::int::varchar end"
     step = f"greatest(-{FURTHEST}, least({FURTHEST}, round(ln(price / usual) / {STEP})))::int"
     found = [
         count("events", "'all'"),
@@ -175,7 +175,7 @@ def _counts(rejected: str) -> list[str]:
         count("established_items", "'all'", "on_established"),
         count("copies", "'all'", "on_copy"),
         *(count(name, name) for name in ("category", "segment", "event_type", "hour")),
-        count("price_band", band),
+        *(count(f"{name}_band", band.format(name)) for name in ("price", "quantity")),
         "select day::date, 'repeated', 'all', count(*)::bigint from profile_repeated where is_repeated group by 1",
         f"""select day::date, 'price_step', ({step})::varchar, count(*)::bigint
             from profile_events join profile_prices using (day, item_index) where price > 0 and usual > 0 group by 1, 2, 3""",

@@ -66,6 +66,13 @@ ONE_HOUR = 0.9  # of a day's events in one of its hours: no time of day is known
 SENT_AGAIN = 0.4  # more of the events than usual that repeat earlier ones
 OTHER_UNIT = float(np.log(8))  # prices further away than this, all by the same factor, are in another unit
 
+SLICES = {
+    "category": "category",
+    "segment": "segment",
+    "price_band": "prices from 2 to the power of",
+    "quantity_band": "quantities from 2 to the power of",
+}
+
 Above1 = Annotated[float, Field(gt=1, le=1_000)]
 Measure = Callable[[DailyProfile, Days, "Limits"], Iterator[Series]]
 
@@ -379,7 +386,7 @@ def _other_unit(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
 
 def _prices_gone(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
     """Most events that usually have a price have none, or one of 0."""
-    whole, without = profile.of("events")[None].astype(float), profile.of("price_band", "none") + profile.of("price_band", "0")
+    whole, without = profile.of("events")[None].astype(float), profile.of("price_band", "none") + profile.of("price_band", "zero")
     share, usual = without / np.maximum(whole, 1), weekly(without[None].astype(float)) / np.maximum(weekly(whole), 1)
     gone = (whole >= limits.min_events) & (share >= np.nan_to_num(usual, nan=1.0) + MOST)
     for day in np.flatnonzero(gone[0]):
@@ -417,11 +424,10 @@ def _level(dimension: str, profile: DailyProfile, left_out: Days, limits: Limits
 
 def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
     whole = profile.of("events")
-    for dimension in ("category", "segment", "price_band"):
+    for dimension, what in SLICES.items():
         if len(profile.values.get(dimension, [])) > 1:
-            what = "prices from 2 to the power of" if dimension == "price_band" else dimension
             names = [f"{what} {value}" for value in profile.values[dimension]]
-            counts, left = profile.counts[dimension], 0.0 if dimension == "price_band" else limits.block_left
+            counts, left = profile.counts[dimension], 0.0 if dimension.endswith("band") else limits.block_left
             yield shares(names, counts, whole, left_out, limits.warn_share, limits.min_events, left=left)
             if left:
                 yield vanished(names, counts, left, limits.min_events)
