@@ -135,7 +135,7 @@ def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fo
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: Fork) -> None:
+def test_of_two_runs_at_once_one_publishes_and_the_other_is_refused_at_its_start(fork: Fork) -> None:
     before = fork.current()
     fork.set("features", "training_windows", 2)  # another model than the live one's, which both are judged against
     try:
@@ -145,7 +145,8 @@ def test_two_runs_at_once_leave_one_good_release_and_one_clear_message(fork: For
         fork.set("features", "training_windows", 3)
     won, lost = sorted(results, key=lambda result: result.returncode)
     assert won.returncode == 0, won.stdout + won.stderr
-    assert_refused(lost, "another run published", "run again")
+    assert_refused(lost, "another run of TrainFlow", "wait for its end")
+    assert "done" not in lost.stdout
     assert fork.current() != before
     assert str(fork.current()) in won.stdout
 
