@@ -1,7 +1,7 @@
 """Sabotage: whatever goes wrong in a run, a check that names it keeps the release out, or warns where it may be healthy.
 
-`make test-all` tries a sample on the simulated shop. SABOTAGE=all tries all, and SABOTAGE=retail, views or films all on other data;
-what became of them is then written to docs/checks.md:
+`make test-all` tries a sample on the simulated shop. SABOTAGE=all tries all. SABOTAGE=retail, views or films tries all on other data;
+for retail, RAW= names the file. What became of them is then written to docs/checks.md:
 
     SABOTAGE=all .venv/bin/python -m pytest tests/test_sabotage.py
 """
@@ -61,6 +61,8 @@ def test_a_healthy_run_is_published(place: str, world: World, tmp_path: Path) ->
 def test_a_sabotage_is_named(name: str, place: str, world: World, found: dict[tuple[str, str], Outcome], tmp_path: Path) -> None:
     one = SABOTAGES[name]
     outcome = found[name, place] = attempt(world.runs[place], world.source, one, tmp_path / "copy")
+    if outcome.level == one.expect == "unnoticed":
+        pytest.xfail(f"a known gap: {one.says}")
     assert LEVELS.index(outcome.level) >= LEVELS.index(one.expect), outcome
     assert re.search(one.by, " ".join(outcome.by)), outcome
 

@@ -123,7 +123,7 @@ def _release(run: Run, source: Path, do: Callable[..., Any], patch: pytest.Monke
         for name in ("manifest.json", "evidence.json"):
             (folder / name).unlink()
         do(folder, run)
-        id = f"{run.release_id[:9]}{'5ab07a6e'}"
+        id = f"{run.release_id[:9]}5ab07a6e"
         run.release_id = run.store.commit(folder, "release", known.manifest.made_from, known.manifest.parents, id).id
     run.go("validate")
 

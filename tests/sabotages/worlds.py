@@ -1,6 +1,7 @@
 """Healthy runs to sabotage, on data of several shapes: for each, a first training, a later one, and daily lists, judged and not yet
 published."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -19,7 +20,6 @@ from runs import Run, copied, land_as_files, settings_of, write_files
 
 DIALS = {"users": 600, "items": 150, "days": 300, "events": 60_000, "first_day": "2024-01-01", "seed": 3}
 APART = timedelta(7)  # from the live release to the runs
-RETAIL = Path("/work/shared/data/online_retail/online_retail.parquet")
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,11 @@ def shop(folder: Path) -> dict[str, Any]:
 
 
 def retail(folder: Path) -> dict[str, Any]:
-    """Online Retail: a year of purchases and returns at a wholesaler, without a catalogue's flags."""
+    """Online Retail: a year of purchases and returns at a wholesaler, without a catalogue's flags. RAW names its file, as it does
+    for `make run`; without it the file is downloaded."""
     store = open_store(str(folder.parent / "retail"), "online_retail")
-    settings = make_settings("online_retail", inputs={"raw": str(RETAIL)})
+    raw_file = os.environ.get("RAW", "")
+    settings = make_settings("online_retail", inputs={"raw": raw_file} if raw_file else {})
     raw_id, _ = pipeline.land(store, settings, date(2026, 1, 1))
     features = pipeline.open_features(store, pipeline.build_features(store, raw_id, settings, PROJECT, serving=True).id, settings)
     raw = store.load("raw", replay(store, features, settings, features.as_of)).path
