@@ -1,7 +1,7 @@
 """Sabotage: whatever goes wrong in a run, a check that names it keeps the release out, or warns where it may be healthy.
 
-`make test-all` tries a sample on the simulated shop. SABOTAGE=all tries all. SABOTAGE=retail, views or films tries all on other data;
-for retail, RAW= names the file. What became of them is then written to docs/checks.md:
+`make test-all` tries a sample on the simulated shop. SABOTAGE=all tries all. SABOTAGE=retail, views or films tries all on
+other data; for retail, RAW= names the file. What became of them is then written to docs/checks.md:
 
     SABOTAGE=all .venv/bin/python -m pytest tests/test_sabotage.py
 """

@@ -3,8 +3,7 @@
 `expect`: "block" where nobody could call it healthy; "warn" where it might be; "unnoticed" where it is known to pass. `by`: pattern
 of the names of check results that may name it; "refused" where a step does not go on. A run is broken in one of these places:
 
-files     SQL puts other rows in the place of the events, items or users that a run reads
-source    the folder of files itself is changed
+source    other rows stand in the place of the events, items or users that a run reads, or its files are changed
 features  the Parquet files of the feature snapshot are changed before anything is learned or listed
 model     the saved model is changed after it was scored
 code      a function is replaced while lists are made and checked, as by a bug in it
@@ -83,7 +82,7 @@ def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
     return Outcome("warn" if warned else "unnoticed", tuple(warned), "; ".join(warned.values()))
 
 
-def _files(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+def _source(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
     do(run, source)
     run.go("land")
 
@@ -134,8 +133,7 @@ def _evidence(run: Run, source: Path, do: Callable[..., Any], patch: pytest.Monk
 
 
 AT: dict[str, Callable[..., None]] = {
-    "files": _files,
-    "source": _files,
+    "source": _source,
     "features": _features,
     "model": _model,
     "code": _code,

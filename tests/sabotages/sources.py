@@ -18,7 +18,7 @@ def _register(name: str, says: str, expect: str, by: str, places: list[str] | No
         written = {table: query.format(as_of=run.today, **spans) for table, query in queries.items()}
         read(run, write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today, written))
 
-    SABOTAGES[name] = Sabotage(name, says, "files", expect, by, do, tuple(places or PLACES))
+    SABOTAGES[name] = Sabotage(name, says, "source", expect, by, do, tuple(places or PLACES))
 
 
 for _name, _fields in tomllib.loads((Path(__file__).parent / "files.toml").read_text()).items():
