@@ -31,15 +31,17 @@ def _table(results: dict[str, dict[str, dict[str, list[str]]]]) -> str:
     shown = [data for data in ("shop", "retail", "views", "films") if data in results]
     lines = [f"| What is wrong | In the | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
     for name, one in SABOTAGES.items():
-        cells = [_cell(results[data].get(name, {})) for data in shown]
+        cells = [_cell(results[data].get(name, {}), len(one.places)) for data in shown]
         lines.append(f"| {one.says} | {'publishing' if one.at == 'evidence' else one.at} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(places: dict[str, list[str]]) -> str:
-    """`block: churn_items`, with the places where they differ."""
+def _cell(places: dict[str, list[str]], count: int) -> str:
+    """`block: churn_items`, with the places where they differ, or where not all `count` were tried."""
     found: dict[str, list[str]] = {}
     for place, (level, by) in places.items():
         said = f"{level}: " + ("the step itself" if by == "refused" else f"`{by}`") if by else level
         found.setdefault(said, []).append(place)
-    return "; ".join(said + (f" ({', '.join(where)})" if len(found) > 1 else "") for said, where in found.items())
+    return "; ".join(
+        said + (f" ({', '.join(where)})" if len(found) > 1 or len(places) < count else "") for said, where in found.items()
+    )
