@@ -1,7 +1,8 @@
 """Sabotage: whatever goes wrong in a run, a check that names it keeps the release out, or warns where it may be healthy.
 
 `make test-all` tries a sample on the simulated shop. SABOTAGE=all tries all. SABOTAGE=retail, views or films tries all on
-other data; for retail, RAW= names the file. What became of them is then written to docs/checks.md:
+other data; for retail, RAW= names the file. ONCE=1 tries each at one place, drawn by lot. What became of them is then written to
+docs/checks.md:
 
     SABOTAGE=all .venv/bin/python -m pytest tests/test_sabotage.py
 """
@@ -29,11 +30,11 @@ LEVELS = ["unnoticed", "warn", "block"]
 
 def chosen() -> list[tuple[str, str]]:
     """Sabotages with the places where they are tried."""
-    every = [(name, place) for name, one in SABOTAGES.items() for place in one.places]
-    if ASKED:
-        return every
+    if ASKED and not os.environ.get("ONCE"):
+        return [(name, place) for name, one in SABOTAGES.items() for place in one.places]
     dice = random.Random(SEED)
-    return [(name, dice.choice(SABOTAGES[name].places)) for name in dice.sample(list(SABOTAGES), SAMPLE)]
+    names = list(SABOTAGES) if ASKED else dice.sample(list(SABOTAGES), SAMPLE)
+    return [(name, dice.choice(SABOTAGES[name].places)) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,8 @@ def test_a_healthy_run_is_published(place: str, world: World, tmp_path: Path) ->
 def test_a_sabotage_is_named(name: str, place: str, world: World, found: dict[tuple[str, str], Outcome], tmp_path: Path) -> None:
     one = SABOTAGES[name]
     outcome = found[name, place] = attempt(world.runs[place], world.source, one, tmp_path / "copy")
+    if outcome.level == "nothing":
+        pytest.skip(outcome.message)
     if outcome.level == one.expect == "unnoticed":
         pytest.xfail(f"a known gap: {one.says}")
     assert LEVELS.index(outcome.level) >= LEVELS.index(one.expect), outcome

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from recsys import RecsysError
@@ -41,7 +42,8 @@ class Sabotage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sabotaged run: "block", "warn" or "unnoticed", and the check results that are not of the healthy run."""
+    """What became of a sabotaged run, and the check results that are not of the healthy run. `level`: "block", "warn", "unnoticed",
+    or "nothing" where this data has nothing to break."""
 
     level: str
     by: tuple[str, ...]
@@ -71,6 +73,10 @@ def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
     try:
         with pytest.MonkeyPatch.context() as patch:
             AT[one.at](run, source, one.do, patch)
+        if _contents(run, one.at) == _contents(healthy, one.at):
+            return Outcome("nothing", (), "it changes nothing here")
+    except duckdb.BinderException as lacking:
+        return Outcome("nothing", (), str(lacking))
     except RecsysError as refused:
         error = str(refused)
     finally:
@@ -80,6 +86,16 @@ def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
         blocked = re.findall(r"\[(\w+)\]", error) or ["refused"]
         return Outcome("block", tuple(dict.fromkeys([*blocked, *warned])), error)
     return Outcome("warn" if warned else "unnoticed", tuple(warned), "; ".join(warned.values()))
+
+
+def _contents(run: Run, at: str) -> object:
+    """What a sabotage at this place has changed, if anything."""
+    if at == "evidence":
+        return id(run)
+    ids = {"source": run.raw_id, "features": run.features_id, "model": run.choice.model_id if run.choice else ""}
+    kind = {"source": "raw"}.get(at, at if at in ids else "release")
+    found = run.store.find(kind, ids.get(at, run.release_id))
+    return found.content if found else id(run)
 
 
 def _source(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
