@@ -157,7 +157,8 @@ lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) --extra serve -c requirements.lock pyproject.toml -o requirements-serve.lock
 	@$(LOCK) --extra argo -c requirements.lock pyproject.toml -o requirements-argo.lock
-	@$(LOCK) --extra argo --extra serve --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
+	@$(LOCK) --extra lightgbm -c requirements.lock pyproject.toml -o requirements-lightgbm.lock
+	@$(LOCK) --extra argo --extra serve --extra lightgbm --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
 	@$(LOCK) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean: ## remove the virtual environment, caches and run history; the store stays
@@ -174,7 +175,7 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 	@$(INSTALL) -r requirements.lock
 	@touch $@
 
-.venv/.test .venv/.serve .venv/.bench .venv/.argo: .venv/.%: requirements-%.lock .venv/.run
+.venv/.test .venv/.serve .venv/.bench .venv/.argo .venv/.lightgbm: .venv/.%: requirements-%.lock .venv/.run
 	@echo "setting up .venv from $<, once; a minute or so"
 	@$(INSTALL) -r $<
 	@touch $@
