@@ -28,7 +28,7 @@ from production import ROOT, code_version, is_production, require_committed, req
 from progress import ABOUT
 from recsys import cases, expected
 from recsys.costs import count_imports, cpu_seconds, peak_mb
-from recsys.faults import describe
+from recsys.faults import describe_error
 from recsys.processes import end_with_parent
 from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
 from recsys.store import Store, open_store
@@ -62,7 +62,7 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
                 flow.require_its_code()
             yield
         except Exception as error:
-            flow.refusal = describe(error)
+            flow.refusal = describe_error(error)
             if for_good(flow, step_name):
                 alert(flow, step_name, error)
             if flow.refusal:

@@ -34,7 +34,7 @@ from production import (
     store_branch,
 )
 from recsys import RecsysError, cases, expected
-from recsys.faults import END, describe, remedy, with_remedy
+from recsys.faults import END, describe_error, remedy, with_remedy
 from recsys.leases import lease
 from recsys.processes import started
 from recsys.settings import Settings, parse, parse_day, read_operations, resolve
@@ -781,6 +781,6 @@ if __name__ == "__main__":
         sys.stderr.write(f"error: {told}: run again{of_store()}\n")
         sys.exit(128 + stopped.args[0])
     except Exception as error:
-        if told := describe(error):
+        if told := describe_error(error):
             sys.exit(f"error: {told}{of_store()}")
         raise

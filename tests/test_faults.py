@@ -17,7 +17,7 @@ import pytest
 from conftest import PROJECT, Fork, assert_refused, make_settings
 from progress import last_words
 from recsys import RecsysError, warehouse
-from recsys.faults import describe
+from recsys.faults import describe_error
 from recsys.store import Store
 
 
@@ -52,7 +52,7 @@ def read_damaged(folder: Path) -> None:
     ],
 )
 def test_errors_of_libraries_are_told_in_one_line(tmp_path: Path, act: Any, words: str) -> None:
-    told = describe(caught(lambda: act(tmp_path)))
+    told = describe_error(caught(lambda: act(tmp_path)))
     assert words in told
     assert "run again" in told
     assert "\n" not in told
@@ -70,18 +70,18 @@ def test_errors_of_libraries_are_told_in_one_line(tmp_path: Path, act: Any, word
     ],
 )
 def test_the_remedy_fits_the_fault(error: Exception, words: list[str]) -> None:
-    assert [word for word in words if word not in describe(error)] == []
+    assert [word for word in words if word not in describe_error(error)] == []
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("out of memory"), KeyError("x"), RuntimeError("x"), duckdb.BinderException("no column")]
 )
 def test_errors_of_the_code_keep_their_traceback(error: Exception) -> None:
-    assert describe(error) == ""
+    assert describe_error(error) == ""
 
 
 def test_a_refusal_is_told_as_it_is() -> None:
-    assert describe(RecsysError("no space left for more")) == "no space left for more"
+    assert describe_error(RecsysError("no space left for more")) == "no space left for more"
 
 
 def test_a_write_that_fails_tells_its_place(store: Store) -> None:

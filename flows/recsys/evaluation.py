@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.features import Features
-from recsys.list_files import read_all, write_lists
+from recsys.list_files import read_file, write_lists
 from recsys.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
 from recsys.recommenders import PROTOCOLS as PROTOCOLS
 from recsys.recommenders import Recommender, TooLittleData, load
@@ -78,7 +78,7 @@ def _released(file: Path, recommender: Recommender, state: State, rows: NDArray[
 
     def rank(asked: NDArray, novel: bool) -> NDArray[np.int32]:
         (protocol,) = (name for name, leaves_out in PROTOCOLS.items() if leaves_out == novel)
-        users, lists = read_all(file, protocol, depth)
+        users, lists = read_file(file, protocol, depth)
         found = places(users, state.user_ids[asked])[:, None]
         items = lists.items[found[:, 0]]
         return np.where((found >= 0) & (items < state.shape[1]), items, -1)

@@ -24,7 +24,7 @@ REMEDIES = {
 }
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """One line on an error that a person can mend, with what to do; "" for an error of the code."""
     told = " ".join(str(error).split())
     if isinstance(error, RecsysError):

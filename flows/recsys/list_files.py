@@ -71,7 +71,7 @@ def read_lists(file: Path, protocol: str, length: int, user: str = "") -> Iterat
             yield np.array([user for user, _ in rows]), lists
 
 
-def read_all(file: Path, protocol: str, length: int) -> tuple[NDArray[np.str_], Lists]:
+def read_file(file: Path, protocol: str, length: int) -> tuple[NDArray[np.str_], Lists]:
     """Every user and list at once."""
     users, lists = zip(*read_lists(file, protocol, length), strict=True)
     return np.concatenate(users), Lists(

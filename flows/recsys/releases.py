@@ -188,7 +188,7 @@ def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "
 
 def read_all(release: Snapshot, protocol: str, beside: str = "") -> tuple[NDArray[np.str_], Lists]:
     """Every user and list at once."""
-    return list_files.read_all(lists_file(release.path, beside), protocol, about(release)["length"])
+    return list_files.read_file(lists_file(release.path, beside), protocol, about(release)["length"])
 
 
 def export(release: Snapshot, protocol: str, target: Path, is_escaped: bool = False) -> int:
