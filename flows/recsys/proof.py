@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from recsys.store import Store
 from recsys.verdicts import Evidence, Verdict
 
-RESULTS = "data/test-results.xml"  # where the Makefile has pytest write them
+RESULTS = "data/test-junit.xml"  # where the Makefile has pytest write them
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Sources:
         return families | {verdict.name: [verdict] for found in families.values() for verdict in found}
 
     @cached_property
-    def results(self) -> ElementTree.Element:
+    def junit(self) -> ElementTree.Element:
         """What pytest wrote when tests last ran; nothing if they never did."""
         path = self.root / RESULTS
         return ElementTree.parse(path).getroot() if path.exists() else ElementTree.Element("testsuites")
@@ -40,14 +40,14 @@ class Sources:
     def tests(self) -> dict[str, bool]:
         """Whether every case of a test passed; a skipped one did not."""
         outcomes = defaultdict(list)
-        for case in self.results.iter("testcase"):
+        for case in self.junit.iter("testcase"):
             failed = {child.tag for child in case} & {"failure", "error", "skipped"}
             outcomes[case.attrib["name"].partition("[")[0]].append(not failed)
         return {name: all(passed) for name, passed in outcomes.items()}
 
     @property
     def caption(self) -> str:
-        when = ", ".join(suite.get("timestamp", "")[:16] for suite in self.results.iter("testsuite"))
+        when = ", ".join(suite.get("timestamp", "")[:16] for suite in self.junit.iter("testsuite"))
         return f"evidence of release {self.release or 'none'}; {len(self.tests)} tests in {RESULTS}, {when or 'never run'}"
 
 
