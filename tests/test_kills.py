@@ -1,7 +1,8 @@
 """kill -9 at every moment of runs: what is live is whole, the next run succeeds, and nothing is left lying about.
 
-A process makes runs on data of 60 users, one after the other: a training, daily lists, a rollback, and the freeing of what is not
-needed. Half of the kills come just before a change to files, the changes of two rounds one after the other; the others at any time.
+A process makes a run on data of 60 users, a training or daily lists, then a rollback, a canary, its promotion, and the freeing of
+what is not needed. Each of these steps is killed equally often: half of the kills come just before a change to files, the others at
+any time.
 `make test-all` kills 40 times; by hand KILLS=900 does so more often. The same for whole flows is in test_killed_flows.py.
 """
 
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -25,11 +27,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import duckdb
 import pytest
 
 from odd_data import shop
-from recsys import warehouse
-from recsys.lifecycle import previous, rollback
+from recsys import checks, warehouse
+from recsys.lifecycle import promote, rollback, try_out
 from recsys.retention import free
 from recsys.store import KINDS, MANIFEST, open_store
 from recsys.verifying import verify
@@ -38,6 +41,9 @@ from runs import STEPS, Run, settings_of
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
 COUNT = int(os.environ.get("KILLS", 40))
 TODAY = date(2024, 5, 4)
+PLACES = [("training", step) for step in STEPS] + [("lists", step) for step in STEPS if step != "train"]
+PLACES += [("lists", step) for step in ("rollback", "canary", "promote", "gc")]
+Tell = Callable[[str], object]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +65,10 @@ def features_of(run: Run) -> Path:
 
 
 @contextmanager
-def without_dbt(prepared: Path) -> Iterator[None]:
-    """Building features copies prepared ones, for dbt takes seconds. Nothing is synced: what a killed process wrote stays."""
+def cheap(prepared: Path) -> Iterator[None]:
+    """Building features copies prepared ones, for dbt takes seconds. All databases in memory are in one DuckDB, since starting one
+    takes longer than its queries here. Nothing is synced: what a killed process wrote stays."""
+    main, names = duckdb.connect(), map("memory_{}".format, itertools.count())
 
     def build(raw: Any, variables: Any, settings: Any, project: Path, folder: Path) -> warehouse.Cost:
         with tempfile.TemporaryDirectory(prefix="warehouse-"):
@@ -68,77 +76,102 @@ def without_dbt(prepared: Path) -> Iterator[None]:
                 shutil.copyfile(path, folder / path.name)
         return warehouse.Cost(0, 0)
 
-    with patch("recsys.warehouse.build", build), patch("os.fsync"):
+    @contextmanager
+    def connect(_: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        name = next(names)
+        with main.cursor() as connection:
+            connection.execute(f"attach ':memory:' as {name}; use {name}")
+            yield connection
+            connection.execute(f"use memory; detach {name}")
+
+    with patch("recsys.warehouse.build", build), patch("os.fsync"), patch("duckdb.connect", connect):
         yield
 
 
-def make_round(run: Run, tell: Any = lambda step: None, kinds: Sequence[bool] = (False, True)) -> None:
-    """A training and daily lists, or one of the two, on data with one more event; the way back; and the freeing of what is not
-    needed. `kinds`: whether only lists are made."""
-    with Path(run.settings.dataset.dials["events"]).open("a") as events:
-        events.write(f"u001,i01,2024-05-03 12:00:00.{time.time_ns() % 10**6:06},view,,\n")
-    for lists_only in kinds:
-        made = replace(run, lists_only=lists_only)
+def make_round(run: Run, tell: Tell = lambda step: None, first: str = "land", keep: int = 5) -> None:
+    """A run on data with one more event; a rollback; the new release as a canary, and promoted; the freeing of what is not needed.
+    With `rollback` as its first step, it begins with what is live."""
+    store = run.store
+    if first in STEPS:
+        with Path(run.settings.dataset.dials["events"]).open("a") as events:
+            events.write(f"u001,i01,2024-05-03 12:00:00.{time.time_ns() % 10**6:06},view,,\n")
         for step in STEPS:
             tell(step)
-            getattr(made, step)()
+            getattr(run, step)()
+    newest = store.current() or ""
     tell("rollback")
-    if previous(run.store):
-        rollback(run.store)
+    rollback(store)
+    tell("canary")
+    try_out(store, newest, 0.5)
+    tell("promote")
+    promote(store, checks.required(audit=False))
     tell("gc")
-    free(run.store, keep=1, grace_hours=0)
+    free(store, keep, grace_hours=0)
 
 
-def watch_changes(act: Any) -> None:
-    """Calls `act` with the number of each change to files that this process is about to make."""
-    changes = itertools.count(1)
+def watch_changes(act: Callable[[], object]) -> None:
+    """Calls `act` before each change to files that this process makes."""
 
     def watch(event: str, arguments: Any) -> None:
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
-            act(next(changes))
+            act()
 
     sys.addaudithook(watch)
 
 
 def kill_all(path: str, prepared: str) -> None:
-    """For every line read, has a process make rounds until it is killed then; writes its exit code and the step it was in. The
-    process is forked, because starting Python takes longer than a round. For `count 0` two rounds are
-    made that nobody kills, and the changes and seconds that they take are written."""
+    """For every line read, has a process make rounds until it is killed; writes its exit code and the step it was in. The process
+    is forked, because starting Python takes longer than a round. For `count`, two rounds are made that nobody kills, and the
+    changes and seconds that each of their steps takes are written."""
     import great_expectations.expectations  # noqa: F401 - once here, not in every process
     import pyarrow.parquet  # noqa: F401
 
     run = pickle.loads(Path(path).read_bytes())
-    read_end, write_end = os.pipe()
     for line in sys.stdin:
-        how, number = line.split()
-        os.write(write_end, b"start\n")
+        how, kind, step, number = line.split()
+        read_end, write_end = os.pipe()
         if (pid := os.fork()) == 0:
-            make_rounds(run, prepared, how, float(number), write_end)
-        if how == "after":
-            time.sleep(float(number))
-            os.kill(pid, signal.SIGKILL)
+            make_rounds(replace(run, lists_only=kind == "lists"), prepared, how, step, float(number), write_end)
+        os.close(write_end)
+        last = ""
+        with os.fdopen(read_end) as told:
+            for last in map(str.strip, told):
+                if how == "after" and last == step:
+                    time.sleep(float(number))
+                    os.kill(pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        sys.stdout.write(f"{code} {os.read(read_end, 2**20).decode().split()[-1]}\n")
+        sys.stdout.write(f"{code} {last}\n")
         sys.stdout.flush()
 
 
-def make_rounds(run: Run, prepared: str, how: str, number: float, told: int) -> None:
-    seen, start = [0], time.perf_counter()
+def make_rounds(run: Run, prepared: str, how: str, fatal: str, number: float, told: int) -> None:
+    """Is killed before a change of the `fatal` step, if `how` is `before`."""
+    now, changes, starts = ["start"], Counter[str](), dict[str, float]()
 
-    def act(change: int) -> None:
-        seen[0] = change
-        if how == "before" and change == number:
+    def act() -> None:
+        changes[now[0]] += 1
+        if how == "before" and now[0] == fatal and changes[fatal] == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def tell(step: str) -> None:
+        now[0], starts[step] = step, time.perf_counter()
+        os.write(told, f"{step}\n".encode())
+
     try:
-        with without_dbt(Path(prepared)):
+        with cheap(Path(prepared)):
             watch_changes(act)
-            for _ in range(2) if how == "count" else itertools.count():
-                make_round(run, lambda step: os.write(told, f"{step}\n".encode()))
-            os.write(told, f"{seen[0]},{time.perf_counter() - start}\n".encode())
+            while how != "count":
+                make_round(replace(run), tell, "land" if fatal in STEPS else "rollback", keep=1)
+            make_round(run, tell)
+            ends = [*starts.values(), time.perf_counter()][1:]
+            lengths = {step: end - start for (step, start), end in zip(starts.items(), ends, strict=True)}
+            os.write(told, json.dumps({step: (changes[step], length) for step, length in lengths.items()}).encode())
+        os._exit(0)
+    except Exception:
+        traceback.print_exc()
     finally:
-        os._exit(0 if how == "count" else 1)
+        os._exit(1)
 
 
 @pytest.fixture
@@ -151,32 +184,38 @@ def killer(healthy: Run, tmp_path: Path) -> Iterator[Any]:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", command], env=environment, **pipes) as process:
 
-        def ask(line: str) -> list[str]:
+        def ask(line: str) -> Any:
             assert process.stdin
             assert process.stdout
             process.stdin.write(f"{line}\n")
             process.stdin.flush()
-            return process.stdout.readline().split()
+            code, _, told = process.stdout.readline().strip().partition(" ")
+            if line.startswith("count"):
+                return json.loads(told)
+            assert code == str(-signal.SIGKILL), line
+            return told
 
         yield ask
         assert process.stdin
         process.stdin.close()
 
 
-def test_after_every_kill_what_is_live_is_whole_and_the_next_run_succeeds(healthy: Run, killer: Any, tmp_path: Path) -> None:
-    code, last = killer("count 0")
-    assert code == "0"
-    changes, usual = int(last.split(",")[0]), float(last.split(",")[1])
-    dice, half, steps = random.Random(COUNT), COUNT // 2, Counter[str]()
-    moments = [f"before {1 + kill * changes // half % changes}" for kill in range(half)]
-    moments += [f"after {dice.uniform(0, usual):.4f}" for _ in range(COUNT - half)]
-    for number, moment in enumerate(moments):
-        code, step = killer(moment)
-        assert code == str(-signal.SIGKILL), moment
-        steps[step] += 1
+def test_after_every_kill_what_is_live_is_whole_and_the_next_run_succeeds(healthy: Run, killer: Any) -> None:
+    dice, steps = random.Random(COUNT), Counter[str]()
+    with cheap(features_of(healthy)):
+        replace(healthy).go()
+    counted = {kind: killer(f"count {kind} - 0") for kind in ("training", "lists")}
+    for number in range(COUNT):
+        turn, place = divmod(number, len(PLACES))
+        kind, step = PLACES[place]
+        changes, seconds = counted[kind][step]
+        turns = -(-COUNT // len(PLACES))
+        at = (turn + dice.random()) / turns
+        moment = f"before {kind} {step} {1 + int(at * changes)}" if number % 2 else f"after {kind} {step} {at * seconds:.4f}"
+        steps[killer(moment)] += 1
         assert_whole(healthy, moment)
-        with without_dbt(features_of(healthy)):
-            make_round(healthy, kinds=[number % 2 > 0])
+        with cheap(features_of(healthy)):
+            make_round(replace(healthy, lists_only=kind == "lists"))
         assert_clean(healthy, moment)
     print(f"\n{COUNT} kills: {json.dumps(steps)}")  # noqa: T201
 
@@ -188,8 +227,9 @@ def assert_whole(run: Run, moment: str) -> None:
     assert releases[-1] == current, moment
     assert [move["previous"] for move in history] == releases[:-1], moment
     verify(store, current)
-    for id in store.ids("release"):
-        store.load("release", id)
+    kept = [(kind, id) for kind in KINDS for id in store.ids(kind)]
+    parents = [parent for name in kept for parent in store.load(*name).manifest.parents.items()]
+    assert set(parents) <= set(kept), moment
 
 
 def assert_clean(run: Run, moment: str) -> None:
