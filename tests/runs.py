@@ -1,18 +1,28 @@
 """Whole runs by library calls, from files of events to a live release: a training, or daily lists by the live model. Each result
 may be replaced before the next step reads it, which is how tests break a run."""
 
+import itertools
+import os
 import shutil
-from collections.abc import Sequence
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import duckdb
 
 from conftest import PROJECT, make_settings
-from recsys import checks, listing, pipeline, publishing
+from odd_data import shop
+from recsys import checks, listing, pipeline, publishing, warehouse
+from recsys.lifecycle import promote, rollback, try_out
 from recsys.pipeline import Choice
+from recsys.retention import free
 from recsys.settings import Settings
 from recsys.store import Store, open_store
 from recsys.verdicts import Evidence, Verdict, require
@@ -92,6 +102,12 @@ class Run:
 
 
 STEPS = ("land", "build", "train", "recommend", "validate", "publish")
+AFTERWARDS: dict[str, Callable[[Store], object]] = {  # what people do with a release: back to the one before it, and forth again
+    "rollback": rollback,
+    "canary": lambda store: try_out(store, store.history()[-1]["rolled_back"], 0.5),
+    "promote": lambda store: promote(store, checks.required(audit=False)),
+    "gc": lambda store: free(store, keep=1, grace_hours=0),
+}
 
 
 def copied(run: Run, root: Path) -> Run:
@@ -148,3 +164,68 @@ def land_as_files(store: Store, settings: Settings, today: date, target: Path, t
         for table in tables:
             files = f"{raw}/{table}/*.parquet" if (raw / table).is_dir() else f"{raw}/{table}.parquet"
             connection.execute(f"copy (from read_parquet('{files}', union_by_name = true)) to '{target}/{table}.parquet'")
+
+
+def tiny_run(folder: Path) -> Run:
+    """A run on data of 60 users, whose release is live. `cheap` gives its features to all later ones."""
+    export = shop(users=60)
+    settings = settings_of(export.dataset | {"max_age_days": 0}, export.write(folder))
+    settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
+    run = Run(open_store(str(folder / "store"), "events"), settings, date(2024, 5, 4))
+    run.go()
+    shutil.copytree(run.store.load("features", run.features_id).path, folder / "features")
+    return run
+
+
+def take(run: Run, step: str) -> None:
+    """One step of a run, or of what people do with its release."""
+    if step in STEPS:
+        getattr(run, step)()
+    else:
+        AFTERWARDS[step](run.store)
+
+
+def features_of(run: Run) -> Path:
+    """A copy of a tiny run's features, since freeing what is not needed takes the first ones too."""
+    return Path(str(run.store.backend)).parents[1] / "features"
+
+
+def add_event(run: Run) -> None:
+    """One more event among those of a tiny run, so that the next one lands other data."""
+    with Path(run.settings.dataset.dials["events"]).open("a") as events:
+        events.write(f"u001,i01,2024-05-03 12:00:00.{time.time_ns() % 10**6:06},view,,\n")
+
+
+@contextmanager
+def cheap(prepared: Path) -> Iterator[None]:
+    """Building features copies prepared ones, for dbt takes seconds. All databases in memory are in one DuckDB, since starting one
+    takes longer than its queries here. Nothing is synced: what a killed process wrote stays."""
+    main, names = duckdb.connect(), map("memory_{}".format, itertools.count())
+
+    def build(raw: Any, variables: Any, settings: Any, project: Path, folder: Path) -> warehouse.Cost:
+        with tempfile.TemporaryDirectory(prefix="warehouse-"):
+            for path in prepared.glob("*.parquet"):
+                shutil.copyfile(path, folder / path.name)
+        return warehouse.Cost(0, 0)
+
+    @contextmanager
+    def connect(_: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        name = next(names)
+        with main.cursor() as connection:
+            connection.execute(f"attach ':memory:' as {name}; use {name}")
+            yield connection
+            connection.execute(f"use memory; detach {name}")
+
+    with patch("recsys.warehouse.build", build), patch("os.fsync"), patch("duckdb.connect", connect):
+        yield
+
+
+def watch_changes(act: Callable[[], object]) -> None:
+    """Calls `act` before each change to files that this process makes."""
+
+    def watch(event: str, arguments: Any) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            act()
+
+    sys.addaudithook(watch)

@@ -6,124 +6,53 @@ any time.
 `make test-all` kills 40 times; by hand KILLS=900 does so more often. The same for whole flows is in test_killed_flows.py.
 """
 
-import itertools
 import json
 import os
 import pickle
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import duckdb
 import pytest
 
-from odd_data import shop
-from recsys import checks, warehouse
-from recsys.lifecycle import promote, rollback, try_out
 from recsys.retention import free
-from recsys.store import KINDS, MANIFEST, open_store
+from recsys.store import KINDS, MANIFEST
 from recsys.verifying import verify
-from runs import STEPS, Run, settings_of
+from runs import AFTERWARDS, STEPS, Run, add_event, cheap, features_of, take, tiny_run, watch_changes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]
 COUNT = int(os.environ.get("KILLS", 40))
-TODAY = date(2024, 5, 4)
 PLACES = [("training", step) for step in STEPS] + [("lists", step) for step in STEPS if step != "train"]
-PLACES += [("lists", step) for step in ("rollback", "canary", "promote", "gc")]
+PLACES += [("lists", step) for step in AFTERWARDS]
+ALL = [*STEPS, *AFTERWARDS]
 Tell = Callable[[str], object]
 
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run that is live, with the features that all later ones have too."""
-    folder = tmp_path_factory.mktemp("healthy")
-    export = shop(users=60)
-    settings = settings_of(export.dataset | {"max_age_days": 0}, export.write(folder))
-    settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
-    run = Run(open_store(str(folder / "store"), "events"), settings, TODAY)
-    run.go()
-    shutil.copytree(run.store.load("features", run.features_id).path, folder / "features")
-    return run
+    return tiny_run(tmp_path_factory.mktemp("healthy"))
 
 
-def features_of(run: Run) -> Path:
-    """A copy, since freeing what is not needed takes the first features too."""
-    return Path(str(run.store.backend)).parents[1] / "features"
-
-
-@contextmanager
-def cheap(prepared: Path) -> Iterator[None]:
-    """Building features copies prepared ones, for dbt takes seconds. All databases in memory are in one DuckDB, since starting one
-    takes longer than its queries here. Nothing is synced: what a killed process wrote stays."""
-    main, names = duckdb.connect(), map("memory_{}".format, itertools.count())
-
-    def build(raw: Any, variables: Any, settings: Any, project: Path, folder: Path) -> warehouse.Cost:
-        with tempfile.TemporaryDirectory(prefix="warehouse-"):
-            for path in prepared.glob("*.parquet"):
-                shutil.copyfile(path, folder / path.name)
-        return warehouse.Cost(0, 0)
-
-    @contextmanager
-    def connect(_: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        name = next(names)
-        with main.cursor() as connection:
-            connection.execute(f"attach ':memory:' as {name}; use {name}")
-            yield connection
-            connection.execute(f"use memory; detach {name}")
-
-    with patch("recsys.warehouse.build", build), patch("os.fsync"), patch("duckdb.connect", connect):
-        yield
-
-
-def make_round(run: Run, tell: Tell = lambda step: None, first: str = "land", keep: int = 5) -> None:
-    """A run on data with one more event; a rollback; the new release as a canary, and promoted; the freeing of what is not needed.
-    With `rollback` as its first step, it begins with what is live."""
-    store = run.store
-    if first in STEPS:
-        with Path(run.settings.dataset.dials["events"]).open("a") as events:
-            events.write(f"u001,i01,2024-05-03 12:00:00.{time.time_ns() % 10**6:06},view,,\n")
-        for step in STEPS:
-            tell(step)
-            getattr(run, step)()
-    newest = store.current() or ""
-    tell("rollback")
-    rollback(store)
-    tell("canary")
-    try_out(store, newest, 0.5)
-    tell("promote")
-    promote(store, checks.required(audit=False))
-    tell("gc")
-    free(store, keep, grace_hours=0)
-
-
-def watch_changes(act: Callable[[], object]) -> None:
-    """Calls `act` before each change to files that this process makes."""
-
-    def watch(event: str, arguments: Any) -> None:
-        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
-            act()
-
-    sys.addaudithook(watch)
+def make_round(run: Run, steps: Iterable[str], tell: Tell = lambda step: None) -> None:
+    """Steps of a run, on data with one more event if it lands any, and of what people do with its release."""
+    add_event(run)
+    for step in steps:
+        tell(step)
+        take(run, step)
 
 
 def kill_all(path: str, prepared: str) -> None:
     """For every line read, has a process make rounds until it is killed; writes its exit code and the step it was in. The process
-    is forked, because starting Python takes longer than a round. For `count`, two rounds are made that nobody kills, and the
-    changes and seconds that each of their steps takes are written."""
+    is forked, because starting Python takes longer than a round. For `count`, a round is made that nobody kills, and the changes
+    and seconds that each of its steps takes are written."""
     import great_expectations.expectations  # noqa: F401 - once here, not in every process
     import pyarrow.parquet  # noqa: F401
 
@@ -162,8 +91,8 @@ def make_rounds(run: Run, prepared: str, how: str, fatal: str, number: float, to
         with cheap(Path(prepared)):
             watch_changes(act)
             while how != "count":
-                make_round(replace(run), tell, "land" if fatal in STEPS else "rollback", keep=1)
-            make_round(run, tell)
+                make_round(replace(run), ALL if fatal in STEPS else AFTERWARDS, tell)
+            make_round(run, ALL, tell)
             ends = [*starts.values(), time.perf_counter()][1:]
             lengths = {step: end - start for (step, start), end in zip(starts.items(), ends, strict=True)}
             os.write(told, json.dumps({step: (changes[step], length) for step, length in lengths.items()}).encode())
@@ -215,7 +144,8 @@ def test_after_every_kill_what_is_live_is_whole_and_the_next_run_succeeds(health
         steps[killer(moment)] += 1
         assert_whole(healthy, moment)
         with cheap(features_of(healthy)):
-            make_round(replace(healthy, lists_only=kind == "lists"))
+            make_round(replace(healthy, lists_only=kind == "lists"), ALL[:-1])
+        free(healthy.store, keep=5, grace_hours=0)  # the next one to be killed finds something to free
         assert_clean(healthy, moment)
     print(f"\n{COUNT} kills: {json.dumps(steps)}")  # noqa: T201
 
