@@ -3,18 +3,23 @@
 import contextlib
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import Fork, assert_refused, make_release
+from recsys.faults import describe
 from recsys.lifecycle import rollback
 from recsys.publishing import publish
 from recsys.store import Store, open_store
+from recsys.verifying import verify
+from runs import AFTERWARDS, STEPS, Run, add_event, cheap, features_of, take, tiny_run, watch_changes
 
 
 @contextlib.contextmanager
@@ -107,3 +112,79 @@ def test_people_are_told_in_one_line(tmp_path: Path) -> None:
             (shop / ".lock").mkdir()
         assert_refused(fork.run("rollback"), "Read-only file system" if real else "Is a directory", "mend that and run again")
     assert store.current() == "b"
+
+
+# A disk that fills up in the middle of a step
+
+
+class Disk:
+    """Full from one of the next changes to files on: then no file can grow, by a limit of the system."""
+
+    def __init__(self) -> None:
+        self.left, self.limits = 0, resource.getrlimit(resource.RLIMIT_FSIZE)
+        watch_changes(self._change)
+
+    def _change(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, self.limits[1]))
+
+    @contextlib.contextmanager
+    def full_from(self, change: int) -> Iterator[None]:
+        self.left = change
+        try:
+            yield
+        finally:
+            self.left = 0
+            resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
+
+
+@pytest.fixture(scope="module")
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    run = tiny_run(tmp_path_factory.mktemp("tiny"))
+    with cheap(features_of(run)):
+        add_event(run)
+        replace(run).go()
+        yield run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [*STEPS, *AFTERWARDS])
+def test_a_disk_that_fills_up_in_a_step_stops_it_and_what_is_live_stays(tiny: Run, disk: Disk, step: str) -> None:
+    """Freeing snapshots needs no room, so it is not stopped."""
+    steps = [*STEPS, *AFTERWARDS]
+    add_event(tiny)
+    for one in steps[: steps.index(step)]:
+        take(tiny, one)
+    live, stopped = tiny.store.current() or "", 0
+    for change in (1, 2, 3, 5, 8, 13):
+        told = stopped_by(disk, change, lambda: take(tiny, step))
+        if told is None:
+            break
+        stopped += 1
+        assert "no room is left on the disk" in told or "disk I/O error" in told, told  # SQLite's words for such a limit
+        assert "/" in told.partition("; ")[0], told
+        assert tiny.store.current() == live
+        verify(tiny.store, live)
+        assert tiny.store.faults() == []
+    else:
+        take(tiny, step)
+    assert (stopped > 0) == (step != "gc")
+    for one in [*steps[steps.index(step) + 1 :], *STEPS]:
+        take(tiny, one)
+    assert list(Path(str(tiny.store.backend), ".drafts").iterdir()) == []
+
+
+def stopped_by(disk: Disk, change: int, act: Callable[[], object]) -> str | None:
+    """What people are told where something does not end because the disk is full from a change on; none where it ends."""
+    try:
+        with disk.full_from(change):
+            act()
+    except Exception as error:
+        return describe(error) or repr(error)
+    return None

@@ -1,6 +1,8 @@
 """Files of a store that were damaged after they were written: made good, skipped or refused, and always told."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ from recsys.lifecycle import listed, previous, rollback, try_out
 from recsys.publishing import publish
 from recsys.serving.live import Live, Patience
 from recsys.settings import Settings
-from recsys.store import CANARY, CURRENT, HISTORY, Manifest, Store, open_store
+from recsys.store import CANARY, CURRENT, HISTORY, KINDS, Manifest, Store, open_store
 from recsys.verifying import verify
+from runs import tiny_run
 
 GARBLED = [b"", b"\n", b"\x00\x00\x00", b"\xff\xfe", b"<html>\n<body>", b"b\nc\n", b"x", b"../b", b"r" * 5000]
 
@@ -242,3 +245,38 @@ def test_manifests_of_earlier_versions_are_read(abc: Store) -> None:
     del fields["hash"]
     abc.backend.write("releases/b/manifest.json", json.dumps(fields).encode())
     assert abc.load("release", "b").manifest.id == "b"
+
+
+# Every file of a run
+
+
+@pytest.mark.slow
+def test_damage_to_any_file_of_a_run_is_found(tmp_path: Path) -> None:
+    store = tiny_run(tmp_path).store
+    files = [path for path in Path(str(store.backend)).rglob("*") if path.is_file() and path.name != ".lock"]
+    kinds = {path.relative_to(str(store.backend)).parts[0] for path in files}
+    assert kinds == {"raw", "features", "models", "releases", CURRENT, HISTORY}
+    assert found_damage(store) == []
+    for path in files:
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        for damaged in (b"", whole[:middle], whole[:middle] + bytes([whole[middle] ^ 128]) + whole[middle + 1 :], None):
+            path.write_bytes(damaged) if damaged is not None else path.unlink()
+            assert found_damage(store), (path, damaged and len(damaged))
+            path.write_bytes(whole)
+    assert found_damage(store) == []
+
+
+def found_damage(store: Store) -> list[str]:
+    """What is told by those who read snapshots, by `make doctor`, and by `make verify`."""
+    found = store.faults()
+    looks: list[Callable[[], object]] = [
+        partial(store.load, kind, id) for kind in KINDS for id in store.backend.children(KINDS[kind])
+    ]
+    looks.append(partial(verify, store, store.current(strict=False) or ""))
+    for look in looks:
+        try:
+            look()
+        except RecsysError as error:
+            found.append(str(error))
+    return found

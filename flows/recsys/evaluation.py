@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import RecsysError
+from recsys.faults import writing
 from recsys.features import Features
 from recsys.list_files import read_file, write_lists
 from recsys.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
@@ -65,7 +66,7 @@ def evaluate(recommender: Recommender, features: Features, settings: Settings, c
 
 def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, settings: Settings) -> dict[str, Window]:
     state, labels = features.state(cutoff), features.labels(cutoff)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
         recommender.fit(state, features.windows(cutoff)).save(Path(folder))
         rank = _released(Path(folder) / "lists.sqlite", load(Path(folder)), state, np.unique(labels[0]), settings)
         return judge(rank, state, labels, settings)

@@ -1,6 +1,10 @@
 """Faults of the machine and of files: told in one line, with what to do about them."""
 
 import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from recsys import RecsysError
 from recsys.backends import object_store_errors
@@ -37,6 +41,18 @@ def describe_error(error: BaseException) -> str:
         return with_remedy(told)
     is_known = isinstance(error, RuntimeError) or type(error).__module__.partition(".")[0] in LIBRARIES
     return with_remedy(told) if is_known and remedy(told) else ""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Adds a folder to errors that arise while files are written to it and that name no file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # which has a word of its own for a full disk
+        raise OSError(f"{error} ({folder})") from error
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
 
 
 def with_remedy(told: str) -> str:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import re
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any
 
 from recsys import RecsysError
 from recsys.backends import S3, Backend, Conflict, Directory, Usage
+from recsys.faults import writing
 
 KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases", "part": "parts"}
 MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl", "CANARY"
@@ -125,14 +125,8 @@ class Store:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """An empty folder to fill before `commit`; what is not committed is gone afterwards."""
-        with self.backend.draft() as folder:
-            try:
-                yield folder
-            except sqlite3.OperationalError as error:  # which has a word of its own for a full disk
-                raise OSError(f"{error} ({folder})") from error
-            except OSError as error:
-                error.filename = error.filename or str(folder)  # where a write fails, nobody else tells it
-                raise
+        with self.backend.draft() as folder, writing(folder):
+            yield folder
 
     def commit(
         self, folder: Path, kind: str, made_from: Mapping[str, Any], parents: Mapping[str, str] = {}, id: str = ""
