@@ -35,7 +35,7 @@ def scratch() -> Iterator[Path]:
     finally:
         tempfile.tempdir = None
         os.environ.pop("TMPDIR") if outside is None else os.environ.update(TMPDIR=outside)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def _make(place: Path) -> tuple[Path, IO[str]]:
@@ -60,4 +60,15 @@ def sweep(place: Path) -> None:
                 continue
             with (folder / LOCK).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """The lock goes last: without one, what is left after a kill would not be told from a folder that is being made."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -38,7 +38,7 @@ def test_after_a_killed_flow_the_next_one_succeeds(tmp_path: Path, monkeypatch: 
         assert done.returncode == 0, done.stdout + done.stderr
         assert fork.current() != live, moment
         assert not list((fork.store() / ".drafts").iterdir()), moment
-        assert not list(scratch.iterdir()), moment
+        assert not list(scratch.rglob("*")), moment
 
 
 def kill_flow(fork: Fork, verb: str, moment: float) -> None:

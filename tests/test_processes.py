@@ -159,6 +159,22 @@ def test_the_scratch_of_a_killed_process_is_swept_and_that_of_a_living_one_kept(
             assert [folder.exists() for folder in folders] == [False, True]
 
 
+def test_the_lock_of_scratch_is_removed_last(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one, what a killed removal leaves would be taken for a folder that is being made."""
+    removed, remove = list[str](), os.unlink
+
+    def watched(path: str | Path, **options: int) -> None:
+        removed.append(Path(path).name)
+        remove(path, **options)
+
+    with scratch() as folder:
+        for number in range(20):
+            (folder / f"{number}.txt").touch()
+        monkeypatch.setattr("os.unlink", watched)
+    monkeypatch.undo()
+    assert removed[20:] == [LOCK]
+
+
 def test_scratch_is_kept_while_a_process_that_joined_it_lives(place: Path) -> None:
     with python(HOLD) as owner:
         folder = Path(read_line(owner))
