@@ -224,7 +224,8 @@ def _measure(detector: Detector, profile: DailyProfile, days: int, limits: Limit
     """The series and their threshold, measured twice: the second time without the days that were unusual the first time. Of a row
     of unusual days only the first two weeks are left out, for a change that lasts longer is the new level."""
     left_out, threshold = np.zeros(profile.days, bool), DEFAULT
-    past = slice(max(profile.days - days - CALIBRATED, 0), profile.days - days)
+    end = max(profile.days - days - WEEK, 0)  # without the newest week, or a change would raise the threshold while it lasts
+    past = slice(max(end - CALIBRATED, 0), end)
     series: list[Series] = []
     for _ in range(2):
         series = [one for one in detector.measure(profile, left_out, limits) if len(one.seen)]
@@ -508,6 +509,7 @@ def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
     usual = np.sum([np.nan_to_num(before(past, WEEK * week)) for week in range(1, WEEKS + 1)], axis=0)
     usual = np.where(usual.sum(0) >= fewest, usual, last_sum(past, RECENT))
     judged = (np.minimum(hours.sum(0), usual.sum(0)) >= fewest) & (np.arange(profile.days) >= FEWEST_DAYS)
+    root = np.sqrt(np.maximum(hours.sum(0), 1))  # chance moves the hours of few events further, by one over this
     now, usual = (values / np.maximum(values.sum(0), 1) for values in (hours, usual))
     apart = np.array([np.abs(now - np.roll(usual, turn, axis=0)).sum(0) / 2 for turn in range(24)])
     turn, left = (apart.argmin(0) + 12) % 24 - 12, apart.min(0)
@@ -520,9 +522,10 @@ def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
         ),
     ):
         seen = np.where(judged, value, np.nan)[None]
-        known = np.where(left_out, np.nan, seen)
-        high = median(known[:, -CALIBRATED:].T, 1)[:, None] * np.ones_like(seen)
-        distance = np.maximum(seen - high, 0) / np.maximum(spread_of(known - high), 0.01)
+        scaled = np.where(left_out, np.nan, seen) * root
+        usually = median(scaled[:, -CALIBRATED:].T, 1)[:, None]
+        high = usually / root
+        distance = np.maximum(seen - high, 0) * root / np.maximum(spread_of(scaled - usually), 0.01 * np.median(root))
         yield Series(label, seen, np.zeros_like(seen), high, distance, (seen - high) / (least * limits.warn_hours), "share")
 
 
