@@ -311,8 +311,11 @@ def in_users(query: str) -> Callable[[Path], None]:
     def do(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
             connection.execute("create temp table was as select *, row_number() over (order by user_id) as place from users")
-            connection.execute("delete from users")
-            connection.execute(f"insert into users select {query}")
+            if connection.execute(
+                f"select count(*) from (select {query} except select user_id, segment, bought from was)"
+            ).fetchone()[0]:
+                connection.execute("delete from users")
+                connection.execute(f"insert into users select {query}")
 
     return do
 

@@ -18,7 +18,7 @@ YEAR = 364  # days: a whole number of weeks
 FEWEST_DAYS = 21  # of history, before which no day is compared
 CALIBRATED = 182  # newest past days that spreads and thresholds come from
 FEWEST_CALIBRATED = 28  # days; with fewer, DEFAULT is the threshold
-DEFAULT = 6.0  # standard deviations
+DEFAULT = 3.5  # standard deviations
 
 Floats = NDArray[np.float64]
 Days = NDArray[np.bool_]  # one flag per day
@@ -65,7 +65,8 @@ def levels(
         up, down = np.log((seen + 1) / (high + 1)), np.log((low + 1) / (seen + 1))
         spread = spread_of(np.log((seen + 1) / (recent + 1)))
     change, reference = np.fmax(up, 0 if is_up_only else np.fmax(down, 0)), np.where(up >= down, high, low)
-    distance = np.maximum(change, 0) / np.sqrt(spread**2 + 1 / (reference + 1))
+    roots = 2 * np.abs(np.sqrt(seen) - np.sqrt(reference)) * (change > 0)  # of counts by chance, their standard deviation is 1
+    distance = roots / np.maximum(spread * np.sqrt(reference), 1)
     distance = np.where(np.fmax(seen, high) >= fewest, distance, 0)
     size = np.maximum(change, 0) / np.log(times)
     return Series(lambda group, day: name, seen, low, high, np.where(np.isnan(low), np.nan, distance), size, unit)
