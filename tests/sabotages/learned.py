@@ -167,7 +167,8 @@ def popularity_under_the_winners_name(run: Run) -> None:
 def the_loser_under_the_winners_name(run: Run) -> None:
     """Another recommender's model is released under the winner's name."""
     assert run.choice
-    run.choice = replace(run.choice, model_id=run.choice.models["item_to_item"])
+    loser = next(name for name in run.choice.models if name not in (run.choice.winner, "popularity"))
+    run.choice = replace(run.choice, model_id=run.choice.models[loser])
     run.go("recommend", "validate")
 
 

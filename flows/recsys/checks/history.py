@@ -432,8 +432,9 @@ def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Seri
     for dimension, what in SLICES.items():
         if len(profile.values.get(dimension, [])) > 1:
             names = [f"{what} {value}" for value in profile.values[dimension]]
-            counts, left = profile.counts[dimension], 0.0 if dimension.endswith("band") else limits.block_left
-            yield shares(names, counts, whole, left_out, limits.warn_share, limits.min_events, left=left)
+            counts, is_band = profile.counts[dimension], dimension.endswith("band")
+            left, least = (0.0, 2 * limits.warn_share) if is_band else (limits.block_left, limits.warn_share)
+            yield shares(names, counts, whole, left_out, least, limits.min_events, left=left)
             if left:
                 yield vanished(names, counts, left, limits.min_events)
     if "largest_item" in profile.counts:
@@ -443,7 +444,7 @@ def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Seri
 
 
 def _types(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
-    """One group, the type that moved most: where one type gains, others lose."""
+    """The type that moved most: where one type gains, others lose. And types that stopped coming."""
     if len(names := profile.values.get("event_type", [])) > 1:
         counts, whole = profile.counts["event_type"], profile.of("events")
         found = shares(names, counts, whole, left_out, limits.warn_share, limits.min_events)
@@ -452,6 +453,8 @@ def _types(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
             part: np.take_along_axis(getattr(found, part), most[None], 0) for part in ("seen", "low", "high", "distance", "size")
         }
         yield Series(lambda group, day: f"{names[most[day]]} events", unit="share", **parts)
+        for days in (WEEK, 4 * WEEK):
+            yield vanished([f"{name} events" for name in names], counts, limits.block_left, limits.min_events, days)
 
 
 def _prices(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
@@ -497,7 +500,7 @@ def _own_share(
         usual = before(last_sum(of_days[1], RECENT) / last_sum(of_days[0], RECENT), WEEK - 1)
         lost = np.where(events >= limits.min_events, np.maximum(usual - own / events, 0), np.nan)
         distance = lost * events / np.sqrt(np.maximum(noise, 1))
-        size = 2.0 * (lost >= 2 * limits.warn_fall * usual)
+        size = np.where(lost >= 2 * limits.warn_fall * usual, 2.0, 0.0)
     label = "events of known users on what they had before, beyond what chance gives, in 7 days:"
     return Series(lambda group, day: label, own / np.maximum(events, 1), usual, usual, distance, size, "share")
 
@@ -520,7 +523,7 @@ def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[
     """Of no interest where the busiest user has few of the events."""
     if "largest_user" in profile.counts:
         counts, whole = profile.counts["largest_user"], profile.of("events")
-        found = levels("", counts.max(0), left_out, limits.warn_account, limits.min_events, is_up_only=True)
+        found = levels("", counts.max(0), left_out, limits.warn_account, limits.min_events // 2, is_up_only=True)
         size = np.where(counts.max(0) >= limits.warn_share * whole, found.size, 0)
         yield replace(
             found, size=size, label=lambda group, day: f"events of user {profile.values['largest_user'][counts[:, day].argmax()]}:"
@@ -528,11 +531,14 @@ def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[
 
 
 def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
-    """How far the hours of a day are from the usual ones, and how much closer they are with the clock turned."""
+    """How far the hours of a day, or of up to a week where days have few events, are from the usual ones, and how much closer they
+    are with the clock turned."""
     if len(profile.values.get("hour", [])) < 2:
         return
     hours, fewest = np.zeros((24, profile.days)), 5 * limits.min_events
     hours[np.array(profile.values["hour"], int)] = profile.counts["hour"]
+    span = int(np.clip(np.ceil(fewest / max(np.median(hours[:, -CALIBRATED:].sum(0)), 1)), 1, WEEK))
+    hours, within = last_sum(np.pad(hours, ((0, 0), (0, 1))), span)[:, 1:], f" in {span} days" if span > 1 else ""
     past = np.where(left_out, 0.0, hours)
     usual = np.sum([np.nan_to_num(before(past, WEEK * week)) for week in range(1, WEEKS + 1)], axis=0)
     usual = np.where(usual.sum(0) >= fewest, usual, last_sum(past, RECENT))
@@ -543,9 +549,9 @@ def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
     apart = np.array([np.abs(now - np.roll(usual, turn, axis=0)).sum(0) / 2 for turn in range(24)])
     turn, left = (apart.argmin(0) + 12) % 24 - 12, apart.min(0)
     for label, value, least in (
-        (lambda group, day: f"events that a clock turned by {turn[day]:+d} hours explains:", apart[0] - left, 1.0),
+        (lambda group, day: f"events{within} that a clock turned by {turn[day]:+d} hours explains:", apart[0] - left, 1.0),
         (
-            lambda group, day: f"events at unusual hours, {left[day]:.1%} with a clock turned by {turn[day]:+d} hours,",
+            lambda group, day: f"events{within} at unusual hours, {left[day]:.1%} with a clock turned by {turn[day]:+d} hours,",
             apart[0],
             3.0,
         ),
@@ -554,7 +560,15 @@ def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
         known = np.where(left_out, np.nan, seen)
         high = median(known[:, -CALIBRATED:].T, 1)[:, None] * np.ones_like(seen)
         distance = np.maximum(seen - high, 0) / np.maximum(spread_of(known - high), noise)
-        yield Series(label, seen, np.zeros_like(seen), high, distance, (seen - high) / (least * limits.warn_hours), "share")
+        yield Series(
+            label,
+            seen,
+            np.zeros_like(seen),
+            high,
+            distance,
+            (seen - high) / (least * np.maximum(limits.warn_hours, 3.5 * noise)),
+            "share",
+        )
 
 
 def _rejected(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:

@@ -105,20 +105,20 @@ def shares(
     return Series(lambda group, day: names[group], seen, low, high, np.where(known, distance, np.nan), size, "share")
 
 
-def vanished(names: list[str], parts: NDArray[np.int64], left: float, fewest: int) -> Series:
-    """The share of a week's events that is usual for parts of which less than the share `left` has come. It finds parts that are
+def vanished(names: list[str], parts: NDArray[np.int64], left: float, fewest: int, days: int = 7) -> Series:
+    """The share of some days' events that is usual for parts of which less than the share `left` has come. It finds parts that are
     too small to be missed on a single day."""
-    weeks = last_sum(np.pad(parts.astype(float), ((0, 0), (0, 1))), 7)[:, 1:]
-    usual = np.nan_to_num(weekly(weeks))
-    expected = usual * weeks.sum(0) / np.maximum(usual.sum(0), 1)
-    lost = (weeks < left * expected) & (expected >= fewest)
-    seen, none = (expected * lost).sum(0)[None] / np.maximum(weeks.sum(0), 1), np.zeros((1, parts.shape[1]))
+    sums = last_sum(np.pad(parts.astype(float), ((0, 0), (0, 1))), days)[:, 1:]
+    usual = np.nan_to_num(weekly(sums))
+    expected = usual * sums.sum(0) / np.maximum(usual.sum(0), 1)
+    lost = (sums < left * expected) & (expected >= fewest)
+    seen, none = (expected * lost).sum(0)[None] / np.maximum(sums.sum(0), 1), np.zeros((1, parts.shape[1]))
     distance = np.sqrt((expected * lost).sum(0))[None]
     distance[:, :FEWEST_DAYS] = np.nan
 
     def label(group: int, day: int) -> str:
         found = [name for name, is_lost in zip(names, lost[:, day], strict=True) if is_lost]
-        return f"{', '.join(found[:5]) or 'no group'} had next to nothing in 7 days, usually of all events:"
+        return f"next to nothing came of {', '.join(found[:5]) or 'no group'} in {days} days, and is missing of all events:"
 
     return Series(label, seen, none, none, distance, 2.0 * lost.any(0)[None], "share")
 
