@@ -79,7 +79,7 @@ def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
             AT[one.at](run, source, one.do, patch)
         if _contents(run, one.at) == _contents(healthy, one.at):
             return Outcome("nothing", (), "it changes nothing here")
-    except (NothingToBreak, duckdb.BinderException) as lacking:
+    except (NothingToBreak, duckdb.BinderException, duckdb.CatalogException) as lacking:
         return Outcome("nothing", (), str(lacking))
     except RecsysError as refused:
         error = str(refused)
