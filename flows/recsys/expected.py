@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, int]] = {
         "history.catalogue": MONTH,
         "history.copies": MONTH,
         "history.known_items": MONTH,
+        "history.known_histories": MONTH,
         "history.mix": MONTH,
         "drift.catalogue_turnover": MONTH,
     },

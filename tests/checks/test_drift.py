@@ -76,6 +76,16 @@ def test_items_of_the_live_release_that_are_gone(subject: Subject, tmp_path: Pat
     assert severities(sabotage(live, state=half)) == {}
 
 
+def test_items_that_were_gone_and_are_all_back(subject: Subject, tmp_path: Path) -> None:
+    now = subject.state
+    was = now.items["is_available"] & (np.arange(now.shape[1]) % 2 > 0)
+    pq.write_table(pa.table({"item_id": now.item_ids, "is_available": was}), tmp_path / "items.parquet")
+    live = sabotage(subject, champion=Snapshot(tmp_path, subject.release.manifest))
+    back = replace(now, items=now.items | {"is_available": np.ones(now.shape[1], bool)})
+    assert severities(sabotage(live, state=back)) == {"catalogue_returned": "warn"}
+    assert severities(sabotage(live, state=replace(now, items=now.items | {"is_available": was}))) == {}
+
+
 def test_of_few_items_many_may_sell_out(subject: Subject) -> None:
     """Three of four are gone: a warning, for no lost file takes so few along."""
     sold = np.flatnonzero(subject.holdout_state.items["is_available"] & (subject.holdout_state.items["target_events_28d"] > 0))

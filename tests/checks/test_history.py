@@ -246,6 +246,49 @@ def test_a_short_history_only_warns() -> None:
     assert judge(days=1) == {}
 
 
+def test_a_short_history_tells_a_change_that_lasts() -> None:
+    """Half the users, or exchanged users, for the last seven of 45 days with 120 events each."""
+    assert "volume" in judge(times(0.5, 7), days=45, judged=7, events=120)
+
+    def exchange(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        counts["events"]["again"][-7:] = counts["events"]["chance"][-7:]
+
+    assert "repeat_rate" in judge(exchange, days=45, judged=7, events=120)
+    assert judge(days=45, judged=7, events=120) == {}
+
+
+def test_a_new_account_with_half_of_the_events_in_a_short_history() -> None:
+    assert "one_account" in judge(set_to("largest_user", "u1", 120), days=45, events=120)
+
+
+def test_who_takes_nothing_twice_does_not_begin_to() -> None:
+    """Films, of which other users have seen a tenth."""
+
+    def films(again: int) -> Change:
+        def change(counts: dict[str, dict[str, np.ndarray]]) -> None:
+            counts["events"]["chance"] = counts["events"]["established"] // 10
+            counts["events"]["again"] = np.zeros(DAYS, int)
+            counts["events"]["again"][-1] = again
+
+        return change
+
+    assert "had before" in judge(films(5), events=60)["repeat_rate"].message
+    assert "repeat_rate" not in judge(films(0), events=60)
+
+
+def test_the_hours_of_few_events_scatter() -> None:
+    """Most events come an hour later: among a hundred that is nearer to chance than among two thousand."""
+
+    def later(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        hours = counts["hour"]
+        moved = [int(0.8 * hours[f"{hour}"][-1]) for hour in range(24)]
+        for hour in range(24):
+            hours[f"{hour}"][-1] += moved[hour - 1] - moved[hour]
+
+    many, few = (judge(later, events=events)["hours"] for events in (2_000, 110))
+    assert float(many.value) > 2 * float(few.value)
+
+
 def test_few_rows_say_little() -> None:
     """A third of the events is of another type: by chance among thirty events, not among a thousand."""
     change = moved("event_type", "view", "cart", 0.12)
@@ -361,3 +404,13 @@ def test_users_who_are_known_stay_in_their_segments(subject: Subject) -> None:
     assert "known_users" not in failures("history", healthy)
     users = subject.state.users | {"segment": np.roll(subject.state.users["segment"], 1)}
     assert "known_users" in failures("history", sabotage(healthy, state=replace(subject.state, users=users)))
+
+
+def test_events_that_are_known_stay_with_their_users(subject: Subject) -> None:
+    healthy = sabotage(subject, champion=subject.release)
+    assert "known_histories" not in failures("history", healthy)
+    state, users = subject.state, subject.state.history["user_index"]
+    exchanged = replace(state, history=state.history | {"user_index": (users + 1) % state.shape[0]})
+    assert failures("history", sabotage(healthy, state=exchanged))["known_histories"].blocks
+    fewer = replace(state, history={name: column[::2] for name, column in state.history.items()})
+    assert "known_histories" in failures("history", sabotage(healthy, state=fewer))

@@ -1,6 +1,6 @@
 """Sabotages: each breaks one thing of a healthy run, in one of the places below, and says which checks must tell.
 
-`expect`: "block" where nobody could call it healthy; "warn" where it might be; "unnoticed" where it is known to pass. `by`: pattern
+`expect`: "block" where nobody could call it healthy, "warn" where it might be, "unnoticed" where it is known to pass. `by`: pattern
 of the names of check results that may name it; "refused" where a step does not go on. A run is broken in one of these places:
 
 source    other rows stand in the place of the events, items or users that a run reads, or its files are changed
@@ -50,6 +50,10 @@ class Outcome:
     message: str
 
 
+class NothingToBreak(Exception):
+    """This data, or the winner on it, lacks what a sabotage breaks."""
+
+
 SABOTAGES: dict[str, Sabotage] = {}
 
 
@@ -75,7 +79,7 @@ def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
             AT[one.at](run, source, one.do, patch)
         if _contents(run, one.at) == _contents(healthy, one.at):
             return Outcome("nothing", (), "it changes nothing here")
-    except duckdb.BinderException as lacking:
+    except (NothingToBreak, duckdb.BinderException, duckdb.CatalogException) as lacking:
         return Outcome("nothing", (), str(lacking))
     except RecsysError as refused:
         error = str(refused)
@@ -117,7 +121,10 @@ def _model(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyP
     assert run.choice
     known = run.store.load("model", run.choice.model_id)
     model = load(known.path)
-    made_from = do(model, run) or {}
+    try:
+        made_from = do(model, run) or {}
+    except AttributeError as lacking:  # only one kind of recommender has trees, or candidate sources
+        raise NothingToBreak(str(lacking)) from lacking
     with run.store.draft() as folder:
         model.save(folder)
         made_from = known.manifest.made_from | made_from

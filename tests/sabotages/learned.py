@@ -26,7 +26,8 @@ def change(folder: Path, table: str, query: str) -> None:
         connection.execute(f"create table old as from read_parquet('{file}')")
         for other in folder.glob("*.parquet"):
             connection.execute(f"create view {other.stem} as from read_parquet('{folder}/{other.name}')") if other != file else None
-        connection.execute(f"copy ({query}) to '{file}' (format parquet)")
+        if connection.execute(f"select count(*) from (select * from ({query}) except all from old)").fetchall() != [(0,)]:
+            connection.execute(f"copy ({query}) to '{file}' (format parquet)")
 
 
 def change_last(folder: Path, run: Run, table: str, **columns: str) -> None:
@@ -166,7 +167,8 @@ def popularity_under_the_winners_name(run: Run) -> None:
 def the_loser_under_the_winners_name(run: Run) -> None:
     """Another recommender's model is released under the winner's name."""
     assert run.choice
-    run.choice = replace(run.choice, model_id=run.choice.models["item_to_item"])
+    loser = next(name for name in run.choice.models if name not in (run.choice.winner, "popularity"))
+    run.choice = replace(run.choice, model_id=run.choice.models[loser])
     run.go("recommend", "validate")
 
 

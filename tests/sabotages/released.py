@@ -16,7 +16,7 @@ from scipy import sparse
 from recsys import list_files, pipeline, releases, state
 from recsys.recommenders import Lists
 from runs import Run
-from sabotages.harness import PLACES, sabotage
+from sabotages.harness import PLACES, NothingToBreak, sabotage
 
 Spoil = Callable[[list[str], dict[str, Lists], Run], Any]
 
@@ -39,11 +39,17 @@ def relisted(folder: Path, run: Run, spoil: Spoil, beside: str = "") -> None:
         connection.executemany("insert into lists values (?, ?, ?)", written)
 
 
+def require_lists(folder: Path, beside: str) -> None:
+    if not releases.lists_file(folder, beside).exists():
+        raise NothingToBreak(f"no lists of {beside} are released")
+
+
 def lists_sabotage(expect: str, by: str, places: tuple[str, ...] = PLACES, beside: str = "") -> Callable[[Spoil], Spoil]:
     """Registers a function that changes the lists of a release in place: users, and per protocol their lists."""
 
     def register(spoil: Spoil) -> Spoil:
         def do(folder: Path, run: Run) -> None:
+            require_lists(folder, beside)
             relisted(folder, run, spoil, beside)
 
         do.__name__, do.__doc__ = spoil.__name__, spoil.__doc__
@@ -300,7 +306,8 @@ def alternatives_shifted(users: list[str], lists: dict[str, Lists], run: Run) ->
 @sabotage("release", "block", REMADE + "|alternative|beside")
 def alternatives_are_the_winners(folder: Path, run: Run) -> None:
     """The lists of an alternative recommender are the winner's."""
-    with closing(sqlite3.connect(folder / "beside" / "repeat_purchase.sqlite")) as connection:
+    require_lists(folder, "repeat_purchase")
+    with closing(sqlite3.connect(releases.lists_file(folder, "repeat_purchase"))) as connection:
         connection.execute("attach ? as other", (str(folder / "lists.sqlite"),))
         with connection:
             connection.execute("delete from lists")
@@ -311,8 +318,11 @@ def in_users(query: str) -> Callable[[Path], None]:
     def do(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
             connection.execute("create temp table was as select *, row_number() over (order by user_id) as place from users")
-            connection.execute("delete from users")
-            connection.execute(f"insert into users select {query}")
+            if connection.execute(
+                f"select count(*) from (select {query} except select user_id, segment, bought from was)"
+            ).fetchone()[0]:
+                connection.execute("delete from users")
+                connection.execute(f"insert into users select {query}")
 
     return do
 
@@ -447,13 +457,13 @@ def another_recommender(folder: Path, run: Run) -> None:
     in_json(folder, "release.json", lambda facts: {"recommender": "popularity"})
 
 
-@sabotage("release", "block", REMADE + "|exclude_seen|refused")
+@sabotage("release", "block", REMADE + "|release_json|refused")
 def another_protocol(folder: Path, run: Run) -> None:
     """The release says to serve lists of new items where those of all items were chosen, or the other way round."""
     in_json(folder, "release.json", lambda facts: {"exclude_seen": not facts["exclude_seen"]})
 
 
-@sabotage("release", "block", REMADE + "|target|refused")
+@sabotage("release", "block", REMADE + "|release_json|refused")
 def another_target(folder: Path, run: Run) -> None:
     """The release names another target."""
     in_json(folder, "release.json", lambda facts: {"target": "subscribe"})

@@ -12,6 +12,7 @@ from recsys.state import places
 from recsys.verdicts import Verdict, grade
 
 SOLD = 28  # days: an item with a target event in them is missed where it is gone
+MOST_BACK = 0.5  # of the items that were gone, which may be available again
 FEWEST_GONE = 10  # items that a lost file takes along, at least: three items may well sell out
 
 
@@ -32,6 +33,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield _features(subject, limits)
     yield _catalogue(subject, limits)
+    yield _returned(subject)
 
 
 def _features(subject: Subject, limits: Limits) -> Verdict:
@@ -63,3 +65,18 @@ def _catalogue(subject: Subject, limits: Limits) -> Verdict:
     words = f"{gone:.1%} of {items} and were available as of {since} are not available now"
     block = limits.block_gone if left.sum() >= FEWEST_GONE else math.inf
     return grade("catalogue_turnover", gone, limits.warn_gone, block, words)
+
+
+def _returned(subject: Subject) -> Verdict:
+    """Some items come back into stock. Where most of those that were gone are back at once, the catalogue has lost its flag."""
+    name = "catalogue_returned"
+    if subject.champion is None:
+        return Verdict(name, "none", "none", "warn", True, "nothing is live yet, so no item was gone")
+    table = pq.read_table(subject.champion.path / "items.parquet", columns=["item_id", "is_available"])
+    ids, was = (column.to_numpy(zero_copy_only=False) for column in table.columns)
+    rows = places(subject.state.item_ids, ids[~was].astype(str))
+    back = int(subject.state.items["is_available"][rows[rows >= 0]].sum())
+    share = back / max(len(rows), 1)
+    words = f"{back:,} of {len(rows):,} items that were not available in the live release are available now"
+    words += f"; above {MOST_BACK:.0%} warns"
+    return Verdict(name, share, MOST_BACK, "warn", share <= MOST_BACK or back < FEWEST_GONE, words)

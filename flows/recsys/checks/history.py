@@ -47,7 +47,7 @@ from recsys.checks.past import (
 from recsys.checks.subject import Subject
 from recsys.daily_profile import ESTABLISHED, STEP, DailyProfile
 from recsys.features import Features
-from recsys.list_files import connect
+from recsys.list_files import connect, unpack
 from recsys.settings.validation import Count, PositiveShare, section
 from recsys.state import State, places
 from recsys.store import Snapshot
@@ -55,6 +55,7 @@ from recsys.verdicts import Verdict
 from recsys.warehouse import Quarantine, read_quarantine
 
 QUIET = 28  # days without the same finding, after which it is told again
+SHORT = 1.5  # times as large as usual must a change be to matter in a history of less than eight weeks
 JUDGED = 28  # newest days that a first release is judged on
 MOST = 0.5  # of the prices, whose loss or odd size blocks whatever else is to be said of them
 LATE = 0.1  # of a day's events may come late, or be taken back
@@ -63,6 +64,8 @@ WEEK = 7
 FAR = 1.0  # of the logarithm: a price that is e times its item's usual one, or an e-th of it, is far away
 IMPOSSIBLE = 0.002  # of all events may have impossible times
 ONE_HOUR = 0.9  # of a day's events in one of its hours: no time of day is known
+LOST = 0.5  # of the events that the live release keeps of its users: so many that are not theirs any more block
+ASKED = 2_000  # users whose kept events are looked at, at least, where there are so many
 SENT_AGAIN = 0.4  # more of the events than usual that repeat earlier ones
 OTHER_UNIT = float(np.log(8))  # prices further away than this, all by the same factor, are in another unit
 
@@ -109,6 +112,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
     "hours": "warn_hours",
     "known_items": ("warn_known_items", "block_known_items"),
     "known_users": "warn_known_items",
+    "known_histories": "warn_past_days",
     "past_days": "warn_past_days",
     "copies": "warn_share",
     "rejected": "warn_share",
@@ -143,6 +147,7 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
     yield known_items(subject.champion, subject.state, limits)
     yield known_users(subject.champion, subject.state, limits)
+    yield known_histories(subject.champion, subject.state, subject.settings.dataset.target, limits)
     yield past_days(live, features.daily_profile, limits)
     yield impossible_times(read_quarantine(features.path, subject.settings))
 
@@ -241,9 +246,9 @@ def _measure(detector: Detector, profile: DailyProfile, days: int, limits: Limit
 
 
 def _unusual(series: list[Series], threshold: float, is_long: bool) -> NDArray[np.bool_]:
-    """Flags by group and day. In a short history a change must be twice as large."""
+    """Flags by group and day. In a short history a change must be larger to matter."""
     distance, size = (np.nan_to_num(np.concatenate([getattr(one, part) for one in series])) for part in ("distance", "size"))
-    return (distance > threshold) & (size >= (1 if is_long else 2))
+    return (distance > threshold) & (size >= (1 if is_long else SHORT))
 
 
 def _began(unusual: NDArray[np.bool_], is_above: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -428,8 +433,9 @@ def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Seri
     for dimension, what in SLICES.items():
         if len(profile.values.get(dimension, [])) > 1:
             names = [f"{what} {value}" for value in profile.values[dimension]]
-            counts, left = profile.counts[dimension], 0.0 if dimension.endswith("band") else limits.block_left
-            yield shares(names, counts, whole, left_out, limits.warn_share, limits.min_events, left=left)
+            counts, is_band = profile.counts[dimension], dimension.endswith("band")
+            left, least = (0.0, 2 * limits.warn_share) if is_band else (limits.block_left, limits.warn_share)
+            yield shares(names, counts, whole, left_out, least, limits.min_events, left=left)
             if left:
                 yield vanished(names, counts, left, limits.min_events)
     if "largest_item" in profile.counts:
@@ -439,7 +445,7 @@ def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Seri
 
 
 def _types(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
-    """One group, the type that moved most: where one type gains, others lose."""
+    """The type that moved most: where one type gains, others lose. And types that stopped coming."""
     if len(names := profile.values.get("event_type", [])) > 1:
         counts, whole = profile.counts["event_type"], profile.of("events")
         found = shares(names, counts, whole, left_out, limits.warn_share, limits.min_events)
@@ -448,6 +454,8 @@ def _types(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
             part: np.take_along_axis(getattr(found, part), most[None], 0) for part in ("seen", "low", "high", "distance", "size")
         }
         yield Series(lambda group, day: f"{names[most[day]]} events", unit="share", **parts)
+        for days in (WEEK, 4 * WEEK):
+            yield vanished([f"{name} events" for name in names], counts, limits.block_left, limits.min_events, days)
 
 
 def _prices(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
@@ -466,12 +474,36 @@ def _prices(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[S
 
 
 def _repeats(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
-    known, falls = profile.of("events", "established"), {"direction": -1, "is_relative": True}
-    for name, part, whole in (
-        ("users who are known:", profile.of("users", "established"), profile.of("users")),
-        ("events of known users on what they had before:", profile.of("events", "again"), known),
-    ):
-        yield shares([name], part, whole, left_out, limits.warn_fall, limits.min_events, **falls)  # type: ignore[arg-type]
+    """Users who take again what they had do so less, on one day or in a week. Users who avoid it, as with films, do so more."""
+    known, again, chance = (profile.of("events", value) for value in ("established", "again", "chance"))
+    falls = {"direction": -1, "is_relative": True}
+    name, established = "users who are known:", profile.of("users", "established")
+    yield shares([name], established, profile.of("users"), left_out, limits.warn_fall, limits.min_events, **falls)  # type: ignore[arg-type]
+    name = "events of known users on what they had before:"
+    if again.sum() >= chance.sum() / 2:
+        yield shares([name], again, known, left_out, limits.warn_fall, limits.min_events, **falls)  # type: ignore[arg-type]
+        yield _own_share(known, again, chance, left_out, limits)
+    else:
+        least = limits.warn_fall * float(chance.sum() / known.sum())
+        yield shares([name], again, known, left_out, least, limits.min_events, direction=1)
+
+
+def _own_share(
+    known: NDArray[np.int64], again: NDArray[np.int64], chance: NDArray[np.int64], left_out: Days, limits: Limits
+) -> Series:
+    """By how much more users take again what they had than others would, in 7 days, against the two weeks before."""
+    of_days = [np.where(left_out, 0.0, counts)[None] for counts in (known, again - chance)]
+    events, own, noise = (
+        last_sum(np.pad(counts[None].astype(float), ((0, 0), (0, 1))), WEEK)[:, 1:]
+        for counts in (known, again - chance, again + chance)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        usual = before(last_sum(of_days[1], RECENT) / last_sum(of_days[0], RECENT), WEEK - 1)
+        lost = np.where(events >= limits.min_events, np.maximum(usual - own / events, 0), np.nan)
+        distance = lost * events / np.sqrt(np.maximum(noise, 1))
+        size = np.where(lost >= 2 * limits.warn_fall * usual, 2.0, 0.0)
+    label = "events of known users on what they had before, beyond what chance gives, in 7 days:"
+    return Series(lambda group, day: label, own / np.maximum(events, 1), usual, usual, distance, size, "share")
 
 
 def _catalogue(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
@@ -492,7 +524,7 @@ def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[
     """Of no interest where the busiest user has few of the events."""
     if "largest_user" in profile.counts:
         counts, whole = profile.counts["largest_user"], profile.of("events")
-        found = levels("", counts.max(0), left_out, limits.warn_account, limits.min_events, is_up_only=True)
+        found = levels("", counts.max(0), left_out, limits.warn_account, limits.min_events // 2, is_up_only=True)
         size = np.where(counts.max(0) >= limits.warn_share * whole, found.size, 0)
         yield replace(
             found, size=size, label=lambda group, day: f"events of user {profile.values['largest_user'][counts[:, day].argmax()]}:"
@@ -500,33 +532,44 @@ def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[
 
 
 def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
-    """How far the hours of a day are from the usual ones, and how much closer they are with the clock turned."""
+    """How far the hours of a day, or of up to a week where days have few events, are from the usual ones, and how much closer they
+    are with the clock turned."""
     if len(profile.values.get("hour", [])) < 2:
         return
     hours, fewest = np.zeros((24, profile.days)), 5 * limits.min_events
     hours[np.array(profile.values["hour"], int)] = profile.counts["hour"]
+    span = int(np.clip(np.ceil(fewest / max(np.median(hours[:, -CALIBRATED:].sum(0)), 1)), 1, WEEK))
+    hours, within = last_sum(np.pad(hours, ((0, 0), (0, 1))), span)[:, 1:], f" in {span} days" if span > 1 else ""
     past = np.where(left_out, 0.0, hours)
     usual = np.sum([np.nan_to_num(before(past, WEEK * week)) for week in range(1, WEEKS + 1)], axis=0)
     usual = np.where(usual.sum(0) >= fewest, usual, last_sum(past, RECENT))
+    # About a tenth of the events tells two positions of a clock apart, which is 0.3 standard deviations of one event.
+    noise = np.maximum(0.3 / np.sqrt(np.maximum(hours.sum(0), 1)), 0.01)
     judged = (np.minimum(hours.sum(0), usual.sum(0)) >= fewest) & (np.arange(profile.days) >= FEWEST_DAYS)
-    root = np.sqrt(np.maximum(hours.sum(0), 1))  # chance moves the hours of few events further, by one over this
     now, usual = (values / np.maximum(values.sum(0), 1) for values in (hours, usual))
     apart = np.array([np.abs(now - np.roll(usual, turn, axis=0)).sum(0) / 2 for turn in range(24)])
     turn, left = (apart.argmin(0) + 12) % 24 - 12, apart.min(0)
     for label, value, least in (
-        (lambda group, day: f"events that a clock turned by {turn[day]:+d} hours explains:", apart[0] - left, 1.0),
+        (lambda group, day: f"events{within} that a clock turned by {turn[day]:+d} hours explains:", apart[0] - left, 1.0),
         (
-            lambda group, day: f"events at unusual hours, {left[day]:.1%} with a clock turned by {turn[day]:+d} hours,",
+            lambda group, day: f"events{within} at unusual hours, {left[day]:.1%} with a clock turned by {turn[day]:+d} hours,",
             apart[0],
             3.0,
         ),
     ):
         seen = np.where(judged, value, np.nan)[None]
-        scaled = np.where(left_out, np.nan, seen) * root
-        usually = median(scaled[:, -CALIBRATED:].T, 1)[:, None]
-        high = usually / root
-        distance = np.maximum(seen - high, 0) * root / np.maximum(spread_of(scaled - usually), 0.01 * np.median(root))
-        yield Series(label, seen, np.zeros_like(seen), high, distance, (seen - high) / (least * limits.warn_hours), "share")
+        known = np.where(left_out, np.nan, seen)
+        high = median(known[:, -CALIBRATED:].T, 1)[:, None] * np.ones_like(seen)
+        distance = np.maximum(seen - high, 0) / np.maximum(spread_of(known - high), noise)
+        yield Series(
+            label,
+            seen,
+            np.zeros_like(seen),
+            high,
+            distance,
+            (seen - high) / (least * np.maximum(limits.warn_hours, 3.5 * noise)),
+            "share",
+        )
 
 
 def _rejected(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
@@ -578,6 +621,45 @@ def known_users(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
         words += f", such as {ids[rows >= 0][row]}, who was of {was[row]!r} and is of {found[row]!r}"
     words += f"; above {limits.warn_known_items:.0%} warns"
     return Verdict("known_users", changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
+
+
+def known_histories(live: Snapshot | None, now: State, target: str, limits: Limits) -> Verdict:
+    """The last target events of some users, as the live release keeps them: they must be of the same users and items still. Events
+    before the first that is known now are left out, and so are users and items that are not known now."""
+    name = "known_histories"
+    if live is None or releases.about(live)["target"] != target:
+        return Verdict(name, "none", "none", "warn", True, f"no release for {target} is live, so no history is known")
+    ids = pq.read_table(live.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False).astype(str)
+    with closing(connect(releases.lists_file(live.path))) as connection:
+        known = np.array([user for (user,) in connection.execute("select user_id from users order by user_id")], str)
+        known = known[places(now.user_ids, known) >= 0]
+        known = known[:: max(len(known) // ASKED, 1)]
+        query = "select bought from users where user_id = ?"
+        kept = [unpack(connection.execute(query, (user,)).fetchone()[0]) for user in known.tolist()]
+    if not kept:
+        return Verdict(name, 0, "none", "warn", True, "no user of the live release is known any more")
+    items, days = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    users, items = np.repeat(places(now.user_ids, known), [len(listed) for listed, _ in kept]), places(now.item_ids, ids)[items]
+    days = np.floor(-days) - (now.cutoff - releases.as_of(live)).days
+    found = np.floor(-now.history["days"].astype(float))
+    judged = (items >= 0) & (days >= found.min(initial=0))
+    events = _keys(users, items, days, now)[judged]
+    lost = ~np.isin(events, _keys(now.history["user_index"], now.history["item_index"], found, now))
+    share = float(lost.mean()) if len(lost) else 0.0
+    words = f"of {len(lost):,} events that the live release keeps of {len(known):,} users, {lost.sum():,} are not theirs any more"
+    if lost.any():
+        row = int(np.flatnonzero(judged)[lost.argmax()])
+        day = now.cutoff + timedelta(int(days[row]))
+        words += f", such as the one of user {now.user_ids[users[row]]} with item {now.item_ids[items[row]]} on {day}"
+    if share >= LOST and len(lost) >= limits.min_events:
+        return Verdict(name, share, LOST, "block", False, f"{words}: ids of users or items seem to be mixed up, {LOST:.0%} blocks")
+    words += f"; above {limits.warn_past_days:.0%} warns"
+    return Verdict(name, share, limits.warn_past_days, "warn", share <= limits.warn_past_days, words)
+
+
+def _keys(users: NDArray, items: NDArray, days: NDArray, state: State) -> NDArray[np.int64]:
+    """One number for each user, item and day."""
+    return (days.astype(np.int64) * state.shape[0] + users) * state.shape[1] + items
 
 
 def impossible_times(found: Quarantine) -> Verdict:

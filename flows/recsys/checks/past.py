@@ -18,7 +18,7 @@ YEAR = 364  # days: a whole number of weeks
 FEWEST_DAYS = 21  # of history, before which no day is compared
 CALIBRATED = 182  # newest past days that spreads and thresholds come from
 FEWEST_CALIBRATED = 28  # days; with fewer, DEFAULT is the threshold
-DEFAULT = 6.0  # standard deviations
+DEFAULT = 3.5  # standard deviations
 
 Floats = NDArray[np.float64]
 Days = NDArray[np.bool_]  # one flag per day
@@ -65,7 +65,8 @@ def levels(
         up, down = np.log((seen + 1) / (high + 1)), np.log((low + 1) / (seen + 1))
         spread = spread_of(np.log((seen + 1) / (recent + 1)))
     change, reference = np.fmax(up, 0 if is_up_only else np.fmax(down, 0)), np.where(up >= down, high, low)
-    distance = np.maximum(change, 0) / np.sqrt(spread**2 + 1 / (reference + 1))
+    roots = 2 * np.abs(np.sqrt(seen) - np.sqrt(reference)) * (change > 0)  # of counts by chance, their standard deviation is 1
+    distance = roots / np.maximum(spread * np.sqrt(reference), 1)
     distance = np.where(np.fmax(seen, high) >= fewest, distance, 0)
     size = np.maximum(change, 0) / np.log(times)
     return Series(lambda group, day: name, seen, low, high, np.where(np.isnan(low), np.nan, distance), size, unit)
@@ -104,20 +105,20 @@ def shares(
     return Series(lambda group, day: names[group], seen, low, high, np.where(known, distance, np.nan), size, "share")
 
 
-def vanished(names: list[str], parts: NDArray[np.int64], left: float, fewest: int) -> Series:
-    """The share of a week's events that is usual for parts of which less than the share `left` has come. It finds parts that are
+def vanished(names: list[str], parts: NDArray[np.int64], left: float, fewest: int, days: int = 7) -> Series:
+    """The share of some days' events that is usual for parts of which less than the share `left` has come. It finds parts that are
     too small to be missed on a single day."""
-    weeks = last_sum(np.pad(parts.astype(float), ((0, 0), (0, 1))), 7)[:, 1:]
-    usual = np.nan_to_num(weekly(weeks))
-    expected = usual * weeks.sum(0) / np.maximum(usual.sum(0), 1)
-    lost = (weeks < left * expected) & (expected >= fewest)
-    seen, none = (expected * lost).sum(0)[None] / np.maximum(weeks.sum(0), 1), np.zeros((1, parts.shape[1]))
+    sums = last_sum(np.pad(parts.astype(float), ((0, 0), (0, 1))), days)[:, 1:]
+    usual = np.nan_to_num(weekly(sums))
+    expected = usual * sums.sum(0) / np.maximum(usual.sum(0), 1)
+    lost = (sums < left * expected) & (expected >= fewest)
+    seen, none = (expected * lost).sum(0)[None] / np.maximum(sums.sum(0), 1), np.zeros((1, parts.shape[1]))
     distance = np.sqrt((expected * lost).sum(0))[None]
     distance[:, :FEWEST_DAYS] = np.nan
 
     def label(group: int, day: int) -> str:
         found = [name for name, is_lost in zip(names, lost[:, day], strict=True) if is_lost]
-        return f"{', '.join(found[:5]) or 'no group'} had next to nothing in 7 days, usually of all events:"
+        return f"next to nothing came of {', '.join(found[:5]) or 'no group'} in {days} days, and is missing of all events:"
 
     return Series(label, seen, none, none, distance, 2.0 * lost.any(0)[None], "share")
 
