@@ -10,9 +10,10 @@ from rich.console import Console
 
 import explain as page
 from explain import show
-from recsys import RecsysError, pipeline, trees
+from recsys import RecsysError, pipeline
 from recsys.checks import Subject
 from recsys.explaining import Explanation, Stranger, explain
+from recsys.recommenders.rankers import hist_gradient_boosting as trees
 from recsys.recommenders.two_stage import PROPOSERS
 from recsys.state import State
 

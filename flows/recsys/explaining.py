@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import RecsysError, trees
+from recsys import RecsysError
 from recsys.features import Features
 from recsys.lineage import made_under
 from recsys.recommenders import Recommender, load
+from recsys.recommenders.rankers import hist_gradient_boosting as trees
 from recsys.recommenders.two_stage import PROPOSERS, Candidates, TwoStage, candidates
 from recsys.releases import read_lists
 from recsys.rules import RULES, Ruling

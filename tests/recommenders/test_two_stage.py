@@ -9,10 +9,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from conftest import PROJECT, make_settings
-from recsys import RecsysError, trees
+from recsys import RecsysError
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders import create
+from recsys.recommenders.rankers import hist_gradient_boosting as trees
 from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings import Settings
 from recsys.store import open_store

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from recsys import RecsysError, trees
+from recsys import RecsysError
 from recsys.ranking import top
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
+from recsys.recommenders.rankers import hist_gradient_boosting as trees
 from recsys.recommenders.title_words import word_sales
 from recsys.settings.validation import PositiveShare, Seed
 from recsys.state import Attribute, State, Window

@@ -1,0 +1,1 @@
+"""Rankers: the second stage of two_stage."""
