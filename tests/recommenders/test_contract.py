@@ -11,7 +11,7 @@ import pytest
 from conftest import make_state
 from recsys import RecsysError
 from recsys.recommenders import RECOMMENDERS, Recommender, TooLittleData, create, load
-from recsys.recommenders.rankers import RANKERS
+from recsys.recommenders.rankers import RANKERS, HistGradientBoosting, NothingLearned
 from recsys.state import State, Window
 
 USERS, ITEMS = 40, 12
@@ -58,16 +58,20 @@ def recommender(request: pytest.FixtureRequest) -> Recommender:
     return create(name, {"ranker": ranker} if ranker else {})
 
 
-def fitted(recommender: Recommender, state: State) -> Recommender:
-    """Fitted, for those that learn from outcomes on a window in which everybody bought the item of their colour they lacked."""
+def colour_window() -> Window:
+    """A window in which everybody took the item of their colour that they lacked."""
     before = checkerboard()
     users = np.arange(USERS)
     numbers = np.array([int(user[1:]) for user in before.user_ids])
     missing = [f"i{number % 2 + 2 * ((number // 2) % (ITEMS // 2))}" for number in numbers]
     items = np.searchsorted(before.item_ids, missing)
-    window = Window(("window", date(2024, 1, 1)), lambda: before, lambda: (users.astype(np.int32), items.astype(np.int32)))
+    return Window(("window", date(2024, 1, 1)), lambda: before, lambda: (users.astype(np.int32), items.astype(np.int32)))
+
+
+def fitted(recommender: Recommender, state: State) -> Recommender:
+    """Fitted; those that learn from outcomes do so on `colour_window`."""
     with suppress(TooLittleData):  # so few titles share no word: those that read titles learn nothing, and rank all the same
-        recommender.fit(state, [window])
+        recommender.fit(state, [colour_window()])
     return recommender
 
 
@@ -182,3 +186,13 @@ def test_where_all_candidates_are_taken_there_is_nothing_to_tell_apart() -> None
     window = Window(("all", date(2024, 1, 1)), lambda: state, lambda: (users, items))
     with pytest.raises(TooLittleData, match="12 of 12 candidates"):
         create("two_stage", {}).fit(state, [window])
+
+
+def test_a_ranker_that_learns_nothing_leaves_two_stage_with_too_little_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn_nothing(*data: object) -> None:
+        raise NothingLearned("no tree found a split")
+
+    monkeypatch.setattr(HistGradientBoosting, "fit", learn_nothing)
+    two_stage = create("two_stage", {})
+    with pytest.raises(TooLittleData, match=r"^two_stage: .* candidates .* no tree found a split$"):
+        two_stage.fit(checkerboard(), [colour_window()])
