@@ -1,14 +1,17 @@
 """What every ranker must do, on candidates whose labels follow a known rule: the user takes what has much of column 1."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import sklearn
+from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from recsys import RecsysError
@@ -188,57 +191,40 @@ def test_columns_with_too_few_values_cannot_be_learned_from() -> None:
     assert usable(np.concatenate([columns] + [np.full_like(columns, np.nan)] * 9)).tolist() == [True, False, False, False]
 
 
-COMPARE = f"""
-import json, sys
-from pathlib import Path
-import numpy as np
-import sklearn
-from sklearn.ensemble import HistGradientBoostingClassifier
-from recsys.recommenders.rankers import hist_gradient_boosting as trees
-
-features, labels, weights = (np.load(sys.argv[1])[name] for name in ("features", "labels", "weights"))
-kept = []
-fit = HistGradientBoostingClassifier.fit
-HistGradientBoostingClassifier.fit = lambda self, *data, **named: kept.append(fit(self, *data, **named))
-ranker = trees.HistGradientBoosting(**{PARAMETERS!r}).fit(features, labels, weights, np.zeros(len(labels), int))
-raw = kept[0].decision_function(features)
-scores = ranker.predict(features).astype(float)
-shift = raw - np.log(scores / (1 - scores))  # the constant that predictions leave out
-ranker.save(Path(sys.argv[2]))
-print(json.dumps([sklearn.__version__, float(np.ptp(shift)), scores.tolist()]))
-"""
-
-
-def compare(folder: Path, path: list[str]) -> tuple[str, float, list[float]]:
-    """Of a process with these folders first on its path: scikit-learn's version, how far our scores are from its own, and ours."""
-    folder.mkdir()
-    np.savez(folder / "data.npz", features=FEATURES, labels=LABELS, weights=np.ones(ROWS, np.float32))
-    environment = {"PYTHONPATH": ":".join([*path, str(FLOWS)]), "OMP_NUM_THREADS": "1", "PATH": ""}
-    command = [sys.executable, "-c", COMPARE, str(folder / "data.npz"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return tuple(json.loads(done.stdout))
+def compare(folder: Path) -> dict[str, Any]:
+    """Fits trees and saves them into the folder: scikit-learn's version, how far our scores are from its own, and ours."""
+    model = HistGradientBoostingClassifier()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn.ensemble.HistGradientBoostingClassifier", lambda **parameters: model.set_params(**parameters))
+        ranker = fitted("hist_gradient_boosting")
+    ranker.save(folder)
+    scores = ranker.predict(FEATURES).astype(float)
+    shift = model.decision_function(FEATURES) - np.log(scores / (1 - scores))  # the constant that ours leave out
+    return {"version": sklearn.__version__, "difference": float(np.ptp(shift)), "scores": scores.tolist()}
 
 
 def test_trees_kept_as_arrays_predict_what_scikit_learn_predicts(tmp_path: Path) -> None:
-    version, difference, scores = compare(tmp_path / "now", [])
-    assert version == sklearn.__version__
-    assert difference < 1e-4
-    assert scores == fitted("hist_gradient_boosting").predict(FEATURES).tolist()
+    assert compare(tmp_path)["difference"] < 1e-4
 
 
 @pytest.mark.slow
-def test_the_minor_version_of_scikit_learn_before_reads_and_predicts_the_same(tmp_path: Path) -> None:
+def test_the_minor_version_of_scikit_learn_before_predicts_the_same_and_writes_the_same_format(tmp_path: Path) -> None:
     major, minor = map(int, sklearn.__version__.split(".")[:2])
-    target = tmp_path / "packages"
-    command = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+    before = f"{major}.{minor - 1}"
+    install = ["pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--target"]
     got = subprocess.run(
-        [sys.executable, *command, "--target", str(target), f"scikit-learn=={major}.{minor - 1}.*"], capture_output=True, text=True
+        [sys.executable, "-m", *install, str(tmp_path / "packages"), f"scikit-learn=={before}.*"], capture_output=True, text=True
     )
     if got.returncode:
-        pytest.skip(f"pip finds no scikit-learn {major}.{minor - 1}: {got.stderr.strip().splitlines()[-1]}")
-    version, difference, scores = compare(tmp_path / "before", [str(target)])
-    assert version.startswith(f"{major}.{minor - 1}.")
-    assert difference < 1e-4
-    loaded = rankers.create("hist_gradient_boosting", PARAMETERS).load(tmp_path / "before", COLUMNS)
-    assert loaded.predict(FEATURES).tolist() == scores
+        pytest.skip(f"pip finds no scikit-learn {before}: {got.stderr.strip().splitlines()[-1]}")
+    code = "import json, sys, pathlib, test_rankers; print(json.dumps(test_rankers.compare(pathlib.Path(sys.argv[1]))))"
+    path = os.pathsep.join(map(str, (tmp_path / "packages", FLOWS, Path(__file__).parent)))
+    (tmp_path / "model").mkdir()
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    found = json.loads(done.stdout)
+    assert found["version"].startswith(f"{before}.")
+    assert found["difference"] < 1e-4
+    loaded = rankers.create("hist_gradient_boosting", PARAMETERS).load(tmp_path / "model", COLUMNS)
+    assert loaded.predict(FEATURES).tolist() == found["scores"]
