@@ -2,7 +2,8 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from recsys import RecsysError
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders import create
-from recsys.recommenders.rankers import HistGradientBoosting
+from recsys.recommenders.rankers import HistGradientBoosting, Ranker
 from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings import Settings
 from recsys.store import open_store
@@ -90,6 +91,15 @@ def test_the_same_seed_gives_the_same_lists_with_one_thread_and_with_two(
         lists = fitted.recommend(state.user_ids, 20, state)
         written.append((lists.items.tobytes(), lists.scores.tobytes()))
     assert written[0] == written[1]
+
+
+def test_a_score_of_0_stays_a_score() -> None:
+    model, nothing = TwoStage(), np.zeros(3, np.int64)
+    scores = np.array([0, -1, 1], np.float32)
+    model.fitted_ranker = cast(Ranker, SimpleNamespace(predict=lambda features: scores))
+    found = model.score(Candidates(nothing, nothing, np.zeros((3, 1), np.float32), ["own"]))
+    assert found[0] > 0
+    assert found[1:].tolist() == [-1, 1]
 
 
 def test_features_are_found_by_name_and_missing_ones_are_named() -> None:
