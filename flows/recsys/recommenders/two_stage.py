@@ -61,10 +61,13 @@ class Examples:
 
 
 class TwoStage(Recommender):
-    """Candidates from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
-    feat_user_items: a new column there is a new feature here. Learned from earlier windows, in which each proposer is fitted
-    on what was known then; of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
-    `resample` draws the users who are learned from with replacement: how much hangs on who happened to be there?"""
+    """Candidates come from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
+    feat_user_items: a new column there is a new feature here. The ranker learns from earlier windows, in which each proposer is
+    fitted on what was known then. Of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
+    `resample` draws the users to learn from with replacement, to see how much depends on them.
+
+    proposers: the fitted candidate sources by name. fitted_ranker: the ranker. columns_: names of its features, in their order.
+    """
 
     name = "two_stage"
 
@@ -118,13 +121,13 @@ class TwoStage(Recommender):
     def _fit(self, state: State) -> None:
         self.proposers = fit_proposers(state)
 
-    def _examples(self, window: Window) -> "Examples | None":
+    def _examples(self, window: Window) -> Examples | None:
         """A window's candidates to learn from; made once however many fits learn from it."""
         if window.key not in self._learned_from:
             self._learned_from[window.key] = self._make_examples(window)
         return self._learned_from[window.key]
 
-    def _make_examples(self, window: Window) -> "Examples | None":
+    def _make_examples(self, window: Window) -> Examples | None:
         state, (users, items) = window.state(), window.labels()
         if not len(users):
             return None
