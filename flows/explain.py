@@ -78,12 +78,12 @@ def _candidates(found: Explanation) -> Table:
 
 def _sum(found: Explanation, one: Candidate) -> str:
     total = found.base + sum(one.added.values())
-    words = f"score {one.score:.4f} is log-odds {total:+.3f}, of which {found.base:+.3f} is every item's"
-    return f"\n{name(found.state, one.item)}: {words}"
+    score = f"score {one.score:.4f}" + (f" is log-odds {total:+.3f}" if found.is_probability else "")
+    return f"\n{name(found.state, one.item)}: {score}, of which {found.base:+.3f} is every item's"
 
 
 def _contributions(one: Candidate, most: int) -> Table:
-    """Features by what they added to the log-odds; all of them if `most` is 0."""
+    """Features by what they added; all of them if `most` is 0."""
     table = _table("added", "feature", "value")
     for feature in sorted(one.added, key=lambda feature: -abs(one.added[feature]))[: most or None]:
         table.add_row(f"{one.added[feature]:+.3f}", feature, f"{one.features[feature]:.4g}")

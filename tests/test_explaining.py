@@ -1,6 +1,7 @@
 """A list is explained by what made it: the parts add up to the scores, and the list is the released one."""
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,35 +11,11 @@ from rich.console import Console
 
 import explain as page
 from explain import show
-from recsys import RecsysError, pipeline, trees
+from recsys import RecsysError, pipeline
 from recsys.checks import Subject
 from recsys.explaining import Explanation, Stranger, explain
 from recsys.recommenders.two_stage import PROPOSERS
 from recsys.state import State
-
-
-@pytest.mark.parametrize("rate", [0.1, 1.0])
-def test_what_features_add_and_the_base_are_the_log_odds_of_the_score(rate: float) -> None:
-    draw = np.random.default_rng(1)
-    features = draw.random((2_000, 4)).astype(np.float32)
-    features[draw.random(features.shape) < 0.2] = np.nan
-    labels = np.nan_to_num(features[:, 1], nan=0.9) > 0.6
-    fitted = trees.fit(features, labels, np.ones(2_000, np.float32), trees=5, leaves=6, rate=rate, seed=0)
-    added, base = trees.attribute(*fitted, features)
-    scores = trees.predict(*fitted, features)
-    assert 1 / (1 + np.exp(-base - added.sum(1))) == pytest.approx(scores, abs=1e-6)
-    assert np.abs(added).mean(0).argmax() == 1
-
-
-def test_a_tree_of_one_split_credits_it_with_the_way_from_the_mean() -> None:
-    """Three rows in four go left, to -1; the rest to 3: the mean is 0."""
-    kinds = [("value", "f8"), ("count", "u4"), ("feature_idx", "i4"), ("num_threshold", "f8"), ("missing_go_to_left", "u1")]
-    kinds += [("left", "u4"), ("right", "u4"), ("is_leaf", "u1")]
-    nodes = np.array([(9, 4, 1, 0.5, 1, 1, 2, 0), (-1, 3, 0, 0, 0, 0, 0, 1), (3, 1, 0, 0, 0, 0, 0, 1)], kinds)
-    rows = np.array([[7, 0.5], [7, 0.6], [7, np.nan]], np.float32)
-    added, base = trees.attribute(nodes, np.array([3]), rows)
-    assert base == 0
-    assert added.tolist() == [[0, -1], [0, 3], [0, -1]]
 
 
 def found(subject: Subject, user: int = 0, protocol: str = "allow") -> Any:
@@ -93,6 +70,12 @@ def test_it_is_printed_for_people(subject: Subject) -> None:
     assert "stands at place 1" in printed(one, str(first))
     with pytest.raises(RecsysError, match='ITEM "nothing" is not known'):
         printed(one, "nothing")
+
+
+def test_scores_that_are_no_probabilities_are_told_without_log_odds(subject: Subject) -> None:
+    one = found(subject)
+    assert " is log-odds " in printed(one)
+    assert " is log-odds " not in printed(replace(one, is_probability=False))
 
 
 def test_of_an_item_that_a_rule_hides_the_rule_is_named(subject: Subject) -> None:

@@ -14,8 +14,8 @@ def test_order_is_by_row_then_falling_score_then_rising_place() -> None:
 
 
 def test_order_keeps_every_bit_of_a_score() -> None:
-    seen = np.array([0.0, 1e-30, 0.1, 1 / 3, 1.0, 3e38], np.float32)
-    assert order(np.zeros(6, int), seen, np.arange(6))[1].tolist() == seen[::-1].tolist()
+    seen = np.array([-3e38, -1 / 3, -1e-30, 0.0, 1e-30, 0.1, 1 / 3, 1.0, 3e38], np.float32)
+    assert order(np.zeros(9, int), seen, np.arange(9))[1].tolist() == seen[::-1].tolist()
 
 
 def test_top_keeps_the_largest_of_each_row_however_many_rows() -> None:
@@ -35,3 +35,12 @@ def test_rank_hides_breaks_ties_by_place_and_fills_up_with_the_popular() -> None
     assert items.tolist() == [[2, 1, 4, 0], [4, 2, 0, -1]]
     assert values.tolist() == [[2, 2, 0, 0], [0, 0, 0, 0]]
     assert (rows.tolist(), out.tolist()) == ([0], [3])
+
+
+def test_rank_lists_scores_below_0_before_what_fills_up() -> None:
+    scores = sparse.csr_matrix(np.array([[-1.0, -3.0, 0.5, 0, np.nan, -2.0]], np.float32))
+    hidden = np.array([[False, False, False, False, False, True]])
+    items, values, (_, out) = rank(scores, hidden, 4, np.arange(6), np.arange(6))
+    assert items.tolist() == [[2, 0, 1, 3]]
+    assert values.tolist() == [[0.5, -1.0, -3.0, 0.0]]
+    assert out.tolist() == [5]

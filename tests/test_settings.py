@@ -292,6 +292,8 @@ SENSELESS: list[tuple[str, Any, str]] = [
     ("serve.allowed_hosts", ["localhost:8000"], "without scheme and port"),
     ("recommenders.nobody", {}, "popularity"),
     ("recommenders.two_stage.tree", 3, "did you mean trees?"),
+    ("recommenders.two_stage.ranker", "xgboost", "logistic_regression"),
+    ("tune.two_stage.ranker", ["xgboost"], "logistic_regression"),
     ("recommenders.popularity", "often", "a table"),
     ("tune.nobody", {"x": [1]}, "popularity"),
     ("tune.two_stage.leaves", [15, "many"], "whole number"),

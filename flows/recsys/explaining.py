@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import RecsysError, trees
+from recsys import RecsysError
 from recsys.features import Features
 from recsys.lineage import made_under
 from recsys.recommenders import Recommender, load
@@ -20,8 +20,8 @@ from recsys.store import Snapshot, Store
 
 @dataclass(frozen=True)
 class Candidate:
-    """An item that was proposed: its score, who proposed it with which score, its features, and what each added to the log-odds of
-    the score."""
+    """An item that was proposed: its score, who proposed it with which score, its features, and what each added to the score, or to
+    its log-odds (see Explanation)."""
 
     item: int
     score: float
@@ -32,9 +32,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Items are rows of the state. baskets: days ago and items, newest first; looks: days ago and item. candidates: best first, and
-    the log-odds that all start from; none of a recommender of one stage. removed: item and the rule of RULES that kept it out of
-    the list or moved it behind. items and scores: the list, made again; released: what the release holds."""
+    """Items are rows of the state. baskets: days ago and items, newest first; looks: days ago and item. candidates: best first;
+    a recommender of one stage has none. base: the score that all candidates start from. is_probability: whether base and what
+    features add make the log-odds of a score, not the score itself. removed: item and the rule of RULES that kept it out of the
+    list or moved it behind. items and scores: the list, made again; released: what the release holds."""
 
     user_id: str
     recommender: str
@@ -45,6 +46,7 @@ class Explanation:
     looks: list[tuple[int, int]]
     candidates: list[Candidate]
     base: float
+    is_probability: bool
     removed: list[tuple[int, str]]
     items: list[int]
     scores: list[float]
@@ -80,6 +82,7 @@ def explain(store: Store, release_id: str, user_id: str, protocol: str) -> Expla
         _looks(state, row),
         proposed,
         base,
+        isinstance(model, TwoStage) and model.fitted_ranker.is_probability,
         [(int(item), RULES[rule]) for item, rule in zip(found.items, found.rules, strict=True)],
         listed[listed >= 0].tolist(),
         found.lists.scores[0][listed >= 0].tolist(),
@@ -115,11 +118,11 @@ def _looks(state: State, row: int) -> list[tuple[int, int]]:
 
 
 def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate], float]:
-    """What the proposers of a two-stage recommender propose, best first, and the base of its trees."""
+    """What the proposers of a two-stage recommender propose, best first, and the score, or its log-odds, that all start from."""
     ((_, found),) = candidates(model.proposers, state, np.array([row]))
     used = model.select(found)
-    scores = trees.predict(model.nodes_, model.sizes_, used.features)
-    added, base = trees.attribute(model.nodes_, model.sizes_, used.features)
+    scores = model.score(used)
+    added, base = model.fitted_ranker.contributions(used.features)
     proposed_by = dict(_proposed(found))
     made = [
         Candidate(

@@ -10,6 +10,7 @@ import pytest
 from conftest import failures, sabotage
 from recsys.checks import Subject
 from recsys.recommenders import Lists
+from recsys.recommenders.rankers import HistGradientBoosting
 
 
 def severities(subject: Subject) -> dict[str, str]:
@@ -20,6 +21,13 @@ def with_model(subject: Subject, **learned: Any) -> Subject:
     model = copy(subject.model)
     vars(model).update(learned)
     return sabotage(subject, model=model)
+
+
+def changed_ranker(subject: Subject) -> HistGradientBoosting:
+    """A copy of the model's ranker, to be changed."""
+    ranker = copy(vars(subject.model)["fitted_ranker"])
+    ranker.nodes_ = ranker.nodes_.copy()
+    return ranker
 
 
 def with_scores(subject: Subject, change: Any) -> Subject:
@@ -42,15 +50,15 @@ def test_sound_numbers_pass(subject: Subject) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_leaf_that_is_no_number_blocks(subject: Subject, value: float) -> None:
-    nodes = vars(subject.model)["nodes_"].copy()
-    nodes["value"][3] = value
-    assert severities(with_model(subject, nodes_=nodes)) == {"learned_finite": "block"}
+    ranker = changed_ranker(subject)
+    ranker.nodes_["value"][3] = value
+    assert severities(with_model(subject, fitted_ranker=ranker)) == {"learned_finite": "block"}
 
 
 def test_an_infinite_threshold_is_how_trees_part_missing_values(subject: Subject) -> None:
-    nodes = vars(subject.model)["nodes_"].copy()
-    nodes["num_threshold"][0] = np.inf
-    assert severities(with_model(subject, nodes_=nodes)) == {}
+    ranker = changed_ranker(subject)
+    ranker.nodes_["num_threshold"][0] = np.inf
+    assert severities(with_model(subject, fitted_ranker=ranker)) == {}
 
 
 def test_what_a_proposer_learned_is_looked_at_too(subject: Subject) -> None:
@@ -63,16 +71,25 @@ def test_what_a_proposer_learned_is_looked_at_too(subject: Subject) -> None:
     assert "two_stage.item_to_item.similarity_" in found["learned_finite"].message
 
 
-@pytest.mark.parametrize("learned", [{"item_ids_": np.array(["other"])}, {"sizes_": np.zeros(0, int)}], ids=["items", "no trees"])
-def test_a_model_of_another_catalogue_or_of_nothing_blocks(subject: Subject, learned: Any) -> None:
-    assert severities(with_model(subject, **learned)) == {"learned_sizes": "block"}
+def test_a_model_of_another_catalogue_blocks(subject: Subject) -> None:
+    assert severities(with_model(subject, item_ids_=np.array(["other"]))) == {"learned_sizes": "block"}
+
+
+def test_a_ranker_that_learned_nothing_blocks(subject: Subject) -> None:
+    ranker = changed_ranker(subject)
+    ranker.sizes_ = np.zeros(0, int)
+    assert severities(with_model(subject, fitted_ranker=ranker)) == {"learned_sizes": "block"}
 
 
 def test_a_score_that_is_no_number_blocks(subject: Subject) -> None:
     assert "scores_finite" in severities(with_scores(subject, lambda scores: np.where(scores == scores.max(), np.nan, scores)))
 
 
-@pytest.mark.parametrize("score", [0.5, 0.0], ids=["one score", "no score"])
+def test_scores_below_0_are_as_good_as_others(subject: Subject) -> None:
+    assert severities(with_scores(subject, lambda scores: np.where(scores == 0, 0, scores - 7))) == {}
+
+
+@pytest.mark.parametrize("score", [0.5, -0.5, 0.0], ids=["one score", "one below 0", "no score"])
 def test_scores_that_tell_nothing_apart_block(subject: Subject, score: float) -> None:
     assert severities(with_scores(subject, lambda scores: np.full_like(scores, score))) == {"constant_scores": "block"}
 

@@ -1,6 +1,7 @@
 """Lists that disobey a rule are found, wherever they are."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,32 @@ def test_a_list_beside_the_winners_is_held_to_the_same(subject: Subject, tmp_pat
     category = str(subject.state.items["category"][subject.lists["allow"][1].items[0, 0]])
     chosen = replace(ruled(subject, blocked_categories=[category]), lists=lists)
     assert "popularity_allow_items_allowed" in failures("lists", sabotage(subject, release=release, settings=chosen))
+
+
+def with_scores(subject: Subject, change: Callable[[np.ndarray], np.ndarray]) -> Subject:
+    users, lists = subject.lists["allow"]
+    return sabotage(subject, lists=subject.lists | {"allow": (users, Lists(lists.items, change(lists.scores.copy())))})
+
+
+def below_0(scores: np.ndarray) -> np.ndarray:
+    """Falling scores below 0, and 0 for the last five items, which fill the list up."""
+    falling = -np.arange(1, scores.shape[1] + 1, dtype=np.float32) * np.ones_like(scores)
+    falling[:, -5:] = 0
+    return falling
+
+
+def test_scores_may_be_below_0_and_what_fills_up_comes_last(subject: Subject) -> None:
+    assert failures("lists", with_scores(subject, below_0)) == {}
+    assert set(failures("lists", with_scores(subject, lambda scores: below_0(scores)[:, ::-1]))) == {"allow_scores_fall"}
+
+
+def test_what_fills_a_list_up_stands_behind_scores_below_0(subject: Subject) -> None:
+    def first(scores: np.ndarray) -> np.ndarray:
+        found = below_0(scores)
+        found[7, 0] = 0
+        return found
+
+    assert set(failures("lists", with_scores(subject, first))) == {"allow_scores_fall"}
 
 
 def test_an_id_that_nobody_knows_warns(subject: Subject) -> None:

@@ -22,7 +22,7 @@ def put(name: str, place: int, value: int) -> Callable[[Arrays], None]:
     return change
 
 
-def put_node(field: str, value: int) -> Callable[[Arrays], None]:
+def put_node(field: str, value: float) -> Callable[[Arrays], None]:
     """A change of the first tree's root."""
 
     def change(arrays: Arrays) -> None:
@@ -53,7 +53,8 @@ def drop(name: str) -> Callable[[Arrays], None]:
         ("two_stage", put_node("right", 0)),
         ("two_stage", put_node("feature_idx", 1 << 20)),
         ("two_stage", put_node("feature_idx", -1)),
-        ("two_stage", put_node("is_categorical", 1)),
+        ("two_stage", put_node("num_threshold", np.nan)),
+        ("two_stage", lambda arrays: arrays.update(nodes_=arrays["nodes_"][["value", "left", "right"]])),
         ("two_stage", put("sizes_", 0, 1 << 30)),
         ("two_stage", put("sizes_", 0, 0)),
         ("two_stage", drop("nodes_")),
@@ -62,9 +63,17 @@ def drop(name: str) -> Callable[[Arrays], None]:
 )
 def test_an_array_that_points_outside_another_is_refused(name: str, change: Callable[[Arrays], None], tmp_path: Path) -> None:
     fitted(create(name, {}), checkerboard()).save(tmp_path)
-    with np.load(tmp_path / "learned.npz") as saved:
+    file = tmp_path / ("ranker.npz" if name == "two_stage" else "learned.npz")
+    with np.load(file) as saved:
         arrays = {name: saved[name] for name in saved.files}
     change(arrays)
-    np.savez(tmp_path / "learned.npz", **arrays)
+    np.savez(file, **arrays)
     with pytest.raises(RecsysError, match=f"model of {name} .* run again"):
+        load(tmp_path)
+
+
+def test_a_model_without_a_ranker_s_file_is_one_of_earlier_code(tmp_path: Path) -> None:
+    fitted(create("two_stage", {}), checkerboard()).save(tmp_path)
+    (tmp_path / "ranker.npz").unlink()
+    with pytest.raises(RecsysError, match=r"no ranker\.npz: an earlier version .* train again, with `make run`$"):
         load(tmp_path)

@@ -2,17 +2,19 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from conftest import PROJECT, make_settings
-from recsys import RecsysError, trees
+from recsys import RecsysError
 from recsys.features import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders import create
+from recsys.recommenders.rankers import HistGradientBoosting, Ranker
 from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings import Settings
 from recsys.store import open_store
@@ -33,7 +35,7 @@ def features(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Fe
 
 
 def accuracy(features: Features) -> float:
-    """How well the fitted trees tell what was bought in the holdout from the other candidates: area under the ROC curve."""
+    """How well the fitted ranker tells what was bought in the holdout from the other candidates: area under the ROC curve."""
     cutoff = features.evaluated[0]
     state = features.state(cutoff)
     fitted = TwoStage(windows=4, trees=40).fit(state, features.windows(cutoff))
@@ -42,7 +44,7 @@ def accuracy(features: Features) -> float:
     labels, scores = [], []
     for rows, found in candidates(fitted.proposers, state, np.unique(users).astype(np.int64)):
         labels.append(np.isin(rows[found.rows] * state.shape[1] + found.items, bought))
-        scores.append(trees.predict(fitted.nodes_, fitted.sizes_, found.features))
+        scores.append(fitted.score(fitted.select(found)))
     return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
 
 
@@ -50,13 +52,13 @@ def test_it_tells_what_will_be_bought_and_shuffled_labels_bring_it_to_chance(
     features: Features, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert accuracy(features) > 0.75
-    fit = trees.fit
+    fit = HistGradientBoosting.fit
 
-    def fit_shuffled(columns: Any, labels: Any, weights: Any, *rest: Any) -> Any:
+    def fit_shuffled(self: Any, columns: Any, labels: Any, weights: Any, groups: Any) -> Any:
         order = np.random.default_rng(0).permutation(len(labels))
-        return fit(columns, labels[order], weights[order], *rest)
+        return fit(self, columns, labels[order], weights[order], groups)
 
-    monkeypatch.setattr(trees, "fit", fit_shuffled)
+    monkeypatch.setattr(HistGradientBoosting, "fit", fit_shuffled)
     assert accuracy(features) == pytest.approx(0.5, abs=0.12)
 
 
@@ -91,37 +93,13 @@ def test_the_same_seed_gives_the_same_lists_with_one_thread_and_with_two(
     assert written[0] == written[1]
 
 
-def test_trees_kept_as_arrays_predict_what_scikit_learn_predicts() -> None:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    draw = np.random.default_rng(0)
-    columns = draw.normal(size=(3_000, 6)).astype(np.float32)
-    columns[draw.random(columns.shape) < 0.1] = np.nan
-    labels = np.nan_to_num(columns[:, 0]) + draw.normal(size=3_000) > 0
-    weights = np.ones(3_000, np.float32)
-    nodes, sizes = trees.fit(columns, labels, weights, 20, 15, 0.1, 1)
-    model = HistGradientBoostingClassifier(
-        learning_rate=0.1,
-        max_iter=20,
-        max_leaf_nodes=15,
-        min_samples_leaf=50,
-        l2_regularization=20.0,
-        max_bins=127,
-        max_features=0.5,
-        early_stopping=False,
-        random_state=1,
-    ).fit(columns, labels)
-    expected = model.decision_function(columns) - float(model._baseline_prediction.ravel()[0])
-    assert trees.predict(nodes, sizes, columns) == pytest.approx(1 / (1 + np.exp(-expected)), abs=1e-6)
-
-
-def test_columns_with_too_few_values_cannot_be_split_by() -> None:
-    columns = np.full((100_000, 4), np.nan, np.float32)
-    columns[:, 0] = 1
-    columns[:50, 1] = np.arange(50)
-    columns[:49, 2] = np.arange(49)
-    assert trees.usable(columns).tolist() == [True, True, False, False]
-    assert trees.usable(np.concatenate([columns] + [np.full_like(columns, np.nan)] * 9)).tolist() == [True, False, False, False]
+def test_a_score_of_0_stays_a_score() -> None:
+    model, nothing = TwoStage(), np.zeros(3, np.int64)
+    scores = np.array([0, -1, 1], np.float32)
+    model.fitted_ranker = cast(Ranker, SimpleNamespace(predict=lambda features: scores))
+    found = model.score(Candidates(nothing, nothing, np.zeros((3, 1), np.float32), ["own"]))
+    assert found[0] > 0
+    assert found[1:].tolist() == [-1, 1]
 
 
 def test_features_are_found_by_name_and_missing_ones_are_named() -> None:

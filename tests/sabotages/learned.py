@@ -108,19 +108,20 @@ def labels_shuffled(folder: Path, run: Run) -> None:
 @sabotage("model", "block", "constant_scores|remade|own", TRAINING)
 def trees_are_zero(model: Any, run: Run) -> None:
     """Every leaf of the trees says 0."""
-    model.nodes_["value"] = 0
+    model.fitted_ranker.nodes_["value"] = 0
 
 
 @sabotage("model", "block", "own|remade|churn|popularity|worse", TRAINING)
 def trees_are_negated(model: Any, run: Run) -> None:
     """Every leaf says the opposite, so that the worst items come first."""
-    model.nodes_["value"] *= -1
+    model.fitted_ranker.nodes_["value"] *= -1
 
 
 @sabotage("model", "block", "own|remade|churn|worse", TRAINING)
 def trees_are_noise(model: Any, run: Run) -> None:
     """The leaves say random numbers."""
-    model.nodes_["value"] = np.random.default_rng(1).normal(size=len(model.nodes_)).astype(model.nodes_["value"].dtype)
+    nodes = model.fitted_ranker.nodes_
+    nodes["value"] = np.random.default_rng(1).normal(size=len(nodes))
 
 
 @sabotage("model", "block", "own|remade|churn|worse", TRAINING)

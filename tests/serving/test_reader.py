@@ -139,6 +139,16 @@ def test_a_release_that_lists_an_unknown_item_is_refused(broken: Broken) -> None
         reader.check()
 
 
+def test_scores_below_0_are_the_users_own_and_pass(broken: Broken) -> None:
+    blob = np.array([0, 1, 2], "<i4").tobytes() + np.array([-0.25, -1.5, 0], "<f4").tobytes()
+    reader = broken(lambda folder: _rewrite(folder, "update lists set allow = ?", blob))
+    reader.listed[:3] = True
+    reader.check()
+    answer = reader.recommend(reader.users("", 1)[0], 5, "allow")
+    told = json.loads(reader.write(answer, reader.as_of))["items"]
+    assert [(one["score"], one["source"]) for one in told] == [(-0.25, "personal"), (-1.5, "personal"), (0, "popular")]
+
+
 @pytest.mark.parametrize("item", [10_000, -1])
 def test_an_item_that_is_none_is_told_whoever_asks(broken: Broken, item: int) -> None:
     blob = np.array([item], "<i4").tobytes() + np.array([0.5], "<f4").tobytes()

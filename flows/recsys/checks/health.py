@@ -9,6 +9,7 @@ from scipy import sparse
 from recsys.checks.distributions import unsound
 from recsys.checks.subject import Subject
 from recsys.recommenders import Recommender
+from recsys.recommenders.rankers import Ranker
 from recsys.settings.validation import Share, section
 from recsys.verdicts import Verdict, grade
 
@@ -45,10 +46,12 @@ def _none(name: str, found: Sequence[str], words: str) -> Verdict:
 
 
 def _learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
-    """What a recommender learned, and what those learned that propose to it."""
+    """What a recommender, its ranker and those that propose to it learned."""
     for attribute, value in sorted(vars(model).items()):
         if attribute.endswith("_"):
             yield f"{name}.{attribute}", value
+        if isinstance(value, Ranker):
+            yield from ((f"{name}.{part}", array) for part, array in value.learned().items())
         for part, proposer in value.items() if isinstance(value, dict) else ():
             if isinstance(proposer, Recommender):
                 yield from _learned(proposer, f"{name}.{part}")
@@ -57,8 +60,6 @@ def _learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
 def _finite(array: Learned) -> bool:
     if sparse.issparse(array):
         return _finite(array.data)
-    if array.dtype.names:  # trees, whose thresholds are infinite where they part the missing values from all others
-        return _finite(array["value"]) and not any(np.isnan(array[name]).any() for name in array.dtype.names)
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
@@ -74,12 +75,14 @@ def _misshapen(subject: Subject, learned: dict[str, Learned]) -> Iterator[str]:
 
 
 def _constant(subject: Subject, limits: Limits) -> Verdict:
-    """Among all items, and of users with a page of scores above 0: a score of 0 is not the recommender's, it fills the list up, and
-    counts of few items may well tie."""
+    """Among all items, and of users with a page of scores other than 0: a score of 0 is not the recommender's, it fills the list
+    up, and counts of few items may well tie."""
     scores, page = subject.lists["allow"][1].scores, max(2, subject.settings.evaluation.k)
-    lowest, several = np.where(scores > 0, scores, np.inf).min(1), (scores > 0).sum(1) >= page
+    scored = scores != 0
+    lowest, highest = np.where(scored, scores, np.inf).min(1), np.where(scored, scores, -np.inf).max(1)
+    several = scored.sum(1) >= page
     nothing = 0.0 if scores.any() or subject.winner == "popularity" else 1.0  # of days on which nothing sold
-    share = float((lowest == scores.max(1))[several].mean()) if several.any() else nothing
+    share = float((lowest == highest)[several].mean()) if several.any() else nothing
     said = f"{several.sum():,} of {len(scores):,} users have {page} items or more that {subject.winner} scored"
     said += f", {share:.1%} of these all the same" if scores.any() else "; it scored nothing at all"
     return grade("constant_scores", share, limits.warn_constant, limits.block_constant, said)

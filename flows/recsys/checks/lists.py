@@ -17,6 +17,8 @@ from recsys.settings.validation import Count, Share, section
 from recsys.state import State, places
 from recsys.verdicts import Verdict
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 @section
 class Limits:
@@ -89,8 +91,8 @@ def border(protocol: str, lists: Lists, ruling: Ruling) -> tuple[pd.DataFrame, l
         ),
         Rule(
             f"{protocol}_scores",
-            gxe.ExpectColumnValuesToBeBetween(column="score", min_value=0, max_value=float(np.finfo(np.float32).max)),
-            "every score is a finite number, 0 or above",
+            gxe.ExpectColumnValuesToBeBetween(column="score", min_value=-LARGEST, max_value=LARGEST),
+            "every score is a finite number",
         ),
     ]  # fmt: skip
 
@@ -119,8 +121,10 @@ def _users(name: str, user_ids: NDArray[np.str_], state: State) -> Verdict:
 
 
 def _falling(name: str, user_ids: NDArray[np.str_], lists: Lists, ruling: Ruling) -> Verdict:
-    """Where a category may not take more than its share of the first items, what moves behind them may score above them."""
-    rises = (lists.scores[:, 1:] > lists.scores[:, :-1]) & (lists.items[:, 1:] >= 0)
+    """Where a category may not take more than its share of the first items, what moves behind them may score above them. What fills
+    a list up has a score of 0 and stands behind all else, whatever sign the scores have."""
+    scores = np.where(lists.scores == 0, -np.inf, lists.scores)
+    rises = (scores[:, 1:] > scores[:, :-1]) & (lists.items[:, 1:] >= 0)
     wrong = np.flatnonzero(rises.sum(1) > int(ruling.capped))
     words = f"scores of {name} lists fall from rank to rank"
     if len(wrong):

@@ -71,7 +71,7 @@ def load(folder: Path) -> Recommender:
     recommender = create(written["name"], written["parameters"])
     try:
         return recommender.restore(folder)
-    except (ValueError, LookupError, AttributeError, BadZipFile) as error:
+    except (ValueError, LookupError, AttributeError, OSError, EOFError, RuntimeError, BadZipFile) as error:
         raise RecsysError(
             f"the model of {recommender.name} in {folder} cannot be read: {error}; it was changed after it was written:"
             " remove its snapshot and run again"

@@ -28,7 +28,7 @@ class TooLittleData(RecsysError):
 @dataclass(frozen=True)
 class Lists:
     """Ranked items of some users, best first: (users, k) rows of the state's items, -1 where there are no more, and their
-    scores. Items with a score of 0 are recent popularity, which fills the list up.
+    scores, which may have any sign. Items with a score of 0 are recent popularity, which fills the list up.
     kept_out: rows and items that scored above the last of their list and may not be in it; only `rank` tells them."""
 
     items: NDArray[np.int32]
@@ -72,7 +72,8 @@ class Recommender(ABC):
 
     @abstractmethod
     def scorer(self, state: State) -> Scorer:
-        """What scores rows of users of this state: positive scores of the items that speak to them, (rows, items)."""
+        """Returns a function of rows of users of this state. It gives (rows, items) scores of the items that speak to them, of any
+        sign; a score of 0 is none."""
 
     def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, novel: bool = False) -> Lists:
         """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get

@@ -1,4 +1,4 @@
-"""Two stages: simple recommenders propose candidates, gradient boosting ranks them by the dbt features."""
+"""Two stages: simple recommenders propose candidates, a ranker scores them by the dbt features."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from recsys import RecsysError, trees
+from recsys import RecsysError
 from recsys.ranking import top
+from recsys.recommenders import rankers
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
 from recsys.settings.validation import PositiveShare, Seed
@@ -34,6 +35,7 @@ PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 PRIOR = 5.0  # items that each user, and users that each item, is taken to have had besides its own
 ROWS = 1_000  # users whose candidates are made at a time
+TINY = np.finfo(np.float32).tiny  # stands for a score of 0, which would mean that there is none
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,32 @@ class Candidates:
     columns: list[str]
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Candidates of an earlier window to learn from: features (pairs, columns); whether each led to a target event; how many
+    candidates it stands for; and its user, a row of the window's state. A user's candidates stand together."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.bool_]
+    weights: NDArray[np.float32]
+    users: NDArray[np.int64]
+    columns: list[str]
+
+
 class TwoStage(Recommender):
-    """Candidates from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
-    feat_user_items: a new column there is a new feature here. Learned from earlier windows, in which each proposer is fitted
-    on what was known then; of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
-    `resample` draws the users who are learned from with replacement: how much hangs on who happened to be there?"""
+    """Candidates come from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
+    feat_user_items: a new column there is a new feature here. The ranker learns from earlier windows, in which each proposer is
+    fitted on what was known then. Of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
+    `resample` draws the users to learn from with replacement, to see how much depends on them.
+
+    proposers: the fitted candidate sources by name. fitted_ranker: the ranker. columns_: names of its features, in their order.
+    """
 
     name = "two_stage"
 
     def __init__(
         self,
+        ranker: rankers.RankerName = "hist_gradient_boosting",
         windows: Annotated[int, Field(ge=1, le=100)] = 8,
         trees: Annotated[int, Field(ge=1, le=10_000)] = 100,
         leaves: Annotated[int, Field(ge=2, le=1_000)] = 31,
@@ -64,6 +82,7 @@ class TwoStage(Recommender):
         seed: Seed = 0,
         resample: bool = False,
     ):
+        self.ranker = ranker
         self.windows = windows
         self.trees = trees
         self.leaves = leaves
@@ -71,7 +90,7 @@ class TwoStage(Recommender):
         self.negatives = negatives
         self.seed = seed
         self.resample = resample
-        self._learned_from: dict[Any, tuple[NDArray, NDArray, NDArray, list[str]]] = {}
+        self._learned_from: dict[Any, Examples | None] = {}
 
     def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
         parts = [part for part in (self._examples(window) for window in windows[: self.windows]) if part is not None]
@@ -79,29 +98,36 @@ class TwoStage(Recommender):
             raise TooLittleData(
                 f"{self.name}: of {len(windows)} earlier windows that ended by {state.cutoff}, none has a user with a target event"
             )
-        columns = np.array(parts[0][3])
-        features, labels, weights = (np.concatenate([part[n] for part in parts]) for n in range(3))
-        used = trees.usable(features)
+        columns = np.array(parts[0].columns)
+        features, labels, weights = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels", "weights")
+        )
+        groups = np.concatenate([window << 32 | part.users for window, part in enumerate(parts)])
+        used = rankers.usable(features)
         self.columns_, self.left_out = columns[used], columns[~used].tolist()
         outcomes = f"{labels.sum():,} of {len(labels):,} candidates in earlier windows led to a target event"
         if labels.all() or not labels.any() or not used.any():
             raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
         features = features if used.all() else features[:, used]
-        self.nodes_, self.sizes_ = trees.fit(features, labels, weights, self.trees, self.leaves, self.rate, self.seed)
-        if self.sizes_.max() == 1:  # no tree found a split
-            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by")
+        try:
+            self.fitted_ranker = self._new_ranker().fit(features, labels, weights, groups)
+        except rankers.NothingLearned as reason:
+            raise TooLittleData(f"{self.name}: {outcomes}, too few to rank by: {reason}") from None
         return super().fit(state)
+
+    def _new_ranker(self) -> rankers.Ranker:
+        return rankers.create(self.ranker, self.parameters())
 
     def _fit(self, state: State) -> None:
         self.proposers = fit_proposers(state)
 
-    def _examples(self, window: Window) -> tuple[NDArray, NDArray, NDArray, list[str]] | None:
-        """Features, labels and weights of a window's candidates; made once however many fits learn from it."""
+    def _examples(self, window: Window) -> Examples | None:
+        """A window's candidates to learn from; made once however many fits learn from it."""
         if window.key not in self._learned_from:
             self._learned_from[window.key] = self._make_examples(window)
         return self._learned_from[window.key]
 
-    def _make_examples(self, window: Window) -> Any:
+    def _make_examples(self, window: Window) -> Examples | None:
         state, (users, items) = window.state(), window.labels()
         if not len(users):
             return None
@@ -112,7 +138,7 @@ class TwoStage(Recommender):
         if not len(asked):
             return None
         bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
-        kept: list[tuple[NDArray, NDArray, NDArray]] = []
+        kept: list[tuple[NDArray, ...]] = []
         columns: list[str] = []
         for rows, found in candidates(fit_proposers(state), state, asked):
             label = np.isin(rows[found.rows] * state.shape[1] + found.items, bought)
@@ -120,9 +146,10 @@ class TwoStage(Recommender):
             share = np.where(label, 1.0, np.where(own, 0.5, self.negatives))
             keep = draw.random(len(label)) < share
             weight = times[np.searchsorted(asked, rows[found.rows])] / share
-            kept.append((found.features[keep], label[keep], weight[keep].astype(np.float32)))
+            kept.append((found.features[keep], label[keep], weight[keep].astype(np.float32), rows[found.rows][keep]))
             columns = found.columns
-        return *(np.concatenate([part[n] for part in kept]) for n in range(3)), columns
+        features, labels, weights, users_of = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+        return Examples(features, labels, weights, users_of, columns)
 
     def scorer(self, state: State) -> Scorer:
         proposers = {name: proposer.scorer(state) for name, proposer in self.proposers.items()}
@@ -133,11 +160,16 @@ class TwoStage(Recommender):
             for start in range(0, len(rows), ROWS):
                 chunk = rows[start : start + ROWS]
                 found = propose(proposers, joined, chunk)
-                values = trees.predict(self.nodes_, self.sizes_, self.select(found).features)
+                values = self.score(self.select(found))
                 parts.append(sparse.csr_matrix((values, (found.rows, found.items)), (len(chunk), state.shape[1])))
             return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, state.shape[1]), dtype=np.float32)
 
         return score
+
+    def score(self, candidates: Candidates) -> NDArray[np.float32]:
+        """The ranker's scores of candidates that `select` returned, of any sign but never 0."""
+        scores = self.fitted_ranker.predict(candidates.features)
+        return np.where(scores == 0, TINY, scores)
 
     def select(self, found: Candidates) -> Candidates:
         """The candidates with those features alone that it was fitted on, found by their names."""
@@ -152,6 +184,7 @@ class TwoStage(Recommender):
 
     def save(self, folder: Path) -> None:
         super().save(folder)
+        self.fitted_ranker.save(folder)
         for name, proposer in self.proposers.items():
             (folder / name).mkdir()
             proposer.save(folder / name)
@@ -161,7 +194,13 @@ class TwoStage(Recommender):
 
         self.proposers = {name: load(folder / name) for name in PROPOSERS}
         super().restore(folder)
-        trees.check(self.nodes_, self.sizes_, len(self.columns_))
+        try:
+            self.fitted_ranker = self._new_ranker().load(folder, len(self.columns_))
+        except FileNotFoundError as missing:
+            raise RecsysError(
+                f"the model of {self.name} in {folder} has no {Path(missing.filename).name}: an earlier version of the code wrote"
+                " it; train again, with `make run`"
+            ) from None
         return self
 
 

@@ -1,0 +1,33 @@
+"""Rankers, by the name that [recommenders.two_stage] of config.toml calls them."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from recsys.recommenders.rankers.base import NothingLearned, Ranker, usable
+from recsys.recommenders.rankers.hist_gradient_boosting import HistGradientBoosting
+from recsys.recommenders.rankers.lightgbm import LightGBM
+from recsys.recommenders.rankers.logistic_regression import LogisticRegression
+
+__all__ = ["RANKERS", "HistGradientBoosting", "NothingLearned", "Ranker", "RankerName", "create", "usable"]
+
+RANKERS: dict[str, type[Ranker]] = {kind.name: kind for kind in (HistGradientBoosting, LogisticRegression, LightGBM)}
+
+
+def _check_name(name: str) -> str:
+    if name not in RANKERS:
+        raise ValueError(f"it is no ranker; choose one of {', '.join(RANKERS)}")
+    if lack := RANKERS[name].missing():
+        raise ValueError(lack)
+    return name
+
+
+RankerName = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"enum": list(RANKERS)})]
+
+
+def create(name: str, parameters: Mapping[str, Any]) -> Ranker:
+    """An unfitted ranker by its name; it takes those of the parameters that it knows."""
+    kind = RANKERS[name]
+    return kind(**{key: parameters[key] for key in inspect.signature(kind).parameters if key in parameters})

@@ -1,0 +1,175 @@
+"""Gradient-boosted trees of scikit-learn, kept as plain arrays."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from recsys.recommenders.rankers.base import (
+    MIN_ROWS,
+    Features,
+    NothingLearned,
+    Ranker,
+    check_labels,
+    load_arrays,
+    save_arrays,
+)
+
+BATCH = 2_048  # rows predicted at a time: they stay in the cache while all trees pass over them
+
+# A node of a tree. Its children follow it; left and right count from the tree's root.
+NODE = np.dtype(
+    [
+        ("value", "f8"),
+        ("count", "u4"),
+        ("feature_idx", "i8"),
+        ("num_threshold", "f8"),
+        ("missing_go_to_left", "u1"),
+        ("left", "u4"),
+        ("right", "u4"),
+        ("is_leaf", "u1"),
+    ]
+)
+
+
+class HistGradientBoosting(Ranker):
+    """Trees that are fitted one after the other to what the sum of those before gets wrong (Friedman 2001,
+    doi:10.1214/aos/1013203451). Scores are probabilities, up to a constant factor of their odds that all rows share.
+
+    nodes_: nodes of all trees, one after the other. sizes_: number of nodes of each tree.
+    """
+
+    name = "hist_gradient_boosting"
+    is_probability = True
+    nodes_: NDArray
+    sizes_: NDArray[np.int64]
+
+    def __init__(self, trees: int = 100, leaves: int = 31, rate: float = 0.1, seed: int = 0):
+        self.trees = trees
+        self.leaves = leaves
+        self.rate = rate
+        self.seed = seed
+
+    def fit(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], groups: NDArray[np.int64]) -> Self:
+        from sklearn.ensemble import HistGradientBoostingClassifier  # a CPU second, which only the steps that rank pay
+
+        check_labels(labels)
+        model = HistGradientBoostingClassifier(
+            learning_rate=self.rate,
+            max_iter=self.trees,
+            max_leaf_nodes=self.leaves,
+            min_samples_leaf=MIN_ROWS,
+            l2_regularization=20.0,  # in weighted rows; with less, leaves of a few sure rows ran off to hundreds at 10^6 events
+            max_bins=127,
+            max_features=0.5,  # of the columns, drawn for each split: trees that differ add up to more
+            early_stopping=False,
+            random_state=self.seed,
+        )
+        with threadpool_limits(1):  # threads that wait for each other burn ten times the work where a core is shared
+            model.fit(features, labels, sample_weight=weights)
+        trees = private_interface().trees_of(model)
+        self.nodes_, self.sizes_ = np.concatenate(trees), np.array([len(tree) for tree in trees])
+        if self.sizes_.max() == 1:
+            raise NothingLearned("no tree found a split")
+        return self
+
+    def predict(self, features: Features) -> NDArray[np.float32]:
+        compiled = private_interface().compiled
+        trees = [compiled(tree) for tree in self._trees()]
+        raw = np.zeros(len(features))
+        for start in range(0, len(features), BATCH):
+            part = np.ascontiguousarray(features[start : start + BATCH], np.float64)
+            for tree in trees:
+                raw[start : start + BATCH] += tree(part)
+        return (1 / (1 + np.exp(-raw))).astype(np.float32)
+
+    def contributions(self, features: Features) -> tuple[NDArray[np.float64], float]:
+        """On the way down a tree the mean of the training rows below moves, and the feature of each split is credited with the move
+        (Saabas 2014, blog.datadive.net/interpreting-random-forests). Unlike Shapley values, of two features that only matter
+        together it credits the lower one more (Lundberg et al. 2020, doi:10.1038/s42256-019-0138-9)."""
+        values, added, base = features.astype(np.float64), np.zeros(features.shape), 0.0
+        for tree in self._trees():
+            means = _means(tree)
+            base += float(means[0])
+            at, rows = np.zeros(len(values), np.int64), np.arange(len(values))
+            while len(rows := rows[tree["is_leaf"][at[rows]] == 0]):
+                node = tree[at[rows]]
+                seen = values[rows, node["feature_idx"]]
+                left = np.where(np.isnan(seen), node["missing_go_to_left"] != 0, seen <= node["num_threshold"])
+                child = np.where(left, node["left"], node["right"]).astype(np.int64)
+                added[rows, node["feature_idx"]] += means[child] - means[at[rows]]
+                at[rows] = child
+        return added, base
+
+    def learned(self) -> dict[str, NDArray]:
+        """Without the thresholds: an infinite one parts the missing values from all others."""
+        return {"nodes_": self.nodes_["value"], "sizes_": self.sizes_}
+
+    def save(self, folder: Path) -> None:
+        save_arrays(folder, {"nodes_": self.nodes_, "sizes_": self.sizes_})
+
+    def load(self, folder: Path, columns: int) -> Self:
+        self.nodes_, self.sizes_ = load_arrays(folder, ("nodes_", "sizes_"))
+        self._check(columns)
+        return self
+
+    def _trees(self) -> list[NDArray]:
+        return np.split(self.nodes_, np.cumsum(self.sizes_)[:-1])
+
+    def _check(self, columns: int) -> None:
+        """Every split must ask one of the columns and lead to nodes further down in its tree: scikit-learn's compiled code would
+        follow it out of memory, or in a circle."""
+        nodes, sizes = self.nodes_, self.sizes_
+        if nodes.dtype != NODE or sizes.dtype.kind != "i":
+            raise ValueError(f"nodes of trees are of type {nodes.dtype}, not {NODE}")
+        if (sizes < 1).any() or sizes.sum() != len(nodes):
+            raise ValueError(f"trees of {sizes.sum()} nodes, and {len(nodes)} nodes")
+        ends = np.repeat(np.cumsum(sizes), sizes)
+        place = np.arange(len(nodes)) - ends + np.repeat(sizes, sizes)
+        below = [(nodes[child] > place) & (nodes[child] < np.repeat(sizes, sizes)) for child in ("left", "right")]
+        asked = (nodes["feature_idx"] >= 0) & (nodes["feature_idx"] < columns) & ~np.isnan(nodes["num_threshold"])
+        if wrong := int(((nodes["is_leaf"] == 0) & ~(below[0] & below[1] & asked)).sum()):
+            raise ValueError(f"{wrong} nodes of trees name a node, a feature or a threshold that does not exist")
+
+
+class PrivateInterface(NamedTuple):
+    trees_of: Callable[[Any], list[NDArray]]  # of a fitted model, the nodes of each tree
+    compiled: Callable[[NDArray], Callable[[NDArray[np.float64]], NDArray[np.float64]]]  # the function that a tree's nodes make
+
+
+def private_interface() -> PrivateInterface:
+    """All that is used of scikit-learn's private interface, since it has no public way to keep a model in a file that runs no code.
+    A test runs this with the locked minor version and with the one before."""
+    from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
+    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+
+    no_categories = np.zeros((0, 8), np.uint32)
+
+    def trees_of(model: Any) -> list[NDArray]:
+        return [_converted(stage[0].nodes, NODE) for stage in model._predictors]
+
+    def compiled(nodes: NDArray) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        tree = TreePredictor(_converted(nodes, PREDICTOR_RECORD_DTYPE), no_categories, no_categories)
+        return lambda rows: tree.predict(rows, no_categories, np.zeros(rows.shape[1], np.uint32), 1)
+
+    return PrivateInterface(trees_of, compiled)
+
+
+def _converted(nodes: NDArray, kind: np.dtype) -> NDArray:
+    """The fields of NODE in another layout; all other fields are 0."""
+    made = np.zeros(len(nodes), kind)
+    for name in NODE.names or ():
+        made[name] = nodes[name]
+    return made
+
+
+def _means(tree: NDArray) -> NDArray[np.float64]:
+    """Of each node, the mean of the leaves below, over the rows that the tree was fitted on. Children follow their parents."""
+    means, counts = tree["value"].astype(np.float64), tree["count"].astype(np.float64)
+    for node in np.flatnonzero(tree["is_leaf"] == 0)[::-1]:
+        children = [tree["left"][node], tree["right"][node]]
+        means[node] = np.average(means[children], weights=counts[children])
+    return means
