@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,13 @@ def example_users(state: State) -> dict[int, str]:
         return {}
     ranked = known[np.argsort(-recent[known], kind="stable")]
     found = {int(ranked[0]): "active"}
-    found.setdefault(int(ranked[max((recent[known] > 0).sum() // 2, 0)]), "typical")
+    found.setdefault(int(ranked[(recent > 0).sum() // 2]), "typical")
     found.setdefault(int(known[first[known].argmin()]), "newcomer")
-    segments, counts = np.unique(state.users["segment"][known], return_counts=True)
+    of = state.users["segment"][ranked]
+    segments, counts = np.unique(of, return_counts=True)
     for segment in segments[np.argsort(-counts, kind="stable")][:SEGMENTS] if len(segments) > 1 else ():
-        others = [row for row in ranked.tolist() if state.users["segment"][row] == segment and row not in found]
-        found |= dict.fromkeys(others[:1], "segment")
+        others = (row for row in ranked[of == segment].tolist() if row not in found)
+        found |= dict.fromkeys(islice(others, 1), "segment")
     return found
 
 

@@ -53,8 +53,8 @@ class Service:
 
     def __init__(self, store: Store, settings: Settings):
         self.dials = settings.serve
-        patience, is_closed = Patience(self.dials.canary_answers, self.dials.canary_failures), not settings.dataset.max_age_days
-        self.live = Live(store, settings.rules.blocked, patience, is_closed)
+        self.is_closed = not settings.dataset.max_age_days  # as monitoring takes it
+        self.live = Live(store, settings.rules.blocked, Patience(self.dials.canary_answers, self.dials.canary_failures))
         self.exposures = Exposures(store) if self.dials.exposures else None
         self.registry = CollectorRegistry()
         self.lag = 0.0  # seconds by which this process is late
@@ -211,7 +211,8 @@ class Service:
         self.meters.count(reader, answer)
         if self.exposures and shown and user_id and answer.items:
             self.exposures.add(now, user_id, reader, model or reader.about["recommender"], answer)
-        return Response(reader.write(answer, self.live.today(reader), reasons, model), media_type="application/json")
+        today = reader.as_of if self.is_closed else now.date()
+        return Response(reader.write(answer, today, reasons, model), media_type="application/json")
 
 
 async def every(seconds: float, work: Callable[[], None]) -> None:

@@ -7,7 +7,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Any
 
 from recsys import RecsysError
@@ -44,8 +43,8 @@ class Live:
     """The releases in use. `refresh` may run in a thread of its own: a request takes its reader once, so no answer mixes two
     releases, and a reader that was replaced lives until its last request is answered."""
 
-    def __init__(self, store: Store, blocked: Collection[str], patience: Patience, is_closed: bool = False):
-        self.store, self.blocked, self.patience, self.is_closed = store, blocked, patience, is_closed
+    def __init__(self, store: Store, blocked: Collection[str], patience: Patience):
+        self.store, self.blocked, self.patience = store, blocked, patience
         self.current: Reader | None = None
         self.canary: Trial | None = None
         self.tally: Counter[str] = Counter()  # the canary's answers, failures, and items in common with the live lists
@@ -54,10 +53,6 @@ class Live:
         self._returned = ""  # the canary that was sent back
         self._others: dict[str, Reader] = {}
         self._refreshing, self._comparing = threading.Lock(), threading.Lock()
-
-    def today(self, reader: Reader) -> date:
-        """Of a closed history the release's own day; of any other the day by the clock."""
-        return reader.as_of if self.is_closed else datetime.now(UTC).date()
 
     def refresh(self) -> None:
         """Takes up what the pointers say. What cannot be served is refused, and what is live goes on."""

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -25,7 +26,7 @@ class Meters(Collector):
         self._count(reader.id, answer.source).inc()
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        live = self.live
+        live, today = self.live, datetime.now(UTC).date()
         canary = live.canary
         pointers = {"current": live.current, "canary": canary.reader if canary else None}
         info = GaugeMetricFamily("recs_release", "1 for each release in use", labels=["pointer", "release", "model"])
@@ -33,7 +34,7 @@ class Meters(Collector):
         for pointer, reader in pointers.items():
             if reader:
                 info.add_metric([pointer, reader.id, reader.about["recommender"]], 1)
-                age.add_metric([pointer], (live.today(reader) - reader.as_of).days)
+                age.add_metric([pointer], (today - reader.as_of).days)
         yield from (info, age)
         yield CounterMetricFamily("recs_releases_taken_up", "Releases taken up", value=live.loaded)
         yield CounterMetricFamily("recs_releases_refused", "Releases refused as broken or unproven", value=live.refusals)
