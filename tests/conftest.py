@@ -112,6 +112,7 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
             "target_events": purchases,
             "target_users": (baskets > 0).sum(0).astype(np.int32),
             "mean_price": np.ones(baskets.shape[1], np.float32),
+            "price_change": np.ones(baskets.shape[1], np.float32),
             "quantity_per_target": np.ones(baskets.shape[1], np.float32),
             **{f"target_events_{days}d": np.array(recent, np.float32) if recent else purchases for days in (7, 28, 91)},
         },

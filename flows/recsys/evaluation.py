@@ -140,18 +140,24 @@ def rank_by(recommender: Recommender, known: State, state: State, settings: Sett
 
 
 def oracle(source: Simulation, features: Features, settings: Settings) -> dict[str, Window]:
-    """Per protocol, the holdout's window of lists by the truth: who does not know the dice can beat them by luck only.
+    """The holdout's window of the oracle's lists, per protocol."""
+    state = features.state(features.evaluated[0])
+    rank = rank_by_truth(source, state, state.items["is_available"], settings)
+    return judge(rank, state, features.labels(state.cutoff), settings)
 
-    Available items are ranked by expected target events, those of which none is expected are left out. Where relevance is binary,
+
+def rank_by_truth(source: Simulation, state: State, listed: NDArray[np.bool_], settings: Settings) -> Ranker:
+    """Ranks by what a simulation alone knows. A recommender can beat these lists by luck only.
+
+    Listed items are ranked by expected target events; those of which none is expected are left out. Where relevance is binary,
     the best list for NDCG is close to one by the chance of any target event; expected ones give nearly the same order, the
     very same where they come independently (Poisson).
     """
-    state = features.state(features.evaluated[0])
-    owned, hidden = state.owned(), ~state.items["is_available"]
+    owned = state.owned()
 
     def best(rows: NDArray, novel: bool) -> NDArray[np.int32]:
         expected = source.truth(state.user_ids[rows], state.item_ids, state.cutoff, settings.dataset.horizon_days)
-        expected[:, hidden] = 0
+        expected[:, ~listed] = 0
         if novel:
             expected[owned[rows].nonzero()] = 0
         order = np.argsort(-expected, 1, kind="stable")[:, : max(settings.evaluation.ks)]
@@ -161,7 +167,7 @@ def oracle(source: Simulation, features: Features, settings: Settings) -> dict[s
         parts = np.array_split(rows, -(-len(rows) * state.shape[1] // CELLS) or 1)
         return np.concatenate([best(part, novel) for part in parts])
 
-    return judge(rank, state, features.labels(state.cutoff), settings)
+    return rank
 
 
 def judge(rank: Ranker, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, Window]:

@@ -26,8 +26,8 @@ from recsys.evaluation import Stress, Window, Windows, evaluate
 from recsys.features import Features
 from recsys.recommenders import Recommender, TooLittleData, create, load
 from recsys.settings import Settings
-from recsys.sources import open_source
-from recsys.sources.base import Access, Simulation
+from recsys.sources import open_simulation, open_source
+from recsys.sources.base import Access
 from recsys.store import Snapshot, Store
 from recsys.verdicts import Evidence, Verdict
 from recsys.warehouse import Quarantine
@@ -260,10 +260,8 @@ def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained]
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
     """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation
     of the target."""
-    source = open_source(settings.dataset)
-    if not isinstance(source, Simulation) or settings.dataset.target != source.target:
-        return {}
-    return evaluation.oracle(source, open_features(store, features_id, settings), settings)
+    source = open_simulation(settings.dataset)
+    return evaluation.oracle(source, open_features(store, features_id, settings), settings) if source else {}
 
 
 def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id: str, settings: Settings) -> Windows:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys import RecsysError, formulas, list_files
-from recsys.evaluation import Window
+from recsys.evaluation import PROTOCOLS, Window, rank_by_truth
 from recsys.list_files import Counts, pack
 from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
@@ -25,10 +26,13 @@ from recsys.recommenders.base import FILL_DAYS, popularity_order
 from recsys.recommenders.item_to_item import ItemToItem
 from recsys.rules import Ruling
 from recsys.settings import Settings
+from recsys.sources import open_simulation
 from recsys.state import State, places
 from recsys.store import Snapshot
 
 HISTORY = 20  # items of a user's past that a release keeps
+RECENT_DAYS = 91  # in which example users are more or less active
+SEGMENTS = 4  # that have an example user, the largest
 
 
 def new_id(state: State) -> str:
@@ -59,6 +63,7 @@ def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling,
     _write_users(lists_file(folder), state)
     pq.write_table(_items(ruling), folder / "items.parquet")
     (folder / "fallback.json").write_text(json.dumps(_fallback(ruling, settings), ensure_ascii=False, sort_keys=True))
+    (folder / "examples.json").write_text(json.dumps(_examples(ruling, settings), ensure_ascii=False, sort_keys=True))
     similar = ItemToItem(neighbours=settings.lists.length).learn(state).similarity_
     np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
     facts = {
@@ -114,17 +119,62 @@ def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _items(ruling: Ruling) -> pa.Table:
-    """`is_listed`: available, and hidden by no rule."""
+    """`price`: as `prices` gives it. `is_listed`: available, and hidden by no rule."""
     state = ruling.state
     return pa.table(
         {
             "item_id": state.item_ids,
             "title": state.items["title"],
             "category": state.items["category"],
+            "price": pa.array(prices(state), from_pandas=True),
             "is_available": state.items["is_available"],
             "is_listed": ruling.listed,
         }
     )
+
+
+def prices(state: State) -> NDArray[np.float64]:
+    """Mean price of each item's target events in the last 28 days, or in all days if there is none in these; NaN without any."""
+    mean, change = (state.items[name].astype(np.float64) for name in ("mean_price", "price_change"))
+    return np.round(mean * np.where(np.isnan(change), 1.0, change), 2)
+
+
+def _examples(ruling: Ruling, settings: Settings) -> dict[str, Any]:
+    """Users to try a release with, and where the source is a simulation, the oracle's lists for them, per protocol."""
+    state = ruling.state
+    rows = example_users(state)
+    users: list[dict[str, Any]] = [
+        {"user_id": str(state.user_ids[row]), "segment": str(state.users["segment"][row]), "why": why, "oracle": {}}
+        for row, why in rows.items()
+    ]
+    if users and (source := open_simulation(settings.dataset)):
+        rank = rank_by_truth(source, state, ruling.listed, settings)
+        for protocol, is_novel in PROTOCOLS.items():
+            for user, items in zip(users, rank(np.array(list(rows)), is_novel), strict=True):
+                user["oracle"][protocol] = state.item_ids[items[items >= 0]].tolist()
+    return {"users": users}
+
+
+def example_users(state: State) -> dict[int, str]:
+    """Rows of some users that differ, and why each is one: the most active in the last weeks, a typical one, a newcomer, and the
+    most active of every larger segment. Only users with a target event."""
+    users, days = state.history["user_index"], state.history["days"]
+    recent = np.bincount(users[days <= RECENT_DAYS], minlength=state.shape[0])
+    first = np.zeros(state.shape[0])
+    np.maximum.at(first, users, days)
+    known = np.unique(users)
+    if not len(known):
+        return {}
+    ranked = known[np.argsort(-recent[known], kind="stable")]
+    found = {int(ranked[0]): "active"}
+    found.setdefault(int(ranked[(recent > 0).sum() // 2]), "typical")
+    found.setdefault(int(known[first[known].argmin()]), "newcomer")
+    of = state.users["segment"][ranked]
+    segments, counts = np.unique(of, return_counts=True)
+    for segment in segments[np.argsort(-counts, kind="stable")][:SEGMENTS] if len(segments) > 1 else ():
+        others = (row for row in ranked[of == segment].tolist() if row not in found)
+        found |= dict.fromkeys(islice(others, 1), "segment")
+    return found
 
 
 def _fallback(ruling: Ruling, settings: Settings) -> dict[str, Any]:

@@ -277,7 +277,7 @@ def test_fallback_of_another_segment_and_with_hidden_items(subject: Subject, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("column", ["title", "category", "item_id", "is_listed", "is_available"])
+@pytest.mark.parametrize("column", ["title", "category", "price", "item_id", "is_listed", "is_available"])
 def test_items_table_in_another_order(subject: Subject, tmp_path: Path, column: str) -> None:
     def write(folder: Path) -> None:
         table = pq.read_table(folder / "items.parquet")

@@ -108,6 +108,7 @@ def styled_shop(store: Store, settings: Settings) -> str:
         sold = pq.read_table(folder / "events", filters=[("event_type", "=", "purchase")])["item_id"].to_pandas().value_counts()
         catalogue = items.to_pandas().assign(
             category="all",
+            title=items["item_id"],  # titles would tell of the cells, too
             style=[f"cell {cell}" for cell in source.world.cell[numbers]],
             shelf=[f"shelf {number}" for number in np.random.default_rng(1).integers(40, size=len(numbers))],
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
@@ -21,6 +22,7 @@ from recsys.checks import Subject
 from recsys.serving import exposures, schemas
 from recsys.serving.app import Service
 from recsys.serving.reader import Reader
+from recsys.sources import open_simulation
 from recsys.store import Store, open_store
 from serving_shop import URL, publish_copy, serving, wait
 
@@ -47,14 +49,23 @@ def items(answer: Any) -> list[str]:
     return [item["item_id"] for item in answer.json()["items"]]
 
 
-def test_a_users_list_tells_its_release_source_and_age(client: TestClient, service: Service, user: str) -> None:
+def test_a_users_list_tells_its_release_and_source(client: TestClient, service: Service, user: str) -> None:
     answer = client.get(f"/v1/users/{user}/recommendations", params={"k": 5})
     reader = service.live.current
     assert reader is not None
     assert items(answer) == [reader.item_ids[item] for item in reader.recommend(user, 5).items]
     told = answer.json()
     assert (told["release"], told["source"]) == ("first", "personal")
-    assert told["age_days"] == (datetime.now(UTC).date() - reader.as_of).days
+
+
+@pytest.mark.parametrize("max_age_days", [0, 2])
+def test_a_release_grows_old_unless_its_history_is_closed(shop: Store, max_age_days: int) -> None:
+    service = Service(shop, serving(make_settings(dataset={"max_age_days": max_age_days})))
+    with TestClient(service.app(), URL) as client:
+        reader = service.live.current
+        assert reader is not None
+        age = (datetime.now(UTC).date() - reader.as_of).days if max_age_days else 0
+        assert client.get("/v1/users/nobody/recommendations").json()["age_days"] == age
 
 
 def test_the_protocol_can_be_chosen(client: TestClient, service: Service, user: str) -> None:
@@ -111,6 +122,18 @@ def test_the_demo_knows_users_histories_models_and_releases(client: TestClient, 
     assert [(release.release, release.live) for release in releases] == [("first", True)]
 
 
+def test_the_demo_knows_users_to_try_with_the_best_lists_for_them(client: TestClient, subject: Subject) -> None:
+    examples = TypeAdapter(list[schemas.Example]).validate_json(client.get("/v1/examples").content)
+    assert {"active", "typical", "newcomer", "segment"} == {example.why for example in examples}
+    segments = {example.segment for example in examples if example.why == "segment"}
+    assert segments == set(subject.state.users["segment"].tolist()) - {"unknown"}  # that of bots, who buy nothing
+    source, state, horizon = open_simulation(subject.settings.dataset), subject.state, subject.settings.dataset.horizon_days
+    assert source is not None
+    for example in examples:
+        expected = source.truth(np.array([example.user_id]), state.item_ids, state.cutoff, horizon)[0] * subject.ruling.listed
+        assert [item.item_id for item in example.oracle["allow"]][:1] == state.item_ids[[expected.argmax()]].tolist()
+
+
 def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Store, subject: Subject, user: str) -> None:
     publish_copy(shop, subject, "second")
     shop.point("first", "second")
@@ -120,7 +143,7 @@ def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Stor
 
 def test_without_the_demo_nothing_tells_of_users(shop: Store, user: str) -> None:
     with TestClient(Service(shop, serving(make_settings(), demo=False)).app(), URL) as client:
-        for path in ("/", "/v1/users", f"/v1/users/{user}/history", "/v1/releases"):
+        for path in ("/", "/v1/users", "/v1/examples", f"/v1/users/{user}/history", "/v1/releases"):
             assert client.get(path).status_code == 404
         assert client.get(f"/v1/users/{user}/recommendations", params={"release": "first"}).status_code == 404
 

@@ -16,6 +16,7 @@ from selenium.webdriver import Chrome, Keys
 from browser import Page, asked, errors, open_chrome
 from conftest import make_settings
 from recsys.checks import Subject
+from recsys.serving.reader import Reader
 from recsys.store import Store, open_store
 from serving_shop import Server, publish_copy, serving, wait
 
@@ -102,15 +103,53 @@ def page(chrome: Chrome, server: Server) -> Iterator[Page]:
     assert not errors(chrome)
 
 
-def test_it_starts_with_a_user_a_history_and_a_list_with_reasons(page: Page) -> None:
+def test_it_starts_with_an_example_user_a_history_and_a_list_with_reasons(page: Page) -> None:
     page.open()
-    (first,) = page.texts("#starters [aria-current=true]")
-    assert page.text("#main-title") == f"For {first}"
-    assert len(page.all("#lists li")) == 10
+    (first,) = page.all("#starters [aria-current=true]")
+    assert page.text("#main-title") == f"For {first.get_property('value')}"
+    assert len(page.all("#lists .column:first-child li")) == 10
     assert page.all("#history li")
     assert page.text("#lists h3") == "Live: first · two_stage"
     assert "Source of the list: personal" in page.text("#lists")
-    assert any("had a purchase before" in why or "goes with" in why for why in page.texts("#lists li small"))
+    assert any("last purchase" in why or "goes with" in why for why in page.texts("#lists li small"))
+
+
+def test_example_users_are_told_by_segment_and_activity(page: Page) -> None:
+    told = page.open().texts("#starters button small")
+    assert told[0].endswith(", most active")
+    assert {"offices", "families", "no history"} <= set(told)
+
+
+def test_the_best_possible_list_stands_beside_that_of_an_example_user(page: Page, user: str) -> None:
+    page.open().choose("oracle")
+    assert page.texts("#lists h3")[1].startswith("Oracle")
+    live, best = (page.texts(f"#lists .column:nth-child({column}) .item") for column in (1, 2))
+    assert len(best) == 10
+    common = f"{len(set(live) & set(best))} of 10 are in the live list too"
+    assert page.texts(".overlap") == [common]
+    assert len(page.texts(".mark")) == len(set(live) & set(best))
+    page.open(user=user, beside="oracle")
+    assert "for the simulated users above only" in page.text("#lists .column:nth-child(2)")
+
+
+def test_an_item_has_a_picture_that_is_always_the_same_and_a_price(page: Page, user: str) -> None:
+    page.open(user=user)
+    pictures, prices = page.all("#lists .tile"), page.texts("#lists .price")
+    drawn = [picture.get_property("innerHTML") for picture in pictures]
+    assert len(set(map(str, drawn))) == len(page.all("#lists li")) == 10
+    assert all(float(price) > 0 for price in prices)
+    assert prices
+    page.open(user=user, protocol="novel").open(user=user)
+    assert [picture.get_property("innerHTML") for picture in page.all("#lists .tile")] == drawn
+
+
+def test_what_the_user_had_is_dated_by_the_releases_last_day(page: Page, user: str, subject: Subject) -> None:
+    page.open(user=user)
+    rows = Reader(subject.release).user(user)
+    assert rows is not None
+    found = [text.split(" · ")[1] for text in page.texts("#history li small")]
+    days = [int(days) for days in rows.days]
+    assert found == [f"{day} {'day' if day == 1 else 'days'} ago" if day else "on the last day" for day in days]
 
 
 def test_a_user_is_found_by_the_beginning_of_the_id(page: Page, user: str) -> None:
@@ -128,7 +167,7 @@ def test_only_new_items_can_be_asked_and_the_address_opens_the_same_view(page: P
     page.click("[value=novel]")
     fresh = page.texts("#lists .item")
     assert fresh != everything
-    assert not any("had a purchase before" in why for why in page.texts("#lists li small"))
+    assert not any("last purchase" in why for why in page.texts("#lists li small"))
     page.chrome.back()
     wait(lambda: page.settle().texts("#lists .item") == everything)
     page.chrome.forward()

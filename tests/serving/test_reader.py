@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
 from recsys.checks import Subject
 from recsys.evaluation import PROTOCOLS
-from recsys.releases import read_all
+from recsys.releases import prices, read_all
 from recsys.serving.reader import Reader
 from recsys.state import places
 
@@ -46,6 +47,31 @@ def test_a_user_gets_the_list_that_was_released(reader: Reader, subject: Subject
     assert answer.items == lists.items[3, :5].tolist()
     assert answer.scores == pytest.approx(lists.scores[3, :5])
     assert answer.source == "personal"
+
+
+def test_an_item_has_the_price_it_was_last_sold_at(reader: Reader, subject: Subject) -> None:
+    known = {id: reader.item(id)["price"] for id in reader.item_ids}
+    expected = prices(subject.state)
+    assert not np.isnan(expected).all()
+    assert [price is None for price in known.values()] == np.isnan(expected).tolist()
+    assert [price for price in known.values() if price is not None] == expected[~np.isnan(expected)].tolist()
+
+
+def test_a_blocked_item_is_in_no_oracle_list(subject: Subject) -> None:
+    blocked = Reader(subject.release).examples[0]["oracle"]["allow"][0]["item_id"]
+    examples = Reader(subject.release, [blocked]).examples
+    assert blocked not in {item["item_id"] for user in examples for items in user["oracle"].values() for item in items}
+
+
+def test_a_release_without_prices_and_examples_is_read(broken: Broken) -> None:
+    def hurt(folder: Path) -> None:
+        (folder / "examples.json").unlink()
+        items = pq.read_table(folder / "items.parquet")
+        pq.write_table(items.drop_columns("price"), folder / "items.parquet")
+
+    reader = broken(hurt)
+    assert reader.examples == []
+    assert reader.item(reader.item_ids[0])["price"] is None
 
 
 def test_a_stranger_gets_the_segment_then_everybodys(reader: Reader) -> None:

@@ -14,8 +14,8 @@ import pytest
 from conftest import make_settings
 from recsys import RecsysError, metrics, store
 from recsys.sources import open_source, shop
-from recsys.sources.shop import Shop
-from recsys.sources.shop.world import BUY, VIEWS, World
+from recsys.sources.shop import Shop, words
+from recsys.sources.shop.world import BUY, STYLES, VIEWS, World
 
 FIRST = date(2024, 1, 1)
 USERS, ITEMS, DAYS, EVENTS = 600, 150, 200, 100_000
@@ -80,8 +80,9 @@ def test_landing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_default_dials_give_the_shop_they_always_gave(tmp_path: Path) -> None:
     folder = land(small(), tmp_path / "raw")
     tables = [read_events(folder), *(pq.read_table(folder / f"{name}.parquet") for name in ("items", "users"))]
-    rows = repr([table.to_pydict() for table in tables])
-    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "df0551d42a54cff6"
+    names = {"title", "category", "price", "segment"}
+    who_does_what_when = [table.drop_columns([name for name in table.column_names if name in names]) for table in tables]
+    assert [digest(rows) for rows in (who_does_what_when, tables)] == ["a124850d1b4630cd", "3c9b22e7ef8c4b7f"]
     dials = make_settings().dataset.dials
     assert (dials["staples"], dials["newcomers"]) == (small().world.staples, small().world.newcomers)
 
@@ -260,6 +261,53 @@ def test_truth_expects_nothing_of_what_is_withdrawn(world: Shop, items: pd.DataF
     expected = truth(world, EVERYBODY)
     assert len(gone) > 0
     assert expected[:, gone].sum() == 0
+
+
+def test_every_item_has_a_title_of_its_own_and_a_price_of_its_kind() -> None:
+    world = World(10, 30_000, DAYS, EVENTS, seed=7, staples=3, newcomers=0.4)
+    assert len(np.unique(world.title)) == 30_000
+    lamps, lights = (world.base_price[np.char.find(world.title, kind) > 0] for kind in ("floor lamp", "tea lights"))
+    assert lights.max() < lamps.min()
+
+
+def test_titles_tell_the_style_more_often_than_by_chance() -> None:
+    world = World(10, 2_000, DAYS, EVENTS, seed=7, staples=3, newcomers=0.4)
+    style, category = world.cell % STYLES, world.category
+    first = np.array([title.split()[0] for title in world.title])
+    one, other = np.nonzero((first[:, None] == first) & (category[:, None] != category))
+    assert 0.6 < (style[one] == style[other]).mean() < 0.95
+
+
+def test_an_item_keeps_its_title_whatever_arrives_later(tmp_path: Path, landed: Path, world: Shop) -> None:
+    early = pq.read_table(land(world, tmp_path / "raw", CUTOFF) / "items.parquet").to_pylist()
+    later = {row["item_id"]: row["title"] for row in pq.read_table(landed / "items.parquet").to_pylist()}
+    assert len(early) < len(later)
+    assert all(later[row["item_id"]] == row["title"] for row in early)
+
+
+def test_any_number_of_categories_has_names() -> None:
+    listed = len(words.CATEGORIES)
+    names = words.name_categories(2 * listed + 1).tolist()
+    assert len(set(names)) == len(names)
+    assert names[:4] == words.name_categories(4).tolist()
+    assert names[listed] == f"{names[0]} 2"
+
+
+def test_what_is_used_up_stands_where_the_world_buys_again() -> None:
+    world = World(10, 2_000, DAYS, EVENTS, seed=7, staples=3, newcomers=0.4)
+    palettes = [words.CATEGORIES[place % len(words.CATEGORIES)][1] for place in range(world.categories)]
+    assert [palette == "consumable" for palette in palettes] == np.isfinite(world.period).tolist()
+
+
+def test_no_word_speaks_for_two_styles() -> None:
+    for texts in words.PALETTES.values():
+        listed = [text.split() for text in texts]
+        assert all(len(one) == STYLES * words.WORDS for one in listed)
+        assert len({word for one in listed for word in one}) == 2 * STYLES * words.WORDS
+
+
+def digest(tables: list[pa.Table]) -> str:
+    return hashlib.sha256(repr([table.to_pydict() for table in tables]).encode()).hexdigest()[:16]
 
 
 def truth(world: Shop, users: list[str]) -> np.ndarray:

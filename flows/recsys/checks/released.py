@@ -17,7 +17,7 @@ from recsys.ranking import position
 from recsys.recommenders import Lists, Recommender
 from recsys.recommenders.base import CHUNK, FILL_DAYS
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.releases import HISTORY, holdout_table
+from recsys.releases import HISTORY, holdout_table, prices
 from recsys.settings.validation import Count, Share, section
 from recsys.state import State
 from recsys.verdicts import Verdict
@@ -232,17 +232,17 @@ def _users(subject: Subject, rows: NDArray[np.int64]) -> Verdict:
 def _items(subject: Subject) -> Verdict:
     state, reader, found = subject.state, subject.reader, {}
     available = pq.read_table(subject.release.path / "items.parquet", columns=["is_available"])["is_available"].to_pylist()
-    read = dict(
-        zip(reader.item_ids, zip(reader.titles, reader.categories, available, reader.listed.tolist(), strict=True), strict=True)
-    )
-    columns = (state.items[name].tolist() for name in ("title", "category", "is_available"))
-    known = dict(zip(state.item_ids.tolist(), zip(*columns, subject.ruling.listed.tolist(), strict=True), strict=True))
+    columns = zip(reader.titles, reader.categories, reader.prices, available, reader.listed.tolist(), strict=True)
+    read = dict(zip(reader.item_ids, columns, strict=True))
+    made = [state.items[name].tolist() for name in ("title", "category", "is_available")]
+    made.insert(2, [None if np.isnan(price) else price for price in prices(state).tolist()])
+    known = dict(zip(state.item_ids.tolist(), zip(*made, subject.ruling.listed.tolist(), strict=True), strict=True))
     for id in sorted({*known, *read}):
         if known.get(id) != read.get(id):
             found[f"item {id}"] = f"is {read.get(id, 'not there')}, not {known.get(id, 'there')}"
     if not found and reader.item_ids != list(known):
         found["the items"] = "stand in another order than in the state, so that the rows in lists mean other items"
-    return _verdict("items_remade", len(known), found, "title, category, is_available or is_listed are others", "items")
+    return _verdict("items_remade", len(known), found, "title, category, price, is_available or is_listed are others", "items")
 
 
 def _features(subject: Subject) -> Verdict:

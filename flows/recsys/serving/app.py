@@ -53,6 +53,7 @@ class Service:
 
     def __init__(self, store: Store, settings: Settings):
         self.dials = settings.serve
+        self.is_closed = not settings.dataset.max_age_days  # as monitoring takes it
         self.live = Live(store, settings.rules.blocked, Patience(self.dials.canary_answers, self.dials.canary_failures))
         self.exposures = Exposures(store) if self.dials.exposures else None
         self.registry = CollectorRegistry()
@@ -72,6 +73,7 @@ class Service:
         app.get("/readyz", responses={503: {"model": schemas.Problem}})(self.readyz)
         if self.dials.demo:
             app.get("/v1/users/{user_id:path}/history", response_model=schemas.User, responses=refusals(404, 503))(self.history)
+            app.get("/v1/examples", response_model=list[schemas.Example], responses=refusals(503))(self.examples)
             app.get("/v1/users", response_model=list[str], responses=refusals(503))(self.users)
             app.get("/v1/releases", response_model=list[schemas.Release], responses=refusals(503))(self.releases)
             app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
@@ -152,6 +154,10 @@ class Service:
         """Some users of the live release, to try. In the demo only."""
         return self._reader().users(prefix, limit)
 
+    async def examples(self) -> list[dict[str, Any]]:
+        """Users of the live release that differ, to try first. In the demo only."""
+        return self._reader().examples
+
     async def releases(self) -> list[dict[str, Any]]:
         """Releases that were live, newest first. In the demo only."""
         return await asyncio.to_thread(self.live.history)
@@ -205,7 +211,8 @@ class Service:
         self.meters.count(reader, answer)
         if self.exposures and shown and user_id and answer.items:
             self.exposures.add(now, user_id, reader, model or reader.about["recommender"], answer)
-        return Response(reader.write(answer, now.date(), reasons, model), media_type="application/json")
+        today = reader.as_of if self.is_closed else now.date()
+        return Response(reader.write(answer, today, reasons, model), media_type="application/json")
 
 
 async def every(seconds: float, work: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class Reader:
         self.item_ids: list[str] = items["item_id"]
         self.titles: list[str] = items["title"]
         self.categories: list[str] = items["category"]
+        self.prices: list[float | None] = items.get("price", [None] * len(self.item_ids))  # releases of version 0 have none
         self.rows = {id: row for row, id in enumerate(self.item_ids)}
         self.listed = np.array(items["is_listed"], bool)
         self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
@@ -71,6 +73,7 @@ class Reader:
             except (ValueError, KeyError) as error:
                 raise RecsysError(f"release {self.id}: neighbours.npz cannot be read: {error}; {MEND}") from None
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
+        self.examples = self._examples(path / "examples.json")
         self._database = connect(lists_file(path))
         beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
         self.models = beside | {self.about["recommender"]: self._database}
@@ -86,9 +89,18 @@ class Reader:
         rows = {rung: [self.rows[id] for id in ids if id in self.rows] for rung, ids in rungs.items()}
         return {rung: [row for row in found if self.listed[row]] for rung, found in rows.items()}
 
-    def item(self, item_id: str) -> dict[str, str]:
+    def _examples(self, file: Path) -> list[dict[str, Any]]:
+        """Users to try; of the oracle's lists the items that may be shown."""
+        users = json.loads(file.read_text())["users"] if file.exists() else []  # releases of version 0 have none
+        for user in users:
+            for protocol, ids in user["oracle"].items():
+                user["oracle"][protocol] = [self.item(id) for id in ids if id in self.rows and self.listed[self.rows[id]]]
+        return users
+
+    def item(self, item_id: str) -> dict[str, Any]:
         row = self.rows[item_id]
-        return {"item_id": item_id, "title": self.titles[row] or "", "category": self.categories[row] or ""}
+        told = {"item_id": item_id, "title": self.titles[row] or "", "category": self.categories[row] or ""}
+        return told | {"price": self.prices[row]}
 
     def ids(self, answer: Answer) -> list[str]:
         return [self.item_ids[item] for item in answer.items]

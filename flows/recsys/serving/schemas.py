@@ -30,6 +30,7 @@ class Item(BaseModel):
     item_id: str
     title: str
     category: str
+    price: Annotated[float | None, Field(description="mean of the last weeks' target events, if they have prices")] = None
 
 
 class Reason(BaseModel):
@@ -48,7 +49,8 @@ class Listed(Item):
 
 
 class Answer(BaseModel):
-    """`as_of`: the day whose events the release has not seen any more; `age_days`: how long ago that is."""
+    """`as_of`: the day whose events the release has not seen any more; `age_days`: how long ago that is, and 0 in a closed
+    history, of which that day counts as today."""
 
     release: str
     model: str
@@ -77,6 +79,15 @@ class User(BaseModel):
 
     segment: str
     seen: list[Seen]
+
+
+class Example(BaseModel):
+    """A user to try. `oracle`: per protocol the best list that anybody could make, known of simulated users only."""
+
+    user_id: str
+    segment: str
+    why: Literal["active", "typical", "newcomer", "segment"]
+    oracle: dict[str, list[Item]]
 
 
 class Model(BaseModel):

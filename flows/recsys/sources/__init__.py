@@ -2,7 +2,7 @@
 
 from recsys import RecsysError
 from recsys.settings import Dataset, Settings, check_parameters
-from recsys.sources.base import Source
+from recsys.sources.base import Simulation, Source
 from recsys.sources.database import Database
 from recsys.sources.events import Events
 from recsys.sources.online_retail import OnlineRetail
@@ -17,6 +17,12 @@ def open_source(dataset: Dataset, endpoint: str = "") -> Source:
     source = SOURCES[dataset.source](**dataset.dials)
     source.configure(dataset, endpoint)
     return source
+
+
+def open_simulation(dataset: Dataset) -> Simulation | None:
+    """The dataset's source if it is a simulation of the target, whose truth is known; none otherwise."""
+    source = open_source(dataset) if issubclass(SOURCES[dataset.source], Simulation) else None
+    return source if isinstance(source, Simulation) and dataset.target == source.target else None
 
 
 def check_config(settings: Settings) -> None:

@@ -16,12 +16,13 @@ from pydantic import Field
 from recsys import RecsysError
 from recsys.settings.validation import Count, Day, PositiveDays, Seed, Share
 from recsys.sources.base import Simulation
+from recsys.sources.shop.words import name_categories
 from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, Ints, World
 from recsys.verdicts import Verdict
 
 TYPES = np.array(["view", "cart", "purchase", "return"])
 VIEW, ADD, PURCHASE, RETURN = range(4)
-SEGMENTS = np.array(["north", "east", "south", "west"])
+SEGMENTS = np.array(["families", "offices", "collectors", "students"])  # who likes the natural, urban, classic and playful styles
 BLOCK_EVENTS = 500_000  # a file holds whole days, about so many events
 
 Columns = dict[str, np.ndarray]
@@ -155,8 +156,8 @@ class Shop(Simulation):
         return pa.table(
             {
                 "item_id": _label("i", known),
-                "title": pc.binary_join_element_wise("Item", _text(known), " "),
-                "category": _label("c", world.category[known]),
+                "title": world.title[known],
+                "category": name_categories(world.categories)[world.category[known]],
                 "price": world.price(days - 1)[known],
                 "is_available": withdrawn >= days,
                 "available_from": first + world.arrives[known].astype("m8[D]"),

@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.sources.shop.words import name_items
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -65,12 +67,21 @@ class World:
         return self.arrives + 60 + (self.draw(4).exponential(4.0, self.items) * self.days).astype(int)
 
     @cached_property
+    def _named(self) -> tuple[NDArray[np.str_], Floats]:
+        """Title and usual price of each item. They follow from its cell: nobody in this world reads a title or minds a price."""
+        return name_items(self.category, self.cell % STYLES, self.draw(18))
+
+    @property
+    def title(self) -> NDArray[np.str_]:
+        return self._named[0]
+
+    @cached_property
     def base_price(self) -> Floats:
-        return np.exp(self.draw(5).normal(1.0, 0.6, self.categories)[self.category] + self.draw(6).normal(0, 0.4, self.items))
+        return np.floor(self._named[1] * np.exp(self.draw(6).normal(0, 0.2, self.items))) + 0.9
 
     @cached_property
     def period(self) -> Floats:
-        """Days between two purchases of a category's staples; infinite where nothing is used up."""
+        """Days between two purchases of a category's staples; infinite where nothing is used up (see words.CATEGORIES)."""
         periods = self.draw(7).uniform(8, 50, self.categories)
         return np.where(np.arange(self.categories) % 5 < 2, periods, np.inf)
 
