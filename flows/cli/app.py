@@ -42,24 +42,24 @@ def stop(number: int, frame: Any) -> None:
 
 def as_command(verb: Callable[..., None]) -> Callable[..., None]:
     """What Typer reads of a verb, and calls: the parameter `place` becomes the options of Place."""
-    signature = inspect.signature(verb)
-    own = [one.replace(kind=one.KEYWORD_ONLY) for name, one in signature.parameters.items() if name != "place"]
-    common = fields(Place) if "place" in signature.parameters else ()
-    shared = [
-        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type) for one in common
-    ]
+    own = dict(inspect.signature(verb).parameters)
+    common = fields(Place) if own.pop("place", None) else ()
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [one.replace(kind=kind) for one in own.values()]
+    parameters += [inspect.Parameter(one.name, kind, default=one.default, annotation=one.type) for one in common]
 
     @wraps(verb)
     def command(**given: Any) -> None:
-        values = {one.name: given.pop(one.name) for one in common}
+        if common:
+            given["place"] = Place(**{one.name: given.pop(one.name) for one in common})
         point_metaflow()
         with scratch() as folder:
             os.environ |= {"METAFLOW_CLIENT_CACHE_PATH": str(folder / "metaflow"), "METAFLOW_TEMPDIR": str(folder)}
-            verb(*([Place(**values)] * bool(common)), **given)
+            verb(**given)
         for words in opened:
             say(f"store       {words}")
 
-    command.__signature__ = signature.replace(parameters=own + shared)  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
 
 

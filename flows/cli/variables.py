@@ -88,8 +88,8 @@ class Verb(TyperCommand):
         known = {variable(param): param for param in self.params}
         value = text.strip()
         if name not in known:
-            (close,) = get_close_matches(name, known, 1) or [""]
-            mend = f"did you mean {close}?" if close else f"it has {', '.join(known) or 'none'}"
+            close = get_close_matches(name, known, 1)
+            mend = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
             raise BadParameter(f"is no variable of `make {self.name}`; {mend}", param_hint=name)
         flag = known[name].opts[0]
         if not getattr(known[name], "is_flag", False):
