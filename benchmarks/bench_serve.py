@@ -152,9 +152,7 @@ async def client(port: int, paths: list[str]) -> list[float]:
 
 def paths(place: Place, count: int) -> list[str]:
     """Of users of the live release, in a drawn order."""
-    chosen = place.settings()
-    kept = place.open_store(chosen)
-    live = place.release()
+    chosen, kept, live = place.open_release()
     users = np.concatenate([users for users, _ in read_lists(kept.load("release", live), "allow")])
     drawn = np.random.default_rng(chosen.seed).choice(users, count)
     return [f"/v1/users/{quote(user, safe='')}/recommendations?k=10" for user in drawn.tolist()]

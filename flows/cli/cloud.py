@@ -37,7 +37,7 @@ NEEDED = {
 To = Annotated[str, option("where; step-functions by default", read=one_of(NEEDED), shown="|".join(NEEDED))]
 Token = Annotated[str, option("the token that `make deploy` printed, where another user deployed", shown="TOKEN")]
 Flow = Annotated[str | None, option("one flow; by default, all that are deployed", read=one_of(FLOWS), shown="|".join(FLOWS))]
-NowFlow = Annotated[str, option("the flow, such as TrainFlow", read=one_of(FLOWS), shown="|".join(FLOWS))]
+OneFlow = Annotated[str, option("the flow, such as TrainFlow", read=one_of(FLOWS), shown="|".join(FLOWS))]
 
 
 def environment(cloud: Cloud) -> dict[str, str]:
@@ -176,7 +176,7 @@ def undeploy(place: Place, flow: Flow = None, to: To = "step-functions", authori
         raise RecsysError("\n".join(refused))
 
 
-def trigger(place: Place, flow: NowFlow, to: To = "step-functions", authorize: Token = "") -> None:
+def trigger(place: Place, flow: OneFlow, to: To = "step-functions", authorize: Token = "") -> None:
     """Starts a deployed flow now."""
     for line in target(place, to, authorize).runs(FLOWS[flow], "trigger"):
         say(line)

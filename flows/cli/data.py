@@ -63,8 +63,8 @@ def export(
     """Writes a release's lists to a file."""
     from recsys.releases import export
 
-    release, protocol = place.release(release), "novel" if novel else "allow"
-    rows = export(place.open_store().load("release", release), protocol, Path(to), escape)
+    (_, kept, release), protocol = place.open_release(release), "novel" if novel else "allow"
+    rows = export(kept.load("release", release), protocol, Path(to), escape)
     console.print(f"{rows:,} rows of release {release} ({protocol}) written to {to}")
 
 
@@ -91,13 +91,11 @@ def add_case(
     severity: Annotated[str, option("what a failure does", read=one_of(SEVERITIES), shown="|".join(SEVERITIES))] = "warn",
 ) -> None:
     """Adds a case to cases.jsonl: what every later release shall list for a user, or not."""
-    chosen = place.settings()
+    chosen, kept, release = place.open_release()
     items = ([item.strip() for item in given.split(",") if item.strip()] for given in (expect, bar))
-    case = dict(
-        zip(("dataset", "user", "expect", "not", "why", "severity"), (chosen.name, user, *items, why, severity), strict=True)
-    )
+    case = dict(zip(cases.FIELDS, (chosen.name, user, *items, why, severity), strict=True))
     cases.refuse_senseless(case, "add-case")
-    cases.refuse_unknown(case, place.open_store(chosen).load("release", place.release()))
+    cases.refuse_unknown(case, kept.load("release", release))
     with CASES.open("a") as file:
         file.write(json.dumps(case, ensure_ascii=False) + "\n")
     console.print(f"added to {CASES.name}; the next run holds lists against it", markup=False)

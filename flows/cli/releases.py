@@ -37,8 +37,7 @@ def verify(place: Place, release: Release = "") -> None:
     """Checks that a release can be served: its files, structure and validation report, and answers for some users."""
     from recsys.verifying import verify
 
-    release = place.release(release)
-    kept = place.open_store()
+    _, kept, release = place.open_release(release)
     evidence = verify(kept, release)
     console.print(f"release {release} is whole and answers; {len(evidence.verdicts)} verdicts, none blocks")
     tell_faults(kept)
@@ -137,10 +136,10 @@ def reproduce(place: Place, release: Release = "") -> None:
     """Makes a release again from its raw snapshot alone and says whether it is the same."""
     from recsys.reproducing import reproduce
 
-    chosen, release = place.settings(), place.release(release)
+    chosen, kept, release = place.open_release(release)
     with tempfile.TemporaryDirectory(prefix="reproduced-") as folder:
         scratch = open_store(folder, chosen.name)
-        found = reproduce(place.open_store(chosen), release, scratch, ROOT / "dbt_project", code_version())
+        found = reproduce(kept, release, scratch, ROOT / "dbt_project", code_version())
     for line in (*found.differences, *found.other):
         say(line)
     if not found.identical:
@@ -156,8 +155,7 @@ def diff(
     """Shows what changed from release A to release B."""
     from recsys.comparing import diff
 
-    chosen, b = place.settings(), place.release(b)
-    kept = place.open_store(chosen)
+    chosen, kept, b = place.open_release(b)
     a = a or next((move["previous"] or "" for move in kept.history() if move["release"] == b), "")
     if not a:
         raise RecsysError(f"no release went live before {b}; pass A= and B=, two of `make releases`")
@@ -172,8 +170,8 @@ def report(place: Place, release: Release = "") -> None:
     """Writes a page about a release to data/report.html, with the documents that it links to."""
     from report import write
 
-    target, release = ROOT / "data" / "report.html", place.release(release)
-    write(place.open_store(), release, place.settings(), ROOT / "dbt_project", target)
+    target, (chosen, kept, release) = ROOT / "data" / "report.html", place.open_release(release)
+    write(kept, release, chosen, ROOT / "dbt_project", target)
     console.print(f"report on release {release} written to {target.relative_to(ROOT)}")
 
 
@@ -197,6 +195,6 @@ def explain(
     from cli.explanation import show
     from recsys.explaining import explain
 
-    chosen, release, protocol = place.settings(), place.release(release), "novel" if novel else "allow"
+    (chosen, kept, release), protocol = place.open_release(release), "novel" if novel else "allow"
     console.print(f"release {release}, {protocol} lists")
-    show(explain(place.open_store(chosen), release, user, protocol), item, chosen.evaluation.k, console)
+    show(explain(kept, release, user, protocol), item, chosen.evaluation.k, console)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
@@ -16,9 +16,8 @@ def say(words: str) -> None:
 
 def table(names: Iterable[str], rows: Iterable[Sequence[str]] = (), right: Sequence[int] = ()) -> Table:
     """A table; `right`: the columns that are aligned on the right."""
-    made = Table(box=None, padding=(0, 2, 0, 0))
-    for number, name in enumerate(names):
-        made.add_column(name, justify="right" if number in right else "left")
+    columns = (Column(name, justify="right" if number in right else "left") for number, name in enumerate(names))
+    made = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for row in rows:
         made.add_row(*row)
     return made

@@ -178,11 +178,12 @@ class Place:
         note(self.root, self.branch_name)
         return kept
 
-    def release(self, named: str = "") -> str:
-        """A release that is named, or the live one."""
+    def open_release(self, named: str = "") -> tuple[Settings, Store, str]:
+        """Settings, the store, and the id of a release: the one that is named, or the live one."""
         chosen = self.settings()
-        if release := named or self.open_store(chosen).current():
-            return release
+        kept = self.open_store(chosen)
+        if release := named or kept.current():
+            return chosen, kept, release
         raise no_release(chosen)
 
 
