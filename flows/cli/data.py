@@ -85,7 +85,7 @@ def exposures(
 def add_case(
     place: Place,
     user: Annotated[str, option("a user of the live release", shown="ID")],
-    why: Annotated[str, option("the reason, for people")],
+    why: Annotated[str, option("the reason, for people", shown="TEXT")],
     expect: Annotated[str, option("items that the list shall have, with commas between them", shown="IDS")] = "",
     bar: Annotated[str, option("items that it shall not have", "--not", shown="IDS")] = "",
     severity: Annotated[str, option("what a failure does", read=one_of(SEVERITIES), shown="|".join(SEVERITIES))] = "warn",
@@ -106,7 +106,7 @@ def expect(
     first: Annotated[date | None, option("the first day", "--from", read=day, shown="YYYY-MM-DD")] = None,
     last: Annotated[date | None, option("the last day", "--to", read=day, shown="YYYY-MM-DD")] = None,
     kind: Annotated[str | None, option("what differs", read=one_of(expected.KINDS), shown="|".join(expected.KINDS))] = None,
-    because: Annotated[str, option("the reason, for the reports that show it")] = "",
+    because: Annotated[str, option("the reason, for the reports that show it", shown="TEXT")] = "",
     off: Annotated[bool, option("take it back", "--off")] = False,
     list_: Annotated[bool, option("list what is expected", "--list")] = False,
 ) -> None:

@@ -11,8 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from cli.production import FLOWS as FOLDER
-from cli.production import PRODUCTION, ROOT, code_version, describe_store, is_production, require_committed, store_branch
+from cli.production import CODE, PRODUCTION, ROOT, code_version, describe_store, is_production, require_committed, store_branch
 from cli.progress import Progress, last_words
 from cli.terminal import console, say
 from cli.variables import Place, Range, note, one_of, option, read_config
@@ -24,7 +23,7 @@ from recsys.settings import read_operations
 from recsys.store import Store
 
 FLOWS = {
-    f"{name.title()}Flow": [sys.executable, str(FOLDER / f"{name}_flow.py"), "--no-pylint"]
+    f"{name.title()}Flow": [sys.executable, str(CODE / f"{name}_flow.py"), "--no-pylint"]
     for name in ("train", "recommend", "monitor", "tune")
 }
 PUBLISHING = ("TrainFlow", "RecommendFlow")  # two runs of one would publish against the same champion

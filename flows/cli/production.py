@@ -10,8 +10,8 @@ from typing import Any
 from recsys import RecsysError
 from recsys.store import sha256
 
-FLOWS = Path(__file__).resolve().parents[1]
-ROOT = FLOWS.parent if (FLOWS.parent / "dbt_project").is_dir() else FLOWS  # on a laptop beside flows/, in a container in it
+CODE = Path(__file__).resolve().parents[1]  # flows/, or what a container has of it
+ROOT = CODE.parent if (CODE.parent / "dbt_project").is_dir() else CODE  # a container has all in one folder
 PRODUCTION = "prod"  # as Metaflow names it
 IMAGE_LOCK = "RECS_IMAGE_LOCK"  # set by the Dockerfile: path of the lock that the image was built from
 MOST_NAMED = 5  # files in a message

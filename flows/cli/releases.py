@@ -63,7 +63,7 @@ def rollback(
 def pin(
     place: Place,
     release: Annotated[str, option("one of `make releases`", shown="ID")],
-    off: Annotated[bool, option("no longer", "--off")] = False,
+    off: Annotated[bool, option("let `make gc` delete it again", "--off")] = False,
 ) -> None:
     """Keeps a release, whatever `make gc` deletes."""
     place.open_store().pin(release, not off)
@@ -186,7 +186,7 @@ def score(place: Place) -> None:
 
 def explain(
     place: Place,
-    user: Annotated[str, option("one of those that `make export` writes", shown="ID")],
+    user: Annotated[str, option("a user; `make export` writes all of them", shown="ID")],
     item: Annotated[str, option("an item: its features, and why it is in the list or not", shown="ID")] = "",
     novel: New = False,
     release: Release = "",
