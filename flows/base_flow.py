@@ -23,9 +23,10 @@ from metaflow import (
 from metaflow.cli_args import cli_args
 from metaflow.exception import MetaflowException
 
-from alerts import Alert, send
-from production import ROOT, code_version, is_production, require_committed, require_image_of, store_branch
-from progress import ABOUT
+from cli.alerts import Alert, send
+from cli.production import ROOT, code_version, is_production, require_committed, require_image_of, store_branch
+from cli.progress import ABOUT
+from cli.scratch import scratch
 from recsys import cases, expected
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.faults import describe_error
@@ -33,7 +34,6 @@ from recsys.processes import end_with_parent
 from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
 from recsys.store import Store, open_store
 from recsys.verdicts import Verdict
-from scratch import scratch
 
 log = logging.getLogger(__name__)
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler

@@ -11,7 +11,7 @@ from metaflow.exception import MetaflowNotFound
 from rich.console import Console
 from rich.table import Table
 
-from production import is_production, store_branch
+from cli.production import is_production, store_branch
 from recsys import RecsysError
 from recsys.checks import FAMILIES
 from recsys.evaluation import PROTOCOLS, caption, share_of
@@ -312,3 +312,6 @@ def _costs(run: Run, cpu_seconds: float) -> Table:
     table.add_row("between steps", f"{between:.1f}", f"{between:.1f}", "")
     table.add_row("all", f"{cpu_seconds:.1f}", f"{orchestration + between:.1f}", "", style="bold")
     return table
+
+
+TOLD = {"TrainFlow": summarise, "RecommendFlow": tell_lists, "MonitorFlow": tell_monitoring}  # what is printed at a run's end

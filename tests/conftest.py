@@ -226,7 +226,7 @@ class Fork:
             "METAFLOW_DEFAULT_DATASTORE": "local",
             "METAFLOW_DEFAULT_METADATA": "local",
         }
-        command = [sys.executable, str(self.root / "flows" / "commands.py"), verb, *assignments(given)]
+        command = [sys.executable, str(self.root / "flows" / "cli"), verb, *assignments(given)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=self.root, preexec_fn=self.before)
 
     def make(self, verb: str, environment: dict[str, str] = {}, **given: str) -> subprocess.CompletedProcess[str]:

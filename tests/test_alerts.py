@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts import Alert, send
+from cli.alerts import Alert, send
 from conftest import Fork
 from recsys import RecsysError
 from recsys.settings import AlertSettings, build

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.cron import crontab, systemd
 from conftest import ROOT
-from cron import crontab, systemd
 from recsys.settings import Operations, parse, read_operations
 
 pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is Linux's")

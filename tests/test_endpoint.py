@@ -8,15 +8,15 @@ from pathlib import Path
 import boto3
 import pytest
 
-import commands
+from cli import variables
 from conftest import Fork, assert_refused
 
 
 @pytest.mark.parametrize(("endpoint", "told"), [("http://store:9000", "http://store:9000"), ("", "http://other:9000")])
 def test_metaflow_is_told_the_address(monkeypatch: pytest.MonkeyPatch, endpoint: str, told: str) -> None:
     monkeypatch.setenv("METAFLOW_S3_ENDPOINT_URL", "http://other:9000")
-    monkeypatch.setattr(commands, "read_config", lambda: {"store": {"endpoint": endpoint}})
-    commands.point_metaflow()
+    monkeypatch.setattr(variables, "read_config", lambda: {"store": {"endpoint": endpoint}})
+    variables.point_metaflow()
     assert os.environ["METAFLOW_S3_ENDPOINT_URL"] == told
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import explain as page
-from explain import show
+from cli import explanation as page
+from cli.explanation import show
 from recsys import RecsysError, pipeline
 from recsys.checks import Subject
 from recsys.explaining import Explanation, Stranger, explain

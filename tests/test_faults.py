@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cli.progress import last_words
 from conftest import PROJECT, Fork, assert_refused, make_settings
-from progress import last_words
 from recsys import RecsysError, warehouse
 from recsys.faults import describe_error
 from recsys.store import Store

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cli.prices import DAYS, month, starts
 from conftest import ROOT
-from prices import DAYS, month, starts
 from recsys.settings import Resources, Schedule, read_operations
 
 TABLE = {

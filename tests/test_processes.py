@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from cli.scratch import LOCK, PREFIX, scratch
 from conftest import Fork, assert_refused
 from recsys import RecsysError
 from recsys.leases import lease
 from recsys.processes import is_dead, own_name, started
 from recsys.store import Store, open_store
-from scratch import LOCK, PREFIX, scratch
 
 FLOWS = str(Path(__file__).resolve().parents[1] / "flows")
-HOLD = "import sys, time; from scratch import scratch\nwith scratch() as folder: print(folder, flush=True); time.sleep(600)"
+HOLD = "import sys, time; from cli.scratch import scratch\nwith scratch() as folder: print(folder, flush=True); time.sleep(600)"
 
 
 def wait_for(happened: Callable[[], object], what: str) -> None:
@@ -314,7 +314,7 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path, step: str, number:
         if to == "group":
             os.killpg(process.pid, number)
         else:
-            command = next(line for line in processes_of(fork) if "flows/commands.py" in line)
+            command = next(line for line in processes_of(fork) if "flows/cli" in line)
             os.kill(process.pid if to == "make" else int(command.split()[0]), number)
         _, errors = process.communicate()
     assert process.returncode != 0

@@ -3,13 +3,14 @@
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import commands
-import production
+from cli import production
+from cli.production import store_branch
+from cli.variables import Place
 from conftest import ROOT, Fork, assert_refused, make_release, make_settings, write_release
-from production import store_branch
 from recsys import RecsysError
 from recsys.publishing import publish
 from recsys.settings import parse
@@ -44,25 +45,23 @@ def test_a_shared_store_wants_a_user() -> None:
     ("given", "branch", "options"),
     [
         ({}, "user.alice", []),
-        ({"PRODUCTION": "1"}, "prod", ["--production"]),
-        ({"PRODUCTION": "0"}, "user.alice", []),
-        ({"BRANCH": "feature/x"}, "test.feature_x", []),
-        ({"BRANCH": "user.bob"}, "user.bob", []),
-        ({"PRODUCTION": "", "BRANCH": "x"}, "test.x", []),
+        ({"production": True}, "prod", ["--production"]),
+        ({"production": False}, "user.alice", []),
+        ({"branch": "feature/x"}, "test.feature_x", []),
+        ({"branch": "user.bob"}, "user.bob", []),
+        ({"production": False, "branch": "x"}, "test.x", []),
     ],
 )
 def test_a_command_line_names_a_branch(
-    given: dict[str, str], branch: str, options: list[str], monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], branch: str, options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "GIVEN", given)
     monkeypatch.setenv("METAFLOW_USER", "alice")
-    assert (commands.branch(), commands.production()) == (branch, options)
+    assert (Place(**given).branch_name, Place(**given).flow_options) == (branch, options)
 
 
-def test_a_command_line_that_names_two_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "GIVEN", {"PRODUCTION": "1", "BRANCH": "x"})
+def test_a_command_line_that_names_two_is_refused() -> None:
     with pytest.raises(RecsysError, match=r'PRODUCTION=1 and BRANCH "x"'):
-        commands.branch()
+        _ = Place(production=True, branch="x").branch_name
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -270,13 +270,13 @@ def fork(tmp_path: Path) -> Fork:
 
 
 def test_a_wrong_name_or_no_path_is_one_line(fork: Fork, tmp_path: Path) -> None:
-    assert_refused(fork.run("check_data"), "EVENTS is not given")
-    assert_refused(fork.run("check_data", DATASET="none"), 'DATASET "none" is not in config.toml')
-    assert_refused(fork.run("check_data", EVENTS="x.csv", DATASET="my data"), 'DATASET "my data" cannot be a name')
-    assert_refused(fork.run("check_data", EVENTS=str(tmp_path / "none.csv")), "none.csv", "is no file")
+    assert_refused(fork.run("check-data"), "EVENTS is not given")
+    assert_refused(fork.run("check-data", DATASET="none"), 'DATASET "none" is not in config.toml')
+    assert_refused(fork.run("check-data", EVENTS="x.csv", DATASET="my data"), 'DATASET "my data" cannot be a name')
+    assert_refused(fork.run("check-data", EVENTS=str(tmp_path / "none.csv")), "none.csv", "is no file")
     half = write(tmp_path / "half.csv", ["user", "time"], [["u", "2024-01-01"]])
     assert_refused(
-        fork.run("check_data", EVENTS=str(half)), "a run will not work: EVENTS has no column that is known to be item_id"
+        fork.run("check-data", EVENTS=str(half)), "a run will not work: EVENTS has no column that is known to be item_id"
     )
 
 
@@ -292,7 +292,7 @@ def test_a_wrong_name_or_no_path_is_one_line(fork: Fork, tmp_path: Path) -> None
 def test_the_section_that_is_printed_leads_to_a_release(
     fork: Fork, tmp_path: Path, write: Any, name: str, expected: dict[str, Any]
 ) -> None:
-    checked = fork.run("check_data", **write(tmp_path))
+    checked = fork.run("check-data", **write(tmp_path))
     assert checked.returncode == 0, checked.stdout + checked.stderr
     section = checked.stdout.split("# paste this into config.toml\n")[1].split("\n\nWill a run work?")[0]
     assert expected.items() <= parse(section)["datasets"][name].items()

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
+from cli.progress import Progress, order
 from conftest import ROOT
-from progress import Progress, order
 
 RUN = [
     "2026-11-26 16:00:00.000 [17/train/4 (pid 70)] Task is starting.",

@@ -107,9 +107,9 @@ def test_a_case_is_added_if_its_ids_are_known_and_the_next_run_is_held_against_i
         ({"WHY": ""}, "WHY"),
         ({"EXPECT": ""}, "NOT"),
     ):
-        assert_refused(fork.run("add_case", **asked | change), word)
+        assert_refused(fork.run("add-case", **asked | change), word)
     assert not (fork.root / "cases.jsonl").exists()
-    assert fork.run("add_case", **asked).returncode == 0
+    assert fork.run("add-case", **asked).returncode == 0
     try:
         assert_refused(fork.run("run"), f"[case_1] in the first 10 of user {user} {hidden} is missing, although: Zoë wants it back")
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloud import tasks
+from cli.cloud import tasks
 from conftest import Fork, assert_refused
 from recsys.settings import parse, read_operations
 from recsys.store import open_store
@@ -84,7 +84,7 @@ def test_a_store_of_a_branch_lies_below_the_root(root: str) -> None:
     assert production.note("note") is None
 
 
-@pytest.mark.parametrize(("place", "words"), [("batch", 'cloud.bucket is "changethis"'), ("moon", '"moon" is no place')])
+@pytest.mark.parametrize(("place", "words"), [("batch", 'cloud.bucket is "changethis"'), ("moon", 'ON is "moon"; pass')])
 def test_a_run_elsewhere_wants_a_place_that_is_there(fork: Fork, place: str, words: str) -> None:
     assert_refused(fork.run("run", ON=place), words)
 

@@ -1,64 +1,117 @@
-"""Variables of make's command line: absurd values are refused by every verb, in one line, before anything starts."""
+"""Options of the verbs in both spellings. Absurd values are refused in one line, before anything starts."""
+
+import math
+import re
+from typing import Any
 
 import pytest
+from typer.exceptions import TyperException
 
-import variables
+from cli.app import command_line
+from cli.variables import Range, describe_misuse
 from conftest import ROOT
-from recsys import RecsysError
 
-MAKEFILE = ROOT / "Makefile"
+VERBS = command_line().commands
+
+
+def parse(verb: str, *arguments: str) -> dict[str, Any]:
+    """Values of a verb's options."""
+    return VERBS[verb].make_context(verb, list(arguments)).params
+
+
+def refusal(verb: str, *arguments: str) -> str:
+    """Why a command line is refused, with exit code 2."""
+    with pytest.raises(TyperException) as refused:
+        parse(verb, *arguments)
+    assert refused.value.exit_code == 2
+    return describe_misuse(refused.value)
+
+
+NUMBERS = [
+    ("run", "SAMPLE", Range(0, 1, above=True)),
+    ("run", "CANARY", Range(0, 1)),
+    ("canary", "SHARE", Range(0, 1)),
+    ("gc", "KEEP", Range(1, 1_000_000, is_whole=True)),
+    ("gc", "GRACE_HOURS", Range(0, 87_600)),
+    ("serve", "PORT", Range(1, 65_535, is_whole=True)),
+]
 NEVER = ("-1", "nan", "inf", "-inf", "1e300", "some", "1,5", "0x10", "[]", "true")
 
 
-@pytest.mark.parametrize("name", variables.NUMBERS)
-def test_a_number_that_is_none_or_out_of_range_is_refused(name: str) -> None:
-    allowed = variables.NUMBERS[name]
+@pytest.mark.parametrize(("verb", "name", "allowed"), NUMBERS)
+def test_a_number_that_is_none_or_out_of_range_is_refused(verb: str, name: str, allowed: Range) -> None:
     wrong = [*NEVER, str(allowed.most + 1), str(allowed.least - 1)]
     wrong += ["1.5"] if allowed.is_whole else []
     wrong += [str(allowed.least)] if allowed.above else []
     for value in wrong:
-        with pytest.raises(RecsysError) as refused:
-            variables.check({name: value}, MAKEFILE)
-        assert str(refused.value).startswith(f'{name} is "{value}"; it must be a ')
+        assert refusal(verb, f"{name}={value}") == f'{name} is "{value}"; it must be {allowed}'
+    assert math.isclose(parse(verb, f"{name}={allowed.most}")[name.lower()], allowed.most)
 
 
-@pytest.mark.parametrize("name", variables.DAYS)
+@pytest.mark.parametrize(("verb", "name"), [("run", "AS_OF"), ("exposures", "DAY"), ("expect", "FROM"), ("expect", "TO")])
 @pytest.mark.parametrize("value", ["yesterday", "2031-02-30", "2024-2-1", "20240201", "01.02.2024", "2024-01-01T00:00", "0"])
-def test_what_is_no_day_is_refused(name: str, value: str) -> None:
-    with pytest.raises(RecsysError, match=f'{name} is "{value}"; .*YYYY-MM-DD'):
-        variables.check({name: value}, MAKEFILE)
-
-
-@pytest.mark.parametrize("name", variables.SWITCHES)
-def test_a_switch_is_on_or_off(name: str) -> None:
-    if name in MAKEFILE.read_text():
-        variables.check({name: "yes"}, MAKEFILE)
-        with pytest.raises(RecsysError, match=f'{name} is "maybe"; it must be 1 or 0'):
-            variables.check({name: "maybe"}, MAKEFILE)
-    assert all(map(variables.is_on, ("1", "Yes")))
-    assert not any(map(variables.is_on, ("", "0", "no", "False")))
+def test_what_is_no_day_is_refused(verb: str, name: str, value: str) -> None:
+    assert re.fullmatch(f'{name} is "{value}"; .*YYYY-MM-DD', refusal(verb, f"{name}={value}"))
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
-    [("DATASTE", "did you mean DATASET?"), ("K", "no variable"), ("KEPP", "did you mean KEEP?")],
+    ("verb", "given", "words"),
+    [
+        ("run", "ON=moon", 'ON is "moon"; pass one of batch'),
+        ("resume", "FLOW=TuneFlow", 'FLOW is "TuneFlow"; pass one of TrainFlow, RecommendFlow, MonitorFlow'),
+        ("deploy", "TO=moon", 'TO is "moon"; pass one of step-functions, argo-workflows'),
+        ("expect", "KIND=party", 'KIND is "party"; pass one of volume, catalogue, closed, price'),
+        ("add-case", "SEVERITY=fatal", 'SEVERITY is "fatal"; pass one of warn, block'),
+    ],
 )
-def test_a_variable_that_no_verb_has_is_refused(name: str, words: str) -> None:
-    with pytest.raises(RecsysError) as refused:
-        variables.check({name: "0"}, MAKEFILE)
-    assert name in str(refused.value)
-    assert words in str(refused.value)
+def test_what_is_none_of_the_choices_is_refused(verb: str, given: str, words: str) -> None:
+    assert refusal(verb, given) == words
 
 
-def test_all_that_the_verbs_read_and_the_makefile_sets_is_accepted() -> None:
-    given = {
-        "DATASET": "shop",
-        "SAMPLE": "0.01",
-        "AS_OF": "2024-05-01",
-        "KEEP": "3",
-        "GRACE_HOURS": "0",
-        "CANARY": "0",
-        "STORE": "x",
-    }
-    given |= {"STORE": "x", "EVENTS": "x.csv", "RELEASE": "it's", "PYTHON": "python3.12", "METAFLOW_USER": "ada", "PORT": " 8000 "}
-    variables.check(given, MAKEFILE)
+@pytest.mark.parametrize(("value", "is_on"), [("1", True), ("Yes", True), ("", False), ("0", False), ("False", False)])
+def test_a_switch_is_on_or_off(value: str, is_on: bool) -> None:
+    assert parse("gc", f"YES={value}")["yes"] == is_on
+    assert parse("gc", *["--yes"] * is_on)["yes"] == is_on
+    assert refusal("gc", "YES=maybe") == 'YES is "maybe"; it must be 1 or 0'
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "words"),
+    [
+        ("run", ["DATASTE=shop"], "DATASTE is no variable of `make run`; did you mean DATASET?"),
+        ("gc", ["KEPP=0"], "KEPP is no variable of `make gc`; did you mean KEEP?"),
+        ("gc", ["PORT="], "PORT is no variable of `make gc`; it has KEEP, GRACE_HOURS, YES"),
+        ("gc", ["--kep", "1"], "No such option: --kep"),
+        ("pin", [], "RELEASE is not given; pass RELEASE="),
+        ("pin", ["RELEASE= "], "RELEASE is not given; pass RELEASE="),
+        ("gc", ["all"], "unexpected extra argument"),
+    ],
+)
+def test_what_a_verb_does_not_have_and_what_it_needs_is_told(verb: str, arguments: list[str], words: str) -> None:
+    assert words in refusal(verb, *arguments)
+
+
+ODD = """it's $HOME "$(shell id)"; a\\b=--c"""
+
+
+def test_both_spellings_say_the_same() -> None:
+    assert parse("pin", f"RELEASE={ODD}", "DATASET= shop ", "OFF=1") == parse("pin", "--release", ODD, "--dataset", "shop", "--off")
+    assert parse("add-case", "NOT=a", "WHY=x", "USER=u") == parse("add-case", "--not", "a", "--why", "x", "--user", "u")
+    assert parse("pin", "--release", "A=b")["release"] == "A=b"
+    assert parse("gc", "KEEP=3", "GRACE_HOURS=24") == parse("gc")
+
+
+MAKE = dict(re.findall(r"^([a-z-]+): \.venv/\.\w+ ##(.*)\n(?!\t)", (ROOT / "Makefile").read_text(), re.M))
+
+
+def test_make_lists_every_verb_and_its_variables() -> None:
+    assert MAKE.keys() == VERBS.keys()
+    for verb, words in MAKE.items():
+        listed = set(re.findall(r"\b([A-Z][A-Z_]*)=", words))
+        assert listed <= {param.opts[0].lstrip("-").replace("-", "_").upper() for param in VERBS[verb].params}, verb
+
+
+def test_every_verb_and_every_option_is_explained() -> None:
+    for name, verb in VERBS.items():
+        assert verb.help, name
+        assert all(getattr(param, "help", "") for param in verb.params), name

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from cloud import Cloud, Target
+from cli.cloud import Cloud, Target
 from conftest import ROOT, Fork
 from recsys.settings import parse, read_operations
 

@@ -22,7 +22,7 @@ def test_the_first_step_is_submitted_with_its_size_image_and_role(tmp_path: Path
         cloud = Cloud(tmp_path, proxy, outputs)
         fork = cloud.fork("laptop")
         fork.set("resources", "default", {"cpu": 2, "memory": 5120})  # not Metaflow's own
-        command = [sys.executable, str(fork.root / "flows" / "commands.py"), "run", "ON=batch"]
+        command = [sys.executable, str(fork.root / "flows" / "cli"), "run", "ON=batch"]
         environment = os.environ | {"METAFLOW_USER": "tester"}
         run = subprocess.Popen(command, env=environment, cwd=fork.root, start_new_session=True)
         try:

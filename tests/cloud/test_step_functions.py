@@ -256,7 +256,7 @@ def test_deploy_says_what_it_made_and_undeploy_takes_it_away(cloud: Cloud) -> No
     for word in ("told.user.tester.TrainFlow", f"cron({schedule(fork)})", "9 steps", "recs@sha256:0", "/told"):
         assert word in told
     assert "sfn-" in fork.run("trigger", FLOW="TrainFlow").stdout
-    assert "sfn-" in fork.run("cloud_status", FLOW="TrainFlow").stdout
+    assert "sfn-" in fork.run("cloud-status", FLOW="TrainFlow").stdout
     assert fork.run("undeploy", FLOW="TrainFlow").returncode == 0
     assert not boto3.client("events").list_rules(NamePrefix="told.")["Rules"]
     assert_refused(fork.run("trigger", FLOW="TrainFlow"), "doesn't exist")

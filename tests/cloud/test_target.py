@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-import cloud
-import commands
+from cli import cloud
+from cli.flows import FLOWS, run
+from cli.production import branch_name
+from cli.variables import Place
 from conftest import ROOT
 from recsys import RecsysError
 from recsys.settings import parse
@@ -27,15 +29,15 @@ PLACES = cloud.Cloud(*["x"] * 10)
     ],
 )
 def test_a_branch_is_deployed_as_what_it_is_looked_for(branch: str, name: str, options: list[str]) -> None:
-    assert cloud.branch_name(branch) == name
+    assert branch_name(branch) == name
     assert cloud.options_of(branch, "Alice") == options
 
 
 def test_metaflow_names_branches_like_that() -> None:
     from metaflow.plugins.project_decorator import format_name
 
-    assert format_name("F", "p", False, "feature_my_x", "Alice")[1] == cloud.branch_name("feature/My-x")
-    assert format_name("F", "p", False, None, "Alice")[1] == cloud.branch_name("user.Alice")
+    assert format_name("F", "p", False, "feature_my_x", "Alice")[1] == branch_name("feature/My-x")
+    assert format_name("F", "p", False, None, "Alice")[1] == branch_name("user.Alice")
 
 
 def test_another_user_s_branch_is_not_deployed_to_one_s_own() -> None:
@@ -91,11 +93,11 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, answers: dict[str, str]) 
     made = cloud.Target(name, PLACES, [])
 
     def ask(flow: list[str], *arguments: str) -> None:
-        if words := next((words for flow_name, words in answers.items() if commands.FLOWS[flow_name] == flow), ""):
+        if words := next((words for flow_name, words in answers.items() if FLOWS[flow_name] == flow), ""):
             raise RecsysError(words)
 
     monkeypatch.setattr(made, "ask", ask)
-    monkeypatch.setattr(commands, "target", lambda: made)
+    monkeypatch.setattr(cloud, "target", lambda *given: made)
 
 
 def test_undeploying_goes_on_past_what_is_gone_and_past_what_is_refused(
@@ -103,19 +105,18 @@ def test_undeploying_goes_on_past_what_is_gone_and_past_what_is_refused(
 ) -> None:
     refuse(monkeypatch, "step-functions", {"TrainFlow": "The workflow *x* doesn't exist on it", "RecommendFlow": "no rights"})
     with pytest.raises(RecsysError, match=r"^RecommendFlow: no rights$"):
-        commands.undeploy()
+        cloud.undeploy(Place())
     assert capsys.readouterr().out.splitlines() == ["TrainFlow is not deployed", "MonitorFlow runs by itself no more"]
     refuse(monkeypatch, "step-functions", dict.fromkeys(("TrainFlow", "RecommendFlow", "MonitorFlow"), "doesn't exist"))
-    commands.undeploy()
+    cloud.undeploy(Place())
 
 
 def test_what_argo_does_not_list_is_refused_with_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, "argo-workflows", {})
     with pytest.raises(RecsysError, match=r"argo-workflows.*argo list --namespace x"):
-        commands.cloud_status()
+        cloud.cloud_status(Place())
 
 
-def test_a_run_here_for_a_branch_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(commands.GIVEN, "BRANCH", "x")
+def test_a_run_here_for_a_branch_there_is_refused() -> None:
     with pytest.raises(RecsysError, match=r'BRANCH "x".*make trigger'):
-        commands.run()
+        run(Place(branch="x"))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cloud import Cloud
-from production import IMAGE_LOCK
+from cli.cloud import Cloud
+from cli.production import IMAGE_LOCK
 
 ROOT = Path(__file__).parents[2]
 # what AWS grants for all of a kind only, or, of jobs, for ids that nobody can know beforehand

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from cli.serve import read_keys, refuse_open_door
 from conftest import Fork, assert_refused, make_release
 from recsys import RecsysError
 from recsys.publishing import publish
 from recsys.store import open_store
-from serve import read_keys, refuse_open_door
 from serving_shop import wait
 
 LOCAL = ["localhost"]
@@ -66,7 +66,7 @@ def test_a_secret_that_was_not_mounted_does_not_open_the_door(monkeypatch: pytes
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    return [sys.executable, str(Fork(tmp_path).root / "flows" / "serve.py")]
+    return [sys.executable, str(Fork(tmp_path).root / "flows" / "cli"), "serve"]
 
 
 def test_an_open_door_ends_in_one_line(command: list[str]) -> None:

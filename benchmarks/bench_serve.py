@@ -5,7 +5,6 @@ fast a list is found."""
 import asyncio
 import multiprocessing
 import socket
-import sys
 import tempfile
 import time
 import urllib.request
@@ -23,7 +22,7 @@ from fastapi import FastAPI
 from rich.console import Console
 from rich.table import Table
 
-from commands import settings, store
+from cli.variables import Place
 from recsys import RecsysError
 from recsys.list_files import CHUNK, Row, connect, pack, unpack, write_rows
 from recsys.recommenders import Lists
@@ -58,7 +57,7 @@ def nothing() -> None:
     """What a hello leaves for later."""
 
 
-def fastapi_hello(scratch: str) -> App:
+def fastapi_hello(place: Place, scratch: str) -> App:
     app = FastAPI()
 
     @app.get("/{user_id}")
@@ -68,23 +67,23 @@ def fastapi_hello(scratch: str) -> App:
     return app, nothing
 
 
-def ours(scratch: str) -> App:
-    chosen = settings()
-    service = Service(store(chosen), chosen)
+def ours(place: Place, scratch: str) -> App:
+    chosen = place.settings()
+    service = Service(place.open_store(chosen), chosen)
     service.exposures = Exposures(open_store(scratch, chosen.name))  # nobody sees these
     return service.app([KEY]), service.exposures.flush
 
 
-APPS: dict[str, Callable[[str], App]] = {
-    "uvicorn hello": lambda scratch: (uvicorn_hello, nothing),
+APPS: dict[str, Callable[[Place, str], App]] = {
+    "uvicorn hello": lambda place, scratch: (uvicorn_hello, nothing),
     "FastAPI hello": fastapi_hello,
     "recommendations": ours,
 }
 
 
-def serve(name: str, listener: socket.socket, scratch: str) -> None:
+def serve(name: str, place: Place, listener: socket.socket, scratch: str) -> None:
     """One server, with a folder for what it writes; /cpu does what was left for later and tells the CPU seconds spent."""
-    app, finish = APPS[name](scratch)
+    app, finish = APPS[name](place, scratch)
 
     async def measured(scope: Any, receive: Any, send: Any) -> None:
         if scope.get("path") == "/cpu":
@@ -98,13 +97,13 @@ def serve(name: str, listener: socket.socket, scratch: str) -> None:
     uvicorn.Server(config).run([listener])
 
 
-def load(name: str, paths: list[str]) -> Load:
+def load(name: str, place: Place, paths: list[str]) -> Load:
     """Starts a server, warms it up, and puts the paths to it from some clients that keep their connections."""
     with socket.socket() as listener, tempfile.TemporaryDirectory() as scratch:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         port = listener.getsockname()[1]
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, listener, scratch), daemon=True)
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, place, listener, scratch), daemon=True)
         process.start()
         try:
             asyncio.run(put(port, paths[: CLIENTS * 20]))
@@ -151,25 +150,21 @@ async def client(port: int, paths: list[str]) -> list[float]:
     return found
 
 
-def paths(count: int) -> list[str]:
+def paths(place: Place, count: int) -> list[str]:
     """Of users of the live release, in a drawn order."""
-    chosen = settings()
-    kept = store(chosen)
-    live = kept.current()
-    if live is None:
-        raise RecsysError(f"{chosen.name} has no release yet; `make run` makes one")
+    chosen, kept, live = place.open_release()
     users = np.concatenate([users for users, _ in read_lists(kept.load("release", live), "allow")])
     drawn = np.random.default_rng(chosen.seed).choice(users, count)
     return [f"/v1/users/{quote(user, safe='')}/recommendations?k=10" for user in drawn.tolist()]
 
 
-def requests() -> dict[str, Load]:
+def requests(place: Place) -> dict[str, Load]:
     """The median of some rounds, in each of which every server has its turn."""
-    asked = paths(REQUESTS)
+    asked = paths(place, REQUESTS)
     found: dict[str, list[Load]] = {name: [] for name in APPS}
     for _ in range(ROUNDS):
         for name in APPS:
-            found[name].append(load(name, asked if name == "recommendations" else ["/hello"] * REQUESTS))
+            found[name].append(load(name, place, asked if name == "recommendations" else ["/hello"] * REQUESTS))
     return {name: Load(*(median(values) for values in zip(*map(astuple, loads), strict=True))) for name, loads in found.items()}
 
 
@@ -197,8 +192,9 @@ def drawn() -> Iterator[Row]:
         yield from zip((f"u{number:07}" for number in range(first, first + CHUNK)), pack(lists), pack(lists), strict=True)
 
 
-def main() -> None:
-    found = requests()
+def bench_serve(place: Place) -> None:
+    """Measures what a request costs, beside a bare FastAPI and a bare uvicorn."""
+    found = requests(place)
     table = Table(
         "", "CPU us a request", "of FastAPI hello", "requests a second", "p50 ms", "p99 ms", box=None, padding=(0, 2, 0, 0)
     )
@@ -211,7 +207,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except RecsysError as error:
-        sys.exit(f"error: {error}")
+    from cli.app import main
+
+    main({"": (bench_serve,)})

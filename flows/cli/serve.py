@@ -1,19 +1,16 @@
-"""The service as a process: `make serve`. Reads keys from the environment and never logs a path, for paths hold ids."""
+"""The verb that serves. Reads keys from the environment and never logs a path, for paths hold ids."""
 
 import ipaddress
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Annotated
 
-import uvicorn
-
-import variables
-from commands import GIVEN, ROOT, branch, dial, root, settings, store
-from production import describe_store
+from cli.production import describe_store
+from cli.variables import Place, Range, option
 from recsys import RecsysError
-from recsys.serving.app import Service
-from recsys.serving.guard import ANY_HOST
 
 log = logging.getLogger("recsys.serving")
 SHORTEST = 16  # characters of a key
@@ -47,34 +44,37 @@ def refuse_open_door(host: str, allowed_hosts: list[str], keys: list[str]) -> No
         raise RecsysError(
             f"serve.host is {host}, which others can reach, and there are no keys; set RECS_API_KEYS or serve on 127.0.0.1"
         )
-    if ANY_HOST in allowed_hosts and not keys:
+    if "*" in allowed_hosts and not keys:
         raise RecsysError(
             f'serve.allowed_hosts is {allowed_hosts}: "*" lets any web page that a browser here opens read what is served, and'
             " there are no keys; set RECS_API_KEYS or name the hosts"
         )
 
 
-def main() -> None:
-    variables.check(GIVEN, ROOT / "Makefile")
-    chosen, keys = settings(), read_keys()
-    host, port = dial("HOST") or chosen.serve.host, dial("PORT") or str(chosen.serve.port)
+def serve(
+    place: Place,
+    host: Annotated[str, option("address to listen on, instead of serve.host of config.toml", shown="ADDRESS")] = "",
+    port: Annotated[int | None, option("instead of serve.port", read=Range(1, 65_535, is_whole=True), shown="PORT")] = None,
+) -> None:
+    """Answers requests from the live release, with a page to try it."""
+    import uvicorn
+
+    from recsys.serving.app import Service
+
+    chosen, keys = place.settings(), read_keys()
+    host = host or chosen.serve.host
     refuse_open_door(host, chosen.serve.allowed_hosts, keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    log.info("what is live in this store is served: %s", describe_store(root(), branch()))
+    log.info("what is live in this store is served: %s", describe_store(place.root, place.branch_name))
     log.info("requests to these hosts are answered (serve.allowed_hosts): %s", ", ".join(chosen.serve.allowed_hosts))
+    for one in (signal.SIGINT, signal.SIGTERM):  # being stopped is no error; uvicorn answers what is under way first
+        signal.signal(one, lambda *_: sys.exit())
     uvicorn.run(
-        Service(store(chosen), chosen).app(keys),
+        Service(place.open_store(chosen), chosen).app(keys),
         host=host,
-        port=int(port),
+        port=port or chosen.serve.port,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=10,
         server_header=False,
     )
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (RecsysError, OSError) as error:
-        sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""Deployment: what [cloud] of config.toml must hold, and Metaflow's own commands run with it. Prints nothing."""
+"""Verbs that deploy the flows: what [cloud] of config.toml must hold, and Metaflow's own commands run with it."""
 
 import json
 import os
@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cli.flows import FLOWS
+from cli.production import PRODUCTION, branch_name, code_version, describe_store, require_committed
+from cli.terminal import console, say
+from cli.variables import Place, one_of, option, read_config, user
 from recsys import RecsysError
 from recsys.backends import s3_client
 from recsys.settings import Cloud, build, read_operations
@@ -29,6 +33,11 @@ NEEDED = {
     "step-functions": ("bucket", "queue", "table", *ROLES, "image"),
     "argo-workflows": ("bucket", "image", "namespace", "service_account"),
 }
+
+To = Annotated[str, option("where; step-functions by default", read=one_of(NEEDED), shown="|".join(NEEDED))]
+Token = Annotated[str, option("the token that `make deploy` printed, where another user deployed", shown="TOKEN")]
+Flow = Annotated[str | None, option("one flow; by default, all that are deployed", read=one_of(FLOWS), shown="|".join(FLOWS))]
+OneFlow = Annotated[str, option("the flow, such as TrainFlow", read=one_of(FLOWS), shown="|".join(FLOWS))]
 
 
 def environment(cloud: Cloud) -> dict[str, str]:
@@ -124,11 +133,63 @@ class Target:
         return Deployed(name, schedule_of(name), tuple(step for step, _ in states), token)
 
 
-def branch_name(branch: str) -> str:
-    """How Metaflow names a branch, and with it its store: `feature/My-x` is test.feature_my_x; user.alice stays as it is."""
-    if not branch or branch.startswith("user."):
-        return branch
-    return "test." + re.sub("[^a-z0-9_]", "_", branch.removeprefix("test.").lower())
+def target(place: Place, to: str, authorize: str) -> Target:
+    """Where flows are deployed: in production, in the branch BRANCH, or in the user's own."""
+    if place.store:
+        raise RecsysError(f'STORE "{place.store}" is for runs of this machine; what is deployed has store.root of config.toml')
+    branch = place.flow_options or options_of(place.branch, user())
+    return Target(to, read(read_config(), to), branch, authorize)
+
+
+def deployed(flow: str | None) -> list[str]:
+    """One flow, or all that run on a schedule."""
+    return [flow] if flow else [name for name in FLOWS if name != "TuneFlow"]
+
+
+def deploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize: Token = "") -> None:
+    """Deploys the scheduled flows to AWS Step Functions and Batch, by [cloud] of config.toml, or to Argo Workflows."""
+    place.checked_settings()  # refuses a wrong value before anything is deployed
+    chosen = target(place, to, authorize)
+    if place.branch_name == PRODUCTION:
+        require_committed(code_version())
+    for name in deployed(flow):
+        made = chosen.deploy(FLOWS[name])
+        console.print(f"{name} is {made.name} on {chosen.name}, {made.schedule}: {len(made.steps)} steps, {', '.join(made.steps)}")
+    where = describe_store(place.root, place.branch_name)
+    console.print(f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {where}")
+    console.print(f"whoever is not {user()} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
+
+
+def undeploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize: Token = "") -> None:
+    """Removes deployed flows and their schedules; releases stay."""
+    chosen, refused = target(place, to, authorize), []
+    for name in deployed(flow):
+        try:
+            chosen.ask(FLOWS[name], "delete")
+            console.print(f"{name} runs by itself no more")
+        except RecsysError as error:
+            if "doesn't exist" in str(error):
+                console.print(f"{name} is not deployed")
+            else:
+                refused.append(f"{name}: {error}")
+    if refused:
+        raise RecsysError("\n".join(refused))
+
+
+def trigger(place: Place, flow: OneFlow, to: To = "step-functions", authorize: Token = "") -> None:
+    """Starts a deployed flow now."""
+    for line in target(place, to, authorize).runs(FLOWS[flow], "trigger"):
+        say(line)
+
+
+def cloud_status(place: Place, flow: Flow = None, to: To = "step-functions", authorize: Token = "") -> None:
+    """Lists the executions of deployed flows, and how they ended."""
+    chosen = target(place, to, authorize)
+    if chosen.name == "argo-workflows":
+        raise RecsysError(f"TO argo-workflows lists no executions; ask the cluster: argo list --namespace {chosen.cloud.namespace}")
+    for name in deployed(flow):
+        for line in chosen.runs(FLOWS[name], "list-runs") or ["no execution yet"]:
+            say(f"{name}: {line}")
 
 
 def options_of(branch: str, user: str) -> list[str]:

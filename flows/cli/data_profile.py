@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cli.terminal import table
 from recsys.profile import Profile, Spread
 
 SHOWN = 20  # event types, ratings and gaps that are listed
@@ -36,9 +37,7 @@ def _columns(found: Profile) -> Iterator[str | Table]:
     if not found.columns:
         yield f'source "{found.source}" knows its columns; the settings of [datasets.{found.name}] are used'
         return
-    yield _table(
-        ("table", "column", "is read as", ""), ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns)
-    )
+    yield table(("table", "column", "is read as", ""), ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns))
 
 
 def _types(found: Profile) -> Iterator[str | Table]:
@@ -49,7 +48,7 @@ def _types(found: Profile) -> Iterator[str | Table]:
         (one.own or "(none)", f"{one.events:,}", f"{one.events / events:.2%}", one.ours or "undecided")
         for one in found.types[:SHOWN]
     )
-    yield _table(("type", "events", "share", "counts as"), rows, right=(1, 2))
+    yield table(("type", "events", "share", "counts as"), rows, right=(1, 2))
     if len(found.types) > SHOWN:
         yield f"and {len(found.types) - SHOWN:,} more types; is this column an event type?"
     yield f"target: {found.target or 'undecided'} ({found.why})"
@@ -73,7 +72,7 @@ def _quarantine(found: Profile) -> Iterator[str | Table]:
     for reason, examples in found.examples.items():
         yield f"{reason}, {len(examples)} of {found.quarantine.rejected[reason]:,}:"
         names = [name for name in examples[0] if any(row[name] not in (None, "") for row in examples)]
-        yield _table(names, ([_text(row[name]) for name in names] for row in examples))
+        yield table(names, ([_text(row[name]) for name in names] for row in examples))
 
 
 def _times(found: Profile) -> Iterator[str]:
@@ -116,7 +115,7 @@ def _horizons(found: Profile) -> Iterator[Table]:
         for one in found.horizons
     )
     names = ("horizon / step, days", "days needed for all windows", "training windows in the data")
-    yield _table((*names, "users judged in the holdout", "in the windows of selection", ""), rows)
+    yield table((*names, "users judged in the holdout", "in the windows of selection", ""), rows)
 
 
 def _entities(found: Profile) -> Iterator[str | Table]:
@@ -125,7 +124,7 @@ def _entities(found: Profile) -> Iterator[str | Table]:
         yield "dated by valid_from" if one.is_dated else "undated: every cutoff sees the values of today"
         if one.attributes:
             rows = ((each.name, each.kind, f"{each.distinct:,}", f"{each.missing:.1%}") for each in one.attributes)
-            yield _table(("attribute", "type", "values", "missing"), rows, right=(2, 3))
+            yield table(("attribute", "type", "values", "missing"), rows, right=(2, 3))
 
 
 def _section(found: Profile) -> Iterator[str]:
@@ -146,12 +145,3 @@ def _spread(spread: Spread) -> str:
 
 def _text(value: Any) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else "" if value is None else str(value)
-
-
-def _table(names: Any, rows: Any, right: tuple[int, ...] = ()) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for number, name in enumerate(names):
-        table.add_column(name, justify="right" if number in right else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table

@@ -1,15 +1,29 @@
-"""A schedule without a cloud: lines for crontab, or units for systemd, that run the flows one at a time under a lock."""
+"""The verb that prints a schedule without a cloud: lines for crontab, or units for systemd, that run the flows one at a time."""
 
 import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
+from cli.production import ROOT, is_shared
+from cli.terminal import console
+from cli.variables import Place, option, read_config
 from recsys import RecsysError
-from recsys.settings import Operations
+from recsys.settings import Operations, read_operations
 
 VERBS = {"train": "run", "recommend": "recommend", "monitor": "monitor"}
 PATIENCE = 12 * 3600  # seconds that a flow waits for the one before it
+
+
+def cron(place: Place, units: Annotated[bool, option("systemd units instead of lines for crontab", "--systemd")] = False) -> None:
+    """Prints lines for crontab, or systemd units, that run the three flows on their schedules on this machine."""
+    place.checked_settings()  # refuses a wrong value before it is written down
+    given = {"DATASET": place.dataset, "STORE": place.store} | {name.upper(): path for name, path in place.inputs.items()}
+    given["PRODUCTION"] = "1" * (place.production or is_shared(place.root))  # what runs on a schedule is production
+    given = {name: value for name, value in given.items() if value}
+    for line in (systemd if units else crontab)(ROOT, read_operations(read_config()), given):
+        console.out(line, highlight=False)
 
 
 def crontab(root: Path, operations: Operations, dials: dict[str, str]) -> Iterator[str]:

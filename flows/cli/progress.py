@@ -4,8 +4,9 @@ import ast
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cli.production import CODE
 
 if TYPE_CHECKING:
     from rich.console import Console  # which the steps, that import this too, need not load
@@ -14,7 +15,6 @@ ABOUT = "task: "  # before what a task of a foreach is about, which the task its
 RUNS = re.compile(r"\[\d+/(\w+)/(\d+) \(pid \d+\)\] (Task is starting|Task finished successfully|Task failed|task: .*)")
 SAID = re.compile(r"\[\d+/(\w+)/\d+ \(pid \d+\)\] (.*)")
 CLONED = re.compile(r"\[\d+/(\w+)/\d+\] Cloning previously run task")  # several may share a line: Metaflow clones in threads
-HERE = Path(__file__).parent
 
 
 class Progress:
@@ -59,7 +59,7 @@ class Progress:
 
 def order(flow: str) -> str:
     """The steps of a flow, as the first line of its class's docstring writes them."""
-    file = HERE / f"{flow.removesuffix('Flow').lower()}_flow.py"
+    file = CODE / f"{flow.removesuffix('Flow').lower()}_flow.py"
     (made,) = (node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef) and node.name == flow)
     return (ast.get_docstring(made) or "").partition("\n")[0]
 

@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from cli.terminal import table
 from recsys import RecsysError
 from recsys.explaining import Candidate, Explanation, Stranger
 from recsys.rules import HIDING
@@ -52,28 +53,25 @@ def name(state: State, item: int) -> str:
     return id if title == id else f"{id} {title}"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
 def _history(found: Explanation) -> Table:
-    table = _table("days ago", "", "items")
-    for days, items in found.baskets[:BASKETS]:
-        table.add_row(f"{days:.0f}", found.target, ", ".join(name(found.state, item) for item in items))
-    for day, item in found.looks[:LOOKS]:
-        table.add_row(str(day), "view or cart", name(found.state, item))
-    return table
+    rows = [
+        (f"{days:.0f}", found.target, ", ".join(name(found.state, item) for item in items))
+        for days, items in found.baskets[:BASKETS]
+    ]
+    rows += [(str(day), "view or cart", name(found.state, item)) for day, item in found.looks[:LOOKS]]
+    return table(("days ago", "", "items"), rows)
 
 
 def _candidates(found: Explanation) -> Table:
-    table = _table("score", "item", "proposed by, with its own score")
-    for one in found.candidates[:CANDIDATES]:
-        by = ", ".join(f"{proposer} {score:.3g}" for proposer, score in one.proposed_by.items())
-        table.add_row(f"{one.score:.4f}", name(found.state, one.item), by)
-    return table
+    rows = (
+        (
+            f"{one.score:.4f}",
+            name(found.state, one.item),
+            ", ".join(f"{proposer} {score:.3g}" for proposer, score in one.proposed_by.items()),
+        )
+        for one in found.candidates[:CANDIDATES]
+    )
+    return table(("score", "item", "proposed by, with its own score"), rows)
 
 
 def _sum(found: Explanation, one: Candidate) -> str:
@@ -84,10 +82,9 @@ def _sum(found: Explanation, one: Candidate) -> str:
 
 def _contributions(one: Candidate, most: int) -> Table:
     """Features by what they added; all of them if `most` is 0."""
-    table = _table("added", "feature", "value")
-    for feature in sorted(one.added, key=lambda feature: -abs(one.added[feature]))[: most or None]:
-        table.add_row(f"{one.added[feature]:+.3f}", feature, f"{one.features[feature]:.4g}")
-    return table
+    features = sorted(one.added, key=lambda feature: -abs(one.added[feature]))[: most or None]
+    rows = ((f"{one.added[feature]:+.3f}", feature, f"{one.features[feature]:.4g}") for feature in features)
+    return table(("added", "feature", "value"), rows)
 
 
 def _row(state: State, item_id: str) -> int:
@@ -113,15 +110,17 @@ def _fate(found: Explanation, item: int) -> str:
 
 
 def _removed(found: Explanation) -> Table:
-    table = _table("rule", "item")
-    for item, rule in found.removed[:CANDIDATES]:
-        table.add_row(rule, name(found.state, item))
-    return table
+    return table(("rule", "item"), ((rule, name(found.state, item)) for item, rule in found.removed[:CANDIDATES]))
 
 
 def _list(found: Explanation, k: int) -> Table:
-    table = _table("", "score", "item", "category")
-    for place, (item, score) in enumerate(zip(found.items[:k], found.scores, strict=False)):
-        said = f"{score:.4f}" if score else "popular"
-        table.add_row(str(place + 1), said, name(found.state, item), str(found.state.items["category"][item]))
-    return table
+    rows = (
+        (
+            str(place + 1),
+            f"{score:.4f}" if score else "popular",
+            name(found.state, item),
+            str(found.state.items["category"][item]),
+        )
+        for place, (item, score) in enumerate(zip(found.items[:k], found.scores, strict=False))
+    )
+    return table(("", "score", "item", "category"), rows)

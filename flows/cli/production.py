@@ -1,6 +1,7 @@
 """What makes production different from a branch: whose store is meant, and that only committed code publishes to it."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 from recsys import RecsysError
 from recsys.store import sha256
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent if (HERE.parent / "dbt_project").is_dir() else HERE  # on a laptop beside flows/, in a container in it
+CODE = Path(__file__).resolve().parents[1]  # flows/, or what a container has of it
+ROOT = CODE.parent if (CODE.parent / "dbt_project").is_dir() else CODE  # a container has all in one folder
 PRODUCTION = "prod"  # as Metaflow names it
 IMAGE_LOCK = "RECS_IMAGE_LOCK"  # set by the Dockerfile: path of the lock that the image was built from
 MOST_NAMED = 5  # files in a message
@@ -34,6 +35,13 @@ def store_branch(branch: str, root: str) -> str:
     if branch == "user.":
         raise RecsysError(f"METAFLOW_USER is not set, and each user has a branch of the store {root}; set it, or pass PRODUCTION=1")
     return branch
+
+
+def branch_name(branch: str) -> str:
+    """How Metaflow names a branch, and with it its store: `feature/My-x` is test.feature_my_x; user.alice stays as it is."""
+    if not branch or branch.startswith("user."):
+        return branch
+    return "test." + re.sub("[^a-z0-9_]", "_", branch.removeprefix("test.").lower())
 
 
 def describe_store(root: str, branch: str) -> str:

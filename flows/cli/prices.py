@@ -1,11 +1,16 @@
-"""What the deployed flows cost in a month: seconds from bench.json, sizes and schedules from config.toml, prices from
-cloud/prices.toml. An estimate: it says what it assumes."""
+"""The verb that estimates what the deployed flows cost in a month: seconds from bench.json, sizes and schedules from config.toml,
+prices from cloud/prices.toml. It says what it assumes."""
 
+import json
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recsys.settings import Operations, Schedule
+from cli.production import ROOT
+from cli.terminal import console, table
+from cli.variables import read_config
+from recsys.settings import Operations, Schedule, read_operations
 from recsys.settings.deployment import DAYS as DAYS_OF_WEEK
 
 DAYS = 365 / 12
@@ -29,6 +34,23 @@ class Month:
     @property
     def total(self) -> float:
         return self.compute + self.storage + self.rest
+
+
+def cost() -> None:
+    """Estimates what a month of the deployed flows costs, at every size in bench.json."""
+    prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
+    operations = read_operations(read_config())
+    made = table(("a month", "containers", "hours", "compute", "storage", "rest", "total"))
+    for size, measured in json.loads((ROOT / "bench.json").read_text()).items():
+        one = month(measured, operations, prices)
+        dollars = (f"{value:,.2f}" for value in (one.hours, one.compute, one.storage, one.rest, one.total))
+        made.add_row(f"{size} events", f"{one.containers:,.0f}", *dollars)
+    console.print(made)
+    console.print(f"US dollars by list prices of {prices['date']} in cloud/prices.toml, which also says what is assumed")
+    console.print(
+        f"{', '.join(f'{one} counts as {other}' for one, other in NEAREST.items())}; select as a container that does nothing"
+    )
+    console.print("storage is what `make gc YES=1` leaves: run it every month, for without it each day adds to the bill")
 
 
 def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[str, Any]) -> Month:

@@ -15,13 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from rich.console import Console
 
 import bench_peers
 import bench_tables
-from commands import dial
+from cli.variables import option
 from recsys import RecsysError, pipeline
 from recsys.costs import count_imports, cpu_seconds, peak_mb
 from recsys.settings import Settings, parse, resolve
@@ -165,8 +165,9 @@ def installed(package: str) -> str:
         return ""
 
 
-def main(names: list[str]) -> None:
-    """Runs some sizes, all by default, and puts what they cost in the place of what was known of them."""
+def bench(sizes: Annotated[str, option(f"some of {' '.join(SIZES)}; by default, all", shown="SIZES")] = "") -> None:
+    """Measures what every step costs, and writes that to bench.json and README.md in the place of what was known of these sizes."""
+    names = sizes.split()
     for name in names:
         if name not in SIZES:
             raise RecsysError(f'SIZES "{name}" is not known; pass some of {" ".join(SIZES)}')
@@ -182,7 +183,6 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(dial("SIZES").split())
-    except RecsysError as error:
-        sys.exit(f"error: {error}")
+    from cli.app import main
+
+    main({"": (bench,)})

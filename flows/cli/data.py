@@ -1,0 +1,133 @@
+"""Verbs about data that people bring, take away, or know more of than the data tell."""
+
+import json
+import os
+import re
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cli.production import ROOT
+from cli.releases import New, Release
+from cli.terminal import console, say
+from cli.variables import CASES, EXPECTED, Place, day, one_of, option, read_config
+from recsys import RecsysError, cases, expected
+from recsys.cases import SEVERITIES
+
+Escape = Annotated[bool, option("write texts so that no spreadsheet takes them for formulas", "--escape")]
+
+
+def check_data(place: Place) -> None:
+    """Describes an export of events (EVENTS=), proposes its section of config.toml, and says whether a run will work."""
+    from cli.data_profile import show
+    from recsys.profile import check
+    from recsys.proposal import propose_name
+    from recsys.sources.base import Access
+
+    config = read_config()
+    name = place.dataset or propose_name(place.events, config["datasets"])
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise RecsysError(f'DATASET "{name}" cannot be a name; use letters, digits, _ and - only')
+    if name not in config["datasets"] and not place.events:
+        place.settings()  # says which datasets there are
+        raise RecsysError("EVENTS is not given; pass EVENTS=path to your events, or DATASET= to check one of config.toml")
+    queries = ROOT / "dbt_project" / "queries" / name
+    found = check(config, name, place.inputs, ROOT / "dbt_project", datetime.now(UTC).date(), Access(queries, os.environ))
+    show(found, console)
+    if found.problems:
+        raise RecsysError(f"a run will not work: {'; '.join(found.problems)}")
+
+
+def quarantine(
+    place: Place,
+    to: Annotated[str, option("a .csv or .parquet file; data/quarantine.csv by default", shown="PATH")] = "",
+    escape: Escape = False,
+) -> None:
+    """Writes the events that the last run rejected, with their reasons, to a file."""
+    from recsys.pipeline import write_rejected
+    from summary import last_landing
+
+    target = Path(to or ROOT / "data" / "quarantine.csv")
+    raw_id, chosen, kept = last_landing(place.dataset or read_config()["dataset"])
+    rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", target, escape)
+    console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
+
+
+def export(
+    place: Place,
+    to: Annotated[str, option("a .parquet or .csv file", shown="PATH")],
+    novel: New = False,
+    release: Release = "",
+    escape: Escape = False,
+) -> None:
+    """Writes a release's lists to a file."""
+    from recsys.releases import export
+
+    (_, kept, release), protocol = place.open_release(release), "novel" if novel else "allow"
+    rows = export(kept.load("release", release), protocol, Path(to), escape)
+    console.print(f"{rows:,} rows of release {release} ({protocol}) written to {to}")
+
+
+def exposures(
+    place: Place,
+    day: Annotated[date, option("the day", read=day, shown="YYYY-MM-DD")],
+    to: Annotated[str, option("a .parquet file", shown="PATH")],
+) -> None:
+    """Writes what the service showed on a day to a file."""
+    from recsys.serving.exposures import export
+
+    if not to.endswith(".parquet"):
+        raise RecsysError(f'TO is "{to}"; pass TO=path to a .parquet file')
+    rows = export(place.open_store(), day, Path(to))
+    console.print(f"{rows:,} items shown on {day} written to {to}; users are named by keyed hash")
+
+
+def add_case(
+    place: Place,
+    user: Annotated[str, option("a user of the live release", shown="ID")],
+    why: Annotated[str, option("the reason, for people", shown="TEXT")],
+    expect: Annotated[str, option("items that the list shall have, with commas between them", shown="IDS")] = "",
+    bar: Annotated[str, option("items that it shall not have", "--not", shown="IDS")] = "",
+    severity: Annotated[str, option("what a failure does", read=one_of(SEVERITIES), shown="|".join(SEVERITIES))] = "warn",
+) -> None:
+    """Adds a case to cases.jsonl: what every later release shall list for a user, or not."""
+    chosen, kept, release = place.open_release()
+    items = ([item.strip() for item in given.split(",") if item.strip()] for given in (expect, bar))
+    case = dict(zip(cases.FIELDS, (chosen.name, user, *items, why, severity), strict=True))
+    cases.refuse_senseless(case, "add-case")
+    cases.refuse_unknown(case, kept.load("release", release))
+    with CASES.open("a") as file:
+        file.write(json.dumps(case, ensure_ascii=False) + "\n")
+    console.print(f"added to {CASES.name}; the next run holds lists against it", markup=False)
+
+
+def expect(
+    place: Place,
+    first: Annotated[date | None, option("the first day", "--from", read=day, shown="YYYY-MM-DD")] = None,
+    last: Annotated[date | None, option("the last day", "--to", read=day, shown="YYYY-MM-DD")] = None,
+    kind: Annotated[str | None, option("what differs", read=one_of(expected.KINDS), shown="|".join(expected.KINDS))] = None,
+    because: Annotated[str, option("the reason, for the reports that show it", shown="TEXT")] = "",
+    off: Annotated[bool, option("take it back", "--off")] = False,
+    list_: Annotated[bool, option("list what is expected", "--list")] = False,
+) -> None:
+    """Notes days on which the data may differ, so that checks only warn. Without values, lists those that are noted."""
+    chosen = place.settings()
+    kept = place.open_store(chosen)
+    known = expected.known(kept, chosen)
+    if list_ or not (first or last or kind or because):
+        for one in known:
+            say(f"{one.first} to {one.last}  {one.kind:<9}  {one.because}")
+        console.print(f"{len(known)} changes of {chosen.dataset_name} are expected")
+        return
+    because = because or ("taken back" if off else "")
+    given = (chosen.dataset_name, first or "", last or "", kind or "", because)
+    change = expected.ExpectedChange.read(dict(zip(expected.FIELDS, given, strict=True)), "expect")
+    if off and change.key not in {one.key for one in known}:
+        raise RecsysError(
+            f"no {change.kind} change is expected from {change.first} to {change.last}; `make expect` lists those known"
+        )
+    expected.record(kept, change, off)
+    EXPECTED.write_text(expected.rewrite(EXPECTED.read_text() if EXPECTED.exists() else "", change, off))
+    checks = ", ".join(check.partition(".")[2] for check in expected.KINDS[change.kind])
+    told = "is not expected any more" if off else f"is expected; until it is over, these checks only warn: {checks}"
+    say(f"{change.kind} change ({change}) {told}; commit {EXPECTED.name}")

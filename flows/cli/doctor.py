@@ -1,0 +1,61 @@
+"""Verbs that look after this installation."""
+
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+
+from cli.production import ROOT
+from cli.releases import tell_faults
+from cli.terminal import say
+from cli.variables import Place, read_config
+from recsys import RecsysError
+
+SCHEMA = ROOT / "config.schema.json"
+PACKAGES = ("metaflow", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations", "scikit-learn", "pyarrow", "numpy")
+
+
+def doctor(place: Place) -> None:
+    """Prints the resolved settings, versions and disk space, and what is missing."""
+    from recsys.sources import open_source
+    from recsys.sources.base import Access
+
+    missing = []
+    say(f"python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
+    for package in PACKAGES:
+        try:
+            say(f"  {package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(f"{package} is not installed; `make clean` and run again")
+    chosen = place.settings()
+    for name, value in asdict(chosen).items():
+        say(f"{name} = {value}")
+    free, kept = shutil.disk_usage(ROOT).free / 2**30, place.open_store(chosen)
+    say(f"{free:.0f} GiB free, store at {kept.backend}, live release {kept.current(strict=False) or 'none'}")
+    tell_faults(kept)
+    if free < 5:
+        missing.append(f"{free:.1f} GiB of disk are free; 10 million events want about 5")
+    if shutil.which("git") is None:
+        missing.append("git is not on the PATH; releases cannot record the commit they were made by")
+    access = Access(ROOT / "dbt_project" / "queries" / (place.dataset or read_config()["dataset"]), os.environ)
+    try:
+        open_source(chosen.dataset).prepare(access)
+    except RecsysError as error:
+        missing.append(str(error))
+    for problem in missing:
+        say(f"missing: {problem}")
+    if not missing:
+        say("nothing is missing")
+
+
+def schema() -> None:
+    """Writes config.schema.json, by which editors check config.toml."""
+    from recsys.checks import FAMILIES
+    from recsys.recommenders import RECOMMENDERS
+    from recsys.settings.schema import config_schema
+
+    made = config_schema(RECOMMENDERS, {name: family.module.Limits for name, family in FAMILIES.items()})
+    SCHEMA.write_text(json.dumps(made, indent=1) + "\n")
+    say(f"written to {SCHEMA.name}")

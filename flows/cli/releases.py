@@ -1,0 +1,200 @@
+"""Verbs about releases: what there is, what is live, and what changed."""
+
+import tempfile
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cli.production import ROOT, code_version, is_production, require_committed_release
+from cli.terminal import console, say, table
+from cli.variables import Place, Range, no_release, option
+from recsys import RecsysError
+from recsys.store import Store, open_store
+
+Release = Annotated[str, option("one of `make releases`; by default, the live one", shown="ID")]
+New = Annotated[bool, option("lists of new items only, without those that the user had before", "--novel")]
+
+
+def releases(place: Place) -> None:
+    """Lists the releases that are kept, newest first, with their roles: live, canary, previous, pinned."""
+    from recsys.evaluation import PROTOCOLS
+    from recsys.lifecycle import listed
+
+    chosen = place.settings()
+    found, metric = listed(place.open_store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
+    if not found:
+        raise no_release(chosen)
+    names, today = [f"{metric} {name}" for name in PROTOCOLS], datetime.now(UTC).date()
+    made = table(("", "release", "data", "days old", "winner", *names))
+    for one in found:
+        missing = "no users" if one.metrics else "damaged"
+        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else missing for name in PROTOCOLS]
+        age = str((today - one.as_of).days) if one.as_of else "damaged"
+        made.add_row(", ".join(one.roles), one.id, " to ".join(one.days), age, one.recommender, *means)
+    console.print(made)
+
+
+def verify(place: Place, release: Release = "") -> None:
+    """Checks that a release can be served: its files, structure and validation report, and answers for some users."""
+    from recsys.verifying import verify
+
+    _, kept, release = place.open_release(release)
+    evidence = verify(kept, release)
+    console.print(f"release {release} is whole and answers; {len(evidence.verdicts)} verdicts, none blocks")
+    tell_faults(kept)
+
+
+def tell_faults(kept: Store) -> None:
+    """Prints what is damaged in a store besides the files of its snapshots, a line each."""
+    for fault in kept.faults():
+        say(f"damaged: {fault}")
+
+
+def rollback(
+    place: Place, release: Annotated[str, option("one of `make releases`; by default, the one live before", shown="ID")] = ""
+) -> None:
+    """Makes the release live that was live before, or another one."""
+    from recsys.lifecycle import rollback
+
+    kept = place.open_store()
+    left, release = kept.current(), rollback(kept, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
+    console.print(f"release {release} is live; rolled back from {left}, which stays where it is")
+
+
+def pin(
+    place: Place,
+    release: Annotated[str, option("one of `make releases`", shown="ID")],
+    off: Annotated[bool, option("let `make gc` delete it again", "--off")] = False,
+) -> None:
+    """Keeps a release, whatever `make gc` deletes."""
+    place.open_store().pin(release, not off)
+    console.print(f"release {release} is {'no longer pinned' if off else 'pinned'}")
+
+
+def canary(
+    place: Place,
+    release: Annotated[str, option("one of `make releases`", shown="ID")] = "",
+    share: Annotated[float | None, option("share of the users, such as 0.05", read=Range(0, 1), shown="SHARE")] = None,
+    off: Annotated[bool, option("end the canary", "--off")] = False,
+) -> None:
+    """Serves a release to a share of the users, beside the live one."""
+    from recsys.lifecycle import try_out
+
+    kept = place.open_store()
+    if off:
+        kept.point_canary(None, kept.current())
+        console.print("there is no canary")
+        return
+    if not release or share is None:
+        raise RecsysError("RELEASE or SHARE is not given; pass RELEASE=, one of `make releases`, and SHARE=0.05, or OFF=1")
+    require_release_of_commit(place, kept, release)
+    try_out(kept, release, share)
+    console.print(f"release {release} is the canary of {share * 100:g}% of the users")
+
+
+def promote(place: Place) -> None:
+    """Makes the canary live."""
+    from recsys.checks import required
+    from recsys.lifecycle import promote
+
+    chosen = place.settings()
+    kept = place.open_store(chosen)
+    if tried := kept.canary():
+        require_release_of_commit(place, kept, tried.release)
+    release = promote(kept, required(chosen.evidence.audit), at=datetime.now(UTC).isoformat(timespec="seconds"))
+    console.print(f"release {release} is live; there is no canary")
+
+
+def require_release_of_commit(place: Place, kept: Store, release: str) -> None:
+    """Raises if production's users would see a release of code that no commit holds. (A rollback may show one again.)"""
+    manifest = kept.find("release", release)
+    if manifest and is_production(place.root, place.branch_name):
+        require_committed_release(release, manifest.made_from["code"])
+
+
+def gc(
+    place: Place,
+    keep: Annotated[int, option("newest releases to keep; 3 by default", read=Range(1, 1_000_000, is_whole=True), shown="N")] = 3,
+    grace_hours: Annotated[
+        float, option("keep what is younger, for a run may be at it; 24 by default", read=Range(0, 87_600), shown="HOURS")
+    ] = 24,
+    yes: Annotated[bool, option("delete what is listed", "--yes")] = False,
+) -> None:
+    """Lists unreferenced snapshots; with YES=1, deletes them."""
+    from recsys.retention import free, unneeded
+
+    kept = place.open_store()
+    found = (free if yes else unneeded)(kept, keep, grace_hours)
+    if not found and (damaged := kept.faults()):
+        raise RecsysError(f"nothing is freed while the store is damaged: {'; '.join(damaged)}")
+    for one in found:
+        console.print(f"{one.kind:<8}  {one.id:<18}  {one.bytes / 1e6:10,.1f} MB")
+    total = f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in {len(found)} snapshots"
+    console.print(f"freed {total}" if yes else f"would free {total}" + ("; pass YES=1 to do it" if found else ""))
+
+
+def reproduce(place: Place, release: Release = "") -> None:
+    """Makes a release again from its raw snapshot alone and says whether it is the same."""
+    from recsys.reproducing import reproduce
+
+    chosen, kept, release = place.open_release(release)
+    with tempfile.TemporaryDirectory(prefix="reproduced-") as folder:
+        scratch = open_store(folder, chosen.name)
+        found = reproduce(kept, release, scratch, ROOT / "dbt_project", code_version())
+    for line in (*found.differences, *found.other):
+        say(line)
+    if not found.identical:
+        raise RecsysError(f"release {release} has content {found.content}, made again {found.seen}; what differs is listed above")
+    console.print(f"identical content {found.content}")
+
+
+def diff(
+    place: Place,
+    a: Annotated[str, option("the first release; by default, the one live before B", shown="ID")] = "",
+    b: Annotated[str, option("the second release; by default, the live one", shown="ID")] = "",
+) -> None:
+    """Shows what changed from release A to release B."""
+    from recsys.comparing import diff
+
+    chosen, kept, b = place.open_release(b)
+    a = a or next((move["previous"] or "" for move in kept.history() if move["release"] == b), "")
+    if not a:
+        raise RecsysError(f"no release went live before {b}; pass A= and B=, two of `make releases`")
+    made = table(("", "", a, b, "change"))
+    for section, rows in diff(kept, a, b, chosen).items():
+        for number, row in enumerate(rows or [("same", "", "", "")]):
+            made.add_row("" if number else f"[bold]{section}[/bold]", *row)
+    console.print(made)
+
+
+def report(place: Place, release: Release = "") -> None:
+    """Writes a page about a release to data/report.html, with the documents that it links to."""
+    from report import write
+
+    target, (chosen, kept, release) = ROOT / "data" / "report.html", place.open_release(release)
+    write(kept, release, chosen, ROOT / "dbt_project", target)
+    console.print(f"report on release {release} written to {target.relative_to(ROOT)}")
+
+
+def score(place: Place) -> None:
+    """Prints the ML Test Score of the live release, by its validation report and the last tests."""
+    from recsys.proof import Sources
+    from score import show
+
+    kept = place.open_store()
+    show(Sources(ROOT, kept, kept.current()), console)
+
+
+def explain(
+    place: Place,
+    user: Annotated[str, option("a user; `make export` writes all of them", shown="ID")],
+    item: Annotated[str, option("an item: its features, and why it is in the list or not", shown="ID")] = "",
+    novel: New = False,
+    release: Release = "",
+) -> None:
+    """Explains why a user has this list."""
+    from cli.explanation import show
+    from recsys.explaining import explain
+
+    (chosen, kept, release), protocol = place.open_release(release), "novel" if novel else "allow"
+    console.print(f"release {release}, {protocol} lists")
+    show(explain(kept, release, user, protocol), item, chosen.evaluation.k, console)
