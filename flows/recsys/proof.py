@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from recsys.store import Store
 from recsys.verdicts import Evidence, Verdict
 
-RESULTS = "data/test-junit.xml"  # where the Makefile has pytest write them
+RESULTS = "data/test-results.xml"  # where the Makefile has pytest write them
 
 
 @dataclass(frozen=True)
