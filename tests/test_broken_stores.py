@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Fork, assert_refused, make_release
-from recsys.faults import describe
+from recsys.faults import describe_error
 from recsys.lifecycle import rollback
 from recsys.publishing import publish
 from recsys.store import Store, open_store
@@ -186,5 +186,5 @@ def stopped_by(disk: Disk, change: int, act: Callable[[], object]) -> str | None
         with disk.full_from(change):
             act()
     except Exception as error:
-        return describe(error) or repr(error)
+        return describe_error(error) or repr(error)
     return None
