@@ -24,8 +24,9 @@ import bench_tables
 from cli.variables import option
 from recsys import RecsysError, pipeline
 from recsys.costs import count_imports, cpu_seconds, peak_mb
-from recsys.settings import Settings, parse, resolve
-from recsys.store import Store, open_store
+from recsys.settings.loading import parse, resolve
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
 
 ROOT = Path(__file__).resolve().parents[1]
 RANKER = "two_stage"

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from recsys.costs import count_imports, cpu_seconds
-from recsys.evaluation import judge
-from recsys.features import Features
-from recsys.metrics import bootstrap
+from recsys.evaluation.holdout import judge
+from recsys.evaluation.metrics import bootstrap
+from recsys.features.snapshot import Features
+from recsys.features.state import State
 from recsys.pipeline import open_features
-from recsys.recommenders import Recommender, create
-from recsys.settings import Settings
-from recsys.state import State
-from recsys.store import Store
+from recsys.recommenders.base import Recommender
+from recsys.recommenders.registry import create
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store
 
 Rank = Callable[[NDArray, bool], NDArray[np.int32]]
 

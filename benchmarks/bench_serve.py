@@ -24,12 +24,12 @@ from rich.table import Table
 
 from cli.variables import Place
 from recsys import RecsysError
-from recsys.list_files import CHUNK, Row, connect, pack, unpack, write_rows
-from recsys.recommenders import Lists
-from recsys.releases import read_lists
+from recsys.recommenders.base import Lists
+from recsys.releases.files import read_lists
+from recsys.releases.list_files import CHUNK, Row, connect, pack, unpack, write_rows
 from recsys.serving.app import Service
-from recsys.serving.exposures import Exposures
-from recsys.store import open_store
+from recsys.serving.impressions import Exposures
+from recsys.store.snapshots import open_store
 
 CLIENTS, REQUESTS, ROUNDS = 16, 8_000, 3
 USERS, ITEMS, LENGTH = 1_000_000, 20_000, 100

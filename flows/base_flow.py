@@ -27,13 +27,12 @@ from cli.alerts import Alert, send
 from cli.production import ROOT, code_version, is_production, require_committed, require_image_of, store_branch
 from cli.progress import ABOUT
 from cli.scratch import scratch
-from recsys import cases, expected
 from recsys.costs import count_imports, cpu_seconds, peak_mb
-from recsys.faults import describe_error
-from recsys.processes import end_with_parent
-from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
-from recsys.store import Store, open_store
-from recsys.verdicts import Verdict
+from recsys.settings import AlertSettings, Operations, Settings, resolve
+from recsys.settings import read as read_operations
+from recsys.store import Store, describe_error, end_with_parent, open_store
+from recsys.validation import cases, expected_changes
+from recsys.validation_report import Verdict
 
 log = logging.getLogger(__name__)
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
@@ -155,7 +154,7 @@ def deployed() -> bool:
 def read_expected(context: Any) -> dict[str, Any]:
     """The changes of expected.jsonl, which need not be there. They travel with the run too."""
     file = ROOT / "expected.jsonl"
-    return {"expected": expected.parse(file.read_text()) if file.exists() else []}
+    return {"expected": expected_changes.parse(file.read_text()) if file.exists() else []}
 
 
 @accounting
@@ -208,7 +207,7 @@ class BaseFlow(FlowSpec):
     @property
     def access(self) -> Any:
         """What a database is read with."""
-        from recsys.sources.base import Access
+        from recsys.sources import Access
 
         return Access(self.project / "queries" / (self.dataset or self.config.dataset), os.environ)
 

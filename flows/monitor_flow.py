@@ -17,7 +17,7 @@ class MonitorFlow(BaseFlow):
         """Check everything that can be checked."""
         from datetime import UTC, datetime
 
-        from recsys.listing import champion
+        from recsys.daily_lists import champion
         from recsys.pipeline import check_settings
         from recsys.sources import open_source
 
@@ -48,9 +48,9 @@ class MonitorFlow(BaseFlow):
     @step
     def judge(self):
         """Hold the lists that were live against the target events since, keep the report, and alert if any verdict failed."""
-        from cards import show_monitoring
         from recsys.monitoring import report
         from recsys.pipeline import open_features
+        from reporting import show_monitoring
 
         features = open_features(self.store, self.built.id, self.settings)
         self.report = report(self.store, features, self.today, self.operations.monitor, self.settings)

@@ -17,7 +17,7 @@ class RecommendFlow(BaseFlow):
         """Check everything that can be checked, and take up the champion."""
         from datetime import UTC, datetime
 
-        from recsys.listing import champion, check_target
+        from recsys.daily_lists import champion, check_target
         from recsys.pipeline import check_settings
         from recsys.sources import open_source
 
@@ -39,9 +39,9 @@ class RecommendFlow(BaseFlow):
     @step
     def build_features(self):
         """Run dbt as of the last cutoff alone, and share the users out."""
-        from recsys.listing import shards
+        from recsys.daily_lists import shards
         from recsys.pipeline import build_features
-        from recsys.verdicts import require
+        from recsys.validation_report import require
 
         require({"raw": self.raw_verdicts}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project, serving=True)
@@ -52,7 +52,7 @@ class RecommendFlow(BaseFlow):
     @step
     def recommend(self):
         """Make the lists of one shard, by the champion's model, as a part in the store."""
-        from recsys.listing import recommend
+        from recsys.daily_lists import recommend
 
         self.part = recommend(self.store, self.champion, self.built.id, self.input, self.settings)
         self.next(self.gather)
@@ -60,7 +60,7 @@ class RecommendFlow(BaseFlow):
     @step
     def gather(self, inputs):
         """Write all parts as one unpublished release."""
-        from recsys.listing import gather
+        from recsys.daily_lists import gather
 
         self.merge_artifacts(inputs, include=["today", "champion", "raw_verdicts", "built"])
         parts = [task.part for task in sorted(inputs, key=lambda task: task.input)]
@@ -70,7 +70,7 @@ class RecommendFlow(BaseFlow):
     @step
     def validate(self):
         """Judge data and lists, and lay the evidence beside the release."""
-        from recsys.listing import validate
+        from recsys.daily_lists import validate
 
         seen = (self.champion, self.raw_verdicts, self.today)
         self.evidence = validate(self.store, self.release_id, *seen, self.settings, self.project)
@@ -81,7 +81,7 @@ class RecommendFlow(BaseFlow):
         """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile. Alert of old data or models."""
         from datetime import UTC, datetime
 
-        from recsys.listing import publish
+        from recsys.daily_lists import publish
 
         at = datetime.now(UTC).isoformat(timespec="seconds")
         self.live_id = publish(self.store, self.release_id, self.evidence, self.champion, self.settings, at=at)

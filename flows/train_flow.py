@@ -45,7 +45,7 @@ class TrainFlow(BaseFlow):
     def build_features(self):
         """Run dbt as of every cutoff, or find what it made of the same before; in an audit, in disturbed worlds too."""
         from recsys.pipeline import build_features, rehearse, require_outcomes
-        from recsys.verdicts import require
+        from recsys.validation_report import require
 
         require({"raw": self.raw_verdicts}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project)
@@ -66,8 +66,8 @@ class TrainFlow(BaseFlow):
     @step
     def select(self, inputs):
         """Choose the simplest recommender that none beats beyond noise."""
-        from cards import show_evaluations
         from recsys.pipeline import choose, oracle
+        from reporting import show_evaluations
 
         self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_verdicts", "rehearsed"])
         self.built = inputs[0].built  # not merged, for `make step STEP=select` reads it, and cannot read what is merged
@@ -88,8 +88,8 @@ class TrainFlow(BaseFlow):
     @step
     def validate(self):
         """Gather the evidence on data, lists and model, and lay it beside the release."""
-        from recsys.checks import required
         from recsys.pipeline import validate
+        from recsys.validation import required
 
         seen = (self.raw_verdicts, self.choice, self.champion, self.rehearsed, self.today)
         self.evidence = validate(self.store, self.release_id, *seen, self.settings, self.project)

@@ -18,9 +18,9 @@ class TuneFlow(BaseFlow):
         """Check the space, and find or make the features that TrainFlow would."""
         from datetime import UTC, datetime
 
+        from recsys.evaluation import variants
         from recsys.pipeline import build_features, check_settings, land
-        from recsys.tuning import variants
-        from recsys.verdicts import require
+        from recsys.validation_report import require
 
         self.today = datetime.now(UTC).date()
         check_settings(self.settings)
@@ -44,7 +44,7 @@ class TuneFlow(BaseFlow):
     @step
     def compare(self, inputs):
         """Hold every variant against the base, and put what was learned in words."""
-        from recsys.tuning import advice, findings, log
+        from recsys.evaluation import advice, findings, log
 
         self.merge_artifacts(inputs, include=["today", "tuned", "built"])
         self.findings = findings([trial(task) for task in inputs], self.settings)
@@ -59,7 +59,7 @@ class TuneFlow(BaseFlow):
 
 def trial(task):
     """What came of an `evaluate` task."""
-    from recsys.tuning import Trial
+    from recsys.evaluation import Trial
 
     if task.failure:
         kind = task.failure.type.rpartition(".")[2]

@@ -19,14 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys import pipeline, releases
-from recsys.checks import FAMILIES, Subject, limits
-from recsys.evaluation import PROTOCOLS, Window
-from recsys.recommenders import create
-from recsys.settings import Settings, parse, resolve
-from recsys.state import State
-from recsys.store import Store, open_store
-from recsys.verdicts import Evidence, Verdict
+from recsys import pipeline
+from recsys.evaluation.holdout import Window
+from recsys.features.state import State
+from recsys.recommenders.base import PROTOCOLS
+from recsys.recommenders.registry import create
+from recsys.releases import files
+from recsys.settings.loading import parse, resolve
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.check_input import Subject
+from recsys.validation.registry import FAMILIES, limits
+from recsys.validation_report import Evidence, Verdict
 
 pytest_plugins = ["serving_shop", "postgresql"]
 
@@ -137,7 +141,7 @@ def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1))
     scores = {"ndcg@10": np.array([0.5, 0.25])}
     window = Window(cutoff, state.user_ids[:2], scores, np.zeros((2, 3), np.int32), 3)
     popularity, windows = create("popularity", {"days": 7}).fit(state), dict.fromkeys(PROTOCOLS, window)
-    releases.write(folder, popularity, {}, state, windows, make_settings())
+    files.write(folder, popularity, {}, state, windows, make_settings())
 
 
 def make_release(

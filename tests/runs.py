@@ -19,13 +19,16 @@ import duckdb
 
 from conftest import PROJECT, make_settings
 from odd_data import shop
-from recsys import checks, listing, pipeline, publishing, warehouse
-from recsys.lifecycle import promote, rollback, try_out
+from recsys import daily_lists, pipeline
+from recsys.features import warehouse
 from recsys.pipeline import Choice
-from recsys.retention import free
-from recsys.settings import Settings
-from recsys.store import Store, open_store
-from recsys.verdicts import Evidence, Verdict, require
+from recsys.publishing import publication
+from recsys.publishing.lifecycle import promote, rollback, try_out
+from recsys.publishing.retention import free
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
+from recsys.validation import registry
+from recsys.validation_report import Evidence, Verdict, require
 
 TABLES = ("events", "items", "users")
 DAILY_FILES = 7  # the last days have a file each, as a nightly export writes them; older days have one a month
@@ -49,8 +52,8 @@ class Run:
 
     def land(self) -> None:
         if self.lists_only:
-            self.champion = listing.champion(self.store)
-            listing.check_target(self.champion, self.settings)
+            self.champion = daily_lists.champion(self.store)
+            daily_lists.check_target(self.champion, self.settings)
         else:
             self.champion = self.store.current()
         self.raw_id, self.raw_verdicts = pipeline.land(self.store, self.settings, self.today)
@@ -68,9 +71,9 @@ class Run:
 
     def recommend(self) -> None:
         if self.lists_only:
-            shards = listing.shards(self.store, self.features_id, 1, self.settings)
-            parts = [listing.recommend(self.store, self.champion, self.features_id, rows, self.settings) for rows in shards]
-            self.release_id = listing.gather(self.store, self.champion, self.features_id, parts, self.settings, {})
+            shards = daily_lists.shards(self.store, self.features_id, 1, self.settings)
+            parts = [daily_lists.recommend(self.store, self.champion, self.features_id, rows, self.settings) for rows in shards]
+            self.release_id = daily_lists.gather(self.store, self.champion, self.features_id, parts, self.settings, {})
         else:
             assert self.choice
             self.release_id = pipeline.recommend(self.store, self.choice, self.features_id, self.settings, {})
@@ -78,7 +81,7 @@ class Run:
     def validate(self) -> None:
         how, raw = (self.today, self.settings, PROJECT), self.raw_verdicts
         if self.lists_only:
-            self.evidence = listing.validate(self.store, self.release_id, self.champion, raw, *how)
+            self.evidence = daily_lists.validate(self.store, self.release_id, self.champion, raw, *how)
         else:
             assert self.choice
             self.evidence = pipeline.validate(self.store, self.release_id, raw, self.choice, self.champion, {}, *how)
@@ -86,9 +89,9 @@ class Run:
     def publish(self) -> None:
         assert self.evidence
         if self.lists_only:
-            listing.publish(self.store, self.release_id, self.evidence, self.champion, self.settings)
+            daily_lists.publish(self.store, self.release_id, self.evidence, self.champion, self.settings)
         else:
-            publishing.publish(self.store, self.release_id, self.evidence, self.champion, checks.required(audit=False))
+            publication.publish(self.store, self.release_id, self.evidence, self.champion, registry.required(audit=False))
 
     def go(self, first: str = "land", last: str = "publish") -> None:
         """Every step from one to another."""
@@ -105,7 +108,7 @@ STEPS = ("land", "build", "train", "recommend", "validate", "publish")
 AFTERWARDS: dict[str, Callable[[Store], object]] = {  # what people do with a release: back to the one before it, and forth again
     "rollback": rollback,
     "canary": lambda store: try_out(store, store.history()[-1]["rolled_back"], 0.5),
-    "promote": lambda store: promote(store, checks.required(audit=False)),
+    "promote": lambda store: promote(store, registry.required(audit=False)),
     "gc": lambda store: free(store, keep=1, grace_hours=0),
 }
 

@@ -12,11 +12,11 @@ import pytest
 import uvicorn
 
 from conftest import PASSED
-from recsys.checks import Subject
 from recsys.serving.app import Service
-from recsys.settings import Settings
-from recsys.store import Store, open_store
-from recsys.verdicts import Evidence
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.check_input import Subject
+from recsys.validation_report import Evidence
 
 URL = "http://localhost"  # serve.allowed_hosts has it
 

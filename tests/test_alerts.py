@@ -15,9 +15,10 @@ import pytest
 from cli.alerts import Alert, send
 from conftest import Fork
 from recsys import RecsysError
-from recsys.settings import AlertSettings, build
-from recsys.store import Store
-from recsys.verdicts import Verdict
+from recsys.settings.deployment import AlertSettings
+from recsys.settings.validation import build
+from recsys.store.snapshots import Store
+from recsys.validation_report import Verdict
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 BAD = Verdict("hit_rate_kept", 0.1, 0.2, "warn", False, "hit rate 0.1 is less than half of what was promised")

@@ -12,14 +12,14 @@ from scipy import sparse
 
 from conftest import PROJECT, make_settings
 from recsys import RecsysError
-from recsys.attributes import partial_association, partial_correlation
-from recsys.features import Features
+from recsys.features.attributes import partial_association, partial_correlation
+from recsys.features.snapshot import Features
+from recsys.features.state import Attribute, State
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders.two_stage import Affinity
-from recsys.rehearsal import replay
-from recsys.settings import Settings
-from recsys.state import Attribute, State
-from recsys.store import Store, open_store
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.audit.replays import replay
 
 FIRST, DAYS = date(2024, 1, 1), 120
 AS_OF, CHANGE = FIRST + timedelta(DAYS), FIRST + timedelta(70)

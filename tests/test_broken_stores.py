@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from conftest import Fork, assert_refused, make_release
-from recsys.faults import describe_error
-from recsys.lifecycle import rollback
-from recsys.publishing import publish
-from recsys.store import Store, open_store
-from recsys.verifying import verify
+from recsys.publishing.lifecycle import rollback
+from recsys.publishing.publication import publish
+from recsys.publishing.verification import verify
+from recsys.store.faults import describe_error
+from recsys.store.snapshots import Store, open_store
 from runs import AFTERWARDS, STEPS, Run, add_event, cheap, features_of, take, tiny_run, watch_changes
 
 

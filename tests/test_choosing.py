@@ -8,8 +8,9 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.evaluation import PROTOCOLS, Window
+from recsys.evaluation.holdout import Window
 from recsys.pipeline import Recipe, Trained, choose
+from recsys.recommenders.base import PROTOCOLS
 
 SETTINGS = make_settings(evaluation={"bootstraps": 50})
 USERS = np.array([f"u{row:02}" for row in range(30)])

@@ -8,8 +8,8 @@ import pytest
 
 from cli.app import command_line
 from conftest import Fork, assert_refused, make_release
-from recsys.publishing import publish
-from recsys.store import Canary, Store, open_store
+from recsys.publishing.publication import publish
+from recsys.store.snapshots import Canary, Store, open_store
 
 
 @pytest.fixture(scope="module")

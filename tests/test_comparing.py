@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import make_settings
-from recsys.comparing import compare_lists, diff
-from recsys.store import Store, open_store
+from recsys.evaluation.release_diff import compare_lists, diff
+from recsys.store.snapshots import Store, open_store
 
 SETTINGS = make_settings(evaluation={"k": 5})
 MADE_BY: dict[str, Any] = {

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from recsys import checks
-from recsys.checks import FAMILIES, Subject
-from recsys.store import open_store
+from recsys.store.snapshots import open_store
+from recsys.validation import registry
+from recsys.validation.check_input import Subject
+from recsys.validation.registry import FAMILIES
 from runs import Run, settings_of
 from sabotages.worlds import as_files
 
@@ -32,14 +33,14 @@ def test_the_cost_of_checks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def examine(subject: Subject, audit: bool, on: Any = ("model", "data")) -> dict[str, Any]:
         found = {}
-        for name in checks.required(audit):
+        for name in registry.required(audit):
             if FAMILIES[name].when != "landing" and FAMILIES[name].on in on:
                 start = time.process_time()
-                found[name] = list(FAMILIES[name].module.check(subject, checks.limits(name, subject.settings)))
+                found[name] = list(FAMILIES[name].module.check(subject, registry.limits(name, subject.settings)))
                 costs[name] = round(time.process_time() - start, 1)
         return found
 
-    monkeypatch.setattr(checks, "examine", examine)
+    monkeypatch.setattr(registry, "examine", examine)
     start = time.process_time()
     run.validate()
     print(f"\n{sum(costs.values()):.1f} CPU seconds of {time.process_time() - start:.1f}: {costs}")  # noqa: T201

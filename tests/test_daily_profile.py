@@ -5,7 +5,7 @@ from datetime import date
 import duckdb
 import pytest
 
-from recsys.daily_profile import DailyProfile, read
+from recsys.features.daily_profile import DailyProfile, read
 
 # user, item, type, price, time. User 0 comes back to item 0 after 30 days, when it is dear; user 1 takes a copy of it then.
 EVENTS = """values

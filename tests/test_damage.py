@@ -9,12 +9,12 @@ import pytest
 
 from conftest import Fork, assert_refused, make_release
 from recsys import RecsysError
-from recsys.lifecycle import listed, previous, rollback, try_out
-from recsys.publishing import publish
-from recsys.serving.live import Live, Patience
-from recsys.settings import Settings
-from recsys.store import CANARY, CURRENT, HISTORY, KINDS, Manifest, Store, open_store
-from recsys.verifying import verify
+from recsys.publishing.lifecycle import listed, previous, rollback, try_out
+from recsys.publishing.publication import publish
+from recsys.publishing.verification import verify
+from recsys.serving.release_manager import Live, Patience
+from recsys.settings.run import Settings
+from recsys.store.snapshots import CANARY, CURRENT, HISTORY, KINDS, Manifest, Store, open_store
 from runs import tiny_run
 
 GARBLED = [b"", b"\n", b"\x00\x00\x00", b"\xff\xfe", b"<html>\n<body>", b"b\nc\n", b"x", b"../b", b"r" * 5000]

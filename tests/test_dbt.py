@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from conftest import PROJECT, make_settings
-from recsys import warehouse
+from recsys.features import warehouse
 from recsys.pipeline import land
-from recsys.settings import Settings
-from recsys.store import Snapshot, open_store
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Snapshot, open_store
 
 SMALL = {"dials": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
 MODELS = sorted((PROJECT / "models").rglob("*.sql"))

@@ -4,7 +4,10 @@ import pytest
 
 from conftest import ROOT
 from recsys import RecsysError
-from recsys.settings import Schedule, build, parse, read_operations, resolve
+from recsys.settings.deployment import Schedule
+from recsys.settings.deployment import read as read_operations
+from recsys.settings.loading import parse, resolve
+from recsys.settings.validation import build
 
 
 def test_the_repositorys_config_is_read_and_steps_without_a_section_get_the_default() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import bench_tables
 from conftest import ROOT, make_settings
-from recsys.sources import open_source
+from recsys.sources.registry import open_source
 
 README = (ROOT / "README.md").read_text()
 VERBS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from conftest import make_settings, make_state
-from recsys import RecsysError, evaluation, list_files
-from recsys.evaluation import Window, compare, oracle, share_of, summarise, target_share
-from recsys.features import Features
-from recsys.recommenders import Lists, TooLittleData, create
+from recsys import RecsysError
+from recsys.evaluation import holdout
+from recsys.evaluation.holdout import Window, compare, oracle, share_of, summarise, target_share
+from recsys.features.snapshot import Features
+from recsys.recommenders.base import Lists, TooLittleData
+from recsys.recommenders.registry import create
+from recsys.releases import list_files
 from recsys.sources.base import Simulation
-from recsys.verdicts import Verdict
+from recsys.validation_report import Verdict
 
 SETTINGS = make_settings()
 BASKETS = np.array([[2, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -60,7 +63,7 @@ def listed(window: Window) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("cells", [4, 2_000_000], ids=["a user at a time", "all at once"])
 def test_the_oracle_ranks_what_is_available_by_what_is_expected(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
-    monkeypatch.setattr(evaluation, "CELLS", cells)
+    monkeypatch.setattr(holdout, "CELLS", cells)
     windows = oracle(Dice(), FEATURES, SETTINGS)
     assert listed(windows["allow"]) == {"u0": [0, 1, 2], "u1": [1, 0], "u2": []}
     assert listed(windows["novel"]) == {"u0": [1], "u1": [1], "u2": []}
@@ -70,7 +73,7 @@ def test_the_oracle_ranks_what_is_available_by_what_is_expected(monkeypatch: pyt
 def test_a_recommender_reaches_its_share_of_the_oracle() -> None:
     """Popularity lists i0 first, which u0 buys; i1 comes to u1 third, after i2."""
     best = oracle(Dice(), FEATURES, SETTINGS)["allow"]
-    window = evaluation.evaluate(create("popularity", {"days": 7}), FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    window = holdout.evaluate(create("popularity", {"days": 7}), FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
     assert listed(window)["u1"] == [0, 2, 1]
     first = 1 / (1 + 1 / np.log2(3))  # of u0: one of two bought, at the top
     assert best.scores["ndcg@10"] == pytest.approx([first, 1, 0])
@@ -124,7 +127,7 @@ class Short(Known):
 def test_what_cannot_be_judged_is_refused_in_numbers(returning: int, advice: str) -> None:
     features = cast(Features, Short(returning))
     with pytest.raises(RecsysError) as refusal:
-        evaluation.evaluate(create("popularity", {"days": 7}), features, SETTINGS, features.evaluated)
+        holdout.evaluate(create("popularity", {"days": 7}), features, SETTINGS, features.evaluated)
     for words in ("7 days", "horizon_days = 28", "selection_windows = 2", advice):
         assert words in str(refusal.value)
 
@@ -132,13 +135,13 @@ def test_what_cannot_be_judged_is_refused_in_numbers(returning: int, advice: str
 def test_only_items_new_to_a_user_cannot_be_ranked_by_what_the_user_had() -> None:
     settings = make_settings(dataset={"exclude_seen": True})
     with pytest.raises(TooLittleData, match="exclude_seen"):
-        evaluation.evaluate(create("repeat_purchase", {}), FEATURES, settings, FEATURES.evaluated)
+        holdout.evaluate(create("repeat_purchase", {}), FEATURES, settings, FEATURES.evaluated)
 
 
 def test_metrics_are_of_lists_as_releases_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each user's list is that of the next one, as a fault of the writer: nobody gets what they bought before."""
     recommender = create("repeat_purchase", {})
-    right = evaluation.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    right = holdout.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
     pack = list_files.pack
 
     def pack_shifted(lists: Lists) -> Iterator[bytes]:
@@ -146,12 +149,12 @@ def test_metrics_are_of_lists_as_releases_are_written(monkeypatch: pytest.Monkey
         yield from (*others, first)
 
     monkeypatch.setattr(list_files, "pack", pack_shifted)
-    wrong = evaluation.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    wrong = holdout.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
     assert listed(wrong) == {"u0": listed(right)["u1"], "u1": listed(right)["u2"], "u2": listed(right)["u0"]}
 
 
 def test_lists_that_are_scored_obey_no_rule_but_that_of_availability() -> None:
     ruled = make_settings(rules={"blocked": ["i0"], "max_category_share": 0.1}, lists={"length": 1}, evaluation={"k": 1})
     recommender = create("popularity", {"days": 7})
-    windows = [evaluation.evaluate(recommender, FEATURES, chosen, FEATURES.evaluated)["allow"][0] for chosen in (SETTINGS, ruled)]
+    windows = [holdout.evaluate(recommender, FEATURES, chosen, FEATURES.evaluated)["allow"][0] for chosen in (SETTINGS, ruled)]
     assert listed(windows[0]) == listed(windows[1])

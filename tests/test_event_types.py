@@ -11,10 +11,14 @@ import pandas as pd
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys import RecsysError, event_types, pipeline, releases, warehouse
-from recsys.features import Features
-from recsys.settings import Settings, parse
-from recsys.store import Manifest, Store, open_store
+from recsys import RecsysError, pipeline
+from recsys.features import warehouse
+from recsys.features.snapshot import Features
+from recsys.releases import files
+from recsys.settings import event_types
+from recsys.settings.loading import parse
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Manifest, Store, open_store
 
 LANDED_ON = date(2024, 6, 1)
 QUOTED = 'it\'s "over"'
@@ -215,7 +219,7 @@ def test_views_alone_become_a_release_that_speaks_of_views(tmp_path: Path) -> No
     choice = pipeline.choose(trained, settings)
     id = pipeline.recommend(store, choice, features, settings, {})
     evidence = pipeline.validate(store, id, verdicts, choice, None, {}, LANDED_ON, settings, PROJECT)
-    about = releases.about(store.load("release", id))
+    about = files.about(store.load("release", id))
     assert (about["target"], about["exclude_seen"]) == ("view", True)
     model = store.load("model", choice.model_id).manifest.made_from
     assert (model["target"], model["exclude_seen"]) == ("view", True)

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Fork, assert_refused, make_settings
-from recsys import RecsysError, expected
-from recsys.checks import FAMILIES
-from recsys.checks.advice import Advisor
-from recsys.expected import KINDS, ExpectedChange
-from recsys.settings import Settings, parse, resolve
-from recsys.store import Store, open_store
-from recsys.verdicts import Evidence, Verdict
+from recsys import RecsysError
+from recsys.settings.loading import parse, resolve
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
+from recsys.validation import expected_changes
+from recsys.validation.advice import Advisor
+from recsys.validation.expected_changes import KINDS, ExpectedChange
+from recsys.validation.registry import FAMILIES
+from recsys.validation_report import Evidence, Verdict
 
 CHRISTMAS = ExpectedChange("shop", date(2026, 12, 1), date(2026, 12, 24), "volume", "Christmas")
 LOW = Verdict("volume", 5, 3, "block", False, "5 of the last 7 days have few events")
@@ -106,27 +108,27 @@ def test_the_store_and_the_file_are_read_together_and_the_store_takes_back(store
     sale = replace(CHRISTMAS, kind="price", because="sale")
     settings = replace(make_settings(), expected=[CHRISTMAS.to_values(), sale.to_values()])
     moved = replace(CHRISTMAS, first=date(2026, 12, 2))
-    expected.record(store, moved)
-    expected.record(store, sale, off=True)
-    assert expected.known(store, settings) == [CHRISTMAS, moved]
-    expected.record(store, sale)
-    assert expected.known(store, settings) == [sale, CHRISTMAS, moved]
+    expected_changes.record(store, moved)
+    expected_changes.record(store, sale, off=True)
+    assert expected_changes.known(store, settings) == [CHRISTMAS, moved]
+    expected_changes.record(store, sale)
+    assert expected_changes.known(store, settings) == [sale, CHRISTMAS, moved]
 
 
 def test_an_object_that_cannot_be_read_excuses_nothing(local: Store) -> None:
-    expected.record(local, CHRISTMAS)
+    expected_changes.record(local, CHRISTMAS)
     local.update("expected/garbled.json", lambda known: b"{")
     local.update("expected/other.json", lambda known: b'{"from": "soon"}')
-    assert expected.known(local, make_settings()) == [CHRISTMAS]
+    assert expected_changes.known(local, make_settings()) == [CHRISTMAS]
 
 
 def test_a_change_is_replaced_or_removed_in_the_file_and_other_lines_stay() -> None:
     other = json.dumps(replace(CHRISTMAS, kind="closed").to_values()) + "\n"
-    text = expected.rewrite(other, CHRISTMAS)
-    assert expected.parse(text)[1] == CHRISTMAS.to_values()
-    renamed = expected.rewrite(text, replace(CHRISTMAS, because="Weihnachten"))
-    assert [line["because"] for line in expected.parse(renamed)] == ["Christmas", "Weihnachten"]
-    assert expected.rewrite(renamed, CHRISTMAS, off=True) == other
+    text = expected_changes.rewrite(other, CHRISTMAS)
+    assert expected_changes.parse(text)[1] == CHRISTMAS.to_values()
+    renamed = expected_changes.rewrite(text, replace(CHRISTMAS, because="Weihnachten"))
+    assert [line["because"] for line in expected_changes.parse(renamed)] == ["Christmas", "Weihnachten"]
+    assert expected_changes.rewrite(renamed, CHRISTMAS, off=True) == other
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_a_change_is_replaced_or_removed_in_the_file_and_other_lines_stay() -> N
 def test_a_line_that_is_no_change_is_named(change: dict[str, Any], words: str) -> None:
     good = CHRISTMAS.to_values()
     with pytest.raises(RecsysError) as refused:
-        expected.parse(f"{json.dumps(good)}\n{json.dumps(good | change)}\n")
+        expected_changes.parse(f"{json.dumps(good)}\n{json.dumps(good | change)}\n")
     assert "expected.jsonl, line 2" in str(refused.value)
     assert words in str(refused.value)
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from cli import explanation as page
 from cli.explanation import show
 from recsys import RecsysError, pipeline
-from recsys.checks import Subject
-from recsys.explaining import Explanation, Stranger, explain
+from recsys.features.state import State
 from recsys.recommenders.two_stage import PROPOSERS
-from recsys.state import State
+from recsys.releases.explanation import Explanation, Stranger, explain
+from recsys.validation.check_input import Subject
 
 
 def found(subject: Subject, user: int = 0, protocol: str = "allow") -> Any:

@@ -16,9 +16,10 @@ import pytest
 
 from cli.progress import last_words
 from conftest import PROJECT, Fork, assert_refused, make_settings
-from recsys import RecsysError, warehouse
-from recsys.faults import describe_error
-from recsys.store import Store
+from recsys import RecsysError
+from recsys.features import warehouse
+from recsys.store.faults import describe_error
+from recsys.store.snapshots import Store
 
 
 def caught(act: Any) -> Exception:

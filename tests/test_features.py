@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import PROJECT, make_settings, peeking_project
-from recsys.features import Features
+from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
-from recsys.settings import Settings
+from recsys.settings.run import Settings
 from recsys.sources.online_retail import SCHEMA
-from recsys.store import Store, open_store
+from recsys.store.snapshots import Store, open_store
 
 SMALL = {"dials": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
 

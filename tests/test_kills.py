@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-from recsys.retention import free
-from recsys.store import KINDS, MANIFEST
-from recsys.verifying import verify
+from recsys.publishing.retention import free
+from recsys.publishing.verification import verify
+from recsys.store.snapshots import KINDS, MANIFEST
 from runs import AFTERWARDS, STEPS, Run, add_event, cheap, features_of, take, tiny_run, watch_changes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7_200)]

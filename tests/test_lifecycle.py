@@ -9,11 +9,11 @@ import pytest
 
 from conftest import make_release, make_settings
 from recsys import RecsysError
-from recsys.backends import Conflict
-from recsys.lifecycle import listed, previous, promote, rollback, try_out
-from recsys.publishing import publish, same_champion
-from recsys.store import Canary, Store, open_store
-from recsys.verdicts import Evidence, Verdict
+from recsys.publishing.lifecycle import listed, previous, promote, rollback, try_out
+from recsys.publishing.publication import publish, same_champion
+from recsys.store.backends import Conflict
+from recsys.store.snapshots import Canary, Store, open_store
+from recsys.validation_report import Evidence, Verdict
 
 FAMILIES = ["lists", "simpler"]
 

@@ -1,7 +1,7 @@
 """What differs between two manifests, and the walk over parents."""
 
-from recsys.lineage import changes, trace
-from recsys.store import Store
+from recsys.releases.lineage import changes, trace
+from recsys.store.snapshots import Store
 
 
 def test_what_differs_is_named_with_dots_old_and_new() -> None:

@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys import RecsysError, expected, listing, pipeline, releases
-from recsys.checks import required
-from recsys.expected import ExpectedChange
-from recsys.lifecycle import rollback
-from recsys.listing import Champion, champion, check_target, gather, publish, recommend, shards, validate
-from recsys.publishing import publish as publish_release
-from recsys.recommenders import base, load
-from recsys.rules import Ruling
-from recsys.settings import Settings
-from recsys.store import Store, describe, open_store
-from recsys.verdicts import Evidence, Verdict, require
+from recsys import RecsysError, daily_lists, pipeline
+from recsys.daily_lists import Champion, champion, check_target, gather, publish, recommend, shards, validate
+from recsys.publishing.lifecycle import rollback
+from recsys.publishing.publication import publish as publish_release
+from recsys.recommenders import base
+from recsys.recommenders.registry import load
+from recsys.releases import files
+from recsys.releases.business_rules import Ruling
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, describe, open_store
+from recsys.validation import expected_changes
+from recsys.validation.expected_changes import ExpectedChange
+from recsys.validation.registry import required
+from recsys.validation_report import Evidence, Verdict, require
 
 TODAY = date(2026, 1, 1)
 Shop = tuple[Store, Settings, list[Verdict], str]
@@ -61,7 +64,7 @@ def judge(shop: Shop, release: str, live: Champion, settings: Settings | None = 
 
 
 def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (base, listing):
+    for module in (base, daily_lists):
         monkeypatch.setattr(module, "CHUNK", 50)
     (one, _, whole), (other, _, several) = make(shop, 1_000), make(shop, 70)
     assert (whole, several) == (1, 3)
@@ -72,8 +75,8 @@ def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path:
     store, settings, _, features = shop
     ruling = Ruling(pipeline.open_features(store, features, settings).state(date(2024, 9, 6)), settings)
     model = load(store.load("model", first.parents["model"]).path)
-    counts = releases.write_ranked(tmp_path, model, {}, ruling, ruling.state.user_ids)
-    releases.write_others(tmp_path, model.name, counts, ruling, settings, date(2024, 9, 1))
+    counts = files.write_ranked(tmp_path, model, {}, ruling, ruling.state.user_ids)
+    files.write_others(tmp_path, model.name, counts, ruling, settings, date(2024, 9, 1))
     assert describe(tmp_path) == {name: file for name, file in first.files.items() if name != "holdout.parquet"}
 
 
@@ -93,7 +96,7 @@ def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_evidence(
     assert evidence.on_model == proven.on_model
     assert evidence.on_data.keys() == proven.on_data.keys()
     assert evidence.on_data != proven.on_data
-    require(evidence.families, listing.required(evidence, shop[1]), "evidence")
+    require(evidence.families, daily_lists.required(evidence, shop[1]), "evidence")
 
 
 def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
@@ -145,18 +148,18 @@ def test_checks_only_warn_where_the_store_knows_of_an_expected_change(shop: Shop
     release, live, _ = make(shop)
     with pytest.raises(RecsysError, match=r"\[churn_items\].*`make expect FROM=2024-08-09 TO=2024-09-05 KIND=volume"):
         require(judge(shop, release, live, strict).families, [], "evidence")
-    expected.record(store, sale)
+    expected_changes.record(store, sale)
     found = judge(shop, release, live, strict)
     require(found.families, [], "evidence")
     assert {one.name: one.expected for one in found.verdicts if one.expected} == {"churn_items": "sale, 2024-09-05 to 2024-09-07"}
-    expected.record(store, sale, off=True)
+    expected_changes.record(store, sale, off=True)
 
 
 def test_lists_are_served_as_the_model_was_chosen_until_the_next_training(shop: Shop) -> None:
     store, settings, *_ = shop
     other = replace(settings, dataset=replace(settings.dataset, exclude_seen=True))
     release, live, _ = make(shop, asked=other)
-    assert not releases.about(store.load("release", release))["exclude_seen"]
+    assert not files.about(store.load("release", release))["exclude_seen"]
     (warning,) = (verdict for verdict in judge(shop, release, live, other).verdicts if verdict.name == "exclude_seen_of_the_model")
     assert (warning.passed, warning.severity) == (False, "warn")
     assert "chosen with exclude_seen = false" in warning.message

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from recsys.metrics import beyond_accuracy, bootstrap, bootstrap_coverage, coverage, score
+from recsys.evaluation.metrics import beyond_accuracy, bootstrap, bootstrap_coverage, coverage, score
 
 KS = [5, 10, 20]
 

@@ -12,14 +12,15 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.checks import Subject
-from recsys.evaluation import Window
-from recsys.features import Features
-from recsys.metrics import Interval
+from recsys.evaluation.holdout import Window
+from recsys.evaluation.metrics import Interval
+from recsys.features.snapshot import Features
 from recsys.monitoring import Stay, _kept, _realised, report, stays
-from recsys.releases import about
-from recsys.settings import MonitorSettings, Settings
-from recsys.store import EVIDENCE, MANIFEST, Snapshot, Store, open_store
+from recsys.releases.files import about
+from recsys.settings.deployment import MonitorSettings
+from recsys.settings.run import Settings
+from recsys.store.snapshots import EVIDENCE, MANIFEST, Snapshot, Store, open_store
+from recsys.validation.check_input import Subject
 
 SETTINGS = make_settings(evaluation={"bootstraps": 100})
 LIMITS = MonitorSettings(days=28, min_users=50, min_kept=0.5, max_release_age_days=2, max_without_list=0.05)

@@ -9,7 +9,8 @@ import pytest
 
 from cli.prices import DAYS, month, starts
 from conftest import ROOT
-from recsys.settings import Resources, Schedule, read_operations
+from recsys.settings.deployment import Resources, Schedule
+from recsys.settings.deployment import read as read_operations
 
 TABLE = {
     "prices": {

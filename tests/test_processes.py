@@ -15,9 +15,9 @@ import pytest
 from cli.scratch import LOCK, PREFIX, scratch
 from conftest import Fork, assert_refused
 from recsys import RecsysError
-from recsys.leases import lease
-from recsys.processes import is_dead, own_name, started
-from recsys.store import Store, open_store
+from recsys.store.leases import lease
+from recsys.store.processes import is_dead, own_name, started
+from recsys.store.snapshots import Store, open_store
 
 FLOWS = str(Path(__file__).resolve().parents[1] / "flows")
 HOLD = "import sys, time; from cli.scratch import scratch\nwith scratch() as folder: print(folder, flush=True); time.sleep(600)"

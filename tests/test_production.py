@@ -12,9 +12,9 @@ from cli.production import store_branch
 from cli.variables import Place
 from conftest import ROOT, Fork, assert_refused, make_release, make_settings, write_release
 from recsys import RecsysError
-from recsys.publishing import publish
-from recsys.settings import parse
-from recsys.store import Canary, Store, open_store
+from recsys.publishing.publication import publish
+from recsys.settings.loading import parse
+from recsys.store.snapshots import Canary, Store, open_store
 
 SHARED, DIRECTORY = "s3://bucket/store", "data/store"
 

@@ -12,8 +12,8 @@ import pytest
 
 import exports
 from conftest import PROJECT, ROOT, Fork, assert_refused
-from recsys.profile import FORMS, AttributeProfile, Profile, check
-from recsys.settings import parse, resolve
+from recsys.profiling.profile import FORMS, AttributeProfile, Profile, check
+from recsys.settings.loading import parse, resolve
 
 TODAY = date(2024, 6, 1)
 START = datetime(2024, 1, 1, 8)

@@ -3,9 +3,10 @@
 import pytest
 
 from conftest import make_settings
-from recsys.event_types import propose_types
-from recsys.proposal import measure_horizon, propose_min_rating, propose_name, render
-from recsys.settings import Dataset, parse
+from recsys.profiling.proposal import measure_horizon, propose_min_rating, propose_name, render
+from recsys.settings.event_types import propose_types
+from recsys.settings.loading import parse
+from recsys.settings.run import Dataset
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 
 from conftest import PASSED, make_release
 from recsys import RecsysError
-from recsys.backends import Conflict
-from recsys.publishing import publish
-from recsys.store import Store
-from recsys.verdicts import Evidence, Verdict
+from recsys.publishing.publication import publish
+from recsys.store.backends import Conflict
+from recsys.store.snapshots import Store
+from recsys.validation_report import Evidence, Verdict
 
 WARNED = Verdict("coverage", 0.1, 0.2, "warn", False, "10 % of the items are listed")
 FAILED = Verdict("ndcg", 0.1, 0.2, "block", False, "NDCG@10 is 0.1, less than the champion's 0.2")

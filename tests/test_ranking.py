@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from recsys.ranking import MOST_ROWS, order, rank, top
+from recsys.recommenders.top_k import MOST_ROWS, order, rank, top
 
 
 def test_order_is_by_row_then_falling_score_then_rising_place() -> None:

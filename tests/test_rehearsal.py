@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from conftest import PROJECT
-from recsys.checks import Subject
 from recsys.pipeline import build_features, open_features
-from recsys.rehearsal import replay
+from recsys.validation.audit.replays import replay
+from recsys.validation.check_input import Subject
 
 pytestmark = pytest.mark.slow
 

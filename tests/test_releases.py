@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from conftest import make_state
-from recsys.releases import example_users, prices
-from recsys.state import State
+from recsys.features.state import State
+from recsys.releases.files import example_users, prices
 
 
 def bought(**days: list[float]) -> State:

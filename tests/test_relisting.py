@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys import pipeline, publishing, releases, relisting
-from recsys.backends import Conflict
-from recsys.checks import required
-from recsys.lifecycle import rollback
+from recsys import pipeline, relisting
 from recsys.pipeline import Choice
-from recsys.publishing import publish as door
+from recsys.publishing import publication
+from recsys.publishing.lifecycle import rollback
+from recsys.publishing.publication import publish as door
+from recsys.releases import files
 from recsys.relisting import ATTEMPTS, Candidate
-from recsys.settings import Settings
-from recsys.store import Store, open_store
-from recsys.verdicts import Evidence, Verdict
+from recsys.settings.run import Settings
+from recsys.store.backends import Conflict
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.registry import required
+from recsys.validation_report import Evidence, Verdict
 
 TODAY, EARLY, LATE = date(2026, 1, 1), date(2024, 10, 1), date(2024, 10, 8)
 DIALS = {"users": 400, "items": 120, "days": 300, "events": 30_000, "first_day": "2024-01-01", "seed": 3}
@@ -79,7 +81,7 @@ def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(sh
     made = shop.store.load("release", published.id)
     assert (published.champion, shop.store.current()) == (other, published.id)
     assert published.id != challenger.id
-    assert releases.as_of(made) == LATE
+    assert files.as_of(made) == LATE
     assert made.manifest.parents == {"model": shop.choices[1].model_id, "features": shop.features[LATE]}
     assert published.evidence.on_model == challenger.evidence.on_model
     assert {verdict.name for verdict in published.evidence.on_data["churn"]} > {"churn_users", "churn_items"}
@@ -133,7 +135,7 @@ def test_who_always_comes_second_gives_up(shop: Shop, monkeypatch: pytest.Monkey
         others.append(shop.live(0, EARLY))
         door(*arguments, **facts)
 
-    monkeypatch.setattr(publishing, "publish", beaten)
+    monkeypatch.setattr(publication, "publish", beaten)
     with pytest.raises(Conflict):
         shop.publish(challenger, 1)
     assert len(others) == ATTEMPTS

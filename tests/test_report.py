@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from conftest import Fork, assert_refused, make_settings
-from plots import Row, Scale, plot
-from recsys.settings import Settings
-from recsys.store import Store, open_store
-from report import render, settings_of
-from statements import count, silent, verdict
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
+from reporting.plots import Row, Scale, plot
+from reporting.report import render, settings_of
+from reporting.statements import count, silent, verdict
 
 pytestmark = pytest.mark.slow
 

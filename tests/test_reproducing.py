@@ -12,10 +12,10 @@ import pytest
 
 from conftest import PROJECT, make_settings
 from recsys import RecsysError
-from recsys.lineage import trace
 from recsys.pipeline import Choice, Recipe, build_features, land, recommend, train
-from recsys.reproducing import Reproduction, reproduce
-from recsys.store import Store, open_store
+from recsys.releases.lineage import trace
+from recsys.reproduce import Reproduction, reproduce
+from recsys.store.snapshots import Store, open_store
 
 SMALL = {"dials": {"users": 60, "items": 40, "days": 200, "events": 5_000, "first_day": "2024-01-01", "seed": 1}}
 CODE = {"commit": "c1", "dirty": False, "lock": "l1"}

@@ -10,9 +10,9 @@ import pytest
 
 from conftest import make_release
 from recsys import RecsysError
-from recsys.backends import S3, Conflict
-from recsys.retention import free, unneeded
-from recsys.store import Canary, Store, open_store
+from recsys.publishing.retention import free, unneeded
+from recsys.store.backends import S3, Conflict
+from recsys.store.snapshots import Canary, Store, open_store
 
 
 def snapshot(store: Store, kind: str, id: str, **parents: str) -> None:

@@ -11,14 +11,14 @@ import pytest
 from scipy import sparse
 
 from conftest import make_settings, make_state
-from recsys import RecsysError, releases
-from recsys.evaluation import PROTOCOLS, Window
-from recsys.recommenders import Recommender
-from recsys.recommenders.base import Scorer
-from recsys.rules import HIDING, RULES, Ruled, Ruling
-from recsys.settings import Settings
-from recsys.state import State
-from recsys.store import Manifest, Snapshot
+from recsys import RecsysError
+from recsys.evaluation.holdout import Window
+from recsys.features.state import State
+from recsys.recommenders.base import PROTOCOLS, Recommender, Scorer
+from recsys.releases import files
+from recsys.releases.business_rules import HIDING, RULES, Ruled, Ruling
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Manifest, Snapshot
 
 ITEMS = 8
 
@@ -163,31 +163,31 @@ def test_whatever_the_rules_no_hidden_item_none_twice_and_otherwise_the_models_o
 
 def write(folder: Path, state: State, chosen: Settings, **beside: Recommender) -> Snapshot:
     window = Window(state.cutoff, state.user_ids, {}, np.zeros((2, 4), np.int32), ITEMS)
-    releases.write(folder, Fixed(), beside, state, {"allow": window}, chosen)
+    files.write(folder, Fixed(), beside, state, {"allow": window}, chosen)
     return Snapshot(folder, Manifest("release", "r", {}, {}, {}))
 
 
 def test_a_release_obeys_the_rules_in_lists_fallback_and_items(tmp_path: Path) -> None:
     chosen = settings(length=3, k=3, blocked=["i7", "i1"], static=["i6", "i7", "i2", "gone"])
     release = write(tmp_path, shop(), chosen, fixed=Fixed(), other=Fixed(np.arange(1, ITEMS + 1)))
-    assert releases.read_all(release, "allow")[1].items.tolist() == [[0, 2, 3]] * 2
-    assert releases.read_all(release, "allow", "other")[1].items.tolist() == [[6, 5, 4]] * 2
-    assert releases.read_all(release, "allow", "fixed")[1].items.tolist() == releases.read_all(release, "allow")[1].items.tolist()
+    assert files.read_all(release, "allow")[1].items.tolist() == [[0, 2, 3]] * 2
+    assert files.read_all(release, "allow", "other")[1].items.tolist() == [[6, 5, 4]] * 2
+    assert files.read_all(release, "allow", "fixed")[1].items.tolist() == files.read_all(release, "allow")[1].items.tolist()
     fallback = json.loads((tmp_path / "fallback.json").read_text())
     assert fallback["all"] == ["i6", "i5", "i4"]
     assert set(fallback["segments"]["north"]) & {"i7", "i1"} == set()
     assert fallback["static"] == ["i6", "i2"]
     assert pq.read_table(tmp_path / "items.parquet")["is_listed"].to_pylist() == [i not in (1, 7) for i in range(ITEMS)]
-    rules = releases.about(release)["rules"]
+    rules = files.about(release)["rules"]
     assert rules["allow"] == dict.fromkeys(RULES, 0) | {"blocked": 2}
     assert rules["novel"] == dict.fromkeys(RULES, 0) | {"blocked": 2, "seen": 1}
 
 
 def test_one_users_list_is_read_alone(tmp_path: Path) -> None:
     release = write(tmp_path, shop(), settings())
-    ((users, lists),) = releases.read_lists(release, "novel", user="u0")
+    ((users, lists),) = files.read_lists(release, "novel", user="u0")
     assert (users.tolist(), lists.items.tolist()) == (["u0"], [[1, 2, 3, 4]])
-    assert list(releases.read_lists(release, "novel", user="nobody")) == []
+    assert list(files.read_lists(release, "novel", user="nobody")) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.checks import FAMILIES, check_config
+from recsys.validation.registry import FAMILIES, check_config
 from sabotages import PLACES, SABOTAGES, Outcome, attempt, documented
 from sabotages.worlds import World, make_world
 

@@ -16,9 +16,10 @@ import duckdb
 import pytest
 
 from conftest import make_settings
-from recsys import daily_profile
-from recsys.checks import history, limits
-from recsys.store import open_store
+from recsys.features import daily_profile
+from recsys.store.snapshots import open_store
+from recsys.validation.checks import history
+from recsys.validation.registry import limits
 from runs import Run, settings_of, write_files
 from scenarios import DAYS, FIRST_DAY, SCENARIOS, START, write_stream
 

@@ -7,12 +7,11 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-import score
 from conftest import ROOT
-from recsys import proof
-from recsys.proof import Sources
-from recsys.store import open_store
-from recsys.verdicts import Evidence, Verdict
+from recsys.store.snapshots import open_store
+from recsys.validation_report import Evidence, Verdict
+from reporting import proof, score
+from reporting.proof import Sources
 
 NAMED = sorted(set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "score.py").read_text())))
 FAMILIES = ("raw", "lists", "health", "simpler", "slices", "drift", "history", "champion", "time_travel")

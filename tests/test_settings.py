@@ -12,13 +12,16 @@ import pytest
 
 from conftest import ROOT, make_settings
 from recsys import RecsysError
-from recsys.checks import FAMILIES, check_config
 from recsys.pipeline import check_settings
-from recsys.recommenders import RECOMMENDERS, create
-from recsys.settings import Cloud, Dataset, Operations, Resources, Schedule, build, parse, read_operations, resolve, restore
+from recsys.recommenders.registry import RECOMMENDERS, create
+from recsys.settings.deployment import Cloud, Operations, Resources, Schedule
+from recsys.settings.deployment import read as read_operations
+from recsys.settings.loading import parse, resolve, restore
+from recsys.settings.run import Dataset
 from recsys.settings.schema import config_schema
-from recsys.settings.validation import resolve_reference, schema_of, shorten
-from recsys.sources import SOURCES
+from recsys.settings.validation import build, resolve_reference, schema_of, shorten
+from recsys.sources.registry import SOURCES
+from recsys.validation.registry import FAMILIES, check_config
 
 
 def values() -> dict[str, Any]:

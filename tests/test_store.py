@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.backends import S3, Conflict, Directory
-from recsys.processes import host, own_name
-from recsys.store import CURRENT, HISTORY, Manifest, Store, open_store
+from recsys.store.backends import S3, Conflict, Directory
+from recsys.store.processes import host, own_name
+from recsys.store.snapshots import CURRENT, HISTORY, Manifest, Store, open_store
 
 FILES = {"a.txt": b"first", "parts/b.txt": b"second"}
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from conftest import Fork, assert_refused
-from recsys.features import Features
+from recsys.features.snapshot import Features
 from recsys.pipeline import open_features, try_variant
-from recsys.settings import parse, resolve
-from recsys.store import open_store
+from recsys.settings.loading import parse, resolve
+from recsys.store.snapshots import open_store
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.evaluation import Window
-from recsys.settings import Settings
-from recsys.tuning import Trial, Variant, advice, findings, log, variants
+from recsys.evaluation.holdout import Window
+from recsys.evaluation.tuning import Trial, Variant, advice, findings, log, variants
+from recsys.settings.run import Settings
 
 BASE = Variant({"leaves": 31})
 FIFTEEN = Variant({"leaves": 15}, "leaves", 31)

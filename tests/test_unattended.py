@@ -11,8 +11,9 @@ import pytest
 
 from cli.cloud import tasks
 from conftest import Fork, assert_refused
-from recsys.settings import parse, read_operations
-from recsys.store import open_store
+from recsys.settings.deployment import read as read_operations
+from recsys.settings.loading import parse
+from recsys.store.snapshots import open_store
 
 
 @pytest.fixture(scope="module")

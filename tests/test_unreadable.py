@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.unreadable import advise, rewrite_date, rewrite_number
+from recsys.features.unreadable import advise, rewrite_date, rewrite_number
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ import pytest
 
 from conftest import make_release, write_release
 from recsys import RecsysError
-from recsys.store import Store, open_store
-from recsys.verdicts import Evidence, Verdict
-from recsys.verifying import verified, verify
+from recsys.publishing.verification import verified, verify
+from recsys.store.snapshots import Store, open_store
+from recsys.validation_report import Evidence, Verdict
 
 FAILED = Verdict("ndcg", 0.1, 0.2, "block", False, "NDCG@10 is 0.1")
 

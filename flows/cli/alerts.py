@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from recsys.backends import Conflict
 from recsys.settings import AlertSettings
-from recsys.store import Store, digest
-from recsys.verdicts import Verdict
+from recsys.store import Conflict, Store, digest
+from recsys.validation_report import Verdict
 
 log = logging.getLogger(__name__)
 

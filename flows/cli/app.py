@@ -16,7 +16,7 @@ from cli import cloud, cron, data, doctor, flows, prices, releases, serve
 from cli.scratch import scratch
 from cli.terminal import say
 from cli.variables import Place, Verb, describe_misuse, opened, point_metaflow
-from recsys.faults import describe_error
+from recsys.store import describe_error
 
 Verbs = tuple[Callable[..., None], ...]
 GROUPS: dict[str, Verbs] = {

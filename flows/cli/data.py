@@ -11,8 +11,8 @@ from cli.production import ROOT
 from cli.releases import New, Release
 from cli.terminal import console, say
 from cli.variables import CASES, EXPECTED, Place, day, one_of, option, read_config
-from recsys import RecsysError, cases, expected
-from recsys.cases import SEVERITIES
+from recsys import RecsysError
+from recsys.validation import SEVERITIES, cases, expected_changes
 
 Escape = Annotated[bool, option("write texts so that no spreadsheet takes them for formulas", "--escape")]
 
@@ -20,9 +20,8 @@ Escape = Annotated[bool, option("write texts so that no spreadsheet takes them f
 def check_data(place: Place) -> None:
     """Describes an export of events (EVENTS=), proposes its section of config.toml, and says whether a run will work."""
     from cli.data_profile import show
-    from recsys.profile import check
-    from recsys.proposal import propose_name
-    from recsys.sources.base import Access
+    from recsys.profiling import check, propose_name
+    from recsys.sources import Access
 
     config = read_config()
     name = place.dataset or propose_name(place.events, config["datasets"])
@@ -45,7 +44,7 @@ def quarantine(
 ) -> None:
     """Writes the events that the last run rejected, with their reasons, to a file."""
     from recsys.pipeline import write_rejected
-    from summary import last_landing
+    from reporting import last_landing
 
     target = Path(to or ROOT / "data" / "quarantine.csv")
     raw_id, chosen, kept = last_landing(place.dataset or read_config()["dataset"])
@@ -74,7 +73,7 @@ def exposures(
     to: Annotated[str, option("a .parquet file", shown="PATH")],
 ) -> None:
     """Writes what the service showed on a day to a file."""
-    from recsys.serving.exposures import export
+    from recsys.serving import export
 
     if not to.endswith(".parquet"):
         raise RecsysError(f'TO is "{to}"; pass TO=path to a .parquet file')
@@ -105,7 +104,9 @@ def expect(
     place: Place,
     first: Annotated[date | None, option("the first day", "--from", read=day, shown="YYYY-MM-DD")] = None,
     last: Annotated[date | None, option("the last day", "--to", read=day, shown="YYYY-MM-DD")] = None,
-    kind: Annotated[str | None, option("what differs", read=one_of(expected.KINDS), shown="|".join(expected.KINDS))] = None,
+    kind: Annotated[
+        str | None, option("what differs", read=one_of(expected_changes.KINDS), shown="|".join(expected_changes.KINDS))
+    ] = None,
     because: Annotated[str, option("the reason, for the reports that show it", shown="TEXT")] = "",
     off: Annotated[bool, option("take it back", "--off")] = False,
     list_: Annotated[bool, option("list what is expected", "--list")] = False,
@@ -113,7 +114,7 @@ def expect(
     """Notes days on which the data may differ, so that checks only warn. Without values, lists those that are noted."""
     chosen = place.settings()
     kept = place.open_store(chosen)
-    known = expected.known(kept, chosen)
+    known = expected_changes.known(kept, chosen)
     if list_ or not (first or last or kind or because):
         for one in known:
             say(f"{one.first} to {one.last}  {one.kind:<9}  {one.because}")
@@ -121,13 +122,13 @@ def expect(
         return
     because = because or ("taken back" if off else "")
     given = (chosen.dataset_name, first or "", last or "", kind or "", because)
-    change = expected.ExpectedChange.read(dict(zip(expected.FIELDS, given, strict=True)), "expect")
+    change = expected_changes.ExpectedChange.read(dict(zip(expected_changes.FIELDS, given, strict=True)), "expect")
     if off and change.key not in {one.key for one in known}:
         raise RecsysError(
             f"no {change.kind} change is expected from {change.first} to {change.last}; `make expect` lists those known"
         )
-    expected.record(kept, change, off)
-    EXPECTED.write_text(expected.rewrite(EXPECTED.read_text() if EXPECTED.exists() else "", change, off))
-    checks = ", ".join(check.partition(".")[2] for check in expected.KINDS[change.kind])
+    expected_changes.record(kept, change, off)
+    EXPECTED.write_text(expected_changes.rewrite(EXPECTED.read_text() if EXPECTED.exists() else "", change, off))
+    checks = ", ".join(check.partition(".")[2] for check in expected_changes.KINDS[change.kind])
     told = "is not expected any more" if off else f"is expected; until it is over, these checks only warn: {checks}"
     say(f"{change.kind} change ({change}) {told}; commit {EXPECTED.name}")

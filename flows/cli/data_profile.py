@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import table
-from recsys.profile import Profile, Spread
+from recsys.profiling import Profile, Spread
 
 SHOWN = 20  # event types, ratings and gaps that are listed
 

@@ -19,8 +19,7 @@ PACKAGES = ("metaflow", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations"
 
 def doctor(place: Place) -> None:
     """Prints the resolved settings, versions and disk space, and what is missing."""
-    from recsys.sources import open_source
-    from recsys.sources.base import Access
+    from recsys.sources import Access, open_source
 
     missing = []
     say(f"python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
@@ -52,9 +51,9 @@ def doctor(place: Place) -> None:
 
 def schema() -> None:
     """Writes config.schema.json, by which editors check config.toml."""
-    from recsys.checks import FAMILIES
     from recsys.recommenders import RECOMMENDERS
-    from recsys.settings.schema import config_schema
+    from recsys.settings import config_schema
+    from recsys.validation import FAMILIES
 
     made = config_schema(RECOMMENDERS, {name: family.module.Limits for name, family in FAMILIES.items()})
     SCHEMA.write_text(json.dumps(made, indent=1) + "\n")

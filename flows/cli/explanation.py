@@ -8,9 +8,8 @@ from rich.table import Table
 
 from cli.terminal import table
 from recsys import RecsysError
-from recsys.explaining import Candidate, Explanation, Stranger
-from recsys.rules import HIDING
-from recsys.state import State, places
+from recsys.features import State, places
+from recsys.releases import HIDING, Candidate, Explanation, Stranger
 
 BASKETS, LOOKS, CANDIDATES, ITEMS, FEATURES = 5, 10, 20, 3, 8  # how many of each are shown
 

@@ -16,11 +16,8 @@ from cli.progress import Progress, last_words
 from cli.terminal import console, say
 from cli.variables import Place, Range, note, one_of, option, read_config
 from recsys import RecsysError
-from recsys.faults import END, remedy, with_remedy
-from recsys.leases import lease
-from recsys.processes import started
-from recsys.settings import read_operations
-from recsys.store import Store
+from recsys.settings import read as read_operations
+from recsys.store import END, Store, lease, remedy, started, with_remedy
 
 FLOWS = {
     f"{name.title()}Flow": [sys.executable, str(CODE / f"{name}_flow.py"), "--no-pylint"]
@@ -86,7 +83,7 @@ def resume(
     place: Place, flow: Annotated[str, option("the flow", read=one_of(RESUMED), shown="|".join(RESUMED))] = "TrainFlow"
 ) -> None:
     """Goes on with the last run of a flow where it failed, under that run's own settings."""
-    from summary import latest_run, settings_of, store_of
+    from reporting import latest_run, settings_of, store_of
 
     run = latest_run(flow)
     require_same_store(place, run)
@@ -96,7 +93,7 @@ def resume(
 def require_same_store(place: Place, run: Any) -> None:
     """Raises unless this command may go on with a run: in the store that the run works in and, for production, by committed code.
     (A new run checks its code itself when it starts.)"""
-    from summary import place_of
+    from reporting import place_of
 
     root, origin = place_of(run)
     if store_branch(origin, root) != store_branch(place.branch_name, root):
@@ -114,7 +111,7 @@ def tune(
     unattended: Unattended = False,
 ) -> None:
     """Tries one change at a time against config.toml, adds the results to tuning.md and prints what to write in config.toml."""
-    from summary import learned
+    from reporting import learned
 
     given = [*parameters(place, on, unattended), "--recommender", recommender]
     path = follow(place, "TuneFlow", "run", *given, "--max-workers", "1")  # one task at a time, for their CPU seconds are compared
@@ -128,7 +125,7 @@ def tune(
 def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) -> str:
     """Runs a flow, prints each step's start and end, and then what the run found. Returns the run's path in Metaflow. A refused
     run is summed up too, before its refusal is raised. `kept`: the store that the run works in, if that is not the place's."""
-    from summary import TOLD, refusal
+    from reporting import TOLD, refusal
 
     if place.branch:
         raise RecsysError(
@@ -177,7 +174,7 @@ def broken_down(lines: list[str]) -> str:
 
 def step(place: Place, step: Annotated[str, option("such as recommend: a step of flows/train_flow.py", shown="NAME")]) -> None:
     """Runs one step again on the artifacts of the last run (Metaflow spin). Only the step `publish` changes what is live."""
-    from summary import latest_run
+    from reporting import latest_run
 
     require_same_store(place, latest_run())
     with started([*FLOWS["TrainFlow"], *place.flow_options, "spin", step], cwd=ROOT) as process:
@@ -188,7 +185,7 @@ def step(place: Place, step: Annotated[str, option("such as recommend: a step of
 
 def card() -> None:
     """Writes the card of the last run's `select` to data/card.html."""
-    from summary import latest_run
+    from reporting import latest_run
 
     target, run_id = ROOT / "data" / "card.html", latest_run().id
     if subprocess.run([*FLOWS["TrainFlow"], "--quiet", "card", "get", f"{run_id}/select", str(target)], cwd=ROOT).returncode:

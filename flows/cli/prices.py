@@ -10,8 +10,9 @@ from typing import Any
 from cli.production import ROOT
 from cli.terminal import console, table
 from cli.variables import read_config
-from recsys.settings import Operations, Schedule, read_operations
-from recsys.settings.deployment import DAYS as DAYS_OF_WEEK
+from recsys.settings import DAYS as DAYS_OF_WEEK
+from recsys.settings import Operations, Schedule
+from recsys.settings import read as read_operations
 
 DAYS = 365 / 12
 ALWAYS = ("start", "publish", "end")

@@ -16,8 +16,8 @@ New = Annotated[bool, option("lists of new items only, without those that the us
 
 def releases(place: Place) -> None:
     """Lists the releases that are kept, newest first, with their roles: live, canary, previous, pinned."""
-    from recsys.evaluation import PROTOCOLS
-    from recsys.lifecycle import listed
+    from recsys.publishing import listed
+    from recsys.recommenders import PROTOCOLS
 
     chosen = place.settings()
     found, metric = listed(place.open_store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
@@ -35,7 +35,7 @@ def releases(place: Place) -> None:
 
 def verify(place: Place, release: Release = "") -> None:
     """Checks that a release can be served: its files, structure and validation report, and answers for some users."""
-    from recsys.verifying import verify
+    from recsys.publishing import verify
 
     _, kept, release = place.open_release(release)
     evidence = verify(kept, release)
@@ -53,7 +53,7 @@ def rollback(
     place: Place, release: Annotated[str, option("one of `make releases`; by default, the one live before", shown="ID")] = ""
 ) -> None:
     """Makes the release live that was live before, or another one."""
-    from recsys.lifecycle import rollback
+    from recsys.publishing import rollback
 
     kept = place.open_store()
     left, release = kept.current(), rollback(kept, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -77,7 +77,7 @@ def canary(
     off: Annotated[bool, option("end the canary", "--off")] = False,
 ) -> None:
     """Serves a release to a share of the users, beside the live one."""
-    from recsys.lifecycle import try_out
+    from recsys.publishing import try_out
 
     kept = place.open_store()
     if off:
@@ -93,8 +93,8 @@ def canary(
 
 def promote(place: Place) -> None:
     """Makes the canary live."""
-    from recsys.checks import required
-    from recsys.lifecycle import promote
+    from recsys.publishing import promote
+    from recsys.validation import required
 
     chosen = place.settings()
     kept = place.open_store(chosen)
@@ -120,7 +120,7 @@ def gc(
     yes: Annotated[bool, option("delete what is listed", "--yes")] = False,
 ) -> None:
     """Lists unreferenced snapshots; with YES=1, deletes them."""
-    from recsys.retention import free, unneeded
+    from recsys.publishing import free, unneeded
 
     kept = place.open_store()
     found = (free if yes else unneeded)(kept, keep, grace_hours)
@@ -134,7 +134,7 @@ def gc(
 
 def reproduce(place: Place, release: Release = "") -> None:
     """Makes a release again from its raw snapshot alone and says whether it is the same."""
-    from recsys.reproducing import reproduce
+    from recsys.reproduce import reproduce
 
     chosen, kept, release = place.open_release(release)
     with tempfile.TemporaryDirectory(prefix="reproduced-") as folder:
@@ -153,7 +153,7 @@ def diff(
     b: Annotated[str, option("the second release; by default, the live one", shown="ID")] = "",
 ) -> None:
     """Shows what changed from release A to release B."""
-    from recsys.comparing import diff
+    from recsys.evaluation import diff
 
     chosen, kept, b = place.open_release(b)
     a = a or next((move["previous"] or "" for move in kept.history() if move["release"] == b), "")
@@ -168,7 +168,7 @@ def diff(
 
 def report(place: Place, release: Release = "") -> None:
     """Writes a page about a release to data/report.html, with the documents that it links to."""
-    from report import write
+    from reporting import write
 
     target, (chosen, kept, release) = ROOT / "data" / "report.html", place.open_release(release)
     write(kept, release, chosen, ROOT / "dbt_project", target)
@@ -177,8 +177,7 @@ def report(place: Place, release: Release = "") -> None:
 
 def score(place: Place) -> None:
     """Prints the ML Test Score of the live release, by its validation report and the last tests."""
-    from recsys.proof import Sources
-    from score import show
+    from reporting import Sources, show
 
     kept = place.open_store()
     show(Sources(ROOT, kept, kept.current()), console)
@@ -193,7 +192,7 @@ def explain(
 ) -> None:
     """Explains why a user has this list."""
     from cli.explanation import show
-    from recsys.explaining import explain
+    from recsys.releases import explain
 
     (chosen, kept, release), protocol = place.open_release(release), "novel" if novel else "allow"
     console.print(f"release {release}, {protocol} lists")

@@ -59,7 +59,7 @@ def serve(
     """Answers requests from the live release, with a page to try it."""
     import uvicorn
 
-    from recsys.serving.app import Service
+    from recsys.serving import Service
 
     chosen, keys = place.settings(), read_keys()
     host = host or chosen.serve.host

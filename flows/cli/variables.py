@@ -16,9 +16,12 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from cli.production import PRODUCTION, ROOT, branch_name, describe_store, is_shared, store_branch
-from recsys import RecsysError, cases, expected
-from recsys.settings import Settings, parse, parse_date, read_operations, resolve
+from recsys import RecsysError
+from recsys.settings import Settings, parse, resolve
+from recsys.settings import parse_day as parse_date
+from recsys.settings import read as read_operations
 from recsys.store import Store, open_store
+from recsys.validation import cases, expected_changes
 
 GIVEN = re.compile(r"[A-Z][A-Z_]*=")
 ON = ("1", "true", "yes", "on")
@@ -194,7 +197,7 @@ def no_release(chosen: Settings) -> RecsysError:
 def read_config() -> dict[str, Any]:
     """config.toml, with the lines of cases.jsonl and expected.jsonl, which need not be there."""
     known = cases.parse(CASES.read_text()) if CASES.exists() else []
-    changes = expected.parse(EXPECTED.read_text()) if EXPECTED.exists() else []
+    changes = expected_changes.parse(EXPECTED.read_text()) if EXPECTED.exists() else []
     return parse((ROOT / "config.toml").read_text()) | {"cases": known, "expected": changes}
 
 

@@ -10,17 +10,14 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys import RecsysError, checks, releases
-from recsys.checks.champion import released
-from recsys.checks.distributions import movements
-from recsys.evaluation import Window, compare, judge, per_user, rank_by
-from recsys.features import Features
-from recsys.metrics import Interval, bootstrap
+from recsys import RecsysError, releases, validation
+from recsys.evaluation import Interval, Window, bootstrap, compare, judge, per_user, rank_by
+from recsys.features import Features, State, places
 from recsys.recommenders import create
 from recsys.settings import MonitorSettings, Settings
-from recsys.state import State, places
 from recsys.store import Snapshot, Store
-from recsys.verdicts import Verdict, grade
+from recsys.validation import movements, released
+from recsys.validation_report import Verdict, grade
 
 SHOWN = ("hit_rate", "ndcg")
 SETTINGS = {  # of each check; that of a check that is not here has a fixed threshold
@@ -203,7 +200,7 @@ def _state(store: Store, release: Snapshot, features: Features, limits: MonitorS
     )
     yield Verdict("release_age", age, most, "warn", age <= most, words)
     now, then = features.state(features.as_of), _then(store, release, settings)
-    drift = checks.limits("drift", settings)
+    drift = validation.limits("drift", settings)
     moved = movements(then, now, drift.min_rows)
     worst = sorted(moved, key=lambda name: -moved[name])[:3]
     words = f"since {made_from} these features moved most: " + ", ".join(f"{name} (PSI {moved[name]:.2f})" for name in worst)

@@ -8,36 +8,24 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from recsys import (
-    RecsysError,
-    checks,
-    disturbances,
-    evaluation,
-    event_types,
-    lineage,
-    recommenders,
-    rehearsal,
-    releases,
-    sources,
-    warehouse,
-)
-from recsys.checks import FAMILIES, Subject
+from recsys import RecsysError, evaluation, recommenders, releases, sources, validation
 from recsys.evaluation import Stress, Window, Windows, evaluate
-from recsys.features import Features
+from recsys.features import Features, Quarantine, warehouse
 from recsys.recommenders import Recommender, TooLittleData, create, load
-from recsys.settings import Settings
-from recsys.sources import open_simulation, open_source
-from recsys.sources.base import Access
+from recsys.releases import lineage
+from recsys.settings import Settings, event_types
+from recsys.sources import Access, open_simulation, open_source
 from recsys.store import Snapshot, Store
-from recsys.verdicts import Evidence, Verdict
-from recsys.warehouse import Quarantine
+from recsys.validation import FAMILIES, Subject
+from recsys.validation.audit import perturbations, replays
+from recsys.validation_report import Evidence, Verdict
 
 
 def check_settings(settings: Settings) -> None:
     """Of the source, the recommenders and the checks. Raises RecsysError naming the key, the value and what is allowed."""
     sources.check_config(settings)
     recommenders.check_config(settings)
-    checks.check_config(settings)
+    validation.check_config(settings)
 
 
 def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[Verdict]]:
@@ -53,8 +41,8 @@ def land(store: Store, settings: Settings, today: date, access: Access | None = 
     raw = store.load("raw", manifest.id)
     _check_types(raw, settings)
     profile = warehouse.profile(raw, settings)
-    verdicts += checks.raw.check(profile, source.max_null_share, checks.limits("raw", settings))
-    return manifest.id, checks.complete_raw(verdicts, store, settings, today)
+    verdicts += validation.raw.check(profile, source.max_null_share, validation.limits("raw", settings))
+    return manifest.id, validation.complete_raw(verdicts, store, settings, today)
 
 
 def _check_types(raw: Snapshot, settings: Settings) -> None:
@@ -117,16 +105,16 @@ def rehearse(store: Store, features_id: str, settings: Settings, project: Path) 
     """feature snapshot -> those at the holdout's cutoff of the same events, as they were and disturbed; and one at the last
     cutoff, in which every group of users is disturbed in its own way."""
     features = open_features(store, features_id, settings)
-    plan = disturbances.plan(features.state(features.as_of))
+    plan = perturbations.plan(features.state(features.as_of))
 
     def build(until: date, disturbed: dict[str, str]) -> str:
-        raw_id = rehearsal.replay(store, features, settings, until, disturbed, plan)
+        raw_id = replays.replay(store, features, settings, until, disturbed, plan)
         known = replace(settings.dataset, source="events", time_zone="UTC", event_types={}, min_rating=None)  # all applied already
         replayed = replace(settings, dataset=known, as_of=until, sample=1.0)
         return build_features(store, raw_id, replayed, project, serving=True).id
 
-    found = {name: build(features.evaluated[0], disturbed) for name, disturbed in rehearsal.WORLDS.items()}
-    return found | {disturbances.WORLD: build(features.as_of, disturbances.QUERIES)}
+    found = {name: build(features.evaluated[0], disturbed) for name, disturbed in replays.WORLDS.items()}
+    return found | {perturbations.WORLD: build(features.as_of, perturbations.QUERIES)}
 
 
 def require_outcomes(store: Store, features_id: str, settings: Settings) -> None:
@@ -182,7 +170,7 @@ def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str
     """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot.
     The result says `skipped` if it has too little to learn from."""
     features = open_features(store, features_id, settings)
-    worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in rehearsal.WORLDS}
+    worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in replays.WORLDS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
     try:
         windows = evaluate(recommender, features, settings, features.evaluated)
@@ -321,7 +309,7 @@ def validate(
         {name: open_features(store, id, settings) for name, id in rehearsed.items()},
         rival=rival,
     )
-    found = {"raw": raw_verdicts} | checks.examine(subject, audit=bool(rehearsed))
+    found = {"raw": raw_verdicts} | validation.examine(subject, audit=bool(rehearsed))
     on_model, on_data = ({name: found[name] for name in found if FAMILIES[name].on == part} for part in ("model", "data"))
     evidence = Evidence(parents["model"], parents["features"], release.manifest.content, on_model, on_data)
     store.attach_evidence(release_id, evidence.to_json())

@@ -6,13 +6,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from recsys import checks, publishing, releases
-from recsys.backends import Conflict
-from recsys.checks import Subject
+from recsys import publishing, releases, validation
 from recsys.pipeline import Choice, build_features, open_features, recommend
 from recsys.settings import Settings
-from recsys.store import Snapshot, Store
-from recsys.verdicts import Evidence
+from recsys.store import Conflict, Snapshot, Store
+from recsys.validation import Subject
+from recsys.validation_report import Evidence
 
 ATTEMPTS = 3
 
@@ -77,7 +76,7 @@ def _list_again(
     release, features = store.load("release", id), open_features(store, features_id, later)
     subject = Subject(store, later, project, release, features, choice.winner, choice.evaluations, today, live)
     seen = Evidence.read(store.evidence(live.manifest.id))
-    on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | checks.examine(subject, audit=False, on=("data",))
+    on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | validation.examine(subject, audit=False, on=("data",))
     evidence = replace(candidate.evidence, features=features_id, content=release.manifest.content, on_data=on_data)
     store.attach_evidence(id, evidence.to_json())
     return Candidate(id, evidence, live.manifest.id)

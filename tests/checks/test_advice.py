@@ -10,10 +10,11 @@ import pytest
 
 from conftest import ROOT, make_settings
 from recsys import RecsysError
-from recsys.checks import FAMILIES, churn, health, lists
-from recsys.checks.advice import Advisor
-from recsys.store import Store, open_store
-from recsys.verdicts import Verdict, require
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.advice import Advisor
+from recsys.validation.checks import health, list_stability, lists
+from recsys.validation.registry import FAMILIES
+from recsys.validation_report import Verdict, require
 
 DAY = date(2026, 12, 10)
 LOW = Verdict("churn_items", 0.97, 0.95, "block", False, "97% of the items are others")
@@ -49,8 +50,8 @@ def test_every_setting_that_a_check_names_exists() -> None:
 @pytest.mark.parametrize(
     ("family", "verdict", "setting"),
     [
-        (churn, LOW, "checks.churn.block_changed in config.toml"),
-        (churn, replace(LOW, severity="warn"), "checks.churn.warn_changed in config.toml"),
+        (list_stability, LOW, "checks.churn.block_changed in config.toml"),
+        (list_stability, replace(LOW, severity="warn"), "checks.churn.warn_changed in config.toml"),
         (lists, replace(LOW, name="novel_ranks"), "lists.length in config.toml"),
         (health, replace(LOW, name="scores_finite"), ""),
         (health, replace(LOW, name="x", setting="dataset.target"), "datasets.shop.target in config.toml"),
@@ -62,7 +63,7 @@ def test_a_check_names_the_setting_of_its_threshold(advisor: Advisor, family: An
 
 
 def test_checks_without_a_table_of_settings_name_their_section(advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(churn, "SETTINGS")
+    monkeypatch.delattr(list_stability, "SETTINGS")
     assert complete(advisor, "churn").setting == "[checks.churn] in config.toml"
 
 

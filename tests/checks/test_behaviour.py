@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from conftest import failed
-from recsys import disturbances
-from recsys.checks import FAMILIES, Subject, limits
-from recsys.checks.answers import Answers, _overlap
-from recsys.recommenders import Lists
-from recsys.state import State
-from recsys.store import Snapshot
+from recsys.features.state import State
+from recsys.recommenders.base import Lists
+from recsys.store.snapshots import Snapshot
+from recsys.validation.audit import perturbations
+from recsys.validation.audit.answers import Answers, _overlap
+from recsys.validation.check_input import Subject
+from recsys.validation.registry import FAMILIES, limits
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +25,8 @@ def test_healthy_lists_pass(audited: Subject) -> None:
 
 
 def test_every_group_undergoes_its_own_disturbance_and_nobody_else_any(audited: Subject) -> None:
-    state, world = audited.state, audited.rehearsed[disturbances.WORLD].state(audited.features.as_of)
-    owned, disturbed, groups = state.owned(), world.owned(), disturbances.groups(state)
+    state, world = audited.state, audited.rehearsed[perturbations.WORLD].state(audited.features.as_of)
+    owned, disturbed, groups = state.owned(), world.owned(), perturbations.groups(state)
     assert world.user_ids.tolist() == state.user_ids.tolist()
     changed = np.unique((owned != disturbed).nonzero()[0])
     assert set(changed) <= set(
@@ -35,7 +36,7 @@ def test_every_group_undergoes_its_own_disturbance_and_nobody_else_any(audited: 
     expected = {"repeated_basket": 0, "shuffled_day": 0, "swapped_item": 0, "dropped_basket": -1, "new_category": 1, "untouched": 0}
     for name, difference in expected.items():
         assert len(groups[name]) > 20
-        plan = disturbances.plan(state)
+        plan = perturbations.plan(state)
         planned = np.isin(state.user_ids, plan["user_id"][plan["disturbance"] == name].dropna())
         assert (baskets[groups[name]] == np.where(planned[groups[name]], difference, 0)).all(), name
     quantity = (world.users["quantity_per_target"] != state.users["quantity_per_target"])[groups["repeated_basket"]]
@@ -44,8 +45,8 @@ def test_every_group_undergoes_its_own_disturbance_and_nobody_else_any(audited: 
 
 
 def test_a_day_in_another_order_is_the_same_to_a_user(audited: Subject) -> None:
-    state, world = audited.state, audited.rehearsed[disturbances.WORLD].state(audited.features.as_of)
-    shuffled = disturbances.groups(state)["shuffled_day"]
+    state, world = audited.state, audited.rehearsed[perturbations.WORLD].state(audited.features.as_of)
+    shuffled = perturbations.groups(state)["shuffled_day"]
     for name, column in state.users.items():
         assert np.array_equal(column[shuffled], world.users[name][shuffled], equal_nan=column.dtype.kind == "f"), name
     was, now = (one.user_items["days_since_last_event"][np.isin(one.user_items["user_index"], shuffled)] for one in (state, world))
@@ -110,7 +111,7 @@ def test_answers_that_are_the_wrong_way_round_are_found(
 
 def test_a_shop_without_categories_is_told_so(audited: Subject) -> None:
     items = audited.state.items | {"category": np.full(audited.state.shape[1], "unknown")}
-    assert not len(disturbances.plan(replace(audited.state, items=items)).query("disturbance == 'new_category'"))
+    assert not len(perturbations.plan(replace(audited.state, items=items)).query("disturbance == 'new_category'"))
 
 
 def test_what_there_is_nobody_to_try_on_passes_as_not_applicable(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from conftest import failures, sabotage
-from recsys.checks import Subject
-from recsys.checks.breadth import gini
-from recsys.recommenders import Lists
-from recsys.recommenders.base import popularity_order
+from recsys.recommenders.base import Lists, popularity_order
+from recsys.validation.check_input import Subject
+from recsys.validation.checks.diversity import gini
 
 
 def collapsed(subject: Subject) -> dict[str, tuple[np.ndarray, Lists]]:

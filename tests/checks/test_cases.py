@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from conftest import failed
-from recsys import RecsysError, cases
-from recsys.checks import FAMILIES, Subject, limits
+from recsys import RecsysError
+from recsys.validation import cases
+from recsys.validation.check_input import Subject
+from recsys.validation.registry import FAMILIES, limits
 
 LINE = {"dataset": "shop", "user": "u1", "expect": ["i1"], "not": [], "why": "asked for it", "severity": "block"}
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import failures, make_settings, make_state, sabotage
-from recsys.checks import churn, limits
-from recsys.checks.subject import Subject
-from recsys.recommenders import Lists
-from recsys.store import Manifest, Snapshot
+from recsys.recommenders.base import Lists
+from recsys.store.snapshots import Manifest, Snapshot
+from recsys.validation.check_input import Subject
+from recsys.validation.checks import list_stability
+from recsys.validation.registry import limits
 
 USERS, ITEMS = 100, 40
 SETTINGS = make_settings()
@@ -41,7 +42,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray, now: np.ndarray, wi
         settings=SETTINGS, repeat="allow", champion=live, release=Snapshot(Path("new"), manifest), state=STATE, winner=winner
     )
     subject: Subject = fields
-    return {verdict.name: verdict for verdict in churn.check(subject, limits("churn", SETTINGS))}
+    return {verdict.name: verdict for verdict in list_stability.check(subject, limits("churn", SETTINGS))}
 
 
 def test_lists_of_a_first_release_are_as_broad_as_those_of_simple_recommenders(subject: Subject) -> None:

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import failures, make_state, sabotage
-from recsys.checks import Subject
-from recsys.checks.distributions import movements, stability, value_stability
-from recsys.state import State
-from recsys.store import Snapshot
+from recsys.features.state import State
+from recsys.store.snapshots import Snapshot
+from recsys.validation.check_input import Subject
+from recsys.validation.distributions import movements, stability, value_stability
 
 
 def severities(subject: Subject) -> dict[str, str]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from conftest import failures, sabotage
-from recsys.checks import Subject
-from recsys.recommenders import Lists
-from recsys.recommenders.rankers import HistGradientBoosting
+from recsys.recommenders.base import Lists
+from recsys.recommenders.rankers.hist_gradient_boosting import HistGradientBoosting
+from recsys.validation.check_input import Subject
 
 
 def severities(subject: Subject) -> dict[str, str]:

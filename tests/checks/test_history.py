@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import failures, make_settings, make_state, sabotage
-from recsys.checks import Subject, limits
-from recsys.checks.history import DETECTORS, Limits, detect, impossible_times, known_items, new_days, past_days
-from recsys.checks.past import calibrate
-from recsys.daily_profile import DailyProfile
-from recsys.store import Manifest, Snapshot
-from recsys.verdicts import Verdict
-from recsys.warehouse import Quarantine
+from recsys.features.daily_profile import DailyProfile
+from recsys.features.warehouse import Quarantine
+from recsys.store.snapshots import Manifest, Snapshot
+from recsys.validation.check_input import Subject
+from recsys.validation.checks.history import DETECTORS, Limits, detect, impossible_times, known_items, new_days, past_days
+from recsys.validation.past_days import calibrate
+from recsys.validation.registry import limits
+from recsys.validation_report import Verdict
 
 FIRST, DAYS = date(2024, 1, 1), 140
 LIMITS: Limits = limits("history", make_settings())

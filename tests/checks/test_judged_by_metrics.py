@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import make_settings, make_state
-from recsys.checks import Subject, champion, freshness, limits, seeds, simpler, stress
-from recsys.evaluation import PROTOCOLS, Window
-from recsys.verdicts import Verdict
+from recsys.evaluation.holdout import Window
+from recsys.recommenders.base import PROTOCOLS
+from recsys.validation.check_input import Subject
+from recsys.validation.checks import baseline, champion, freshness, robustness, seeds
+from recsys.validation.registry import limits
+from recsys.validation_report import Verdict
 
 SETTINGS = make_settings(evaluation={"bootstraps": 200})
 USERS = np.array([f"u{row:03}" for row in range(200)])
@@ -51,11 +54,11 @@ def failed(family: Any, judged: Subject) -> dict[str, str]:
 
 
 def test_a_winner_above_popularity_passes() -> None:
-    assert failed(simpler, subject(0.3)) == {}
+    assert failed(baseline, subject(0.3)) == {}
 
 
 def test_a_winner_below_popularity_blocks_under_the_served_protocol_and_warns_under_the_other() -> None:
-    assert failed(simpler, subject(0.05)) == {
+    assert failed(baseline, subject(0.05)) == {
         "allow_not_worse_than_popularity": "block",
         "novel_not_worse_than_popularity": "warn",
         "better_than_simplest": "warn",
@@ -63,7 +66,7 @@ def test_a_winner_below_popularity_blocks_under_the_served_protocol_and_warns_un
 
 
 def test_a_winner_as_good_as_the_simplest_warns() -> None:
-    assert failed(simpler, subject(0.1)) == {"better_than_simplest": "warn"}
+    assert failed(baseline, subject(0.1)) == {"better_than_simplest": "warn"}
 
 
 def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200, horizon: int = 28, trained: str = "") -> Any:
@@ -156,12 +159,12 @@ def disturbed(two_stage: float, popularity: float = 0.1) -> Subject:
 
 
 def test_a_winner_that_stands_a_lost_day_passes() -> None:
-    assert failed(stress, disturbed(0.28)) == {}
+    assert failed(robustness, disturbed(0.28)) == {}
 
 
 def test_losing_much_warns_and_falling_behind_popularity_blocks() -> None:
-    assert failed(stress, disturbed(0.15)) == {"stress_lost_day_loss": "warn"}
-    assert failed(stress, disturbed(0.05))["stress_lost_day_not_worse_than_popularity"] == "block"
+    assert failed(robustness, disturbed(0.15)) == {"stress_lost_day_loss": "warn"}
+    assert failed(robustness, disturbed(0.05))["stress_lost_day_not_worse_than_popularity"] == "block"
 
 
 @pytest.mark.parametrize(("days", "severity"), [(2, None), (5, "warn"), (30, "block")])

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from conftest import failed
-from recsys.checks import Subject
-from recsys.checks.leaks import Limits, check
-from recsys.features import Features
-from recsys.store import Snapshot
+from recsys.features.snapshot import Features
+from recsys.store.snapshots import Snapshot
+from recsys.validation.check_input import Subject
+from recsys.validation.checks.leaks import Limits, check
 
 
 def test_a_healthy_release_passes(audited: Subject) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from conftest import failures, sabotage
-from recsys.checks import Subject
-from recsys.recommenders import Lists
-from recsys.settings import Settings
-from recsys.store import Snapshot
+from recsys.recommenders.base import Lists
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Snapshot
+from recsys.validation.check_input import Subject
 
 
 def ruled(subject: Subject, **rules: Any) -> Settings:

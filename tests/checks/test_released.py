@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import failures, sabotage
-from recsys import releases
-from recsys.checks import Subject, examine
-from recsys.checks.released import difference
-from recsys.evaluation import evaluate
-from recsys.list_files import Row, read_rows, unpack, write_rows
-from recsys.recommenders import create
-from recsys.rules import Ruling
-from recsys.store import Snapshot
+from recsys.evaluation.holdout import evaluate
+from recsys.recommenders.registry import create
+from recsys.releases import files
+from recsys.releases.business_rules import Ruling
+from recsys.releases.list_files import Row, read_rows, unpack, write_rows
+from recsys.store.snapshots import Snapshot
+from recsys.validation.check_input import Subject
+from recsys.validation.checks.released import difference
+from recsys.validation.registry import examine
 
 
 def changed(subject: Subject, folder: Path, change: Callable[[Path], None]) -> Subject:
@@ -29,7 +30,7 @@ def changed(subject: Subject, folder: Path, change: Callable[[Path], None]) -> S
     shutil.copytree(subject.release.path, folder / "release")
     change(folder / "release")
     release = Snapshot(folder / "release", subject.release.manifest)
-    lists = {protocol: releases.read_all(release, protocol) for protocol in subject.lists}
+    lists = {protocol: files.read_all(release, protocol) for protocol in subject.lists}
     return sabotage(subject, release=release, lists=lists)
 
 
@@ -200,8 +201,8 @@ def test_lists_of_another_day(subject: Subject, tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         (folder / "lists.sqlite").unlink()
         ruling = Ruling(subject.holdout_state, subject.settings)
-        releases.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
-        releases.write_others(folder, subject.winner, {}, ruling, subject.settings, subject.features.as_of)
+        files.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
+        files.write_others(folder, subject.winner, {}, ruling, subject.settings, subject.features.as_of)
 
     found = blocked(changed(subject, tmp_path, write))
     assert {"allow_lists_remade", "users_remade", "as_of", "fallback_remade", "similar_items_remade"} <= found.keys()
@@ -211,7 +212,7 @@ def test_users_table_of_another_day(subject: Subject, tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
             connection.execute("drop table users")
-        releases._write_users(folder / "lists.sqlite", subject.holdout_state)
+        files._write_users(folder / "lists.sqlite", subject.holdout_state)
 
     assert list(blocked(changed(subject, tmp_path, write))) == ["users_remade"]
 
@@ -298,7 +299,7 @@ def with_popularity(subject: Subject, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("beside")
     shutil.copytree(subject.release.path, folder / "release")
     (folder / "made").mkdir()
-    releases.write_ranked(folder / "made", subject.model, {"popularity": model}, subject.ruling, subject.state.user_ids)
+    files.write_ranked(folder / "made", subject.model, {"popularity": model}, subject.ruling, subject.state.user_ids)
     shutil.copytree(folder / "made" / "beside", folder / "release" / "beside")
     manifest = replace(subject.release.manifest, made_from=subject.release.manifest.made_from | {"beside": {"popularity": id}})
     settings = replace(subject.settings, lists=replace(subject.settings.lists, beside=["popularity"]))
@@ -347,7 +348,7 @@ def test_the_other_protocol_as_the_one_that_is_served(subject: Subject, tmp_path
 
 def test_metrics_of_another_model(subject: Subject, tmp_path: Path) -> None:
     other = {protocol: windows[0] for protocol, windows in subject.evaluations["popularity"].items()}
-    kept = changed(subject, tmp_path, lambda folder: pq.write_table(releases.holdout_table(other), folder / "holdout.parquet"))
+    kept = changed(subject, tmp_path, lambda folder: pq.write_table(files.holdout_table(other), folder / "holdout.parquet"))
     assert list(blocked(kept, "released")) == ["holdout_kept"]
 
 
@@ -377,8 +378,8 @@ def test_a_category_takes_no_more_than_its_share(subject: Subject, tmp_path: Pat
 
     def write(folder: Path) -> None:
         (folder / "lists.sqlite").unlink()
-        releases.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
-        releases.write_others(folder, subject.winner, {}, ruling, capped, subject.features.as_of)
+        files.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
+        files.write_others(folder, subject.winner, {}, ruling, capped, subject.features.as_of)
 
     assert blocked(replace(changed(subject, tmp_path, write), settings=capped)) == {}
 
@@ -393,14 +394,14 @@ def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path:
         id = subject.store.commit(folder, "model", made_from, {"features": subject.features.id}).id
     folder = tmp_path / "release"
     folder.mkdir()
-    releases.write_ranked(folder, model, {}, subject.ruling, subject.state.user_ids)
-    releases.write_others(folder, name, {}, subject.ruling, subject.settings, subject.features.as_of)
+    files.write_ranked(folder, model, {}, subject.ruling, subject.state.user_ids)
+    files.write_others(folder, name, {}, subject.ruling, subject.settings, subject.features.as_of)
     manifest = replace(subject.release.manifest, parents=subject.release.manifest.parents | {"model": id})
     made = Snapshot(folder, manifest)
-    lists = {protocol: releases.read_all(made, protocol) for protocol in subject.lists}
+    lists = {protocol: files.read_all(made, protocol) for protocol in subject.lists}
     windows = {name: evaluate(create(name, {}), subject.features, subject.settings, subject.features.evaluated[:1])}
     pq.write_table(
-        releases.holdout_table({protocol: found[0] for protocol, found in windows[name].items()}), folder / "holdout.parquet"
+        files.holdout_table({protocol: found[0] for protocol, found in windows[name].items()}), folder / "holdout.parquet"
     )
     healthy = sabotage(subject, release=made, winner=name, model=model, lists=lists, evaluations=windows)
     assert blocked(healthy) == {}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from conftest import failures, sabotage
-from recsys.checks import Subject, slices
-from recsys.checks.distributions import thirds
-from recsys.evaluation import Window, Windows
+from recsys.evaluation.holdout import Window, Windows
+from recsys.validation.check_input import Subject
+from recsys.validation.checks import slices
+from recsys.validation.distributions import thirds
 
 
 def scored(subject: Subject, name: str, scores: np.ndarray) -> Windows:

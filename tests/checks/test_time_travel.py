@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from conftest import failed
-from recsys.checks import Subject, time_travel
-from recsys.checks.chance import areas_under_curve
-from recsys.recommenders import RECOMMENDERS, Lists
+from recsys.recommenders.base import Lists
+from recsys.recommenders.registry import RECOMMENDERS
 from recsys.recommenders.two_stage import Joined, TwoStage
+from recsys.validation.audit.chance import areas_under_curve
+from recsys.validation.check_input import Subject
+from recsys.validation.checks import time_travel
 
 pytestmark = pytest.mark.slow
 

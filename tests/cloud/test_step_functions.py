@@ -18,8 +18,8 @@ from account import Proxy, account
 from machine import LOCK, Execution, Failed
 
 from conftest import Fork, assert_refused
-from recsys.settings import Schedule
-from recsys.store import Manifest, Store, open_store
+from recsys.settings.deployment import Schedule
+from recsys.store.snapshots import Manifest, Store, open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROLES = ("task_role", "container_role", "workflow_role", "schedule_role")

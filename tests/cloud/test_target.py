@@ -12,7 +12,7 @@ from cli.production import branch_name
 from cli.variables import Place
 from conftest import ROOT
 from recsys import RecsysError
-from recsys.settings import parse
+from recsys.settings.loading import parse
 
 PLACES = cloud.Cloud(*["x"] * 10)
 

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys.evaluation import Windows, compare, evaluate
-from recsys.features import Features
-from recsys.metrics import Interval
+from recsys.evaluation.holdout import Windows, compare, evaluate
+from recsys.evaluation.metrics import Interval
+from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
-from recsys.recommenders import create
-from recsys.settings import Settings
-from recsys.sources import open_source
+from recsys.recommenders.registry import create
+from recsys.settings.run import Settings
 from recsys.sources import shop as simulated
-from recsys.store import Store, open_store
+from recsys.sources.registry import open_source
+from recsys.store.snapshots import Store, open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -10,9 +10,12 @@ import pytest
 
 from conftest import make_state
 from recsys import RecsysError
-from recsys.recommenders import RECOMMENDERS, Recommender, TooLittleData, create, load
-from recsys.recommenders.rankers import RANKERS, HistGradientBoosting, NothingLearned
-from recsys.state import State, Window
+from recsys.features.state import State, Window
+from recsys.recommenders.base import Recommender, TooLittleData
+from recsys.recommenders.rankers import RANKERS
+from recsys.recommenders.rankers.base import NothingLearned
+from recsys.recommenders.rankers.hist_gradient_boosting import HistGradientBoosting
+from recsys.recommenders.registry import RECOMMENDERS, create, load
 
 USERS, ITEMS = 40, 12
 EVERYBODY = np.array([f"u{row}" for row in range(USERS)])

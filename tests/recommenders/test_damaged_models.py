@@ -8,7 +8,7 @@ import pytest
 from test_contract import checkerboard, fitted
 
 from recsys import RecsysError
-from recsys.recommenders import create, load
+from recsys.recommenders.registry import create, load
 
 Arrays = dict[str, np.ndarray]
 

@@ -10,11 +10,11 @@ import pytest
 from conftest import PROJECT, make_settings
 from odd_data import ODD
 from recsys import pipeline
-from recsys.features import Features
+from recsys.features.snapshot import Features
 from recsys.pipeline import Recipe, Trained
-from recsys.recommenders import RECOMMENDERS, load
-from recsys.settings import Settings
-from recsys.store import Store, open_store
+from recsys.recommenders.registry import RECOMMENDERS, load
+from recsys.settings.run import Settings
+from recsys.store.snapshots import Store, open_store
 
 PARAMETERS: dict[str, dict[str, Any]] = {"two_stage": {"windows": 2, "trees": 5}}
 QUICK = "three columns"  # the others are in the slow tests

@@ -16,8 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from recsys import RecsysError
 from recsys.recommenders import rankers
-from recsys.recommenders.rankers import RANKERS, HistGradientBoosting, NothingLearned, Ranker, usable
+from recsys.recommenders.rankers import RANKERS
 from recsys.recommenders.rankers import hist_gradient_boosting as trees
+from recsys.recommenders.rankers.base import NothingLearned, Ranker, usable
+from recsys.recommenders.rankers.hist_gradient_boosting import HistGradientBoosting
 
 ROWS, COLUMNS, USERS = 2_000, 4, 40
 PARAMETERS = {"trees": 10, "leaves": 6, "rate": 0.3, "seed": 3}
@@ -141,15 +143,15 @@ def test_a_file_of_fewer_columns_is_refused(ranker: Ranker, tmp_path: Path) -> N
 
 
 def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
-    from recsys.recommenders import create
+    from recsys.recommenders.registry import create
 
     with pytest.raises(RecsysError, match=r"ranker.*magic.*logistic_regression"):
         create("two_stage", {"ranker": "magic"})
 
 
 def test_lightgbm_where_it_is_not_installed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsys.recommenders import create
     from recsys.recommenders.rankers import lightgbm
+    from recsys.recommenders.registry import create
 
     monkeypatch.setattr(lightgbm, "find_spec", lambda name: None)
     for attempt in (lambda: create("two_stage", {"ranker": "lightgbm"}), lambda: fitted("lightgbm")):

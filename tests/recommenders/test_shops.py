@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys.evaluation import PROTOCOLS, Window, compare, evaluate
-from recsys.features import Features
+from recsys.evaluation.holdout import Window, compare, evaluate
+from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
-from recsys.recommenders import RECOMMENDERS, TooLittleData, create
-from recsys.settings import Settings
-from recsys.store import open_store
+from recsys.recommenders.base import PROTOCOLS, TooLittleData
+from recsys.recommenders.registry import RECOMMENDERS, create
+from recsys.settings.run import Settings
+from recsys.store.snapshots import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

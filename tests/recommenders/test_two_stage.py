@@ -11,13 +11,14 @@ from sklearn.metrics import roc_auc_score
 
 from conftest import PROJECT, make_settings
 from recsys import RecsysError
-from recsys.features import Features
+from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
-from recsys.recommenders import create
-from recsys.recommenders.rankers import HistGradientBoosting, Ranker
+from recsys.recommenders.rankers.base import Ranker
+from recsys.recommenders.rankers.hist_gradient_boosting import HistGradientBoosting
+from recsys.recommenders.registry import create
 from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
-from recsys.settings import Settings
-from recsys.store import open_store
+from recsys.settings.run import Settings
+from recsys.store.snapshots import open_store
 
 SMALL = {"dials": {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}}
 

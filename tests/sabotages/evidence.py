@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from recsys import listing, pipeline
-from recsys.verdicts import Verdict
+from recsys import daily_lists, pipeline
+from recsys.validation_report import Verdict
 from runs import Run
 from sabotages.harness import sabotage
 
@@ -99,6 +99,6 @@ def lists_for_another_target(run: Run) -> None:
 def a_shard_missing(run: Run) -> None:
     """The lists of one shard of users are not gathered."""
     half = pipeline.open_features(run.store, run.features_id, run.settings).counts()["users"] // 2
-    part = listing.recommend(run.store, run.champion, run.features_id, (0, half), run.settings)
-    run.release_id = listing.gather(run.store, run.champion, run.features_id, [part], run.settings, {})
+    part = daily_lists.recommend(run.store, run.champion, run.features_id, (0, half), run.settings)
+    run.release_id = daily_lists.gather(run.store, run.champion, run.features_id, [part], run.settings, {})
     run.go("validate", "validate")

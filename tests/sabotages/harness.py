@@ -22,7 +22,7 @@ import duckdb
 import pytest
 
 from recsys import RecsysError
-from recsys.recommenders import load
+from recsys.recommenders.registry import load
 from runs import Run, copied
 
 PLACES = ("first", "later", "daily")  # the first training of a store, a later one, and daily lists

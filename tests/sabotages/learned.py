@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
-from recsys import features, listing, releases, rules, state
-from recsys.recommenders import Lists
-from recsys.recommenders.base import Recommender
+from recsys import daily_lists
+from recsys.features import snapshot, state
+from recsys.recommenders.base import Lists, Recommender
+from recsys.releases import business_rules, files
 from runs import Run
 from sabotages.harness import TRAINING, sabotage
 
@@ -230,7 +231,7 @@ def columns_swapped_at_ranking(patch: pytest.MonkeyPatch, run: Run) -> None:
 @sabotage("code", "block", "remade|own|worse|as_of|newest")
 def lists_of_a_week_ago(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Lists are made from what was known a week ago, and called today's."""
-    known = features.Features.state
+    known = snapshot.Features.state
 
     def stale(self: Any, cutoff: Any) -> Any:
         found = known(self, cutoff)
@@ -240,7 +241,7 @@ def lists_of_a_week_ago(patch: pytest.MonkeyPatch, run: Run) -> None:
         history = {name: column[old] for name, column in found.history.items()}
         return replace(found, history=history, user_items=pairs, looks={name: column[:0] for name, column in found.looks.items()})
 
-    patch.setattr(features.Features, "state", stale)
+    patch.setattr(snapshot.Features, "state", stale)
 
 
 @sabotage("code", "block", "remade|allowed|rule|listed|available")
@@ -248,14 +249,16 @@ def rules_are_not_applied(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Items that the rules block are listed."""
     blocked = replace(run.settings, rules=replace(run.settings.rules, blocked=popular_items(run)))
     patch.setattr(run, "settings", blocked)
-    for module in (listing, releases):
+    for module in (daily_lists, files):
         hidden = replace(run.settings.rules, blocked=[])
-        patch.setattr(module, "Ruling", lambda state, settings, hidden=hidden: rules.Ruling(state, replace(settings, rules=hidden)))
+        patch.setattr(
+            module, "Ruling", lambda state, settings, hidden=hidden: business_rules.Ruling(state, replace(settings, rules=hidden))
+        )
 
 
 def popular_items(run: Run) -> list[str]:
     """Ids of the items that most lists name."""
     release = run.store.load("release", run.release_id)
-    counts = np.bincount(releases.read_all(release, run.settings.protocol)[1].items[:, :10].ravel().clip(0))
+    counts = np.bincount(files.read_all(release, run.settings.protocol)[1].items[:, :10].ravel().clip(0))
     ids = pq.read_table(release.path / "items.parquet")["item_id"].to_pylist()
     return [ids[place] for place in np.argsort(-counts)[:5]]

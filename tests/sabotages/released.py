@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from recsys import list_files, pipeline, releases, state
-from recsys.recommenders import Lists
+from recsys import pipeline
+from recsys.features import state
+from recsys.recommenders.base import Lists
+from recsys.releases import files, list_files
 from runs import Run
 from sabotages.harness import PLACES, NothingToBreak, sabotage
 
@@ -23,7 +25,7 @@ Spoil = Callable[[list[str], dict[str, Lists], Run], Any]
 
 def relisted(folder: Path, run: Run, spoil: Spoil, beside: str = "") -> None:
     """Writes the lists again after `spoil` changed them in place, or the users and lists that it returns."""
-    file = releases.lists_file(folder, beside)
+    file = files.lists_file(folder, beside)
     rows = list(list_files.read_rows(file))
     users, lists = [user for user, *_ in rows], {}
     for place, protocol in enumerate(("allow", "novel")):
@@ -40,7 +42,7 @@ def relisted(folder: Path, run: Run, spoil: Spoil, beside: str = "") -> None:
 
 
 def require_lists(folder: Path, beside: str) -> None:
-    if not releases.lists_file(folder, beside).exists():
+    if not files.lists_file(folder, beside).exists():
         raise NothingToBreak(f"no lists of {beside} are released")
 
 
@@ -291,7 +293,7 @@ def yesterdays_lists(users: list[str], lists: dict[str, Lists], run: Run) -> Non
     known = pipeline.open_features(run.store, run.features_id, run.settings).state(run.today)
     columns = np.append(state.places(known.item_ids, ids), -1).astype(np.int32)
     for protocol, one in lists.items():
-        old, theirs = releases.read_all(live, protocol)
+        old, theirs = files.read_all(live, protocol)
         rows = state.places(np.array(users), old)
         one.items[rows[rows >= 0]], one.scores[rows[rows >= 0]] = columns[theirs.items][rows >= 0], theirs.scores[rows >= 0]
 
@@ -307,7 +309,7 @@ def alternatives_shifted(users: list[str], lists: dict[str, Lists], run: Run) ->
 def alternatives_are_the_winners(folder: Path, run: Run) -> None:
     """The lists of an alternative recommender are the winner's."""
     require_lists(folder, "repeat_purchase")
-    with closing(sqlite3.connect(releases.lists_file(folder, "repeat_purchase"))) as connection:
+    with closing(sqlite3.connect(files.lists_file(folder, "repeat_purchase"))) as connection:
         connection.execute("attach ? as other", (str(folder / "lists.sqlite"),))
         with connection:
             connection.execute("delete from lists")

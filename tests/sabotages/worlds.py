@@ -14,10 +14,10 @@ import pandas as pd
 import exports
 from conftest import PROJECT, make_settings
 from recsys import pipeline
-from recsys.checks.history import JUDGED, WEEK
-from recsys.checks.past import WEEKS
-from recsys.rehearsal import replay
-from recsys.store import open_store
+from recsys.store.snapshots import open_store
+from recsys.validation.audit.replays import replay
+from recsys.validation.checks.history import JUDGED, WEEK
+from recsys.validation.past_days import WEEKS
 from runs import Run, copied, land_as_files, settings_of, write_files
 from sabotages.harness import Sabotage
 

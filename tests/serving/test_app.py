@@ -18,12 +18,12 @@ from fastapi.testclient import TestClient
 from pydantic import TypeAdapter
 
 from conftest import make_settings
-from recsys.checks import Subject
-from recsys.serving import exposures, schemas
+from recsys.releases.reader import Reader
+from recsys.serving import impressions, schemas
 from recsys.serving.app import Service
-from recsys.serving.reader import Reader
-from recsys.sources import open_simulation
-from recsys.store import Store, open_store
+from recsys.sources.registry import open_simulation
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.check_input import Subject
 from serving_shop import URL, publish_copy, serving, wait
 
 
@@ -194,15 +194,15 @@ def test_what_was_shown_is_kept_and_names_nobody(client: TestClient, service: Se
     shown = items(client.get(f"/v1/users/{user}/recommendations", params={"k": 3}))
     assert service.exposures is not None
     service.exposures.flush()
-    (found,) = exposures.read(shop, datetime.now(UTC).date())
+    (found,) = impressions.read(shop, datetime.now(UTC).date())
     assert (found.items, found.release, found.source) == (shown, "first", "personal")
-    assert found.user == exposures.hash_user(user, exposures.salt(shop)) != user
+    assert found.user == impressions.hash_user(user, impressions.salt(shop)) != user
 
 
 def test_what_was_shown_is_written_when_the_service_stops(service: Service, shop: Store, user: str) -> None:
     with TestClient(service.app(), URL) as client:
         client.get(f"/v1/users/{user}/recommendations")
-    assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
+    assert len(list(impressions.read(shop, datetime.now(UTC).date()))) == 1
 
 
 def test_every_route_but_the_open_ones_says_that_it_needs_a_key(client: TestClient) -> None:
@@ -238,28 +238,28 @@ def test_exposures_that_cannot_be_written_are_kept_for_later(client: TestClient,
     assert service.exposures is not None
     with patch.object(type(shop.backend), "write", side_effect=OSError("full")):
         service.exposures.flush()
-    assert list(exposures.read(shop, datetime.now(UTC).date())) == []
+    assert list(impressions.read(shop, datetime.now(UTC).date())) == []
     service.exposures.flush()
-    assert len(list(exposures.read(shop, datetime.now(UTC).date()))) == 1
+    assert len(list(impressions.read(shop, datetime.now(UTC).date()))) == 1
 
 
 @pytest.fixture
-def full(service: Service, shop: Store, user: str) -> Iterator[exposures.Exposures]:
+def full(service: Service, shop: Store, user: str) -> Iterator[impressions.Exposures]:
     """A buffer that holds two lists, and is given three."""
     reader = Reader(shop.load("release", "first"))
-    kept = exposures.Exposures(shop)
-    with patch.object(exposures, "MOST", 2):
+    kept = impressions.Exposures(shop)
+    with patch.object(impressions, "MOST", 2):
         for second in range(3):
             kept.add(datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
         yield kept
 
 
-def test_lists_past_the_buffers_cap_are_counted_as_dropped(full: exposures.Exposures, shop: Store) -> None:
+def test_lists_past_the_buffers_cap_are_counted_as_dropped(full: impressions.Exposures, shop: Store) -> None:
     full.flush()
-    assert (len(list(exposures.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 1)
+    assert (len(list(impressions.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 1)
 
 
-def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(full: exposures.Exposures, shop: Store) -> None:
+def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(full: impressions.Exposures, shop: Store) -> None:
     def fail(*given: Any) -> None:
         for _ in range(2):
             full.add(*shown)  # while the store is written to
@@ -269,11 +269,11 @@ def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(fu
     with patch.object(type(shop.backend), "write", side_effect=fail):
         full.flush()
     full.flush()
-    assert (len(list(exposures.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 3)
+    assert (len(list(impressions.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 3)
 
 
 def test_dropped_lists_are_told_in_the_metrics(client: TestClient, service: Service, user: str) -> None:
-    with patch.object(exposures, "MOST", 0):
+    with patch.object(impressions, "MOST", 0):
         client.get(f"/v1/users/{user}/recommendations")
     assert "recs_exposures_dropped_total 1.0" in client.get("/metrics").text
 
@@ -283,7 +283,7 @@ def test_what_only_the_team_sees_is_no_exposure(client: TestClient, service: Ser
     client.post("/v1/sessions/recommendations", json={"items": seen[:2], "user_id": user, "shown": False})
     assert service.exposures is not None
     service.exposures.flush()
-    assert list(exposures.read(shop, datetime.now(UTC).date())) == []
+    assert list(impressions.read(shop, datetime.now(UTC).date())) == []
 
 
 def test_the_user_is_the_one_in_the_path(client: TestClient, user: str) -> None:
@@ -386,7 +386,7 @@ def test_what_was_shown_on_two_days_lies_under_both(service: Service, shop: Stor
         service.exposures.add(datetime(2026, 1, day, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
     service.exposures.flush()
     for day in (1, 3):
-        (found,) = exposures.read(shop, date(2026, 1, day))
+        (found,) = impressions.read(shop, date(2026, 1, day))
         assert (found.at.day, found.model) == (day, "popularity")
 
 
@@ -396,13 +396,13 @@ def test_what_was_shown_is_given_back_as_a_table(
     shown = items(client.get(f"/v1/users/{user}/recommendations", params={"k": 3}))
     assert service.exposures is not None
     service.exposures.flush()
-    assert exposures.export(shop, datetime.now(UTC).date(), tmp_path / "shown.parquet") == 3
+    assert impressions.export(shop, datetime.now(UTC).date(), tmp_path / "shown.parquet") == 3
     table = pq.read_table(tmp_path / "shown.parquet").to_pydict()
     assert (table["position"], table["item_id"]) == ([1, 2, 3], shown)
-    assert set(table["user"]) == {exposures.hash_user(user, exposures.salt(shop))}
+    assert set(table["user"]) == {impressions.hash_user(user, impressions.salt(shop))}
 
 
 def test_of_two_that_make_the_salt_at_once_one_is_kept(shop: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
-        salts = set(pool.map(lambda _: exposures.salt(shop), range(8)))
+        salts = set(pool.map(lambda _: impressions.salt(shop), range(8)))
     assert len(salts) == 1

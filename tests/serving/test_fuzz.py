@@ -13,8 +13,8 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
 from conftest import make_settings
-from recsys.checks import Subject
-from recsys.store import open_store
+from recsys.store.snapshots import open_store
+from recsys.validation.check_input import Subject
 from serving_shop import Server, publish_copy, serving
 
 pytestmark = pytest.mark.slow

@@ -7,11 +7,11 @@ from unittest.mock import patch
 import pytest
 
 from recsys import RecsysError
-from recsys.checks import Subject
-from recsys.serving import live as module
-from recsys.serving.live import Live, Patience, in_share
-from recsys.serving.reader import Answer, Reader
-from recsys.store import Canary, Store, open_store
+from recsys.releases.reader import Answer, Reader
+from recsys.serving import release_manager as module
+from recsys.serving.release_manager import Live, Patience, in_share
+from recsys.store.snapshots import Canary, Store, open_store
+from recsys.validation.check_input import Subject
 from serving_shop import publish_copy
 
 PATIENCE = Patience(answers=20, failures=0.2)

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import make_settings
-from recsys.checks import Subject
-from recsys.lifecycle import rollback
-from recsys.store import Store, open_store
+from recsys.publishing.lifecycle import rollback
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.check_input import Subject
 from serving_shop import Server, publish_copy, serving, wait
 
 pytestmark = pytest.mark.slow

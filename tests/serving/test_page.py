@@ -15,9 +15,9 @@ from selenium.webdriver import Chrome, Keys
 
 from browser import Page, asked, errors, open_chrome
 from conftest import make_settings
-from recsys.checks import Subject
-from recsys.serving.reader import Reader
-from recsys.store import Store, open_store
+from recsys.releases.reader import Reader
+from recsys.store.snapshots import Store, open_store
+from recsys.validation.check_input import Subject
 from serving_shop import Server, publish_copy, serving, wait
 
 pytestmark = pytest.mark.slow

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.checks import Subject
-from recsys.evaluation import PROTOCOLS
-from recsys.releases import prices, read_all
-from recsys.serving.reader import Reader
-from recsys.state import places
+from recsys.features.state import places
+from recsys.recommenders.base import PROTOCOLS
+from recsys.releases.files import prices, read_all
+from recsys.releases.reader import Reader
+from recsys.validation.check_input import Subject
 
 
 @pytest.fixture(scope="module")

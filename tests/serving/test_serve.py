@@ -15,8 +15,8 @@ import pytest
 from cli.serve import read_keys, refuse_open_door
 from conftest import Fork, assert_refused, make_release
 from recsys import RecsysError
-from recsys.publishing import publish
-from recsys.store import open_store
+from recsys.publishing.publication import publish
+from recsys.store.snapshots import open_store
 from serving_shop import wait
 
 LOCAL = ["localhost"]

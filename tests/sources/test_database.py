@@ -11,10 +11,11 @@ import pytest
 
 from postgresql import PASSWORD, Server
 from recsys import RecsysError
-from recsys.settings import Dataset
-from recsys.sources import database, open_source
+from recsys.settings.run import Dataset
+from recsys.sources import database
 from recsys.sources.base import Access, Source
 from recsys.sources.database import Database, hide
+from recsys.sources.registry import open_source
 
 ROW = "select 'u' as user_id, 'i' as item_id, '2024-01-01' as event_at"
 SECRET = "secret-Pa55"

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.settings import Dataset
-from recsys.sources import open_source
+from recsys.settings.run import Dataset
 from recsys.sources.columns import TABLES
 from recsys.sources.events import Events
+from recsys.sources.registry import open_source
 
 HEADER = "user_id,item_id,event_at\n"
 ROW = "u1,i1,2024-01-01\n"

@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import RecsysError
-from recsys.settings import Dataset
-from recsys.sources import files, open_source
+from recsys.settings.run import Dataset
+from recsys.sources import files
 from recsys.sources.columns import TABLES, match, propose
 from recsys.sources.landing import Input, Origin, land
-from recsys.verdicts import Verdict
+from recsys.sources.registry import open_source
+from recsys.validation_report import Verdict
 
 ROWS = [{"user_id": f"u{n}", "item_id": f"i{n % 7}", "event_at": f"2024-01-{n % 28 + 1:02}", "price": f"{n}.50"} for n in range(60)]
 ITEMS = "item_id\ni1\n"

@@ -19,7 +19,7 @@ from conftest import ROOT
 from recsys import RecsysError
 from recsys.sources import files, online_retail
 from recsys.sources.online_retail import SCHEMA, OnlineRetail
-from recsys.verdicts import Verdict
+from recsys.validation_report import Verdict
 
 OFFICIAL = ROOT.parent / "shared" / "data" / "online_retail" / "online_retail.parquet"
 HEADER = SCHEMA.names

@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import make_settings
-from recsys import RecsysError, metrics, store
-from recsys.sources import open_source, shop
+from recsys import RecsysError
+from recsys.evaluation import metrics
+from recsys.sources import shop
+from recsys.sources.registry import open_source
 from recsys.sources.shop import Shop, words
 from recsys.sources.shop.world import BUY, STYLES, VIEWS, World
+from recsys.store import snapshots
 
 FIRST = date(2024, 1, 1)
 USERS, ITEMS, DAYS, EVENTS = 600, 150, 200, 100_000
@@ -74,7 +77,7 @@ def bought(events: pd.DataFrame) -> pd.DataFrame:
 
 def test_landing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second = land(small(), tmp_path / "first"), land(small(), tmp_path / "second")
-    assert store.describe(first) == store.describe(second)
+    assert snapshots.describe(first) == snapshots.describe(second)
 
 
 def test_the_default_dials_give_the_shop_they_always_gave(tmp_path: Path) -> None:
@@ -123,7 +126,7 @@ def test_nothing_lands_of_the_day_until_or_later(tmp_path: Path) -> None:
 
 def test_the_last_day_may_be_named(tmp_path: Path) -> None:
     named, whole = land(small(), tmp_path / "named", FIRST + timedelta(90)), land(small(), tmp_path / "whole")
-    assert store.describe(named) == store.describe(whole)
+    assert snapshots.describe(named) == snapshots.describe(whole)
 
 
 @pytest.mark.parametrize("day", [-1, 0, 91])

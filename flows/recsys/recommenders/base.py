@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys import RecsysError
-from recsys.ranking import rank
-from recsys.state import State, Window, matrix_of_file, places
+from recsys.features import State, Window, matrix_of_file, places
+from recsys.recommenders.top_k import rank
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
 PROTOCOLS = {"allow": False, "novel": True}  # and whether lists leave out items that the user has seen

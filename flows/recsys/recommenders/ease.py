@@ -5,10 +5,10 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from recsys import RecsysError
-from recsys.ranking import top
+from recsys.features import State
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.settings.validation import Count, Positive
-from recsys.state import State
+from recsys.recommenders.top_k import top
+from recsys.settings import Count, Positive
 
 MOST = 10_000  # items: the inverse takes their square in memory and their cube in time
 

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from recsys.features import State, matrix
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.settings.validation import Count, Positive
-from recsys.state import State, matrix
+from recsys.settings import Count, Positive
 
 BATCH = 64  # regressions solved at a time
 

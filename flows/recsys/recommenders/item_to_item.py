@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.ranking import top
+from recsys.features import State, Table, matrix
 from recsys.recommenders.base import Recommender, Scorer
-from recsys.settings.validation import Count, NotNegative, Positive
-from recsys.state import State, Table, matrix
+from recsys.recommenders.top_k import top
+from recsys.settings import Count, NotNegative, Positive
 
 MOST_TOGETHER = 500  # items of one basket or session
 

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys import RecsysError
+from recsys.features import State
 from recsys.recommenders.base import Recommender, Scorer
-from recsys.settings.validation import PositiveDays
-from recsys.state import State
+from recsys.settings import PositiveDays
 
 MOST = 500  # items scored: recent popularity of a longer window fills the lists of those who have had them all
 

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import sparse
 
+from recsys.features import State, matrix
 from recsys.recommenders.base import Recommender, Scorer
-from recsys.settings.validation import NotNegative
-from recsys.state import State, matrix
+from recsys.settings import NotNegative
 
 
 class RepeatPurchase(Recommender):

@@ -3,10 +3,10 @@
 import numpy as np
 from scipy import sparse
 
-from recsys.ranking import top
+from recsys.features import State
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.settings.validation import Count, Positive
-from recsys.state import State
+from recsys.recommenders.top_k import top
+from recsys.settings import Count, Positive
 
 COMMON = 0.05  # words in more than this share of the titles say nothing
 

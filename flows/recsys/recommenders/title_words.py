@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys.features import State
 from recsys.recommenders.base import Recommender, Scorer
-from recsys.settings.validation import Positive
-from recsys.state import State
+from recsys.settings import Positive
 
 FEWEST, COMMON = 3, 0.05  # titles that hold a word, and share of them: a rarer one says nothing of other items, a commoner one too
 RARE = 0.002  # added to a word's share of all target events, which its share of a user's is divided by

@@ -11,12 +11,12 @@ from pydantic import Field
 from scipy import sparse
 
 from recsys import RecsysError
-from recsys.ranking import top
+from recsys.features import Attribute, State, Window
 from recsys.recommenders import rankers
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
-from recsys.settings.validation import PositiveShare, Seed
-from recsys.state import Attribute, State, Window
+from recsys.recommenders.top_k import top
+from recsys.settings import PositiveShare, Seed
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
 PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -190,7 +190,7 @@ class TwoStage(Recommender):
             proposer.save(folder / name)
 
     def restore(self, folder: Path) -> Self:
-        from recsys.recommenders import load
+        from recsys.recommenders.registry import load
 
         self.proposers = {name: load(folder / name) for name in PROPOSERS}
         super().restore(folder)
@@ -205,7 +205,7 @@ class TwoStage(Recommender):
 
 
 def fit_proposers(state: State) -> dict[str, Recommender]:
-    from recsys.recommenders import create
+    from recsys.recommenders.registry import create
 
     return {name: create(kind, parameters).learn(state) for name, (kind, parameters, _) in PROPOSERS.items()}
 

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.ranking import top
+from recsys.features import State
 from recsys.recommenders.base import Recommender, Scorer
-from recsys.settings.validation import Count, Positive
-from recsys.state import State
+from recsys.recommenders.top_k import top
+from recsys.settings import Count, Positive
 
 
 class UserNeighbours(Recommender):

@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ValidationError
 
 from recsys import RecsysError
+from recsys.releases import Answer, Reader
 from recsys.serving import schemas
-from recsys.serving.exposures import Exposures
-from recsys.serving.guard import OPEN, Guard
-from recsys.serving.live import Live, Patience
-from recsys.serving.meters import Meters
-from recsys.serving.reader import Answer, Reader
+from recsys.serving.impressions import Exposures
+from recsys.serving.middleware import OPEN, Guard
+from recsys.serving.prometheus import Meters
+from recsys.serving.release_manager import Live, Patience
 from recsys.settings import Settings
 from recsys.store import Store
 

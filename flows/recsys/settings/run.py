@@ -8,19 +8,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
-from recsys.settings.validation import (
-    Count,
-    Day,
-    Days,
-    Names,
-    PositiveDays,
-    PositiveShare,
-    Seconds,
-    Seed,
-    Share,
-    Text,
-    section,
-)
+from recsys.settings.validation import Count, Day, Days, Names, PositiveDays, PositiveShare, Seconds, Seed, Share, Text, section
 
 WEAKER = ("view", "cart")  # signals besides the target that features count
 KNOWN_TYPES = (*WEAKER, "return", "ignore")

@@ -1,36 +1,17 @@
-"""Sources of raw events, by the name that config.toml calls them."""
+"""Sources of raw events: a file a source, found by the name that config.toml gives it.
 
-from recsys import RecsysError
-from recsys.settings import Dataset, Settings, check_parameters
-from recsys.sources.base import Simulation, Source
-from recsys.sources.database import Database
-from recsys.sources.events import Events
-from recsys.sources.online_retail import OnlineRetail
-from recsys.sources.shop import Shop
+A source lands its tables as Parquet files with the columns of columns.py; everything after it is the same for all sources.
+"""
 
-SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail, "events": Events, "database": Database}
+from typing import TYPE_CHECKING
 
+from recsys.lazy import lazy
 
-def open_source(dataset: Dataset, endpoint: str = "") -> Source:
-    """The source of a dataset, ready to land. `endpoint`: address of an S3-compatible store; empty for AWS."""
-    _check(dataset, "datasets.*")
-    source = SOURCES[dataset.source](**dataset.dials)
-    source.configure(dataset, endpoint)
-    return source
+if TYPE_CHECKING:
+    from recsys.sources import columns
+    from recsys.sources.base import Access, Simulation
+    from recsys.sources.events import Events
+    from recsys.sources.files import UnreadableColumns
+    from recsys.sources.registry import SOURCES, check_config, open_simulation, open_source
 
-
-def open_simulation(dataset: Dataset) -> Simulation | None:
-    """The dataset's source if it is a simulation of the target, whose truth is known; none otherwise."""
-    source = open_source(dataset) if issubclass(SOURCES[dataset.source], Simulation) else None
-    return source if isinstance(source, Simulation) and dataset.target == source.target else None
-
-
-def check_config(settings: Settings) -> None:
-    """Raises on a source that is not known, and on a wrong value of its own settings."""
-    _check(settings.dataset, f"datasets.{settings.dataset_name}")
-
-
-def _check(dataset: Dataset, section: str) -> None:
-    if dataset.source not in SOURCES:
-        raise RecsysError(f'config: {section}.source is "{dataset.source}"; it must be one of {", ".join(SOURCES)}')
-    check_parameters(SOURCES[dataset.source], dataset.dials, f"{section}.dials")
+__getattr__ = lazy(__name__, __file__)

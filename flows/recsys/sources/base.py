@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.settings import Dataset
-from recsys.verdicts import Verdict
+from recsys.validation_report import Verdict
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from recsys import RecsysError
-from recsys.settings import Dataset
-from recsys.settings.toml import write_line, write_text
+from recsys.settings import Dataset, write_line, write_text
 
 TABLES = {
     "events": {

@@ -19,7 +19,7 @@ from recsys.sources.base import Access, Source
 from recsys.sources.events import Events
 from recsys.sources.files import Choose
 from recsys.sources.landing import Input, Origin, land
-from recsys.verdicts import Verdict
+from recsys.validation_report import Verdict
 
 # What makes all queries see the database at the same moment, by driver. With any other driver each query sees a moment of its own.
 SNAPSHOT = {"postgresql": "set transaction isolation level repeatable read, read only"}

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from recsys import RecsysError
-from recsys.backends import s3_client
 from recsys.settings import Dataset
 from recsys.sources import columns, files
 from recsys.sources.base import Source
 from recsys.sources.landing import Input, Origin, land
-from recsys.verdicts import Verdict
+from recsys.store import s3_client
+from recsys.validation_report import Verdict
 
 
 class Events(Source):

@@ -20,10 +20,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys import RecsysError
-from recsys.backends import object_store_errors
-from recsys.settings.toml import write_text
+from recsys.settings import write_text
 from recsys.sources import columns
-from recsys.store import sha256
+from recsys.store import object_store_errors, sha256
 
 Choose = Callable[[Sequence[str]], Collection[str]]
 """Takes the names of a file's columns and returns those that are wanted."""

@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from recsys import RecsysError
-from recsys.settings import Dataset
-from recsys.settings.toml import write_text
+from recsys.settings import Dataset, write_text
 from recsys.sources import columns, files
-from recsys.verdicts import Verdict
+from recsys.validation_report import Verdict
 
 UTC = pa.timestamp("us", "UTC")
 NAMES_SHOWN = 30

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys import RecsysError
-from recsys.settings.validation import Text
+from recsys.settings import Text
 from recsys.sources import files
 from recsys.sources.base import Source
-from recsys.verdicts import Verdict
+from recsys.validation_report import Verdict
 
 SCHEMA = pa.schema([
     ("InvoiceNo", pa.string()), ("StockCode", pa.string()), ("Description", pa.string()), ("Quantity", pa.int64()),

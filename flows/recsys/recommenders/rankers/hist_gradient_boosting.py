@@ -8,15 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from recsys.recommenders.rankers.base import (
-    MIN_ROWS,
-    Features,
-    NothingLearned,
-    Ranker,
-    check_labels,
-    load_arrays,
-    save_arrays,
-)
+from recsys.recommenders.rankers.base import MIN_ROWS, Features, NothingLearned, Ranker, check_labels, load_arrays, save_arrays
 
 BATCH = 2_048  # rows predicted at a time: they stay in the cache while all trees pass over them
 

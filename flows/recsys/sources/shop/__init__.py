@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recsys import RecsysError
-from recsys.settings.validation import Count, Day, PositiveDays, Seed, Share
+from recsys.settings import Count, Day, PositiveDays, Seed, Share
 from recsys.sources.base import Simulation
 from recsys.sources.shop.words import name_categories
 from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, Ints, World
-from recsys.verdicts import Verdict
+from recsys.validation_report import Verdict
 
 TYPES = np.array(["view", "cart", "purchase", "return"])
 VIEW, ADD, PURCHASE, RETURN = range(4)

@@ -1,0 +1,193 @@
+"""Daily lists: the champion's model on new data. Users are ranked in shards, whose parts are kept in the store and gathered into
+one release, of the same bytes however many there are. What was proven of the model is taken over, data and lists are judged."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from recsys import RecsysError, publishing, releases, validation
+from recsys.pipeline import open_features
+from recsys.recommenders import CHUNK, load
+from recsys.releases import Counts, Ruling, lineage, read_rows, write_rows
+from recsys.settings import Settings
+from recsys.store import Conflict, Store
+from recsys.validation import FAMILIES, Subject
+from recsys.validation_report import Evidence, Verdict
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The live release, and what its lists are made again with. `proven_by`: the release that came of the model's training;
+    `target` and `exclude_seen`: the settings that the model was chosen under; None where an older one does not say."""
+
+    release: str
+    recommender: str
+    model_id: str
+    beside: dict[str, str]
+    proven_by: str
+    audited: bool
+    target: str
+    exclude_seen: bool | None
+
+
+def champion(store: Store) -> Champion:
+    """Raises if nothing is live."""
+    live = store.current()
+    manifest = store.find("release", live) if live else None
+    if live is None or manifest is None:
+        raise RecsysError(
+            f"nothing is live in {store.backend}, so there is no model to list with; `make run` first, or"
+            " `make trigger FLOW=TrainFlow` where it is deployed"
+        )
+    made = manifest.made_from
+    model_id = manifest.parents["model"]
+    model = store.load("model", model_id).manifest.made_from
+    return Champion(
+        live,
+        made["recommender"],
+        model_id,
+        made.get("beside", {}),
+        manifest.parents.get("release", live),
+        made.get("audited", False),
+        model.get("target", "purchase"),
+        model.get("exclude_seen"),
+    )
+
+
+def check_target(champion: Champion, settings: Settings) -> None:
+    """Raises where the champion's model predicts something else than the settings ask for."""
+    if champion.target != settings.dataset.target:
+        raise RecsysError(
+            f'the live model predicts "{champion.target}", but the target is "{settings.dataset.target}" now; `make run` first'
+        )
+
+
+def _as_chosen(champion: Champion, settings: Settings) -> tuple[Settings, list[Verdict]]:
+    """The settings with the champion's own `exclude_seen`, and a warning where it differs: the model was chosen, and judged, by the
+    lists that it serves."""
+    own, asked = champion.exclude_seen, settings.dataset.exclude_seen
+    if own is None or own == asked:
+        return settings, []
+    words = f"the live model was chosen with exclude_seen = {str(own).lower()}, and lists are served so until the next `make run`"
+    setting = f"datasets.{settings.dataset_name}.exclude_seen in config.toml"
+    warning = Verdict("exclude_seen_of_the_model", str(asked).lower(), str(own).lower(), "warn", False, words, setting)
+    return replace(settings, dataset=replace(settings.dataset, exclude_seen=own)), [warning]
+
+
+def shards(store: Store, features_id: str, users_per_shard: int, settings: Settings) -> list[tuple[int, int]]:
+    """First row and the row after the last of each shard's users. Shards are whole chunks, so that every user is ranked among the
+    same others as in one go: sums of floats may depend on it."""
+    users = open_features(store, features_id, settings).counts()["users"]
+    size = -(-users_per_shard // CHUNK) * CHUNK
+    return [(start, min(start + size, users)) for start in range(0, users, size)]
+
+
+def recommend(store: Store, champion: Champion, features_id: str, rows: tuple[int, int], settings: Settings) -> str:
+    """model and feature snapshots -> part of a release: lists of a shard's users, and what the rules did to them."""
+    features = open_features(store, features_id, settings)
+    ruling = Ruling(features.state(features.as_of), settings)
+    recommender = load(store.load("model", champion.model_id).path)
+    beside = {name: load(store.load("model", id).path) for name, id in _beside(champion, settings).items()}
+    with store.draft() as folder:
+        counts = releases.write_ranked(folder, recommender, beside, ruling, ruling.state.user_ids[slice(*rows)])
+        (folder / "counts.json").write_text(json.dumps(counts))
+        parents = {"model": champion.model_id, "features": features_id}
+        return store.commit(folder, "part", {"rows": list(rows)}, parents).id
+
+
+def _beside(champion: Champion, settings: Settings) -> dict[str, str]:
+    if missing := [name for name in settings.lists.beside if name not in champion.beside]:
+        raise RecsysError(f"lists.beside names {', '.join(missing)}, of which the champion has no model; `make run` first")
+    return {name: champion.beside[name] for name in settings.lists.beside}
+
+
+def gather(
+    store: Store, champion: Champion, features_id: str, parts: Sequence[str], settings: Settings, code: dict[str, Any]
+) -> str:
+    """Parts, in the order of their users -> release, not yet published. holdout.parquet is the champion's."""
+    features = open_features(store, features_id, settings)
+    folders = [store.load("part", part).path for part in parts]
+    settings, _ = _as_chosen(champion, settings)
+    model = store.load("model", champion.model_id)
+    ruling = Ruling(features.state(features.as_of), settings)
+    with store.draft() as folder:
+        _join(folder, folders)
+        shutil.copyfile(store.load("release", champion.release).path / "holdout.parquet", folder / "holdout.parquet")
+        trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
+        releases.write_others(folder, champion.recommender, _sum(folders), ruling, settings, trained_as_of)
+        recommender = load(model.path)
+        made_from = lineage.origin(recommender, _beside(champion, settings), features, settings, code, champion.audited)
+        parents = {"model": champion.model_id, "features": features_id, "release": champion.proven_by}
+        return store.commit(folder, "release", made_from, parents, releases.new_id(ruling.state)).id
+
+
+def _join(folder: Path, parts: Sequence[Path]) -> None:
+    for name in sorted(path.relative_to(parts[0]) for path in parts[0].rglob("*.sqlite")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_rows(folder / name, (row for part in parts for row in read_rows(part / name)))
+
+
+def _sum(parts: Sequence[Path]) -> Counts:
+    found = [json.loads((part / "counts.json").read_text()) for part in parts]
+    return {
+        protocol: {rule: sum(counts[protocol][rule] for counts in found) for rule in rules} for protocol, rules in found[0].items()
+    }
+
+
+def validate(
+    store: Store,
+    release_id: str,
+    champion: Champion,
+    raw_verdicts: list[Verdict],
+    today: date,
+    settings: Settings,
+    project: Path,
+) -> Evidence:
+    """release -> evidence on it, laid beside it: data and lists are judged anew, the model by the champion's own evidence."""
+    release, live = store.load("release", release_id), store.load("release", champion.release)
+    settings, warnings = _as_chosen(champion, settings)
+    proven, parents = Evidence.read(store.evidence(champion.release)), release.manifest.parents
+    if proven is None or proven.model != parents["model"]:
+        raise RecsysError(f"release {champion.release} has no evidence on model {parents['model']}; train, with `make run`")
+    features = open_features(store, parents["features"], settings)
+    trained = store.load("model", parents["model"]).manifest
+    judged = open_features(store, trained.parents["features"], settings)
+    subject = Subject(store, settings, project, release, features, champion.recommender, {}, today, live, judged=judged)
+    on_data = {"raw": [*raw_verdicts, *warnings]} | validation.examine(subject, audit=False, on=("data",))
+    evidence = Evidence(parents["model"], parents["features"], release.manifest.content, proven.on_model, on_data)
+    store.attach_evidence(release_id, evidence.to_json())
+    return evidence
+
+
+def required(evidence: Evidence, settings: Settings) -> list[str]:
+    """Families that must have spoken: all on data and lists, those on the model that spoke when it was trained, and those that a
+    training would need now."""
+    needed = {*evidence.on_model, *validation.required(settings.evidence.audit)}
+    return [name for name, family in FAMILIES.items() if family.on == "data" or name in needed]
+
+
+def publish(store: Store, release_id: str, evidence: Evidence, champion: Champion, settings: Settings, **facts: Any) -> str:
+    """Publishes lists of the champion's model, and returns what is live then: where others went live meanwhile that know as many
+    days, those stay. Raises Conflict where the champion is another one, or somebody rolled back. After a kill it may be called
+    again: what it did, it does not do twice, even if somebody rolled back since. `facts` stand beside the move in the history."""
+    if publishing.published(store, release_id):
+        return release_id
+    expected: str | None = champion.release
+    for attempt in range(ATTEMPTS):
+        try:
+            publishing.publish(store, release_id, evidence, expected, required(evidence, settings), **facts)
+            break
+        except Conflict:
+            live, ours = (store.load("release", id) for id in (store.current() or champion.release, release_id))
+            if releases.as_of(live) >= releases.as_of(ours):
+                return live.manifest.id
+            if attempt == ATTEMPTS - 1:
+                raise
+            expected = publishing.same_champion(store, expected)
+    return release_id

@@ -1,0 +1,34 @@
+"""Evaluation by time: fit before a cutoff, rank at it, score against what happened in the horizon after it."""
+
+from typing import TYPE_CHECKING
+
+from recsys.lazy import lazy
+
+if TYPE_CHECKING:
+    from recsys.evaluation.holdout import (
+        Ranker,
+        Stress,
+        Window,
+        Windows,
+        caption,
+        compare,
+        evaluate,
+        judge,
+        oracle,
+        per_user,
+        rank_by,
+        rank_by_truth,
+        relevant,
+        require_outcomes,
+        select,
+        share_of,
+        steadiest,
+        stress,
+        summarise,
+        target_share,
+    )
+    from recsys.evaluation.metrics import Interval, beyond_accuracy, bootstrap, coverage
+    from recsys.evaluation.release_diff import compare_lists, diff, top
+    from recsys.evaluation.tuning import Trial, advice, findings, log, variants
+
+__getattr__ = lazy(__name__, __file__)

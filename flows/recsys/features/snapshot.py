@@ -1,0 +1,346 @@
+"""A feature snapshot, handed over to NumPy: states, labels and training windows at its cutoffs."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.features import daily_profile
+from recsys.features.attributes import FEWEST, partial_association, partial_correlation
+from recsys.features.daily_profile import DailyProfile
+from recsys.features.state import Attribute, State, Table, Window, matrix
+from recsys.features.warehouse import connect, escaped, literal
+from recsys.settings import Settings, event_types
+from recsys.store import Snapshot
+
+LOOK_DAYS = 91  # what was looked at longer ago says little, and is most of the data
+
+# Tables of features with ids in the place of indexes, which differ from one snapshot to the next, and the columns that name a row.
+WIDE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "feat_users": ("from '{0}/feat_users.parquet' join '{0}/dim_users.parquet' using (user_index)", ("user_id",)),
+    "feat_items": ("from '{0}/feat_items.parquet' join '{0}/dim_items.parquet' using (item_index)", ("item_id",)),
+    "feat_user_items": (
+        """from '{0}/feat_user_items.parquet' join '{0}/dim_users.parquet' using (user_index)
+           join '{0}/dim_items.parquet' using (item_index)""",
+        ("user_id", "item_id"),
+    ),
+    "feat_attributes": (
+        """select features.*, user_id, item_id from '{0}/feat_attributes.parquet' features
+           left join '{0}/dim_users.parquet' on entity = 'item' and subject_index = user_index
+           left join '{0}/dim_items.parquet' on entity = 'user' and subject_index = item_index""",
+        ("entity", "attribute", "value", "user_id", "item_id"),
+    ),
+}
+
+
+class Features:
+    """A feature snapshot, read table by table."""
+
+    def __init__(self, snapshot: Snapshot, settings: Settings):
+        self.path, self.settings, self.id = snapshot.path, settings, snapshot.manifest.id
+        self.made_from = snapshot.manifest.made_from
+        found = self._table("select cutoff from '{}/int_cutoffs.parquet' order by 1 desc")["cutoff"]
+        self.cutoffs: list[date] = found.astype("datetime64[D]").tolist()
+
+    def _table(self, query: str) -> Table:
+        (table,) = self._tables(query)
+        return table
+
+    def _tables(self, *queries: str) -> list[Table]:
+        with connect(None, self.settings) as connection:  # opening one takes as long as a small query
+            found = [connection.execute(query.format(escaped(self.path))).fetchnumpy() for query in queries]
+        return [{name: _dense(column) for name, column in columns.items()} for columns in found]
+
+    @property
+    def as_of(self) -> date:
+        return self.cutoffs[0]
+
+    @property
+    def evaluated(self) -> list[date]:
+        """The holdout's cutoff, then those of selection, newest first."""
+        return [self.as_of - timedelta(days=days) for days in self.settings.evaluated_days]
+
+    def counts(self) -> dict[str, Any]:
+        """Events, users and items before `as_of`, and the first and last event's day."""
+        return {
+            name: column[0].item() if hasattr(column[0], "item") else column[0]
+            for name, column in self._table(
+                """select count(*) as events, (select count(*) from '{0}/dim_users.parquet') as users,
+                   (select count(*) from '{0}/dim_items.parquet') as items,
+                   coalesce(min(event_at)::date::varchar, '') as first_day, coalesce(max(event_at)::date::varchar, '') as last_day
+                   from '{0}/fct_events.parquet'"""
+            ).items()
+        }
+
+    @cached_property
+    def daily_profile(self) -> DailyProfile:
+        """Counts of every day before `as_of`."""
+        tables = ("fct_events", "dim_items", "dim_users", "int_events_rejected")
+        events, items, users, rejected = (f"'{escaped(self.path)}/{name}.parquet'" for name in tables)
+        with connect(None, self.settings) as connection:
+            return daily_profile.read(connection, events, items, users, rejected, self.as_of)
+
+    def state(self, cutoff: date) -> State:
+        """What is known at one of the snapshot's cutoffs."""
+        at = f"cutoff = timestamp '{cutoff}'"
+        users, items, history, looks, user_items = self._tables(
+            "select user_id, segment, is_sampled, features.* exclude (cutoff, user_index) from '{0}/dim_users.parquet' users"
+            f" left join (select * from '{{0}}/feat_users.parquet' where {at}) features using (user_index) order by user_index",
+            "select item_id, title, category, features.* exclude (cutoff, item_index, is_available),"
+            " coalesce(features.is_available, false) as is_available from '{0}/dim_items.parquet' items"
+            f" left join (select * from '{{0}}/feat_items.parquet' where {at}) features using (item_index) order by item_index",
+            f"""select events.user_index, item_index, basket_number,
+                (epoch(timestamp '{cutoff}' - event_at) / 86400)::float as days
+                from '{{0}}/fct_events.parquet' events
+                join (select user_index, max(target_number) as last_number from '{{0}}/fct_events.parquet'
+                      where event_at < timestamp '{cutoff}' group by all) seen using (user_index)
+                where event_at < timestamp '{cutoff}' and target_number > last_number - {self.settings.features.history_cap}
+                order by user_index, target_number""",
+            f"""select distinct user_index, item_index, datediff('day', event_at::date, date '{cutoff}') as days
+                from '{{}}/fct_events.parquet' where event_type in ('view', 'cart') and not is_target
+                and event_at >= timestamp '{cutoff}' - interval {LOOK_DAYS} day and event_at < timestamp '{cutoff}'
+                order by all""",
+            f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index",
+        )
+        user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
+        sizes = {"item": len(item_ids), "user": len(user_ids)}
+        for entity, name in self._listed(is_number=True):
+            if (entity, name) not in self.left_out:
+                table = items if entity == "item" else users
+                table[f"attribute_{name}"] = self._numbers(entity, name, cutoff, sizes[entity])
+        attributes = tuple(self._attribute(entity, name, cutoff, sizes) for entity, name in self._listed(is_number=False))
+        return State(cutoff, user_ids, item_ids, users, items, user_items, history, looks, attributes)
+
+    @cached_property
+    def attributes(self) -> Table:
+        """The columns of dim_attributes, in the order of the settings."""
+        return self._table("select * from '{}/dim_attributes.parquet' order by position")
+
+    @cached_property
+    def leaks(self) -> dict[tuple[str, str], float]:
+        """By entity and name of each undated attribute: how well its present values tell the target events since the earliest
+        cutoff, given those before it, from 0 to 1. Nothing where that cutoff is `as_of`, or too few values are known."""
+        cutoff, found = self.cutoffs[-1], {}
+        if cutoff == self.as_of:
+            return {}
+        sizes = {"item": self.counts()["items"], "user": self.counts()["users"]}
+        for entity, recent in (("item", "target_events_28d"), ("user", "baskets_28d")):
+            counts = self._table(
+                f"""select {entity}_index as index, target_events as earlier, {recent} as recent, coalesce(later, 0) as later
+                    from '{{0}}/feat_{entity}s.parquet' left join (
+                        select {entity}_index, count(target_number) as later from '{{0}}/fct_events.parquet'
+                        where event_at >= timestamp '{cutoff}' group by all
+                    ) using ({entity}_index) where cutoff = timestamp '{cutoff}' order by index"""
+            )
+            undated = (self.attributes["entity"] == entity) & ~self.attributes["is_dated"]
+            names, kinds = (self.attributes[column][undated].tolist() for column in ("attribute", "is_number"))
+            for name, is_number in zip(names, kinds, strict=True):
+                if is_number:
+                    values = self._numbers(entity, name, cutoff, sizes[entity])[counts["index"]]
+                    known = ~np.isnan(values)
+                else:
+                    values = self._attribute(entity, name, cutoff, sizes).value_index[counts["index"]]
+                    known = values >= 0
+                if known.sum() >= FEWEST:
+                    measure = partial_correlation if is_number else partial_association
+                    earlier = [counts["earlier"][known], counts["recent"][known]]
+                    found[entity, name] = abs(measure(values[known], counts["later"][known], earlier))
+        return found
+
+    @property
+    def left_out(self) -> dict[tuple[str, str], float]:
+        """Numeric attributes that no recommender sees, since they leak, and how much they do."""
+        numbers, most = self._listed(is_number=True), self.settings.features.max_attribute_leak
+        return {key: self.leaks[key] for key in numbers if self.leaks.get(key, 0.0) > most}
+
+    def _listed(self, is_number: bool) -> list[tuple[str, str]]:
+        """Entity and name of the attributes that are numbers, or of those that are text."""
+        columns = (self.attributes[name].tolist() for name in ("entity", "attribute", "is_number"))
+        return [(entity, name) for entity, name, kind in zip(*columns, strict=True) if kind == is_number]
+
+    def _numbers(self, entity: str, name: str, cutoff: date, size: int) -> NDArray[np.float32]:
+        """A numeric attribute of every item or user; NaN where it is not known at the cutoff."""
+        rows = self._table(f"select entity_index, number from ({_valid(entity, name, cutoff)}) valid where number is not null")
+        numbers = np.full(size, np.nan, np.float32)
+        numbers[rows["entity_index"]] = rows["number"]
+        return numbers
+
+    def _attribute(self, entity: str, name: str, cutoff: date, sizes: dict[str, int]) -> Attribute:
+        counts = f"""(select * from '{{0}}/feat_attributes.parquet'
+            where cutoff = timestamp '{cutoff}' and entity = '{entity}' and attribute = {_quoted(name)})"""
+        everybody = f"(select *, row_number() over (order by value) - 1 as value_index from {counts} where subject_index = -1)"
+        found, valid, met = self._tables(
+            f"select value, target_pairs_28d as recent from {everybody} order by value_index",
+            f"""select entity_index, coalesce(everybody.value_index, other.value_index)::int as value_index
+                from ({_valid(entity, name, cutoff)}) valid left join {everybody} everybody using (value)
+                left join (from {everybody} where value = 'other') other on true
+                where valid.value is not null and coalesce(everybody.value_index, other.value_index) is not null""",
+            f"""select counts.subject_index, value_index, counts.target_pairs
+                from {counts} counts join {everybody} everybody using (value)
+                where counts.subject_index >= 0""",
+        )
+        value_index = np.full(sizes[entity], -1, np.int32)
+        value_index[valid["entity_index"]] = valid["value_index"]
+        shape = (sizes["user" if entity == "item" else "item"], len(found["value"]))
+        pairs = matrix(met["target_pairs"], met["subject_index"], met["value_index"], shape)
+        return Attribute(entity, name, found["value"], value_index, found["recent"], pairs)
+
+    def windows(self, cutoff: date) -> list[Window]:
+        """Earlier cutoffs whose horizons ended by this one, newest first."""
+        horizon = timedelta(days=self.settings.dataset.horizon_days)
+        return [
+            Window((self.id, earlier), partial(self.state, earlier), partial(self.labels, earlier))
+            for earlier in self.cutoffs
+            if earlier + horizon <= cutoff
+        ]
+
+    def labels(self, cutoff: date, last_days: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Users and items of the sampled users' target events within the horizon, in their order; if `last_days` is given, only
+        within so many days at its end."""
+        end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
+        late = f"""semi join (from '{{0}}/fct_events.parquet' where is_target and event_at < timestamp '{end}'
+            and event_at >= timestamp '{end}' - interval {last_days} day) events using (user_index, item_index)"""
+        rows = self._table(
+            f"select user_index, item_index from '{{0}}/labels.parquet' labels {late if last_days else ''}"
+            f" where cutoff = timestamp '{cutoff}' order by all"
+        )
+        return rows["user_index"], rows["item_index"]
+
+    def users_around(self, cutoff: date) -> tuple[int, int, int]:
+        """Sampled users with an event before the cutoff, those with a target event in the horizon after it, and those with a target
+        event after the day of their first event."""
+        end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
+        rows = self._table(
+            f"""select count(distinct user_index) filter (where event_at < timestamp '{cutoff}') as before,
+                count(distinct user_index) filter (
+                    where is_target and event_at >= timestamp '{cutoff}' and event_at < timestamp '{end}'
+                ) as after,
+                count(distinct user_index) filter (where is_target and event_at::date > first_at::date) as returning
+                from (select *, min(event_at) over (partition by user_index) as first_at from '{{0}}/fct_events.parquet')
+                join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)"""
+        )
+        return int(rows["before"][0]), int(rows["after"][0]), int(rows["returning"][0])
+
+    def bought(self, start: date, end: date) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+        """Ids of the sampled users and of the items of their target events, from one day to the day before another."""
+        rows = self._table(
+            f"""select distinct user_id, item_id from '{{0}}/fct_events.parquet'
+                join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)
+                join (select item_id, item_index from '{{0}}/dim_items.parquet') using (item_index)
+                where is_target and event_at >= timestamp '{start}' and event_at < timestamp '{end}' order by all"""
+        )
+        return rows["user_id"], rows["item_id"]
+
+    def target_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Rows of users and items that had a target event with each other at any time before `as_of`, each pair once, in order."""
+        rows = self._table("select distinct user_index, item_index from '{}/fct_events.parquet' where is_target order by all")
+        return rows["user_index"], rows["item_index"]
+
+    def last_targets(self, rows: Sequence[int]) -> dict[str, tuple[str, list[tuple[str, float]]]]:
+        """By id of each user of these rows: the segment, and items and days before `as_of` of the last target events, the newest
+        first, at most `history_cap`."""
+        asked = f"user_index in ({', '.join(map(str, [*rows, -1]))})"
+        users, events = self._tables(
+            f"select user_id, segment from '{{0}}/dim_users.parquet' where {asked}",
+            f"""select user_id, item_id, (epoch(timestamp '{self.as_of}' - event_at) / 86400)::float as days
+                from '{{0}}/fct_events.parquet' join (from '{{0}}/dim_users.parquet' where {asked}) using (user_index)
+                join (select item_index, item_id from '{{0}}/dim_items.parquet') using (item_index)
+                where target_number is not null
+                qualify row_number() over (partition by user_index order by target_number desc)
+                    <= {self.settings.features.history_cap}
+                order by user_id, target_number desc""",
+        )
+        found: dict[str, tuple[str, list[tuple[str, float]]]] = {
+            user: (segment, []) for user, segment in zip(users["user_id"].tolist(), users["segment"].tolist(), strict=True)
+        }
+        for user, item, days in zip(*(events[name].tolist() for name in ("user_id", "item_id", "days")), strict=True):
+            found[user][1].append((item, days))
+        return found
+
+    def count_targets(self) -> dict[str, Table]:
+        """Of `users` and `items`: features that count target events, counted anew from the events, row by row."""
+        recent = f"count(target_number) filter (where event_at >= timestamp '{self.as_of}' - interval 28 day)"
+        counted = {
+            "user": {"target_events": "count(target_number)"},
+            "item": {
+                "target_events": "count(target_number)",
+                "target_events_28d": recent,
+                "mean_price": "avg(events.price::double) filter (where target_number is not null)",
+            },
+        }
+        queries = (
+            f"""select {", ".join(f"{count}::float as {name}" for name, count in columns.items())}
+                from '{{0}}/dim_{entity}s.parquet' known left join '{{0}}/fct_events.parquet' events
+                using ({entity}_index) group by {entity}_index order by {entity}_index"""
+            for entity, columns in counted.items()
+        )
+        return dict(zip(("users", "items"), self._tables(*queries), strict=True))
+
+    def repeat_share(self) -> float:
+        """Share of target events on an item that the user had one with on an earlier day."""
+        with connect(None, self.settings) as connection:
+            connection.read_parquet(f"{self.path}/fct_events.parquet").create_view("events")
+            targets = "(select user_index as user_id, item_index as item_id, event_at from events where is_target)"
+            return event_types.repeat_share(connection, targets)
+
+    def label_faults(self) -> dict[str, int]:
+        """Labels by what is wrong with them: `unfounded`, no target event of the pair from the cutoff to before the horizon's end;
+        `unfinished`, a horizon that ends after `as_of`; `all` counts them all."""
+        rows = self._table(
+            f"""with ended as (
+                    select *, cutoff + interval {self.settings.dataset.horizon_days} day as horizon_end from '{{0}}/labels.parquet'
+                )
+                select count(*) as "all", count(*) filter (where horizon_end > timestamp '{self.as_of}') as unfinished,
+                    count(*) filter (where not exists (
+                        from '{{0}}/fct_events.parquet' events
+                        where events.user_index = ended.user_index and events.item_index = ended.item_index
+                        and is_target and event_at >= cutoff and event_at < horizon_end
+                    )) as unfounded
+                from ended"""
+        )
+        return {name: int(column[0]) for name, column in rows.items()}
+
+    def differences(self, earlier: "Features") -> dict[str, int]:
+        """Columns of the wide features that differ at the cutoff that is the last of a snapshot built `earlier`, as
+        `table.column`, with the rows that do; `table.rows` are those that the earlier one lacks. Whatever differs has seen
+        an event after the cutoff. (Whether an item is for sale may: the catalogue's own flag is today's.)"""
+        found: dict[str, int] = {}
+        for table, (query, keys) in WIDE.items():
+            rows = f"({query} where cutoff = timestamp '{earlier.as_of}')"
+            same = " and ".join(f"late.{key} is not distinct from early.{key}" for key in keys)
+            with connect(None, self.settings) as connection:
+                names = [
+                    name for name, *_ in connection.execute(f"describe from '{escaped(self.path)}/{table}.parquet'").fetchall()
+                ]
+                kept_apart = ("cutoff", "is_available", *keys)
+                names = [name for name in names if name not in kept_apart and not name.endswith("_index")]
+                differ = ", ".join(f"count(*) filter (where there and late.{name} is distinct from early.{name})" for name in names)
+                missing, *counts = connection.execute(
+                    f"""select count(*) filter (where there is null), {differ} from {rows.format(escaped(self.path))} late
+                        left join (select *, true as there from {rows.format(escaped(earlier.path))}) early on {same}"""
+                ).fetchall()[0]
+            found |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
+        return found
+
+
+def _quoted(name: str) -> str:
+    """A text in a query that `_table` formats."""
+    return literal(name).replace("{", "{{").replace("}", "}}")
+
+
+def _valid(entity: str, name: str, cutoff: date) -> str:
+    """Query for the values of an attribute that are valid at a cutoff."""
+    return f"""select * from '{{0}}/dim_attribute_values.parquet' where entity = '{entity}' and attribute = {_quoted(name)}
+        and coalesce(valid_from < timestamp '{cutoff}', true) and coalesce(valid_to >= timestamp '{cutoff}', true)"""
+
+
+def _dense(column: NDArray) -> NDArray:
+    """Text as fixed-width text, missing numbers as NaN, missing text as empty."""
+    if column.dtype == object:
+        return np.ma.filled(column, "").astype(str)
+    if isinstance(column, np.ma.MaskedArray):
+        return column.filled(np.nan) if column.dtype.kind == "f" else column.filled(0)
+    return column

@@ -1,0 +1,11 @@
+"""Profiling: what an export holds, how it is read, and settings that fit it."""
+
+from typing import TYPE_CHECKING
+
+from recsys.lazy import lazy
+
+if TYPE_CHECKING:
+    from recsys.profiling.profile import Profile, Spread, check
+    from recsys.profiling.proposal import propose_name
+
+__getattr__ = lazy(__name__, __file__)

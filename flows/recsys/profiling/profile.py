@@ -1,0 +1,646 @@
+"""What an export holds, how it is read, what its settings may be, and whether a run on it will work: `make check-data`."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from itertools import count, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from recsys import RecsysError
+from recsys.features import DATE, Quarantine, warehouse
+from recsys.profiling.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated
+from recsys.settings import (
+    MOST_UNKNOWN,
+    Dataset,
+    Settings,
+    advise_exclude_seen,
+    check_ratings,
+    count_types,
+    explain_types,
+    parse,
+    propose_types,
+    read_types,
+    repeat_share,
+    resolve,
+)
+from recsys.sources import SOURCES, Access, Events, UnreadableColumns, columns, open_source
+from recsys.store import Manifest, Snapshot, describe
+
+EXAMPLES = 5  # of rejected events, for each reason
+MOST_MISSING = 0.5  # share of rows without a value, above which a column is not proposed for anything
+MOST_REJECTED = 0.5  # share of the events of a type, above which a person is told
+SPIKE = 10  # times the events of a usual day, above which a person is told of a day
+FEWEST_SPIKE = 100  # events: days with fewer are no import
+MOST_RATINGS = 1_000  # distinct values above which a column holds no ratings
+# How times may be written.
+FORMS = {
+    "text with a zone": r"^\d{4}[^:]*:.*\d ?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$",
+    "text without a zone": r"^\d{4}[-/]\d\d?[-/]\d\d?[ T]",
+    "dates": r"^\d{4}[-/]\d\d?[-/]\d\d?$",
+    "seconds since 1970": r"^\d{9,10}([.,]\d*)?$",
+    "milliseconds since 1970": r"^\d{12,13}([.,]\d*)?$",
+    "microseconds since 1970": r"^\d{15,16}$",
+    "nanoseconds since 1970": r"^\d{18,19}$",
+}
+NUMBER = r"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$"  # as the macro `number` reads an attribute
+ZONED, TYPED, TYPED_LOCAL = "text with a zone", "timestamps with a zone", "timestamps without a zone"
+UNREAD = "not readable"  # any other form
+LOCAL = ("text without a zone", "dates", TYPED_LOCAL)  # forms that are read in the dataset's time_zone
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the export. ours: what it is read as, or "" if it is ignored. how: how that was found, or what to do."""
+
+    table: str
+    theirs: str
+    ours: str
+    how: str
+
+
+@dataclass(frozen=True)
+class EventType:
+    """A type in the data. ours: what it counts as; "" where a person must decide."""
+
+    own: str
+    events: int
+    ours: str
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Events by rating. share: of the events that have one. least: of a target event. target: share of ratings that reach it."""
+
+    counts: dict[float, int]
+    share: float
+    least: float | None
+    target: float
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How times are written: forms with their share of the events, and the zones that are written with them."""
+
+    shares: dict[str, float]
+    zones: list[str]
+
+    @property
+    def is_local(self) -> bool:
+        return any(form in LOCAL for form in self.shares)
+
+
+@dataclass(frozen=True)
+class Times:
+    """When events happened, in UTC. days: from the first to the end of the last. gaps: runs of days without an event, the longest
+    first, each as its first day and length. quiet: hour at which the six quietest hours of the day begin."""
+
+    first: datetime
+    last: datetime
+    days: int
+    gaps: list[tuple[date, int]]
+    quiet: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of events over users, or over items."""
+
+    median: int
+    p90: int
+    most: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Accepted events. repeats: share of the target events whose item the user had one with on an earlier day."""
+
+    events: int
+    targets: int
+    users: Spread
+    items: Spread
+    repeats: float
+
+
+@dataclass(frozen=True)
+class AttributeProfile:
+    name: str
+    kind: str
+    distinct: int
+    missing: float
+
+    def is_useful(self, rows: int) -> bool:
+        """Whether it tells rows apart, and text also groups them."""
+        groups = self.kind == "number" or self.distinct <= rows / 2
+        return self.distinct > 1 and self.missing <= MOST_MISSING and groups
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The table of items or users. covered: share of the events whose item or user has a row there. is_dated: whether rows say
+    from when they are valid."""
+
+    table: str
+    rows: int
+    duplicates: int
+    covered: float
+    is_dated: bool
+    attributes: list[AttributeProfile]
+
+
+@dataclass
+class Profile:
+    """All that was found, and what follows. problems: why a run will not work. remarks: what to know before it does."""
+
+    name: str
+    is_known: bool  # whether the settings are those of a section of config.toml, so that none are proposed
+    source: str = "events"
+    columns: list[Column] = field(default_factory=list)
+    target: str = ""
+    why: str = ""
+    types: list[EventType] = field(default_factory=list)
+    ratings: Ratings | None = None
+    forms: Forms | None = None
+    entities: list[Entities] = field(default_factory=list)
+    quarantine: Quarantine | None = None
+    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    counts: Counts | None = None
+    times: Times | None = None
+    horizons: list[Horizon] = field(default_factory=list)
+    horizon: Horizon | None = None
+    section: str = ""
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def check(
+    config: Mapping[str, Any], name: str, inputs: Mapping[str, str], project: Path, today: date, access: Access | None = None
+) -> Profile:
+    """Profiles the files of `inputs`. If config.toml has the section [datasets.<name>], they are read by its settings; otherwise
+    settings are proposed under that name. Only a database needs `access`.
+
+    Raises RecsysError if the data cannot be read.
+    """
+    return _Check(config, name, inputs, project, today).run(access)
+
+
+class _Check:
+    """One pass over an export. `values` are the dataset's settings so far, `reasons` why they are proposed."""
+
+    def __init__(self, config: Mapping[str, Any], name: str, inputs: Mapping[str, str], project: Path, today: date):
+        self.config, self.name, self.project, self.today = config, name, project, today
+        known = config["datasets"].get(name)
+        self.found = Profile(name, known is not None)
+        self.values: dict[str, Any] = dict(known) if known else {"source": "events", **_grid(*GRIDS[0])}
+        self.values["dials"] = self.values.get("dials", {}) | dict(inputs)
+        self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
+        self.spare: dict[str, list[str]] = {}  # columns of each table that are none of ours
+        self.missing: dict[str, list[str]] = {}  # required columns of each table that were not found
+        self.is_sure = True
+
+    @property
+    def settings(self) -> Settings:
+        """Raises RecsysError if they are not valid."""
+        return self.with_values({})
+
+    def with_values(self, changes: Mapping[str, Any]) -> Settings:
+        return resolve({**self.config, "datasets": {self.name: self.values | dict(changes)}}, self.name)
+
+    def propose(self, key: str, value: Any, reason: str = "") -> None:
+        """The settings of a section stay as they are."""
+        if not self.found.is_known:
+            self.values[key], self.reasons[key] = value, reason
+
+    def run(self, access: Access | None) -> Profile:
+        source = open_source(self.settings.dataset, self.settings.store.endpoint)
+        self.found.source, self.found.target = self.settings.dataset.source, self.settings.dataset.target
+        schemas = source.schemas() if isinstance(source, Events) else {}
+        self.find_columns(schemas)
+        if isinstance(source, Events) and self.missing:
+            self.ask_for_columns(source)
+        if not self.found.problems:
+            with tempfile.TemporaryDirectory(prefix="check-data-") as scratch:
+                raw = self.land(Path(scratch), access)
+                self.find_sent(raw, Path(scratch) / "sent.duckdb", schemas)
+                if not self.found.problems:
+                    self.find_accepted(raw, Path(scratch) / "checked.duckdb", "items" in schemas)
+                    self.judge()
+        if not self.found.is_known:
+            self.found.section = self.render()
+        return self.found
+
+    def find_columns(self, schemas: Mapping[str, pa.Schema]) -> None:
+        """Finds the columns of each table by the settings and by our own names, and proposes others by usual names."""
+        usual = {} if self.found.is_known else {table: columns.propose(schema.names, table) for table, schema in schemas.items()}
+        if any(usual.values()):
+            self.propose("columns", _merge(usual), "our name = the data's; check them")
+        dataset = self.settings.dataset
+        for table, schema in schemas.items():
+            match = columns.match(schema.names, table, dataset.columns, columns.attributes_of(table, dataset))
+            ours = {theirs: name for name, theirs in match.mapped.items()}
+            hints = _hints(table, match.ignored, "items" in schemas)
+            for theirs in schema.names:
+                name = ours.get(theirs, "")
+                if not name and pa.types.is_nested(schema.field(theirs).type):
+                    hints[theirs] = f"ignored: it is of type {schema.field(theirs).type}"
+                how = hints[theirs] if not name else _how(name, theirs, name in usual.get(table, {}))
+                self.found.columns.append(Column(table, theirs, name, how))
+            self.spare[table] = [name for name in match.ignored if not pa.types.is_nested(schema.field(name).type)]
+            if match.missing:
+                self.missing[table] = match.missing
+
+    def ask_for_columns(self, source: Events) -> None:
+        """Tells which required columns were not found, with one line to write: what is likely meant, or a blank."""
+        given, parts = self.settings.dataset.columns, []
+        try:
+            guesses = _guess(source.read_heads(self.spare))
+        except RecsysError:  # such as lists, which are no single values; names alone then have to do
+            guesses = {}
+        setting = dict(given)
+        for table, names in self.missing.items():
+            parts.append(f"{table.upper()} has no column that is known to be {', '.join(names)}")
+            for ours in names:
+                key = f"{table}.{ours}"
+                named = given.get(key, given.get(ours, ""))
+                meant = columns.closest(named, self.spare[table]) if named else guesses.get(key, "")
+                if named and named != columns.BLANK:
+                    parts[-1] += f', and none that is called "{named}"' + (f': did you mean "{meant}"?' if meant else "")
+                if table == "events" or not meant or setting.get(ours) != meant:
+                    setting[ours if table == "events" else key] = meant or columns.BLANK
+        if any(theirs == columns.BLANK for theirs in setting.values()):
+            self.reasons["columns"] = f"our name = the data's; check them, and write columns instead of {columns.BLANK}"
+        if not self.found.is_known:
+            self.propose("columns", setting, self.reasons.get("columns", "our name = the data's; check them"))
+        self.found.problems.append(
+            f"{'; '.join(parts)}; write under [datasets.{self.name}] in config.toml which ones they are:"
+            f" {columns.line(setting)}; then make check-data DATASET={self.name} checks the section again"
+        )
+
+    def land(self, scratch: Path, access: Access | None) -> Snapshot:
+        """A raw snapshot outside of any store, in which spare columns of items and users are attributes if they can be."""
+        dataset = self.settings.dataset
+        if self.found.is_known:
+            return self.land_as(dataset, scratch / "raw", access)
+        spare = {table: list(self.spare.get(table, [])) for table in ("items", "users")}
+        for number in count():
+            listed = replace(dataset, item_attributes=spare["items"], user_attributes=spare["users"])
+            try:
+                return self.land_as(listed, scratch / f"raw{number}", access)
+            except UnreadableColumns as error:
+                table = next((one for one in spare if error.where.startswith(one.upper())), "")
+                if not set(error.problems) & set(spare.get(table, [])):
+                    raise
+                spare[table] = [name for name in spare[table] if name not in error.problems]
+                self.found.columns = [
+                    replace(one, how=f"ignored: it {error.problems[one.theirs]}")
+                    if one.table == table and one.theirs in error.problems
+                    else one
+                    for one in self.found.columns
+                ]
+        raise AssertionError
+
+    def land_as(self, dataset: Dataset, folder: Path, access: Access | None) -> Snapshot:
+        source = open_source(dataset, self.settings.store.endpoint)
+        if access:
+            source.prepare(access)
+        folder.mkdir()
+        self.found.remarks += [verdict.message for verdict in source.land(folder) if not verdict.passed]
+        made_from = {"source": dataset.source, "landed_on": self.today.isoformat()}
+        return Snapshot(folder, Manifest("raw", "", {}, made_from, describe(folder)))
+
+    def find_sent(self, raw: Snapshot, file: Path, schemas: Mapping[str, pa.Schema]) -> None:
+        """What the raw tables say by themselves: types, ratings, how times are written."""
+        warehouse.expose(raw, file)
+        with warehouse.connect(file, self.settings) as connection:
+            first = next(iter(SOURCES[self.found.source].max_null_share))
+            self.sent: int = _one(connection, f"select count(*) from raw.{first}")
+            if self.found.source in ("events", "database"):
+                self.find_types(connection)
+                self.find_ratings(connection)
+            if schemas:
+                self.find_forms(connection, schemas["events"])
+                given = [table for table in ("items", "users") if table in schemas]
+                self.found.entities = [_entities(connection, table, self.settings.dataset) for table in given]
+
+    def find_types(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """The target and the map of event types, or what the section makes of them."""
+        counts = count_types(connection, "raw.events")
+        if self.found.is_known:
+            types = read_types(counts, self.settings.dataset)
+        else:
+            types = propose_types(counts, any(column.ours == "rating" for column in self.found.columns))
+            self.propose("target", types.target, types.why if types.target != "purchase" else "")
+            self.propose("event_types", types.event_types)
+            self.reasons |= {f"event_types.{own}": "decide what it is" for own in types.undecided}
+        self.found.target, self.found.why, self.is_sure = types.target, types.why, types.is_sure
+        self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
+        if self.found.is_known:
+            if problem := explain_types(counts, self.settings.dataset, f"datasets.{self.name}"):
+                self.found.problems.append(problem)
+        elif sum(counts[own] for own in types.undecided) > MOST_UNKNOWN * sum(counts.values()):
+            self.found.remarks.append(
+                f"nothing says what these event types are: {', '.join(types.undecided[:12])}; they are ignored until you decide:"
+                f" write view, cart, return, ignore or {types.target} for each"
+            )
+
+    def find_ratings(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """How events are rated, and the least rating of a target event."""
+        try:
+            check_ratings(connection, "raw.events", self.settings.dataset)
+        except RecsysError as error:
+            self.found.problems.append(str(error))
+            return
+        rows = connection.execute(
+            f"""select try_cast(rating as double) as value, count(*) as events from raw.events
+                where isfinite(value) group by all order by value limit {MOST_RATINGS + 1}"""
+        ).fetchall()
+        counts, sent = dict(rows), max(sum(one.events for one in self.found.types), 1)
+        if not 1 < len(counts) <= MOST_RATINGS:
+            return
+        share, least = sum(counts.values()) / sent, self.settings.dataset.min_rating
+        if not self.found.is_known and share > 1 - MOST_MISSING and self.found.target != "view":
+            least = propose_min_rating(counts)
+            unrated = f", and so do the {1 - share:.1%} of the events without a rating" if share < 1 else ""
+            self.propose("min_rating", least, f"lower ratings count as views{unrated}")
+        self.found.ratings = Ratings(counts, share, least, share_rated(counts, least) if least is not None else 1.0)
+
+    def find_forms(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
+        """How times are written, and the zone of those that carry none."""
+        name = next(column.theirs for column in self.found.columns if column.table == "events" and column.ours == "event_at")
+        kind, zones = schema.field(name).type, []
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            forms = {TYPED if getattr(kind, "tz", None) else TYPED_LOCAL: 1.0}
+        else:
+            cases = " ".join(f"when regexp_matches(written, '{pattern}') then '{form}'" for form, pattern in FORMS.items())
+            rows = connection.execute(
+                f"""select case when written is null then 'missing' {cases} else '{UNREAD}' end as form,
+                        case when form = '{ZONED}' then regexp_extract(written, '(Z|UTC|GMT|[+-][0-9:]+)$') end as zone, count(*)
+                    from (select upper(trim(event_at::varchar)) as written from raw.events) group by all order by 3 desc, 1, 2"""
+            ).fetchall()
+            total = max(sum(events for *_, events in rows), 1)
+            forms = {form: sum(events for one, _, events in rows if one == form) / total for form, *_ in rows}
+            zones = [zone for _, zone, _ in rows if zone]
+        self.found.forms = Forms(forms, zones)
+        if self.found.forms.is_local:
+            self.propose("time_zone", "UTC", 'times carry no zone; write theirs if it is another, such as "Europe/London"')
+
+    def find_accepted(self, raw: Snapshot, file: Path, catalogued: bool) -> None:
+        """What the models of a run make of the events, and what the accepted ones are like."""
+        warehouse.check_events(raw, self.settings, self.project, file)
+        with warehouse.connect(file, self.settings) as connection:
+            self.find_rejected(connection)
+            if not _one(connection, "select count(*) from int_events_accepted where is_target"):
+                if self.found.problems:
+                    return  # the quarantine says why
+                self.found.problems.append(f'no accepted event is of the target "{self.found.target}"')
+                return
+            self.find_counts(connection)
+            self.find_times(connection)
+            self.find_horizon(connection, catalogued)
+
+    def find_rejected(self, connection: duckdb.DuckDBPyConnection) -> None:
+        found = self.found.quarantine = warehouse.quarantine(connection)
+        rows = connection.execute(
+            f"""select reason, * exclude (reason, session_id, event_id) from int_events_rejected
+                qualify row_number() over (partition by reason order by event_at, user_id, item_id) <= {EXAMPLES}
+                order by all"""
+        )
+        names = [name for name, *_ in rows.description or []]
+        for row in rows.fetchall():
+            self.found.examples.setdefault(row[0], []).append(dict(zip(names[1:], row[1:], strict=True)))
+        by_type = connection.execute(
+            f"""select event_type, count(*) as events, count_if(reasons <> '') as rejected,
+                    (select mode(reason) from int_events_rejected as bad where bad.event_type = checked.event_type)
+                from int_events_checked as checked group by event_type
+                having rejected > {MOST_REJECTED} * events order by events desc, event_type limit {EXAMPLES}"""
+        ).fetchall()
+        self.found.remarks += [
+            f"{rejected:,} of {events:,} {own} events are rejected ({reason})" for own, events, rejected, reason in by_type
+        ]
+        if excess := found.excess(self.settings.dataset.max_quarantine):
+            self.found.problems.append(f"quarantine would hold {excess}")
+
+    def find_counts(self, connection: duckdb.DuckDBPyConnection) -> None:
+        spreads = {
+            key: Spread(*connection.execute(
+                f"""select quantile_disc(events, 0.5), quantile_disc(events, 0.9), max(events), count(*)
+                    from (select count(*) as events from int_events_accepted group by {key})"""
+            ).fetchall()[0])
+            for key in ("user_id", "item_id")
+        }  # fmt: skip
+        events, targets = connection.execute(
+            "select count(*), count(*) filter (where is_target) from int_events_accepted"
+        ).fetchall()[0]
+        repeats = repeat_share(connection, "(from int_events_accepted where is_target)")
+        self.found.counts = Counts(events, targets, spreads["user_id"], spreads["item_id"], repeats)
+        advised = advise_exclude_seen(repeats, **self.settings.checks["seen"])
+        if advised:
+            self.propose("exclude_seen", True, f"{repeats:.1%} of the {self.found.target} events repeat an item")
+        if self.found.is_known and advised not in (None, self.settings.dataset.exclude_seen):
+            self.found.remarks.append(
+                f"exclude_seen is {str(not advised).lower()}, though {repeats:.1%} of the {self.found.target} events repeat an item"
+            )
+
+    def find_times(self, connection: duckdb.DuckDBPyConnection) -> None:
+        by_day = connection.execute(
+            "select event_at::date as day, count(*) from int_events_accepted group by all order by day"
+        ).fetchall()
+        by_hour = dict(connection.execute("select hour(event_at), count(*) from int_events_accepted group by all").fetchall())
+        first, last = connection.execute("select min(event_at), max(event_at) from int_events_accepted").fetchall()[0]
+        days = [day for day, _ in by_day]
+        gaps = [(one + timedelta(1), (other - one).days - 1) for one, other in pairwise(days) if (other - one).days > 1]
+        gaps.sort(key=lambda gap: (-gap[1], gap[0]))
+        usual = median(events for _, events in by_day)
+        spikes = sorted(((events, day) for day, events in by_day if events > max(SPIKE * usual, FEWEST_SPIKE)), reverse=True)
+        self.found.remarks += [
+            f"{day} has {events:,} events, {events / usual:.0f} times the usual day: an import?"
+            for events, day in spikes[:EXAMPLES]
+        ]
+        quiet = min(range(24), key=lambda start: sum(by_hour.get((start + hour) % 24, 0) for hour in range(6)))
+        self.as_of: date = _one(connection, "select max(as_of)::date from int_cutoffs")
+        self.found.times = Times(first, last, (self.as_of - days[0]).days, gaps, quiet)
+
+    def find_horizon(self, connection: duckdb.DuckDBPyConnection, catalogued: bool) -> None:
+        """Users by whom lists can be judged, at each evaluated cutoff of each horizon that may be proposed."""
+        known = "item_id in (select item_id from raw.items)" if catalogued else "false"
+        connection.execute(
+            f"""create temp table outcomes as
+                select user_id, first_value(day) over pair as pair_day, day, user_day, item_day, {known} as is_catalogued
+                from (select distinct user_id, item_id, event_at::date as day from int_events_accepted where is_target)
+                join (select user_id, min(event_at)::date as user_day from int_events_accepted group by all) using (user_id)
+                join (select item_id, min(event_at)::date as item_day from int_events_accepted group by all) using (item_id)
+                window pair as (partition by user_id, item_id order by day)"""
+        )
+        proposed = [self.measure(connection, self.with_values(_grid(*grid))) for grid in GRIDS]
+        usable = [one for one in proposed if one.fits] or [one for one in proposed if one.users[0]]
+        self.found.horizons, self.found.horizon = proposed, usable[0] if usable else None
+        if self.found.is_known:
+            own = self.measure(connection, self.settings)
+            self.found.horizons, self.found.horizon = [own] if own.fits else [own, *proposed], own if own.users[0] else None
+            best = usable[0] if usable else own
+            if not own.fits and best.horizon_days < own.horizon_days and self.found.times:
+                self.found.remarks.append(
+                    f"horizon_days = {own.horizon_days} is too long for {self.found.times.days} days of data; write"
+                    f" horizon_days = {best.horizon_days} and step_days = {best.step_days} under [datasets.{self.name}]"
+                )
+        elif usable:
+            self.values |= _grid(usable[0].horizon_days, usable[0].step_days)
+
+    def measure(self, connection: duckdb.DuckDBPyConnection, settings: Settings) -> Horizon:
+        days = settings.dataset.horizon_days
+        new = " and pair_day >= cutoff" if settings.dataset.exclude_seen else ""
+        users = [
+            _one(
+                connection,
+                f"""select count(distinct user_id) from outcomes, (select date '{self.as_of}' - {before} as cutoff)
+                    where day >= cutoff and day < cutoff + {days} and user_day < cutoff
+                    and (is_catalogued or item_day < cutoff){new}""",
+            )
+            for before in settings.evaluated_days
+        ]
+        assert self.found.times
+        return measure_horizon(settings, self.found.times.days, users)
+
+    def judge(self) -> None:
+        """Whether a run will work, in numbers."""
+        found, settings, counts, horizon = self.found, self.settings, self.found.counts, self.found.horizon
+        if not self.is_sure:
+            found.problems.append(
+                f"no event type has a usual name; choose the target, which is {found.target} in the section above"
+            )
+        if self.sent < (least := settings.checks["raw"]["min_events"]):
+            found.problems.append(f"there are {self.sent:,} events, and a run needs {least:,} (checks.raw.min_events)")
+        if counts is None or found.times is None:
+            return
+        for name, spread in (("user", counts.users), ("item", counts.items)):
+            if spread.number == 1:
+                found.problems.append(f"all events are of one {name}")
+        if horizon is None:
+            shortest = found.horizons[0 if found.is_known else -1].horizon_days
+            found.problems.append(
+                f"lists cannot be judged: the data have {found.times.days} days, and no user who was seen before the last"
+                f" {shortest} of them has a {found.target} in them"
+            )
+            return
+        least = settings.checks["simpler"]["min_users"]
+        if horizon.users[0] < least:
+            found.remarks.append(
+                f"only {horizon.users[0]:,} users return with a {found.target} in the last {horizon.horizon_days} days; fewer than"
+                f" {least} show no difference between recommenders"
+            )
+        if not all(horizon.users):
+            found.remarks.append(
+                f"{sum(map(bool, horizon.users[1:]))} of the {len(horizon.users) - 1} windows of selection have users to judge by"
+            )
+        if horizon.windows < settings.features.training_windows:
+            found.remarks.append(
+                f"{horizon.windows} of the {settings.features.training_windows} training windows lie in the data, which reach back"
+                f" {found.times.days} days, and not {horizon.needed_days}"
+            )
+        for one in found.entities:
+            if one.covered < MOST_MISSING:
+                found.remarks.append(
+                    f"only {one.covered:.1%} of the events have a row in {one.table.upper()}; are the ids written the same way?"
+                )
+
+    def render(self) -> str:
+        """The section to paste, which is read back before anyone sees it."""
+        spare, reasons = {}, dict(self.reasons)
+        for one in self.found.entities:
+            if useful := [attribute.name for attribute in one.attributes if attribute.is_useful(one.rows)]:
+                key = f"{one.table[:-1]}_attributes"
+                spare[key] = useful
+                reasons[key] = "to use them, take out the #" + (
+                    "" if one.is_dated else "; leave out what was not known at the time"
+                )
+        section = render(self.name, self.values, reasons, spare)
+        resolve({**self.config, "datasets": parse(section)["datasets"]}, self.name)
+        return section
+
+
+def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Dataset) -> Entities:
+    """The table of items or users, in which every column that is none of ours is an attribute."""
+    entity = table.removesuffix("s")
+    rows, distinct, dated = connection.execute(
+        f"select count(*), count(distinct ({entity}_id, valid_from)), count(valid_from) from raw.{table}"
+    ).fetchall()[0]
+    known = f"select {entity}_id::varchar from raw.{table}"
+    covered = _one(connection, f"select coalesce(avg(({entity}_id::varchar in ({known}))::int), 0) from raw.events")
+    names = [name for name, *_ in connection.execute(f"describe select * from raw.{table}").fetchall()]
+    names = [name for name in names if name not in columns.TABLES[table]]
+    codes = replace(dataset, item_attributes=names, user_attributes=[]).text_only  # numbers, but text by their names
+    attributes = []
+    for name in names:
+        value = f"nullif(trim({warehouse.identifier(name)}::varchar), '')"
+        values, present, numbers = connection.execute(
+            f"select count(distinct {value}), count({value}), count_if(regexp_matches({value}, '{NUMBER}')) from raw.{table}"
+        ).fetchall()[0]
+        kind = "number" if present and numbers == present and name not in codes else "text"
+        attributes.append(AttributeProfile(name, kind, values, 1 - present / max(rows, 1)))
+    return Entities(table, rows, rows - distinct, covered, dated > 0, attributes)
+
+
+def _guess(heads: Mapping[str, pa.RecordBatch]) -> dict[str, str]:
+    """Columns that may be the required ones, by table and our name: the only one that holds times, and ids by which tables join."""
+    guesses = {}
+    times = [name for name in heads["events"].schema.names if _holds_times(heads["events"].column(name))]
+    if len(times) == 1:
+        guesses["events.event_at"] = times[0]
+    for table, ours in (("items", "item_id"), ("users", "user_id")):
+        for name in heads[table].schema.names if table in heads else ():
+            shared = [theirs for theirs in heads["events"].schema.names if columns.is_same(theirs, name)]
+            if shared and len(heads[table].column(name).unique()) == heads[table].num_rows:
+                guesses |= {f"events.{ours}": shared[0], f"{table}.{ours}": name}
+                break
+    return guesses
+
+
+def _holds_times(column: pa.Array) -> bool:
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return True
+    values = column.slice(0, 1_000).drop_null().to_pylist() if pa.types.is_string(column.type) else []
+    written = [pattern for form, pattern in FORMS.items() if form in (ZONED, *LOCAL)] + [DATE.pattern]
+    return bool(values) and all(any(re.search(pattern, value.strip().upper()) for pattern in written) for value in values)
+
+
+def _merge(proposed: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The setting `columns` of all tables; the table is named where another one may call its column otherwise."""
+    setting: dict[str, str] = {}
+    for table, found in proposed.items():
+        for ours, theirs in found.items():
+            is_shared = table != "events" and ours in columns.TABLES["events"] and setting.get(ours) != theirs
+            setting[f"{table}.{ours}" if is_shared else ours] = theirs
+    return setting
+
+
+def _how(ours: str, theirs: str, is_proposed: bool) -> str:
+    """How a column was found."""
+    return (
+        "proposed: a usual name for it" if is_proposed else "the same name" if columns.is_same(ours, theirs) else "by the settings"
+    )
+
+
+def _hints(table: str, ignored: Sequence[str], has_items: bool) -> dict[str, str]:
+    """What ignored columns may be good for."""
+    if table != "events":
+        return dict.fromkeys(ignored, f"ignored; can be one of {table[:-1]}_attributes")
+    usual = columns.match(ignored, "items").mapped | columns.propose(ignored, "items")
+    hints = dict.fromkeys(ignored, "ignored")
+    if not has_items:
+        hints |= {theirs: f"ignored; to use it as the items' {ours}, pass the file as ITEMS too" for ours, theirs in usual.items()}
+    return hints
+
+
+def _grid(horizon_days: int, step_days: int) -> dict[str, int]:
+    return {"horizon_days": horizon_days, "step_days": step_days}
+
+
+def _one(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
+    return connection.execute(query).fetchall()[0][0]

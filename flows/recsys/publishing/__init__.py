@@ -1,0 +1,13 @@
+"""Publishing: the only code that moves CURRENT, after it has read the validation report and verified the release."""
+
+from typing import TYPE_CHECKING
+
+from recsys.lazy import lazy
+
+if TYPE_CHECKING:
+    from recsys.publishing.lifecycle import listed, promote, rollback, try_out
+    from recsys.publishing.publication import publish, published, same_champion
+    from recsys.publishing.retention import free, unneeded
+    from recsys.publishing.verification import verified, verify
+
+__getattr__ = lazy(__name__, __file__)

@@ -1,0 +1,36 @@
+"""Releases: the files that are served, written and read.
+
+Checks and the service read a release by the same reader. Business rules are applied when lists are written.
+"""
+
+from typing import TYPE_CHECKING
+
+from recsys.lazy import lazy
+
+if TYPE_CHECKING:
+    from recsys.releases import lineage
+    from recsys.releases.business_rules import HIDING, Ruling
+    from recsys.releases.explanation import Candidate, Explanation, Stranger, explain
+    from recsys.releases.files import (
+        HISTORY,
+        about,
+        as_of,
+        export,
+        holdout_table,
+        lists_file,
+        new_id,
+        prices,
+        read_about,
+        read_all,
+        read_lists,
+        served,
+        trained_as_of,
+        write,
+        write_others,
+        write_ranked,
+    )
+    from recsys.releases.lineage import changes, made_under, trace
+    from recsys.releases.list_files import CHUNK, Counts, connect, read_file, read_rows, unpack, write_lists, write_rows
+    from recsys.releases.reader import Answer, Reader
+
+__getattr__ = lazy(__name__, __file__)

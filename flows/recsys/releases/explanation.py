@@ -1,0 +1,143 @@
+"""Explaining: why a user has the list that a release holds, by the release's own model, features and rules."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys import RecsysError
+from recsys.features import Features, State
+from recsys.recommenders import PROPOSERS, Candidates, Recommender, TwoStage, candidates, load
+from recsys.releases.business_rules import RULES, Ruling
+from recsys.releases.files import read_lists
+from recsys.releases.lineage import made_under
+from recsys.store import Snapshot, Store
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An item that was proposed: its score, who proposed it with which score, its features, and what each added to the score, or to
+    its log-odds (see Explanation)."""
+
+    item: int
+    score: float
+    proposed_by: dict[str, float]
+    features: dict[str, float]
+    added: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Items are rows of the state. baskets: days ago and items, newest first; looks: days ago and item. candidates: best first;
+    a recommender of one stage has none. base: the score that all candidates start from. is_probability: whether base and what
+    features add make the log-odds of a score, not the score itself. removed: item and the rule of RULES that kept it out of the
+    list or moved it behind. items and scores: the list, made again; released: what the release holds."""
+
+    user_id: str
+    recommender: str
+    target: str
+    state: State
+    ruling: Ruling
+    baskets: list[tuple[float, list[int]]]
+    looks: list[tuple[int, int]]
+    candidates: list[Candidate]
+    base: float
+    is_probability: bool
+    removed: list[tuple[int, str]]
+    items: list[int]
+    scores: list[float]
+    released: list[int]
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A user that the release does not know: ids of what all strangers get, by rung of the ladder, first to last."""
+
+    user_id: str
+    rungs: dict[str, list[str]]
+
+
+def explain(store: Store, release_id: str, user_id: str, protocol: str) -> Explanation | Stranger:
+    """Loads what made a release, and makes one user's list again."""
+    release, model, features = _open(store, release_id)
+    state = features.state(features.as_of)
+    row = int(state.rows(np.array([user_id]))[0])
+    if row < 0:
+        return _stranger(release, user_id)
+    ruling = Ruling(state, features.settings)
+    ((_, ruled),) = ruling.rank(model, state.user_ids[[row]])
+    found, listed = ruled[protocol], ruled[protocol].lists.items[0]
+    proposed, base = _candidates(model, state, row) if isinstance(model, TwoStage) else ([], 0.0)
+    return Explanation(
+        user_id,
+        model.name,
+        features.settings.dataset.target,
+        state,
+        ruling,
+        _baskets(state, row),
+        _looks(state, row),
+        proposed,
+        base,
+        isinstance(model, TwoStage) and model.fitted_ranker.is_probability,
+        [(int(item), RULES[rule]) for item, rule in zip(found.items, found.rules, strict=True)],
+        listed[listed >= 0].tolist(),
+        found.lists.scores[0][listed >= 0].tolist(),
+        [item for _, lists in read_lists(release, protocol, user=user_id) for item in lists.items[0].tolist() if item >= 0],
+    )
+
+
+def _open(store: Store, id: str) -> tuple[Snapshot, Recommender, Features]:
+    release = store.load("release", id)
+    for kind in ("model", "features"):
+        if store.find(kind, release.manifest.parents[kind]) is None:
+            raise RecsysError(f"release {id} cannot be explained: its {kind} snapshot is gone; restore it or pass another RELEASE")
+    model, features = (store.load(kind, release.manifest.parents[kind]) for kind in ("model", "features"))
+    return release, load(model.path), Features(features, made_under(release.manifest))
+
+
+def _stranger(release: Snapshot, user_id: str) -> Stranger:
+    kept = json.loads((release.path / "fallback.json").read_text())
+    segments = {f"recently popular in segment {name}": items for name, items in kept["segments"].items()}
+    return Stranger(user_id, segments | {"recently popular": kept["all"], "static": kept["static"]})
+
+
+def _baskets(state: State, row: int) -> list[tuple[float, list[int]]]:
+    mine = {name: column[state.history["user_index"] == row] for name, column in state.history.items()}
+    numbers = np.unique(mine["basket_number"])[::-1]
+    lines = [mine["basket_number"] == number for number in numbers]
+    return [(float(mine["days"][line].min()), mine["item_index"][line].tolist()) for line in lines]
+
+
+def _looks(state: State, row: int) -> list[tuple[int, int]]:
+    mine = state.looks["user_index"] == row
+    return sorted(zip(state.looks["days"][mine].tolist(), state.looks["item_index"][mine].tolist(), strict=True))
+
+
+def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate], float]:
+    """What the proposers of a two-stage recommender propose, best first, and the score, or its log-odds, that all start from."""
+    ((_, found),) = candidates(model.proposers, state, np.array([row]))
+    used = model.select(found)
+    scores = model.score(used)
+    added, base = model.fitted_ranker.contributions(used.features)
+    proposed_by = dict(_proposed(found))
+    made = [
+        Candidate(
+            int(found.items[place]),
+            float(scores[place]),
+            {name: float(found.features[place, found.columns.index(name)]) for name in PROPOSERS if proposed_by[name][place]},
+            dict(zip(used.columns, used.features[place].tolist(), strict=True)),
+            dict(zip(used.columns, added[place].tolist(), strict=True)),
+        )
+        for place in np.argsort(-scores, kind="stable")
+    ]
+    return made, base
+
+
+def _proposed(found: Candidates) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Per proposer, which candidates of one user it proposed: those it scores best, ties by item, as `top` takes them."""
+    for name, (_, _, count) in PROPOSERS.items():
+        scores = found.features[:, found.columns.index(name)]
+        best = np.argsort(-scores, kind="stable")[:count]
+        yield name, np.isin(np.arange(len(scores)), best) & (scores > 0)

@@ -1,0 +1,263 @@
+"""Releases: what is served. Written whole, and not served before it is published."""
+
+import json
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys import RecsysError
+from recsys.evaluation import Window, rank_by_truth
+from recsys.features import State, formulas, places
+from recsys.recommenders import FILL_DAYS, PROTOCOLS, ItemToItem, Lists, Recommender, popularity_order, position
+from recsys.releases import list_files
+from recsys.releases.business_rules import Ruling
+from recsys.releases.list_files import Counts, pack
+from recsys.settings import Settings
+from recsys.sources import open_simulation
+from recsys.store import Snapshot
+
+HISTORY = 20  # items of a user's past that a release keeps
+RECENT_DAYS = 91  # in which example users are more or less active
+SEGMENTS = 4  # that have an example user, the largest
+
+
+def new_id(state: State) -> str:
+    """A release's name: its day, and letters of its own."""
+    return f"{state.cutoff:%Y%m%d}-{secrets.token_hex(4)}"
+
+
+def write(
+    folder: Path,
+    recommender: Recommender,
+    beside: Mapping[str, Recommender],
+    state: State,
+    holdout: Mapping[str, Window],
+    settings: Settings,
+    trained_as_of: date | None = None,
+) -> None:
+    """Fills a release's folder. `beside`: other recommenders whose lists are released as well. `holdout`: the winner's window
+    per protocol. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
+    ruling = Ruling(state, settings)
+    counts = write_ranked(folder, recommender, beside, ruling, state.user_ids)
+    pq.write_table(holdout_table(holdout), folder / "holdout.parquet")
+    write_others(folder, recommender.name, counts, ruling, settings, trained_as_of or state.cutoff)
+
+
+def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling, settings: Settings, trained_as_of: date) -> None:
+    """All files of a release but lists, which are there already, and holdout.parquet."""
+    state = ruling.state
+    _write_users(lists_file(folder), state)
+    pq.write_table(_items(ruling), folder / "items.parquet")
+    (folder / "fallback.json").write_text(json.dumps(_fallback(ruling, settings), ensure_ascii=False, sort_keys=True))
+    (folder / "examples.json").write_text(json.dumps(_examples(ruling, settings), ensure_ascii=False, sort_keys=True))
+    similar = ItemToItem(neighbours=settings.lists.length).learn(state).similarity_
+    np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
+    facts = {
+        "as_of": state.cutoff.isoformat(),
+        "trained_as_of": trained_as_of.isoformat(),
+        "horizon_days": settings.dataset.horizon_days,
+        "recommender": recommender,
+        "target": settings.dataset.target,
+        "exclude_seen": settings.dataset.exclude_seen,
+        "length": settings.lists.length,
+        "rules": counts,
+    }
+    (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
+
+
+def write_ranked(
+    folder: Path, recommender: Recommender, beside: Mapping[str, Recommender], ruling: Ruling, users: NDArray[np.str_]
+) -> Counts:
+    """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
+    counts = list_files.write_lists(lists_file(folder), recommender, ruling, users)
+    for name, other in beside.items():
+        lists_file(folder, name).parent.mkdir(exist_ok=True)
+        if name == recommender.name:
+            shutil.copyfile(lists_file(folder), lists_file(folder, name))
+        else:
+            list_files.write_lists(lists_file(folder, name), other, ruling, users)
+    return counts
+
+
+def lists_file(folder: Path, beside: str = "") -> Path:
+    """The winner's lists in a release's folder, or those of a recommender beside it."""
+    return folder / "beside" / f"{beside}.sqlite" if beside else folder / "lists.sqlite"
+
+
+def _write_users(file: Path, state: State) -> None:
+    """Beside everybody's lists: what is known of them."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("pragma journal_mode = off")
+        connection.execute("create table users (user_id text primary key, segment text, bought blob not null) without rowid")
+        connection.executemany("insert into users values (?, ?, ?)", _users(state))
+
+
+def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
+    """Of each user the items of the last target events, newest first, and how many days ago: what a page shows beside a list."""
+    rows, items, days = (state.history[name] for name in ("user_index", "item_index", "days"))
+    order = np.lexsort((items, days, rows))
+    first = order[np.sort(np.unique(rows[order].astype(np.int64) << 32 | items[order], return_index=True)[1])]
+    place = position(rows[first])
+    bought = Lists(np.full((state.shape[0], HISTORY), -1, np.int32), np.zeros((state.shape[0], HISTORY), np.float32))
+    kept, at = first[place < HISTORY], place[place < HISTORY]
+    bought.items[rows[kept], at], bought.scores[rows[kept], at] = items[kept], days[kept]
+    yield from zip(state.user_ids.tolist(), state.users["segment"].tolist(), pack(bought), strict=True)
+
+
+def _items(ruling: Ruling) -> pa.Table:
+    """`price`: as `prices` gives it. `is_listed`: available, and hidden by no rule."""
+    state = ruling.state
+    return pa.table(
+        {
+            "item_id": state.item_ids,
+            "title": state.items["title"],
+            "category": state.items["category"],
+            "price": pa.array(prices(state), from_pandas=True),
+            "is_available": state.items["is_available"],
+            "is_listed": ruling.listed,
+        }
+    )
+
+
+def prices(state: State) -> NDArray[np.float64]:
+    """Mean price of each item's target events in the last 28 days, or in all days if there is none in these; NaN without any."""
+    mean, change = (state.items[name].astype(np.float64) for name in ("mean_price", "price_change"))
+    return np.round(mean * np.where(np.isnan(change), 1.0, change), 2)
+
+
+def _examples(ruling: Ruling, settings: Settings) -> dict[str, Any]:
+    """Users to try a release with, and where the source is a simulation, the oracle's lists for them, per protocol."""
+    state = ruling.state
+    rows = example_users(state)
+    users: list[dict[str, Any]] = [
+        {"user_id": str(state.user_ids[row]), "segment": str(state.users["segment"][row]), "why": why, "oracle": {}}
+        for row, why in rows.items()
+    ]
+    if users and (source := open_simulation(settings.dataset)):
+        rank = rank_by_truth(source, state, ruling.listed, settings)
+        for protocol, is_novel in PROTOCOLS.items():
+            for user, items in zip(users, rank(np.array(list(rows)), is_novel), strict=True):
+                user["oracle"][protocol] = state.item_ids[items[items >= 0]].tolist()
+    return {"users": users}
+
+
+def example_users(state: State) -> dict[int, str]:
+    """Rows of some users that differ, and why each is one: the most active in the last weeks, a typical one, a newcomer, and the
+    most active of every larger segment. Only users with a target event."""
+    users, days = state.history["user_index"], state.history["days"]
+    recent = np.bincount(users[days <= RECENT_DAYS], minlength=state.shape[0])
+    first = np.zeros(state.shape[0])
+    np.maximum.at(first, users, days)
+    known = np.unique(users)
+    if not len(known):
+        return {}
+    ranked = known[np.argsort(-recent[known], kind="stable")]
+    found = {int(ranked[0]): "active"}
+    found.setdefault(int(ranked[(recent > 0).sum() // 2]), "typical")
+    found.setdefault(int(known[first[known].argmin()]), "newcomer")
+    of = state.users["segment"][ranked]
+    segments, counts = np.unique(of, return_counts=True)
+    for segment in segments[np.argsort(-counts, kind="stable")][:SEGMENTS] if len(segments) > 1 else ():
+        others = (row for row in ranked[of == segment].tolist() if row not in found)
+        found |= dict.fromkeys(islice(others, 1), "segment")
+    return found
+
+
+def _fallback(ruling: Ruling, settings: Settings) -> dict[str, Any]:
+    """What strangers get: the recently popular items of their segment, and of everybody; and where nothing else is left, the
+    static list, in the order of config.toml."""
+    state = ruling.state
+    order = popularity_order(state)
+    recent = state.history["days"] <= FILL_DAYS
+    items, users = state.history["item_index"][recent], state.history["user_index"][recent]
+    lists = {}
+    for segment in np.unique(state.users["segment"]):
+        counts = np.bincount(items[state.users["segment"][users] == segment], minlength=state.shape[1])
+        best = order[np.argsort(-counts[order], kind="stable")]
+        lists[str(segment)] = ruling.shorten(best)
+    static = places(state.item_ids, np.array(settings.rules.static, str))
+    static = static[static >= 0]
+    return {"all": ruling.shorten(order), "segments": lists, "static": state.item_ids[static[ruling.listed[static]]].tolist()}
+
+
+def holdout_table(windows: Mapping[str, Window]) -> pa.Table:
+    """Users of the holdout with their scores, protocol by protocol."""
+    parts = [
+        pa.table({"protocol": pa.array([protocol] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
+        for protocol, window in windows.items()
+    ]
+    return pa.concat_tables(parts)
+
+
+def about(release: Snapshot) -> dict[str, Any]:
+    """as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the rules kept out of the lists."""
+    return read_about(release.path)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The same of a release's folder."""
+    facts = json.loads((folder / "release.json").read_text())
+    before = {"target": "purchase", "exclude_seen": facts.get("repeat") == "novel"}  # of releases that do not say
+    return before | facts
+
+
+def served(about: Mapping[str, Any]) -> str:
+    """The protocol of the lists that are served by default."""
+    return "novel" if about["exclude_seen"] else "allow"
+
+
+def as_of(release: Snapshot) -> date:
+    return date.fromisoformat(about(release)["as_of"])
+
+
+def trained_as_of(release: Snapshot) -> date:
+    """The day up to which the model has learned: lists may be newer."""
+    facts = about(release)
+    return date.fromisoformat(facts.get("trained_as_of", facts["as_of"]))
+
+
+def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:
+    """All users in the order of their ids, some at a time, with their lists; or one user alone, if there is such a list.
+    `beside` names a recommender whose lists are released beside the winner's."""
+    return list_files.read_lists(lists_file(release.path, beside), protocol, about(release)["length"], user)
+
+
+def read_all(release: Snapshot, protocol: str, beside: str = "") -> tuple[NDArray[np.str_], Lists]:
+    """Every user and list at once."""
+    return list_files.read_file(lists_file(release.path, beside), protocol, about(release)["length"])
+
+
+def export(release: Snapshot, protocol: str, target: Path, is_escaped: bool = False) -> int:
+    """Writes user_id, item_id, rank (from 1) and score to a .parquet or .csv file; returns the number of rows. `is_escaped`: in a
+    .csv file, ids that start like a formula get an apostrophe."""
+    if target.suffix not in (".parquet", ".csv"):
+        raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .parquet or .csv file')
+    schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32())])
+    item_ids = pq.read_table(release.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    writer = pq.ParquetWriter(partial, schema) if target.suffix == ".parquet" else pyarrow.csv.CSVWriter(partial, schema)
+    count = 0
+    with writer:
+        for users, lists in read_lists(release, protocol):
+            rows, ranks = np.nonzero(lists.items >= 0)
+            columns = [users[rows], item_ids[lists.items[rows, ranks]], (ranks + 1).astype(np.int32), lists.scores[rows, ranks]]
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            if is_escaped and target.suffix == ".csv":
+                arrays[:2] = map(formulas.escape, arrays[:2])
+            writer.write_table(pa.table(arrays, schema))
+            count += len(rows)
+    partial.replace(target)
+    return count

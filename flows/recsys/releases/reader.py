@@ -1,0 +1,246 @@
+"""One release, opened for answering. Publishing asks it too, before the pointer moves: what it refuses is never served."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys import RecsysError
+from recsys.features import matrix_of_file
+from recsys.recommenders import PROTOCOLS
+from recsys.releases.files import HISTORY, about, lists_file, served
+from recsys.releases.list_files import connect, unpack
+from recsys.store import Snapshot
+
+CANARIES = 20  # users whose lists are looked at before a release is served
+FUSION = 60  # of reciprocal ranks
+MEND = "run the flow again, or roll back"
+DECAY = 0.8  # of what was seen one item earlier in a session
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows of the release's items, best first, with their scores (0 for what fills a list up) and where each comes from.
+    `source`: of the list as a whole."""
+
+    source: str
+    items: list[int]
+    scores: list[float]
+    sources: list[str]
+
+
+@dataclass(frozen=True)
+class User:
+    """Rows of the items of the last target events, newest first, and how many days before the release each was."""
+
+    segment: str
+    seen: list[int]
+    days: list[float]
+
+
+class Reader:
+    """Everybody's lists of one release, look-ups of a few microseconds. `blocked`: items that are hidden whatever the release says.
+    Knows no clock and keeps nothing of what it is asked, so one serves any number of requests."""
+
+    def __init__(self, release: Snapshot, blocked: Collection[str] = ()):
+        path = release.path
+        self.id = release.manifest.id
+        self.about: dict[str, Any] = about(release)
+        self.protocol = served(self.about)
+        self.as_of = date.fromisoformat(self.about["as_of"])
+        items = pq.read_table(path / "items.parquet").to_pydict()
+        self.item_ids: list[str] = items["item_id"]
+        self.titles: list[str] = items["title"]
+        self.categories: list[str] = items["category"]
+        self.prices: list[float | None] = items.get("price", [None] * len(self.item_ids))  # releases of version 0 have none
+        self.rows = {id: row for row, id in enumerate(self.item_ids)}
+        self.listed = np.array(items["is_listed"], bool)
+        self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
+        self.listed[list(self.hidden)] = False
+        self.visible = np.ones(len(self.item_ids), bool)
+        self.visible[list(self.hidden)] = False
+        with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
+            shape = (len(self.item_ids), len(self.item_ids))
+            try:
+                self.neighbours = matrix_of_file(parts, shape)
+            except (ValueError, KeyError) as error:
+                raise RecsysError(f"release {self.id}: neighbours.npz cannot be read: {error}; {MEND}") from None
+        self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
+        self.examples = self._examples(path / "examples.json")
+        self._database = connect(lists_file(path))
+        beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
+        self.models = beside | {self.about["recommender"]: self._database}
+        head = {"release": self.id, "as_of": self.about["as_of"]}
+        self._heads = {model: json.dumps(head | {"model": model}, ensure_ascii=False)[:-1] for model in self.models}
+        self._select = {protocol: f"select {protocol} from lists where user_id = ?" for protocol in PROTOCOLS}
+        self._told = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
+
+    def _fallback(self, written: dict[str, Any]) -> dict[tuple[str, str], list[int]]:
+        """Rows of what strangers get, by rung and segment: what is popular in one, with everybody, and the static list."""
+        rungs = {("segment", name): ids for name, ids in written["segments"].items()}
+        rungs |= {("popular", ""): written["all"], ("static", ""): written.get("static", [])}
+        rows = {rung: [self.rows[id] for id in ids if id in self.rows] for rung, ids in rungs.items()}
+        return {rung: [row for row in found if self.listed[row]] for rung, found in rows.items()}
+
+    def _examples(self, file: Path) -> list[dict[str, Any]]:
+        """Users to try; of the oracle's lists the items that may be shown."""
+        users = json.loads(file.read_text())["users"] if file.exists() else []  # releases of version 0 have none
+        for user in users:
+            for protocol, ids in user["oracle"].items():
+                user["oracle"][protocol] = [self.item(id) for id in ids if id in self.rows and self.listed[self.rows[id]]]
+        return users
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        row = self.rows[item_id]
+        told = {"item_id": item_id, "title": self.titles[row] or "", "category": self.categories[row] or ""}
+        return told | {"price": self.prices[row]}
+
+    def ids(self, answer: Answer) -> list[str]:
+        return [self.item_ids[item] for item in answer.items]
+
+    def users(self, prefix: str, limit: int) -> list[str]:
+        """Users whose ids begin so, in the order of their ids."""
+        query = "select user_id from lists where user_id >= ? and user_id < ? order by user_id limit ?"
+        return [user for (user,) in self._database.execute(query, (prefix, prefix + chr(0x10FFFF), limit))]
+
+    def recommend(self, user_id: str, k: int, protocol: str = "", segment: str = "", model: str = "") -> Answer:
+        """The first k items of a user's list. Who has none gets what is popular in the segment, then what is popular with
+        everybody, then the static list. Raises where no lists of the model are released."""
+        if model and model not in self.models:
+            raise RecsysError(f"release {self.id} has no lists of {model}; it has those of {', '.join(self.models)}")
+        database = self.models[model] if model else self._database
+        found = database.execute(self._select[protocol or self.protocol], (user_id,)).fetchone()
+        items, scores = self._unpack(found[0], k) if found else ([], [])
+        if items:
+            return Answer("personal", items, scores, ["personal" if score else "popular" for score in scores])
+        return self._stranger(k, segment or (user.segment if found and (user := self.user(user_id)) else ""))
+
+    def _unpack(self, blob: bytes, k: int) -> tuple[list[int], list[float]]:
+        items, scores = unpack(blob)
+        if len(items) and items.view("<u4").max() >= len(self.item_ids):  # read as unsigned, what is below 0 is far above
+            raise RecsysError(f"release {self.id} lists an item that it does not know; {MEND}")
+        if self.hidden:
+            kept = self.visible[items]
+            items, scores = items[kept], scores[kept]
+        return items[:k].tolist(), scores[:k].tolist()
+
+    def _stranger(self, k: int, segment: str) -> Answer:
+        sources: dict[int, str] = {}
+        for rung in (("segment", segment), ("popular", ""), ("static", "")):
+            for row in self.fallback.get(rung, []):
+                sources.setdefault(row, rung[0])
+        items = list(sources)[:k]
+        return Answer(sources[items[0]] if items else "none", items, [0.0] * len(items), [sources[item] for item in items])
+
+    def user(self, user_id: str) -> User | None:
+        """What the release knows of a user; none if it has no list of theirs."""
+        found = self._database.execute("select segment, bought from users where user_id = ?", (user_id,)).fetchone()
+        return User(found[0], *self._unpack(found[1], HISTORY)) if found else None
+
+    def similar(self, item: int, k: int) -> Answer:
+        """The items that most often have target events by the same users."""
+        return self._best(*self._near(item), k, "similar")
+
+    def session(self, seen: Sequence[int], k: int, user_id: str = "") -> Answer:
+        """What goes with the items seen, the last of which counts most, together with the user's own list: by reciprocal rank
+        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item of the session; where lists hold only
+        new items, none of the user's last target events."""
+        user = self.user(user_id) if self.about["exclude_seen"] else None
+        hidden = {*seen, *(user.seen if user else [])}
+        lists = self._of_session(seen, k + len(hidden)), self.recommend(user_id, k + len(hidden))
+        fused: dict[int, float] = {}
+        sources: dict[int, str] = {}
+        for answer in lists:
+            for rank, (item, source) in enumerate(zip(answer.items, answer.sources, strict=True)):
+                fused[item] = fused.get(item, 0.0) + 1 / (FUSION + rank)
+                sources.setdefault(item, source)
+        best = sorted(fused.keys() - hidden, key=lambda item: (-fused[item], item))[:k]
+        source = next((answer.source for answer in lists if answer.items), "none")
+        return Answer(source, best, [fused[item] for item in best], [sources[item] for item in best])
+
+    def _of_session(self, seen: Sequence[int], k: int) -> Answer:
+        """Neighbours of what was seen, each item once, at its last place."""
+        order = list(dict.fromkeys(reversed(seen)))
+        near = [self._near(item) for item in order]
+        items, places = np.unique(np.concatenate([found for found, _ in near]), return_inverse=True)
+        scores = np.bincount(places, np.concatenate([DECAY**age * found for age, (_, found) in enumerate(near)]), len(items))
+        return self._best(items, scores, k, "session")
+
+    def _near(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        row = slice(self.neighbours.indptr[item], self.neighbours.indptr[item + 1])
+        return self.neighbours.indices[row], self.neighbours.data[row]
+
+    def _best(self, items: NDArray, scores: NDArray, k: int, source: str) -> Answer:
+        listed = self.listed[items]
+        items, scores = items[listed], scores[listed]
+        best = np.lexsort((items, -scores))[:k]
+        return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
+
+    def reason(self, item: int, answer: Answer, seen: Sequence[int]) -> tuple[str, int]:
+        """Why an item stands in an answer, in one word, and the item that speaks for it; -1 where none does."""
+        if item in seen:
+            return "seen_before", item
+        near, scores = self._near(item)
+        speaks = np.isin(near, seen)
+        if speaks.any():
+            return "goes_with", int(near[speaks][scores[speaks].argmax()])
+        return answer.sources[answer.items.index(item)], -1
+
+    def write(self, answer: Answer, today: date, reasons: Sequence[tuple[str, int]] = (), model: str = "") -> bytes:
+        """An answer as JSON; `reasons` as `reason` gives them, one for each item; `model`: whose it is, if not the winner's."""
+        items = [
+            f'{self._told[item]}, "score": {score:.6g}, "source": "{source}"'
+            for item, score, source in zip(answer.items, answer.scores, answer.sources, strict=True)
+        ]
+        for place, (kind, item) in enumerate(reasons):
+            told = {"kind": kind, "item_id": self.item_ids[item] if item >= 0 else None}
+            items[place] += f', "reason": {json.dumps(told, ensure_ascii=False)}'
+        age = (today - self.as_of).days
+        head = self._heads.get(model) or self._heads[self.about["recommender"]]
+        head = f'{head}, "age_days": {age}, "source": "{answer.source}", "items": ['
+        return f"{head}{', '.join(item + '}' for item in items)}]}}".encode()
+
+    def check(self) -> None:
+        """Asks all that the service asks; raises if an answer is one that nobody may see."""
+        try:
+            self._ask_canaries()
+        except (sqlite3.Error, IndexError, ValueError) as error:
+            raise RecsysError(f"release {self.id} cannot be read: {error}; {MEND}") from None
+
+    def _ask_canaries(self) -> None:
+        query = "select user_id from lists order by user_id"
+        users = [user for (user,) in self._database.execute(f"{query} limit {CANARIES // 2}")]
+        users += [user for (user,) in self._database.execute(f"{query} desc limit {CANARIES // 2}")]
+        if not users or not all(self.user(user) for user in users):
+            raise RecsysError(f"release {self.id} knows no user, or some have a list only; {MEND}")
+        for user in (*users, ""):
+            for protocol in PROTOCOLS:
+                for model in self.models:
+                    self._judge(
+                        f"the {protocol} list of a canary", self.recommend(user, self.about["length"], protocol, model=model)
+                    )
+        shown = self.recommend(users[0], self.about["length"]).items
+        for item in shown:
+            self._judge("what is similar to a canary item", self.similar(item, 10), empty=True)
+        some = shown[:3]
+        self._judge("the answer to a canary session", self.session(some, 10, users[0]), empty=self.listed.sum() <= len(some))
+
+    def _judge(self, what: str, answer: Answer, empty: bool = False) -> None:
+        items = answer.items
+        wrong = (
+            "is empty" if not items and not empty
+            else "holds an item twice" if len(set(items)) < len(items)
+            else "holds an item that the release does not know" if any(not 0 <= item < len(self.item_ids) for item in items)
+            else "holds an item that may not be shown" if not all(self.listed[items])
+            else "has a score that is no number" if not all(np.isfinite(answer.scores))
+            else ""
+        )  # fmt: skip
+        if wrong:
+            raise RecsysError(f"release {self.id}: {what} {wrong}; {MEND}")

@@ -1,0 +1,112 @@
+"""Reproducing: a release made again from its raw snapshot alone, in a store of its own, and held against what was released."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys import RecsysError, pipeline
+from recsys.evaluation import compare_lists
+from recsys.pipeline import Choice, Recipe
+from recsys.recommenders import PROTOCOLS, create
+from recsys.releases import changes, made_under, trace
+from recsys.settings import Settings
+from recsys.store import Manifest, Store
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Content of the release and of its second making, and what differs: bytes, and the code or versions that made them."""
+
+    content: str
+    seen: str
+    differences: list[str]
+    other: list[str]
+
+    @property
+    def identical(self) -> bool:
+        return self.content == self.seen
+
+
+def reproduce(store: Store, release: str, scratch: Store, project: Path, code: Mapping[str, Any]) -> Reproduction:
+    """Copies the raw snapshot of a release into an empty store, has dbt build its features, fits its model's parameters again
+    and writes the release again, by the settings in its manifest and the code that is here."""
+    made = trace(store, release)
+    settings = _settings(made)
+    store.load("release", release)  # its bytes are what its manifest says, or there is nothing to hold against
+    _copy(store, made["raw"], scratch)
+    built = pipeline.build_features(scratch, made["raw"].id, settings, project)
+    name, parameters = (made["model"].made_from[part] for part in ("recommender", "parameters"))
+    trained = pipeline.train(scratch, Recipe(name, parameters), built.id, {}, settings)
+    models = {name: trained.model_id} | dict(_beside(scratch, name, built.id, settings))
+    choice = Choice(name, trained.model_id, {name: trained.windows}, {}, [], models)
+    audited = made["release"].made_from.get("audited", False)
+    again = trace(scratch, pipeline.recommend(scratch, choice, built.id, settings, dict(code), audited))
+    differences = [line for kind in ("features", "model", "release") for line in _files(made[kind], again[kind])]
+    differences += _lists(store, made["release"], scratch, again["release"])
+    return Reproduction(made["release"].content, again["release"].content, differences, list(_other(made, again)))
+
+
+def _beside(scratch: Store, winner: str, features_id: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Models of the lists beside the winner's, fitted again."""
+    for name in settings.lists.beside:
+        if name != winner:
+            recommender = create(name, settings.recommenders[name], settings.seed)
+            yield name, pipeline.fit(scratch, recommender, pipeline.open_features(scratch, features_id, settings))
+
+
+def _settings(made: Mapping[str, Manifest]) -> Settings:
+    release = made["release"]
+    for kind in ("model", "features", "raw"):
+        if kind not in made:
+            raise RecsysError(f"release {release.id} cannot be made again: its {kind} snapshot is gone; restore it from a backup")
+    if made["model"].parents != {"features": made["features"].id}:
+        raise RecsysError(
+            f"release {release.id} ranks features {made['features'].id} by a model of features"
+            f" {made['model'].parents['features']}; reproduce the release that first served model {made['model'].id}"
+        )
+    return made_under(release)
+
+
+def _copy(store: Store, raw: Manifest, scratch: Store) -> None:
+    with scratch.draft() as folder:
+        source = store.load("raw", raw.id).path
+        for name in raw.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
+        scratch.commit(folder, "raw", raw.made_from, raw.parents, raw.id)
+
+
+def _files(old: Manifest, new: Manifest) -> Iterator[str]:
+    """Files of one snapshot that differ from those of another, a line each."""
+    for name in sorted(old.files.keys() | new.files.keys()):
+        was, now = old.files.get(name), new.files.get(name)
+        if was is None or now is None:
+            yield f"{old.kind}: {name} {'is new' if was is None else 'is missing'}"
+        elif was.sha256 != now.sha256:
+            yield f"{old.kind}: {name} differs: sha256 {was.sha256[:12]} was released, {now.sha256[:12]} was made"
+
+
+def _lists(store: Store, old: Manifest, scratch: Store, new: Manifest) -> Iterator[str]:
+    """How many users' lists differ, if the file that holds them does."""
+    if old.files["lists.sqlite"].sha256 == new.files["lists.sqlite"].sha256:
+        return
+    releases, length = (store.load("release", old.id), scratch.load("release", new.id)), old.made_from["config"]["lists"]["length"]
+    for protocol in PROTOCOLS:
+        found = compare_lists(*releases, protocol, length)
+        moved = f"; {found.came:,} users are new, {found.went:,} are missing" if found.came or found.went else ""
+        yield f"lists, {protocol}: {found.changed:,} of {found.users:,} users get other items or another order{moved}"
+
+
+def _other(made: Mapping[str, Manifest], again: Mapping[str, Manifest]) -> Iterator[str]:
+    """What made the two, where it is not the same: commit, dirty flag, lock, dbt files, versions."""
+    old, new = made["release"].made_from, again["release"].made_from
+    for part in ("code", "dbt", "versions"):
+        if not old.get(part):
+            yield f"{part}: the manifest of release {made['release'].id} does not tell it"
+        else:
+            for name, (was, now) in changes(old[part], new[part]).items():
+                yield f"{part}: {name} was {'not told' if was is None else was}, is {now}"
+    if old["code"].get("dirty"):
+        yield f"code: release {made['release'].id} was made with changes that no commit holds"

@@ -1,0 +1,363 @@
+"""The two places a store can be: a directory, and an object store. One contract test runs on both."""
+
+import fcntl
+import functools
+import math
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from recsys import RecsysError
+from recsys.store.processes import host, is_dead, own_name
+
+DAY = 86_400  # seconds
+
+
+class Conflict(RecsysError):
+    """Somebody else moved the pointer first."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of a file, or of all files in a folder: bytes, and when the last was written, in seconds since 1970; never is -inf."""
+
+    bytes: int
+    written: float
+
+    @property
+    def hours(self) -> float:
+        """Since it was written."""
+        return (time.time() - self.written) / 3600
+
+
+class Backend(Protocol):
+    """What a place must offer to keep snapshots. Names are relative, with slashes."""
+
+    def sweep(self) -> None: ...  # removes the drafts of killed processes
+    def draft(self) -> Any: ...  # context manager: an empty local folder
+    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # the file `last` after all others
+    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # a local folder that holds these files
+    def has_copy(self, name: str) -> bool: ...  # whether fetching made a local copy of a folder that is still there
+    def forget(self, name: str) -> None: ...  # removes the local copy of a folder, where fetching made one
+    def read(self, name: str) -> bytes | None: ...
+    def write(self, name: str, data: bytes) -> None: ...  # atomic
+    def remove(self, name: str) -> None: ...  # a file, or a folder with all that is in it
+    def renew(self, name: str) -> bool: ...  # makes a file's age 0; false if it is not there
+    def usage(self, name: str) -> Usage: ...
+    def children(self, name: str) -> list[str]: ...  # folders below a folder
+    def files(self, name: str) -> list[str]: ...  # files right in it
+    def exclusive(self, names: list[str]) -> Any: ...  # context manager: the versions that `swap` must still find
+    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None: ...
+
+
+class Directory:
+    """A folder on a local or shared disk: temporary folder, fsync, rename; one publisher at a time by a lock."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        self.sweep()
+        folder = self._aside()
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _aside(self) -> Path:
+        """A new name among the drafts, where what a killed process leaves is swept."""
+        drafts = self.root / ".drafts"
+        drafts.mkdir(parents=True, exist_ok=True)
+        return drafts / f"{own_name()}-{secrets.token_hex(4)}@{host()}"
+
+    def sweep(self) -> None:
+        """Removes what killed processes left: those of this host at once. Processes of another host cannot be seen from here; what
+        nobody there has touched for a day goes."""
+        for path in (self.root / ".drafts").glob("*"):
+            owner, _, place = path.name.partition("@")
+            process = owner.partition("-")[0]
+            if process.partition(".")[0].isdecimal() and (is_dead(process) if place == host() else _is_old(path)):
+                _delete(path)
+
+    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None:
+        (folder / last).write_bytes(data)
+        for path in [*folder.rglob("*"), folder]:
+            _sync(path)
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not (target / last).exists():  # no snapshot: its manifest was taken away
+            shutil.rmtree(target)
+        try:
+            folder.rename(target)
+        except OSError:
+            if not (target / last).exists():  # else: another run made the same snapshot meanwhile
+                raise
+        _sync(target.parent)
+
+    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
+        return self.root / name
+
+    def has_copy(self, name: str) -> bool:
+        return False
+
+    def forget(self, name: str) -> None:
+        """Nothing was copied."""
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._aside()
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            error.filename = error.filename or str(target)
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(target.parent)
+
+    def children(self, name: str) -> list[str]:
+        folder = self.root / name
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def remove(self, name: str) -> None:
+        """Out of sight at once: it is moved among the drafts, and deleted there."""
+        self.sweep()
+        aside, target = self._aside(), self.root / name
+        try:
+            target.rename(aside)
+        except FileNotFoundError:
+            return
+        _sync(target.parent)
+        _delete(aside)
+        if aside.exists():
+            raise OSError(f"{name} cannot be deleted from {aside}")
+
+    def renew(self, name: str) -> bool:
+        try:
+            os.utime(self.root / name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def usage(self, name: str) -> Usage:
+        target = self.root / name
+        paths = [target] if target.is_file() else [path for path in target.rglob("*") if path.is_file()]
+        seen = [path.stat() for path in paths]
+        return Usage(sum(one.st_size for one in seen), max((one.st_mtime for one in seen), default=-math.inf))
+
+    def files(self, name: str) -> list[str]:
+        folder = self.root / name
+        return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
+    @contextmanager
+    def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield {}
+
+    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None:
+        self.write(name, data)
+
+
+def s3_client(endpoint: str = "") -> Any:
+    """A client of AWS, or of the S3-compatible store at this address; without one, of the store that METAFLOW_S3_ENDPOINT_URL,
+    AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names. Retries transient errors for about two minutes."""
+    import boto3  # the directory store needs none of it
+    from botocore.config import Config
+
+    address = endpoint or os.environ.get("METAFLOW_S3_ENDPOINT_URL")
+    # Bucket names are no host names of such a store, and older ones refuse checksums that nobody required.
+    elsewhere: dict[str, Any] = {"s3": {"addressing_style": "path"}, "request_checksum_calculation": "when_required"}
+    retrying = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
+    return boto3.client("s3", endpoint_url=address, config=retrying.merge(Config(**elsewhere if address else {})))
+
+
+class S3:
+    """An object store: upload, then put the manifest; the pointer moves by conditional put, so the slower publisher loses."""
+
+    def __init__(self, root: str, dataset: str, endpoint: str = ""):
+        self.bucket, _, prefix = root.removeprefix("s3://").partition("/")
+        self.prefix = "/".join(part for part in (prefix.strip("/"), dataset) if part)
+        self.client = s3_client(endpoint)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}"
+
+    def sweep(self) -> None:
+        """Drafts are temporary files."""
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="draft-") as folder:
+            yield Path(folder)
+
+    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            self.client.upload_file(str(path), self.bucket, self._key(f"{name}/{path.relative_to(folder).as_posix()}"))
+        self.write(f"{name}/{last}", data)
+
+    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
+        folder = self._copy(name)
+        for file, size in sizes.items():
+            path = folder / file
+            if path.exists() and path.stat().st_size == size:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.client.download_file(self.bucket, self._key(f"{name}/{file}"), str(path))
+            except self.client.exceptions.ClientError as error:
+                if _code(error) != "404":
+                    raise
+        return folder
+
+    def has_copy(self, name: str) -> bool:
+        return self._copy(name).exists()
+
+    def forget(self, name: str) -> None:
+        shutil.rmtree(self._copy(name), ignore_errors=True)
+
+    def _copy(self, name: str) -> Path:
+        return Path(_cache().name) / self.bucket / self._key(name)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data)
+
+    def children(self, name: str) -> list[str]:
+        return self._listed(name, "CommonPrefixes", "Prefix")
+
+    def files(self, name: str) -> list[str]:
+        return self._listed(name, "Contents", "Key")
+
+    def _listed(self, name: str, part: str, field: str) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self._key(f"{name}/"), Delimiter="/"
+        )
+        return sorted(entry[field].rstrip("/").rpartition("/")[2] for page in pages for entry in page.get(part, []))
+
+    def remove(self, name: str) -> None:
+        keys = [{"Key": entry["Key"]} for entry in self._entries(name)]
+        for start in range(0, len(keys), 1000):  # so many at a time may be named
+            answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys[start : start + 1000]})
+            if refused := answer.get("Errors"):  # the call itself succeeds
+                why = f"{refused[0].get('Code')}: {refused[0].get('Message')}"
+                raise RecsysError(
+                    f"{len(refused)} objects of {name} in {self} cannot be deleted ({why}); allow s3:DeleteObject and run again"
+                )
+
+    def renew(self, name: str) -> bool:
+        place = {"Bucket": self.bucket, "Key": self._key(name)}
+        try:
+            self.client.copy_object(**place, CopySource=place, MetadataDirective="REPLACE")
+        except self.client.exceptions.ClientError as error:
+            if _code(error) in ("NoSuchKey", "404"):
+                return False
+            raise
+        return True
+
+    def usage(self, name: str) -> Usage:
+        entries = list(self._entries(name))
+        newest = max((entry["LastModified"].timestamp() for entry in entries), default=-math.inf)
+        return Usage(sum(entry["Size"] for entry in entries), newest)
+
+    def _entries(self, name: str) -> Iterator[Any]:
+        key = self._key(name)
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=key):
+            yield from (entry for entry in page.get("Contents", []) if entry["Key"] == key or entry["Key"].startswith(f"{key}/"))
+
+    @contextmanager
+    def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:
+        yield {name: tag for name in names if (tag := self._tag(name))}
+
+    def _tag(self, name: str) -> str | None:
+        try:
+            return self.client.head_object(Bucket=self.bucket, Key=self._key(name))["ETag"]
+        except self.client.exceptions.ClientError as error:
+            if _code(error) == "404":
+                return None
+            raise
+
+    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None:
+        condition = {"IfMatch": seen[name]} if name in seen else {"IfNoneMatch": "*"}
+        try:
+            self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data, **condition)
+        except self.client.exceptions.ClientError as error:
+            if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+                if self.read(name) == data:  # our own put, whose answer was lost and which was sent again
+                    return
+                raise Conflict("another run published while this one was under way; nothing was lost: run again") from None
+            raise
+
+
+def object_store_errors() -> tuple[type[Exception], ...]:
+    """What boto3 raises once it has given up; nothing where nobody uses it."""
+    core: Any = sys.modules.get("botocore.exceptions")
+    boto: Any = sys.modules.get("boto3.exceptions")
+    return (core.BotoCoreError, core.ClientError, *((boto.Boto3Error,) if boto else ())) if core else ()
+
+
+@functools.cache
+def _cache() -> tempfile.TemporaryDirectory[str]:
+    """Where this process keeps what it fetched, until it ends."""
+    return tempfile.TemporaryDirectory(prefix="snapshots-")
+
+
+def _code(error: Any) -> str:
+    return error.response["Error"]["Code"]
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nothing in it was written for a day."""
+    try:
+        return time.time() - max(file.stat().st_mtime for file in (path, *path.rglob("*"))) > DAY
+    except FileNotFoundError:  # somebody is at it
+        return False
+
+
+def _delete(path: Path) -> None:
+    """A file or a folder, which others may be deleting too."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,20 @@
+"""Validation: checks of a model, its data and its lists, and the report that publishing requires.
+
+A check is a file in checks/, a line in the registry and a section [checks.*] of config.toml.
+"""
+
+from typing import TYPE_CHECKING
+
+from recsys.lazy import lazy
+
+if TYPE_CHECKING:
+    from recsys.validation import cases, expectations, expected_changes
+    from recsys.validation.audit import perturbations, replays
+    from recsys.validation.cases import SEVERITIES
+    from recsys.validation.check_input import Subject
+    from recsys.validation.checks import lists, raw
+    from recsys.validation.checks.champion import released
+    from recsys.validation.distributions import movements
+    from recsys.validation.registry import FAMILIES, check_config, complete_raw, examine, limits, required
+
+__getattr__ = lazy(__name__, __file__)

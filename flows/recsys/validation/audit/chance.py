@@ -1,0 +1,45 @@
+"""What chance looks like: labels drawn by lot, candidates in any order, and how far one feature is from it."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.stats import rankdata
+
+from recsys.features import State, Window
+from recsys.recommenders import Recommender, Scorer
+
+
+def draw_labels(window: Window, seed: int) -> Window:
+    """As many target events, by any of the same users, of any items for sale."""
+    users, available = np.unique(window.labels()[0]), np.flatnonzero(window.state().items["is_available"])
+    draw, count = np.random.default_rng([seed, window.cutoff.toordinal()]), len(window.labels()[0])
+    drawn = draw.choice(users, count).astype(np.int32), draw.choice(available, count).astype(np.int32)
+    return Window(window.key, window.state, lambda: drawn)
+
+
+class ByLot(Recommender):
+    """The candidates of another recommender in any order."""
+
+    def __init__(self, model: Recommender, seed: int):
+        self.model, self.draw = model, np.random.default_rng(seed)
+
+    def _fit(self, state: State) -> None:
+        """Learns nothing."""
+
+    def scorer(self, state: State) -> Scorer:
+        score = self.model.scorer(state)
+
+        def drawn(rows: NDArray[np.int64]) -> sparse.csr_matrix:
+            scores = score(rows)
+            scores.data = self.draw.random(len(scores.data), np.float32)
+            return scores
+
+        return drawn
+
+
+def areas_under_curve(features: NDArray, label: NDArray[np.bool_]) -> list[float]:
+    """Area under the ROC curve of each column, whichever way it points; missing values are the lowest."""
+    positive, negative = int(label.sum()), int((~label).sum())
+    sums = (rankdata(np.nan_to_num(column, nan=-np.inf, neginf=-np.inf))[label].sum() for column in features.T)
+    areas = ((total - positive * (positive + 1) / 2) / max(positive * negative, 1) for total in sums)
+    return [float(max(area, 1 - area)) for area in areas]

@@ -1,0 +1,78 @@
+"""How much of the shop do the lists show, and do they differ from user to user? A model that collapsed shows everybody the same."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.evaluation import beyond_accuracy, coverage, target_share
+from recsys.features import State
+from recsys.recommenders import FILL_DAYS
+from recsys.settings import Positive, Share, section
+from recsys.validation.check_input import Subject
+from recsys.validation_report import Verdict, grade
+
+
+@section
+class Limits:
+    min_coverage: Share
+    max_gini: Share
+    max_popularity_bias: Positive
+    warn_same_list: Share
+    warn_same_first: Share
+    block_same: Share
+
+
+SETTINGS: dict[str, str | tuple[str, str]] = {
+    "*_coverage": "min_coverage",
+    "*_exposure_gini": "max_gini",
+    "*_popularity_bias": "max_popularity_bias",
+    "*_same_list": ("warn_same_list", "block_same"),
+    "*_same_first": "warn_same_first",
+}
+
+
+def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    state = subject.state
+    for protocol, (user_ids, lists) in subject.lists.items():
+        shown = lists.items[:, : subject.settings.evaluation.k]
+        yield from _breadth(protocol, shown, state, subject.settings.dataset.target, limits)
+        known = state.users["target_events"][state.rows(user_ids)] > 0  # without one, a user is nobody in particular
+        few = state.items["is_available"].sum() <= subject.settings.evaluation.k  # so that all lists have the same items
+        blocks = protocol == "allow" and subject.winner != "popularity" and not few  # popularity gives everybody the same
+        yield from _sameness(protocol, shown[known] if known.any() else shown, limits, limits.block_same if blocks else math.inf)
+
+
+def _breadth(protocol: str, lists: NDArray[np.int32], state: State, target: str, limits: Limits) -> Iterator[Verdict]:
+    available, k, words = state.items["is_available"], lists.shape[1], f"{protocol} lists, first {lists.shape[1]}"
+    most = int(available.sum())
+    share, least = float(coverage(lists, most)), limits.min_coverage * min(1, lists.size / max(most, 1))
+    said = f"{words}: {share:.1%} of {most:,} available items stand in some list; at least {least:.1%} are expected"
+    yield Verdict(f"{protocol}_coverage", share, least, "warn", share >= least, said)
+    inequality = gini(np.bincount(lists[lists >= 0], minlength=len(available))[available])
+    said = f"{words}: the Gini index of how often available items are listed is {inequality:.3f}"
+    yield grade(f"{protocol}_exposure_gini", inequality, limits.max_gini, math.inf, said)
+    recent = state.history["days"] <= FILL_DAYS
+    if recent.any():
+        users = np.unique(state.history["user_index"][recent], return_inverse=True)[1].astype(np.int32)
+        scores = beyond_accuracy(lists, users, state.history["item_index"][recent], target_share(state), [k])
+        bias = float(scores[f"popularity_bias@{k}"].mean())
+        said = f"{words}: listed items are {bias:.2f} times as popular as those of the last {FILL_DAYS} days' {target} events"
+        yield grade(f"{protocol}_popularity_bias", bias, limits.max_popularity_bias, math.inf, said)
+
+
+def gini(counts: NDArray) -> float:
+    """0 where all counts are equal, near 1 where one has everything."""
+    ranks = np.arange(1, len(counts) + 1)
+    return float(((2 * ranks - len(counts) - 1) * np.sort(counts)).sum() / max(len(counts) * counts.sum(), 1))
+
+
+def _sameness(protocol: str, lists: NDArray[np.int32], limits: Limits, block: float) -> Iterator[Verdict]:
+    most = Counter(row.tobytes() for row in lists).most_common(1)[0][1] / len(lists)
+    said = f"{protocol} lists: {most:.1%} of {len(lists):,} users have the very same first {lists.shape[1]} items"
+    yield grade(f"{protocol}_same_list", most, limits.warn_same_list, block, said)
+    most = Counter(lists[:, 0].tolist()).most_common(1)[0][1] / len(lists)
+    said = f"{protocol} lists: one item stands first in {most:.1%} of {len(lists):,} lists"
+    yield grade(f"{protocol}_same_first", most, limits.warn_same_first, math.inf, said)  # a novelty that all want is no fault

@@ -1,0 +1,36 @@
+"""Seen items: does `exclude_seen` fit what users do? Only warns, for the setting was chosen by a person."""
+
+from collections.abc import Iterator
+
+from pydantic import model_validator
+
+from recsys.settings import Share, advise_exclude_seen, section
+from recsys.validation.check_input import Subject
+from recsys.validation_report import Verdict
+
+
+@section
+class Limits:
+    few: Share
+    many: Share
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Limits":
+        if self.few > self.many:
+            raise ValueError(f"few = {self.few:g} is above many = {self.many:g}; lower it")
+        return self
+
+
+SETTINGS: dict[str, str | tuple[str, str]] = {"exclude_seen": "few many dataset.exclude_seen"}
+
+
+def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
+    dataset, share = subject.settings.dataset, subject.features.repeat_share()
+    wanted = advise_exclude_seen(share, limits.few, limits.many)
+    words = f"{share:.1%} of the {dataset.target} events are on an item with {dataset.a_target} by the same user on an earlier day"
+    if wanted in (None, dataset.exclude_seen):
+        words += f"; exclude_seen = {str(dataset.exclude_seen).lower()} fits"
+    else:
+        words += f"; consider exclude_seen = {str(wanted).lower()} in config.toml"
+    limit = limits.many if dataset.exclude_seen else limits.few
+    yield Verdict("exclude_seen", share, limit, "warn", wanted in (None, dataset.exclude_seen), words)

@@ -1,0 +1,94 @@
+"""Great Expectations, which guards the border with the outside: raw data in, recommendations out. Its import costs two CPU
+seconds and 250 MB, so it happens in the steps that need it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from recsys.validation_report import Severity, Verdict
+
+if TYPE_CHECKING:
+    from great_expectations.expectations.expectation import Expectation
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An expectation under the verdict's name, with the sentence that says what must hold."""
+
+    name: str
+    expectation: "Expectation"
+    message: str
+    severity: Severity = "block"
+
+
+def examine(table: pd.DataFrame, rules: list[Rule]) -> list[Verdict]:
+    """One verdict per rule on a pandas table."""
+    import great_expectations as gx
+
+    context = _context()
+    asset = context.data_sources.add_pandas("border").add_dataframe_asset("table")
+    batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": table})
+    suite = gx.ExpectationSuite(name="border", expectations=[rule.expectation for rule in rules])
+    results = {_key(result.expectation_config): result for result in batch.validate(suite).results}
+    return [_verdict(rule, results[_key(rule.expectation.configuration)]) for rule in rules]
+
+
+def document(borders: Mapping[str, tuple[pd.DataFrame, list[Rule]]], folder: Path) -> None:
+    """Writes Data Docs on tables and their rules to a folder, from `index.html` on."""
+    import great_expectations as gx
+
+    context = _context()
+    for site in context.get_site_names():
+        context.delete_data_docs_site(site)
+    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend, "site_index_builder": index}
+    context.add_data_docs_site("border", site)
+    source = context.data_sources.add_pandas("border")
+    for name, (table, rules) in borders.items():
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules]))
+        whole = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
+        definition = gx.ValidationDefinition(name=name, data=whole, suite=suite)
+        context.validation_definitions.add(definition).run(batch_parameters={"dataframe": table})
+    context.build_data_docs()
+
+
+def _context() -> Any:
+    """Great Expectations in memory, quiet, and sending nothing home."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.enable_analytics(False)
+    context.variables.progress_bars = {"globally": False}
+    return context
+
+
+def _key(configuration: Any) -> str:
+    kwargs = {name: value for name, value in configuration.kwargs.items() if name != "batch_id"}
+    return f"{configuration.type} {sorted(kwargs.items(), key=str)}"
+
+
+def _verdict(rule: Rule, result: Any) -> Verdict:
+    if result.exception_info.get("raised_exception"):
+        return Verdict(
+            rule.name, "no result", "a result", rule.severity, False, f"{rule.message}: the check itself failed; see its log"
+        )
+    seen = result.result.get("observed_value", result.result.get("unexpected_count"))
+    words = rule.message if result.success else f"{rule.message}, but it does not hold{_sample(result)}"
+    return Verdict(rule.name, _plain(seen), "holds", rule.severity, bool(result.success), words)
+
+
+def _sample(result: Any) -> str:
+    if "observed_value" in result.result:
+        return f" (seen: {_plain(result.result['observed_value'])})"
+    seen = result.result.get("partial_unexpected_list", [])[:3]
+    if all(isinstance(value, bool) for value in seen):  # the answer to a question that the message asks
+        return ""
+    return f" ({result.result.get('unexpected_count')} rows, such as {', '.join(map(str, seen))})"
+
+
+def _plain(value: Any) -> float | int | str:
+    return value if isinstance(value, (int, float, str)) else str(value)

@@ -1,0 +1,171 @@
+"""Proof: what shows that something was done. Each finder reads verdicts of the live release, test results or files, and says what
+it read and what that is worth: 1, or 0 if it is missing; half of it where a person had to do it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from xml.etree import ElementTree
+
+from recsys.store import Store
+from recsys.validation_report import Evidence, Verdict
+
+RESULTS = "data/test-results.xml"  # where the Makefile has pytest write them
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where proof is looked for: the repository's files, the store, and the release that is asked about."""
+
+    root: Path
+    store: Store
+    release: str | None
+
+    @cached_property
+    def verdicts(self) -> dict[str, list[Verdict]]:
+        """Of the live release, by family and, one each, by name; none if its evidence is gone."""
+        evidence = Evidence.read(self.store.evidence(self.release)) if self.release else None
+        families = evidence.families if evidence else {}
+        return families | {verdict.name: [verdict] for found in families.values() for verdict in found}
+
+    @cached_property
+    def junit(self) -> ElementTree.Element:
+        """What pytest wrote when tests last ran; nothing if they never did."""
+        path = self.root / RESULTS
+        return ElementTree.parse(path).getroot() if path.exists() else ElementTree.Element("testsuites")
+
+    @cached_property
+    def tests(self) -> dict[str, bool]:
+        """Whether every case of a test passed; a skipped one did not."""
+        outcomes = defaultdict(list)
+        for case in self.junit.iter("testcase"):
+            failed = {child.tag for child in case} & {"failure", "error", "skipped"}
+            outcomes[case.attrib["name"].partition("[")[0]].append(not failed)
+        return {name: all(passed) for name, passed in outcomes.items()}
+
+    @property
+    def caption(self) -> str:
+        when = ", ".join(suite.get("timestamp", "")[:16] for suite in self.junit.iter("testsuite"))
+        return f"evidence of release {self.release or 'none'}; {len(self.tests)} tests in {RESULTS}, {when or 'never run'}"
+
+
+Finding = tuple[float, str]  # the score, and what was read
+Finder = Callable[[Sources], Finding]
+
+
+def verdicts(*names: str) -> Finder:
+    """Families of checks, or single verdicts: each was run on the live release, and all of it passed."""
+
+    def find(sources: Sources) -> Finding:
+        for name in names:
+            if not sources.verdicts.get(name):
+                return 0.0, f"no verdict of {name} in the live release's evidence"
+            if failed := [verdict.name for verdict in sources.verdicts[name] if not verdict.passed]:
+                return 0.0, f"{name}: {', '.join(failed)} did not pass in the live release's evidence"
+        count = sum(len(sources.verdicts[name]) for name in names)
+        return 1.0, f"evidence.json: {', '.join(names)} passed, {count} verdicts"
+
+    return find
+
+
+def tests(*names: str) -> Finder:
+    """Tests that ran last time and passed."""
+
+    def find(sources: Sources) -> Finding:
+        for name in names:
+            if name not in sources.tests:
+                return 0.0, f"no result of {name}; `make test` writes it"
+            if not sources.tests[name]:
+                return 0.0, f"{name} did not pass"
+        return 1.0, f"passed: {', '.join(names)}"
+
+    return find
+
+
+def files(pattern: str, expected: str) -> Finder:
+    """All files of a pattern hold a line that matches."""
+
+    def find(sources: Sources) -> Finding:
+        paths = sorted(sources.root.glob(pattern))
+        lacking = [path.name for path in paths if not re.search(expected, path.read_text(), re.M)]
+        if lacking or not paths:
+            return 0.0, f"{pattern}: {', '.join(lacking) or 'no file'} without {expected}"
+        return 1.0, f"{pattern}: {len(paths)} of {len(paths)}"
+
+    return find
+
+
+def written(path: str, expected: str) -> Finder:
+    """A file has a line that matches."""
+
+    def find(sources: Sources) -> Finding:
+        text = (sources.root / path).read_text() if (sources.root / path).exists() else ""
+        found = re.search(expected, text, re.M)
+        return (1.0, f"{path}: {found[0].strip()}") if found else (0.0, f"{path} has no line like {expected}")
+
+    return find
+
+
+def submitted(sources: Sources) -> Finding:
+    """The live release was made by a commit that holds all of it."""
+    manifest = sources.store.find("release", sources.release) if sources.release else None
+    code = manifest.made_from["code"] if manifest else {}
+    if not code.get("commit"):
+        return 0.0, "no release that tells its commit"
+    if code["dirty"]:
+        return 0.0, f"release {sources.release} was made with changes that commit {code['commit'][:12]} does not hold"
+    return 1.0, f"release {sources.release} was made by commit {code['commit'][:12]}, and nothing else"
+
+
+def tuned(sources: Sources) -> Finding:
+    """Every parameter in the section of the recommender that is live has its lines in tuning.md, and what was better was taken."""
+    manifest = sources.store.find("release", sources.release) if sources.release else None
+    if manifest is None:
+        return 0.0, "no release, so nothing to be tuned"
+    name, settings = manifest.made_from["recommender"], manifest.made_from["config"]
+    line = rf"^- \S+ {re.escape(settings['name'])}, features \w+, {re.escape(name)}: (\w+) = (\S+), not (\S+): .*?([\w ]+)$"
+    path = sources.root / "tuning.md"
+    tried = re.findall(line, path.read_text() if path.exists() else "", re.M)
+    present = settings["recommenders"].get(name, {})
+    if not tried:
+        return 0.0, f"tuning.md: nothing of {name} was ever tried on {settings['name']}"
+    if missing := present.keys() - {parameter for parameter, *_ in tried}:
+        return 0.0, f"tuning.md: {', '.join(sorted(missing))} of {name} was never tried on {settings['name']}"
+    newest = {change: word for *change_, word in tried for change in [tuple(change_)]}
+    for (parameter, value, base), word in newest.items():
+        if word.strip() == "better" and str(present.get(parameter)) == base:
+            return 0.5, f"tuning.md: {parameter} = {value} was better than {base}, which is still live"
+    return 1.0, f"tuning.md: {len(tried)} changes of {name} were tried on {settings['name']}"
+
+
+def nothing(words: str) -> Finder:
+    """Holds the place of what is not built."""
+    return lambda sources: (0.0, words)
+
+
+def half(finder: Finder, why: str) -> Finder:
+    """Worth half, and why."""
+
+    def find(sources: Sources) -> Finding:
+        score, read = finder(sources)
+        return score / 2, f"{read}; {why}" if score else read
+
+    return find
+
+
+def every(*finders: Finder) -> Finder:
+    """The least of what several find, for what needs all of them."""
+
+    def find(sources: Sources) -> Finding:
+        found = [finder(sources) for finder in finders]
+        least = min(score for score, _ in found)
+        return least, "; ".join(read for score, read in found if score == least)
+
+    return find
+
+
+def any_of(*finders: Finder) -> Finder:
+    """The best of what several find."""
+    return lambda sources: max((finder(sources) for finder in finders), key=lambda found: found[0])
