@@ -101,8 +101,8 @@ def yardstick() -> float:
 def settings_of(size: Size, root: Path) -> Settings:
     """The repository's settings, with the size's shop in a store of its own."""
     values = parse((ROOT / "config.toml").read_text())
-    dials = {"users": size.users, "items": size.items, "days": size.days, "events": size.events}
-    values["datasets"]["shop"]["dials"] |= dials
+    source_settings = {"users": size.users, "items": size.items, "days": size.days, "events": size.events}
+    values["datasets"]["shop"]["source_settings"] |= source_settings
     values["store"]["root"] = str(root)
     return resolve(values, "shop")
 
@@ -111,7 +111,7 @@ def run(name: str, size: Size, root: Path) -> dict[str, Any]:
     """All steps of one size, as the flow would take them, but for the serving features, which are built alone too."""
     settings, log, load = settings_of(size, root), Log(name), os.getloadavg()[0]
     store, project = open_store(settings.store.root, settings.name, endpoint=settings.store.endpoint), ROOT / "dbt_project"
-    raw, verdicts = log.spend("land", pipeline.land, store, settings, date.today())
+    raw, results = log.spend("land", pipeline.land, store, settings, date.today())
     serving = log.spend("build_features serving", pipeline.build_features, store, raw, settings, project, True)
     built = log.spend("build_features", pipeline.build_features, store, raw, settings, project)
     recipes = pipeline.recipes(settings, audit=False)
@@ -121,9 +121,9 @@ def run(name: str, size: Size, root: Path) -> dict[str, Any]:
     choice = pipeline.Choice(RANKER, model_id, evaluations, {}, [])
     ranked: tuple = (store, choice, built.id, settings, {})
     release = log.spend("recommend", pipeline.recommend, *ranked)
-    log.spend("validate", pipeline.validate, store, release, verdicts, choice, None, {}, date.today(), settings, project)
+    log.spend("validate", pipeline.validate, store, release, results, choice, None, {}, date.today(), settings, project)
     return {
-        "dials": size._asdict(),
+        "source_settings": size._asdict(),
         "counts": serving.counts,
         "load": round(load, 2),
         "yardsticks": [round(seconds, 3) for seconds in log.yardsticks],

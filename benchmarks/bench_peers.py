@@ -24,8 +24,8 @@ Rank = Callable[[NDArray, bool], NDArray[np.int32]]
 
 
 def compete(name: str, store: Store, features_id: str, settings: Settings) -> dict[str, Any]:
-    """CPU seconds of fitting one recommender before the holdout's cutoff and of ranking under both protocols, on one thread,
-    and its NDCG@k by protocol, with the interval."""
+    """CPU seconds of fitting one recommender before the holdout's cutoff and of ranking under both kinds of list, on one thread,
+    and its NDCG@k by kind of list, with the interval."""
     warnings.simplefilter("ignore")  # implicit warns of its own conversions, and of threads before they are limited here
     features = open_features(store, features_id, settings)
     state = features.state(features.evaluated[0])
@@ -36,10 +36,10 @@ def compete(name: str, store: Store, features_id: str, settings: Settings) -> di
         windows = judge(partial(clock, rank), state, features.labels(state.cutoff), settings)
     metric = f"ndcg@{settings.evaluation.k}"
     found: dict[str, Any] = {"cpu_seconds": round(clock.seconds, 3)}
-    for protocol, window in windows.items():
+    for list_kind, window in windows.items():
         scores = {metric: window.scores[metric]}
         interval = bootstrap(scores, settings.evaluation.bootstraps, settings.seed)[metric]
-        found[protocol] = {"users": len(window.users), metric: [round(value, 4) for value in interval]}
+        found[list_kind] = {"users": len(window.users), metric: [round(value, 4) for value in interval]}
     return found
 
 
@@ -59,7 +59,7 @@ class Clock:
 def fit_ours(model: Recommender, state: State, features: Features, depth: int) -> Rank:
     """Learns from all before the state's cutoff; that takes reading the windows from the snapshot, if it asks for them."""
     model.fit(state, features.windows(state.cutoff))
-    return lambda rows, novel: model.recommend(state.user_ids[rows], depth, state, novel).items
+    return lambda rows, exclude_seen: model.recommend(state.user_ids[rows], depth, state, exclude_seen).items
 
 
 def fit_peer(model: Any, state: State, features: Features, depth: int) -> Rank:
@@ -67,7 +67,7 @@ def fit_peer(model: Any, state: State, features: Features, depth: int) -> Rank:
     bought = state.bought(half_life_days=np.inf)
     hidden = np.flatnonzero(~state.items["is_available"])
     model.fit(bought, show_progress=False)
-    return lambda rows, novel: model.recommend(rows, bought[rows], depth, novel, hidden)[0]
+    return lambda rows, exclude_seen: model.recommend(rows, bought[rows], depth, exclude_seen, hidden)[0]
 
 
 def bm25(seed: int) -> Any:

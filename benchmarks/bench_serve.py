@@ -1,4 +1,4 @@
-"""What a request costs: `make bench-serve`. Ours, with keys, metrics, limits and exposures on, beside a bare FastAPI hello and a
+"""What a request costs: `make bench-serve`. Ours, with keys, metrics, limits and impressions on, beside a bare FastAPI hello and a
 bare uvicorn hello, in turns on the same machine; and a release of many users: how long it takes to write, how large it is, how
 fast a list is found."""
 
@@ -28,7 +28,7 @@ from recsys.recommenders.base import Lists
 from recsys.releases.files import read_lists
 from recsys.releases.list_files import CHUNK, Row, connect, pack, unpack, write_rows
 from recsys.serving.app import Service
-from recsys.serving.impressions import Exposures
+from recsys.serving.impressions import Impressions
 from recsys.store.snapshots import open_store
 
 CLIENTS, REQUESTS, ROUNDS = 16, 8_000, 3
@@ -70,8 +70,8 @@ def fastapi_hello(place: Place, scratch: str) -> App:
 def ours(place: Place, scratch: str) -> App:
     chosen = place.settings()
     service = Service(place.open_store(chosen), chosen)
-    service.exposures = Exposures(open_store(scratch, chosen.name))  # nobody sees these
-    return service.app([KEY]), service.exposures.flush
+    service.impressions = Impressions(open_store(scratch, chosen.name))  # nobody sees these
+    return service.app([KEY]), service.impressions.flush
 
 
 APPS: dict[str, Callable[[Place, str], App]] = {
@@ -153,7 +153,7 @@ async def client(port: int, paths: list[str]) -> list[float]:
 def paths(place: Place, count: int) -> list[str]:
     """Of users of the live release, in a drawn order."""
     chosen, kept, live = place.open_release()
-    users = np.concatenate([users for users, _ in read_lists(kept.load("release", live), "allow")])
+    users = np.concatenate([users for users, _ in read_lists(kept.load("release", live), "all_items")])
     drawn = np.random.default_rng(chosen.seed).choice(users, count)
     return [f"/v1/users/{quote(user, safe='')}/recommendations?k=10" for user in drawn.tolist()]
 
@@ -184,7 +184,7 @@ def look_ups() -> dict[str, float]:
 
 
 def drawn() -> Iterator[Row]:
-    """Users with packed lists of both protocols."""
+    """Users with packed lists of both kinds of list."""
     rng = np.random.default_rng(0)
     for first in range(0, USERS, CHUNK):
         items, scores = rng.integers(ITEMS, size=(CHUNK, LENGTH), dtype=np.int32), rng.random((CHUNK, LENGTH), np.float32)
@@ -203,7 +203,7 @@ def bench_serve(place: Place) -> None:
         table.add_row(name, f"{one.cpu_us:.0f}", times, f"{one.rate:,.0f}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}")
     console.print(f"{CLIENTS} clients that keep their connections, median of {ROUNDS} rounds of {REQUESTS:,} requests", table)
     told = ", ".join(f"{name} {value:.3g}" for name, value in look_ups().items())
-    console.print(f"lists of {USERS:,} users, {LENGTH} items each, both protocols: {told}")
+    console.print(f"lists of {USERS:,} users, {LENGTH} items each, both kinds of list: {told}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ TRAINING = {
     "train others": "train the others",
 }
 ROWS = {"land": "land (the simulator)"} | SERVING | TRAINING | {"validate": "validate"}
-METRIC, PROTOCOLS = "ndcg@10", {"allow": "all items", "novel": "only new ones"}
+METRIC, LIST_KINDS = "ndcg@10", {"all_items": "all items", "new_items": "only new ones"}
 Result = dict[str, Any]
 
 
@@ -29,8 +29,8 @@ def insert(readme: Path, results: dict[str, Result]) -> None:
 
 def render(results: dict[str, Result]) -> str:
     """All of it as Markdown; nothing where nothing was measured."""
-    beside = [peers(name, result) for name, result in results.items()]
-    parts = [made(results), costs(results), *growth(results), slowest(results), *beside] if results else []
+    alternatives = [peers(name, result) for name, result in results.items()]
+    parts = [made(results), costs(results), *growth(results), slowest(results), *alternatives] if results else []
     return "\n".join(f"{part}\n" for part in parts if part)
 
 
@@ -79,7 +79,7 @@ def yards(step: Result, result: Result) -> float:
 
 
 def title(name: str, result: Result) -> str:
-    return f"{short(result['dials']['events'])} events" + (", wide catalogue" if name.endswith("_wide") else "")
+    return f"{short(result['source_settings']['events'])} events" + (", wide catalogue" if name.endswith("_wide") else "")
 
 
 def short(number: int) -> str:
@@ -124,12 +124,12 @@ def peers(name: str, result: Result) -> str:
     if not result["peers"]:
         return ""
     ours = result["peers"]["two_stage"]
-    allow, novel = (f"{words} ({ours[of]['users']:,} users)" for of, words in PROTOCOLS.items())
+    allow, exclude_seen = (f"{words} ({ours[of]['users']:,} users)" for of, words in LIST_KINDS.items())
     rows = []
     for each, found in result["peers"].items():
         ratio = found["cpu_seconds"] / ours["cpu_seconds"]
-        rows.append([each, f"{found['cpu_seconds']:.2f}", f"{ratio:.3f}", *(interval(found[of]) for of in PROTOCOLS)])
-    return table([f"{title(name, result)}, holdout", "CPU s", "of two_stage", allow, novel], rows)
+        rows.append([each, f"{found['cpu_seconds']:.2f}", f"{ratio:.3f}", *(interval(found[of]) for of in LIST_KINDS)])
+    return table([f"{title(name, result)}, holdout", "CPU s", "of two_stage", allow, exclude_seen], rows)
 
 
 def interval(found: Result) -> str:

@@ -32,7 +32,7 @@ from recsys.settings import AlertSettings, Operations, Settings, resolve
 from recsys.settings import read as read_operations
 from recsys.store import Store, describe_error, end_with_parent, open_store
 from recsys.validation import cases, expected_changes
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 log = logging.getLogger(__name__)
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
@@ -81,11 +81,11 @@ def for_good(flow: Any, step_name: str) -> bool:
 
 
 def alert(flow: Any, step_name: str, error: Exception) -> None:
-    """Tells people why, with the verdicts that failed and the run to look at."""
-    found = [*getattr(flow, "raw_verdicts", []), *getattr(getattr(flow, "evidence", None), "verdicts", [])]
+    """Tells people why, with the check results that failed and the run to look at."""
+    found = [*getattr(flow, "raw_results", []), *getattr(getattr(flow, "report", None), "results", [])]
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     try:
-        flow.alert(step_name, reason, [verdict for verdict in found if not verdict.passed])
+        flow.alert(step_name, reason, [result for result in found if not result.passed])
     except Exception as other:  # of the store or of config.toml: the step's own error is the one to tell
         log.warning("no alert was sent: %s", other)
 
@@ -164,7 +164,7 @@ def read_expected(context: Any) -> dict[str, Any]:
 class BaseFlow(FlowSpec):
     """Parameters and configs of every flow."""
 
-    config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.settings.parse", help="the dials")
+    config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.settings.parse", help="the source settings")
     cases = Config("cases", default_value=read_cases, help="what people want to see in lists")
     expected = Config("expected", default_value=read_expected, help="changes of the data that people expect")
     code = Config("code", default_value=code_version, help="commit, dirty flag, lock")
@@ -172,7 +172,7 @@ class BaseFlow(FlowSpec):
     as_of = Parameter("as_of", default="", help="YYYY-MM-DD: only events before that day are seen")
     sample = Parameter("sample", default=1.0, help="share of the users, for a quick look")
     root = Parameter("root", default="", help="another place for the store than store.root")
-    inputs = Parameter("inputs", default="{}", type=JSONType, help="dials of the source: paths to its files")
+    inputs = Parameter("inputs", default="{}", type=JSONType, help="source settings of the source: paths to its files")
 
     @property
     def settings(self) -> Settings:
@@ -217,12 +217,12 @@ class BaseFlow(FlowSpec):
         known = self.operations.alerts
         return known if deployed() or os.environ.get("UNATTENDED") else replace(known, to="stdout")
 
-    def warn(self, step_name: str, failed: Sequence[Verdict]) -> None:
-        """Alerts people of verdicts that failed, if any did, though the step did not."""
+    def warn(self, step_name: str, failed: Sequence[CheckResult]) -> None:
+        """Alerts people of check results that failed, if any did, though the step did not."""
         if failed:
-            self.alert(step_name, f"failed: {', '.join(verdict.name for verdict in failed)}", failed)
+            self.alert(step_name, f"failed: {', '.join(result.name for result in failed)}", failed)
 
-    def alert(self, step_name: str, reason: str, failed: Sequence[Verdict]) -> None:
+    def alert(self, step_name: str, reason: str, failed: Sequence[CheckResult]) -> None:
         """Tells people, with the run to look at."""
         where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
         send(Alert(*where, tuple(failed)), self.store, self.alerts, ROOT)

@@ -47,7 +47,7 @@ class MonitorFlow(BaseFlow):
     @card(type="blank")
     @step
     def judge(self):
-        """Hold the lists that were live against the target events since, keep the report, and alert if any verdict failed."""
+        """Hold the lists that were live against the target events since, keep the report, and alert if any check result failed."""
         from recsys.monitoring import report
         from recsys.pipeline import open_features
         from reporting import show_monitoring

@@ -33,7 +33,7 @@ class RecommendFlow(BaseFlow):
         """Take what the source gives into a raw snapshot, and check it at the border."""
         from recsys.pipeline import land
 
-        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today, self.access)
+        self.raw_id, self.raw_results = land(self.store, self.settings, self.today, self.access)
         self.next(self.build_features)
 
     @step
@@ -43,7 +43,7 @@ class RecommendFlow(BaseFlow):
         from recsys.pipeline import build_features
         from recsys.validation_report import require
 
-        require({"raw": self.raw_verdicts}, ["raw"], "raw data")
+        require({"raw": self.raw_results}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project, serving=True)
         self.dbt_overhead = self.built.dbt_overhead
         self.shards = shards(self.store, self.built.id, self.operations.recommend.users_per_shard, self.settings)
@@ -62,30 +62,30 @@ class RecommendFlow(BaseFlow):
         """Write all parts as one unpublished release."""
         from recsys.daily_lists import gather
 
-        self.merge_artifacts(inputs, include=["today", "champion", "raw_verdicts", "built"])
+        self.merge_artifacts(inputs, include=["today", "champion", "raw_results", "built"])
         parts = [task.part for task in sorted(inputs, key=lambda task: task.input)]
         self.release_id = gather(self.store, self.champion, self.built.id, parts, self.settings, self.code.to_dict())
         self.next(self.validate)
 
     @step
     def validate(self):
-        """Judge data and lists, and lay the evidence beside the release."""
+        """Judge data and lists, and lay the validation report beside the release."""
         from recsys.daily_lists import validate
 
-        seen = (self.champion, self.raw_verdicts, self.today)
-        self.evidence = validate(self.store, self.release_id, *seen, self.settings, self.project)
+        seen = (self.champion, self.raw_results, self.today)
+        self.report = validate(self.store, self.release_id, *seen, self.settings, self.project)
         self.next(self.publish)
 
     @step
     def publish(self):
-        """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile. Alert of old data or models."""
+        """Move CURRENT, last, if the validation report allows it and no other champion went live meanwhile. Alert of old data or models."""
         from datetime import UTC, datetime
 
         from recsys.daily_lists import publish
 
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.live_id = publish(self.store, self.release_id, self.evidence, self.champion, self.settings, at=at)
-        self.warn("publish", [one for one in self.evidence.families.get("freshness", []) if not one.passed])
+        self.live_id = publish(self.store, self.release_id, self.report, self.champion, self.settings, at=at)
+        self.warn("publish", [one for one in self.report.checks.get("freshness", []) if not one.passed])
         self.next(self.end)
 
     @step

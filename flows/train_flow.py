@@ -28,7 +28,7 @@ class TrainFlow(BaseFlow):
         self.today = datetime.now(UTC).date()
         check_settings(self.settings)
         open_source(self.settings.dataset).prepare(self.access)
-        self.audited = self.audit or self.settings.evidence.audit
+        self.audited = self.audit or self.settings.validation.audit
         self.recipes = recipes(self.settings, self.audited)
         self.champion = self.store.current()
         self.next(self.land)
@@ -38,20 +38,20 @@ class TrainFlow(BaseFlow):
         """Take what the source gives into a raw snapshot, and check it at the border."""
         from recsys.pipeline import land
 
-        self.raw_id, self.raw_verdicts = land(self.store, self.settings, self.today, self.access)
+        self.raw_id, self.raw_results = land(self.store, self.settings, self.today, self.access)
         self.next(self.build_features)
 
     @step
     def build_features(self):
-        """Run dbt as of every cutoff, or find what it made of the same before; in an audit, in disturbed worlds too."""
-        from recsys.pipeline import build_features, rehearse, require_outcomes
+        """Run dbt as of every cutoff, or find what it made of the same before; in an audit, in perturbed worlds too."""
+        from recsys.pipeline import build_features, make_bad_days, require_outcomes
         from recsys.validation_report import require
 
-        require({"raw": self.raw_verdicts}, ["raw"], "raw data")
+        require({"raw": self.raw_results}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project)
         require_outcomes(self.store, self.built.id, self.settings)
         self.dbt_overhead = self.built.dbt_overhead
-        self.rehearsed = rehearse(self.store, self.built.id, self.settings, self.project) if self.audited else {}
+        self.bad_days = make_bad_days(self.store, self.built.id, self.settings, self.project) if self.audited else {}
         self.next(self.train, foreach="recipes")
 
     @step
@@ -59,7 +59,7 @@ class TrainFlow(BaseFlow):
         """Score one recommender on the selection windows and the holdout, then fit it on everything; or say why it is skipped."""
         from recsys.pipeline import train
 
-        self.trained = train(self.store, self.input, self.built.id, self.rehearsed, self.settings)
+        self.trained = train(self.store, self.input, self.built.id, self.bad_days, self.settings)
         self.next(self.select)
 
     @card(type="blank")
@@ -69,7 +69,7 @@ class TrainFlow(BaseFlow):
         from recsys.pipeline import choose, oracle
         from reporting import show_evaluations
 
-        self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_verdicts", "rehearsed"])
+        self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_results", "bad_days"])
         self.built = inputs[0].built  # not merged, for `make step STEP=select` reads it, and cannot read what is merged
         self.choice = choose([task.trained for task in inputs], self.settings)
         self.oracle = oracle(self.store, self.built.id, self.settings)
@@ -87,26 +87,26 @@ class TrainFlow(BaseFlow):
 
     @step
     def validate(self):
-        """Gather the evidence on data, lists and model, and lay it beside the release."""
+        """Gather the validation report on data, lists and model, and lay it beside the release."""
         from recsys.pipeline import validate
         from recsys.validation import required
 
-        seen = (self.raw_verdicts, self.choice, self.champion, self.rehearsed, self.today)
-        self.evidence = validate(self.store, self.release_id, *seen, self.settings, self.project)
+        seen = (self.raw_results, self.choice, self.champion, self.bad_days, self.today)
+        self.report = validate(self.store, self.release_id, *seen, self.settings, self.project)
         self.required = required(self.audited)
         self.next(self.publish)
 
     @step
     def publish(self):
-        """Move CURRENT, last, if the evidence allows it and no other champion went live meanwhile; or CANARY."""
+        """Move CURRENT, last, if the validation report allows it and no other champion went live meanwhile; or CANARY."""
         from datetime import UTC, datetime
 
         from recsys.relisting import Candidate, publish
 
-        candidate, share = Candidate(self.release_id, self.evidence, self.champion), self.canary if self.canary >= 0 else None
+        candidate, share = Candidate(self.release_id, self.report, self.champion), self.canary if self.canary >= 0 else None
         made_by = (self.choice, self.required, self.today, self.settings, self.project)
         published = publish(self.store, candidate, *made_by, share, at=datetime.now(UTC).isoformat(timespec="seconds"))
-        self.release_id, self.evidence = published.id, published.evidence
+        self.release_id, self.report = published.id, published.report
         self.next(self.end)
 
     @step

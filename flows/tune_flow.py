@@ -26,8 +26,8 @@ class TuneFlow(BaseFlow):
         check_settings(self.settings)
         self.tuned = self.recommender or next(iter(self.settings.tune), "")
         self.variants = variants(self.settings, self.tuned)
-        raw_id, raw_verdicts = land(self.store, self.settings, self.today, self.access)
-        require({"raw": raw_verdicts}, ["raw"], "raw data")
+        raw_id, raw_results = land(self.store, self.settings, self.today, self.access)
+        require({"raw": raw_results}, ["raw"], "raw data")
         self.built = build_features(self.store, raw_id, self.settings, self.project)
         self.dbt_overhead = self.built.dbt_overhead
         self.next(self.evaluate, foreach="variants")

@@ -1,4 +1,4 @@
-"""What tests share: settings of the repository with small dials, stores in both places, a world whose answer is known,
+"""What tests share: settings of the repository with small source settings, stores in both places, a world whose answer is known,
 and a fork with a small shop."""
 
 import json
@@ -22,15 +22,15 @@ import pytest
 from recsys import pipeline
 from recsys.evaluation.holdout import Window
 from recsys.features.state import State
-from recsys.recommenders.base import PROTOCOLS
+from recsys.recommenders.base import LIST_KINDS
 from recsys.recommenders.registry import create
 from recsys.releases import files
 from recsys.settings.loading import parse, resolve
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
-from recsys.validation.check_input import Subject
-from recsys.validation.registry import FAMILIES, limits
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation.check_input import CheckInput
+from recsys.validation.registry import CHECKS, limits
+from recsys.validation_report import CheckResult, ValidationReport
 
 pytest_plugins = ["serving_shop", "postgresql"]
 
@@ -41,10 +41,12 @@ PROJECT = ROOT / "dbt_project"
 def make_settings(name: str = "shop", /, **changes: Any) -> Settings:
     """The repository's settings; `changes` by section, such as checks={"raw": {"min_events": 1}}, or the run's own parameters."""
     values = parse((ROOT / "config.toml").read_text())
-    run = {dial: changes.pop(dial) for dial in ("as_of", "sample", "inputs") if dial in changes}
-    for section, dials in changes.items():
+    run = {
+        source_setting: changes.pop(source_setting) for source_setting in ("as_of", "sample", "inputs") if source_setting in changes
+    }
+    for section, source_settings in changes.items():
         target = values["datasets"][name] if section == "dataset" else values[section]
-        target |= dials
+        target |= source_settings
     return resolve(values, name, **run)
 
 
@@ -131,7 +133,7 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
     )
 
 
-PASSED = Verdict("events", 100, 50, "block", True, "100 events")
+PASSED = CheckResult("events", 100, 50, "block", True, "100 events")
 
 
 def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1)) -> None:
@@ -140,55 +142,57 @@ def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1))
     state = replace(state, cutoff=cutoff, items=state.items | {"title": np.array([f"{mark} {id}" for id in state.item_ids])})
     scores = {"ndcg@10": np.array([0.5, 0.25])}
     window = Window(cutoff, state.user_ids[:2], scores, np.zeros((2, 3), np.int32), 3)
-    popularity, windows = create("popularity", {"days": 7}).fit(state), dict.fromkeys(PROTOCOLS, window)
+    popularity, windows = create("popularity", {"days": 7}).fit(state), dict.fromkeys(LIST_KINDS, window)
     files.write(folder, popularity, {}, state, windows, make_settings())
 
 
 def make_release(
     store: Store, id: str, mark: str = "", cutoff: date = date(2024, 2, 1), model: str = "m1", features: str = "f1"
-) -> Evidence:
-    """Commits such a release; returns the evidence that lets it pass, attached."""
+) -> ValidationReport:
+    """Commits such a release; returns the validation report that lets it pass, attached."""
     with store.draft() as folder:
         write_release(folder, mark, cutoff)
         made_from = {"recommender": "popularity", "code": {}, "audited": False, "days": ["2024-01-01", "2024-01-31"]}
         made_from |= {"config": asdict(make_settings())}
         manifest = store.commit(folder, "release", made_from, {"model": model, "features": features}, id)
-    evidence = Evidence(model, features, manifest.content, on_model={"simpler": [PASSED]}, on_data={"lists": [PASSED]})
-    store.attach_evidence(id, evidence.to_json())
-    return evidence
+    report = ValidationReport(model, features, manifest.content, on_model={"baseline": [PASSED]}, on_data={"lists": [PASSED]})
+    store.attach_report(id, report.to_json())
+    return report
 
 
 @pytest.fixture(scope="session")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def audited(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
     """An audit's subject: a release of a small shop, made by a small two_stage, with every rehearsed world."""
-    dials = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
+    source_settings = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
     small = make_settings(
-        dataset={"dials": dials}, features={"training_windows": 4}, recommenders={"two_stage": {"windows": 4, "trees": 40}}
+        dataset={"source_settings": source_settings},
+        features={"training_windows": 4},
+        recommenders={"two_stage": {"windows": 4, "trees": 40}},
     )
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
     raw, _ = pipeline.land(store, small, date(2026, 1, 1))
     features = pipeline.build_features(store, raw, small, PROJECT).id
-    rehearsed = pipeline.rehearse(store, features, small, PROJECT)
+    bad_days = pipeline.make_bad_days(store, features, small, PROJECT)
     recipes = [recipe for recipe in pipeline.recipes(small, audit=False) if recipe.name in ("popularity", "two_stage")]
     trained = [pipeline.train(store, recipe, features, {}, small) for recipe in recipes]
     evaluations = {one.recipe.name: one.windows for one in trained}
     choice = pipeline.Choice("two_stage", trained[-1].model_id, evaluations, {}, [])
     release = store.load("release", pipeline.recommend(store, choice, features, small, {}))
-    worlds = {name: pipeline.open_features(store, id, small) for name, id in rehearsed.items()}
+    worlds = {name: pipeline.open_features(store, id, small) for name, id in bad_days.items()}
     opened = pipeline.open_features(store, features, small)
-    return Subject(store, small, PROJECT, release, opened, "two_stage", evaluations, rehearsed=worlds)
+    return CheckInput(store, small, PROJECT, release, opened, "two_stage", evaluations, bad_days=worlds)
 
 
-def failed(family: str, subject: Subject) -> list[str]:
-    """Names of the verdicts of a family that did not pass; every one has a sentence."""
-    verdicts = list(FAMILIES[family].module.check(subject, limits(family, subject.settings)))
-    assert verdicts
-    assert all(verdict.message for verdict in verdicts)
-    return [verdict.name for verdict in verdicts if not verdict.passed]
+def failed(check: str, inputs: CheckInput) -> list[str]:
+    """Names of the check results of a check that did not pass; every one has a sentence."""
+    results = list(CHECKS[check].module.check(inputs, limits(check, inputs.settings)))
+    assert results
+    assert all(result.message for result in results)
+    return [result.name for result in results if not result.passed]
 
 
 SMALL: dict[str, dict[str, Any]] = {
-    "datasets.shop.dials": {"users": 300, "items": 120, "events": 25_000, "days": 200},
+    "datasets.shop.source_settings": {"users": 300, "items": 120, "events": 25_000, "days": 200},
     "recommenders.two_stage": {"trees": 20, "windows": 3},
     "features": {"training_windows": 3},
     "evaluation": {"bootstraps": 200},
@@ -317,10 +321,12 @@ def peeking_project(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
     """A release of a small shop's two_stage, healthy, and all that led to it."""
-    dials = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
-    chosen = make_settings(dataset={"dials": dials}, features={"training_windows": 2}, evaluation={"selection_windows": 1})
+    source_settings = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
+    chosen = make_settings(
+        dataset={"source_settings": source_settings}, features={"training_windows": 2}, evaluation={"selection_windows": 1}
+    )
     small = {"slices": chosen.checks["slices"] | {"min_users": 20}}
     recommenders = {"popularity": {"days": 7}, "two_stage": {"windows": 2, "trees": 40}}
     chosen = replace(chosen, recommenders=recommenders, checks=chosen.checks | small)
@@ -331,19 +337,19 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     choice = pipeline.choose(trained, chosen)
     release = store.load("release", pipeline.recommend(store, choice, built, chosen, {}))
     features = pipeline.open_features(store, built, chosen)
-    return Subject(store, chosen, PROJECT, release, features, choice.winner, choice.evaluations)
+    return CheckInput(store, chosen, PROJECT, release, features, choice.winner, choice.evaluations)
 
 
-def sabotage(subject: Subject, **parts: Any) -> Subject:
+def sabotage(inputs: CheckInput, **parts: Any) -> CheckInput:
     """The same subject with other parts: fields, or what it reads when asked (state, holdout_state, model, lists)."""
-    fields = {name: parts.pop(name) for name in list(parts) if name in subject.__dataclass_fields__}
-    copy = replace(subject, **fields)
-    read = {name: getattr(subject, name) for name in ("state", "holdout_state", "model", "lists")}
+    fields = {name: parts.pop(name) for name in list(parts) if name in inputs.__dataclass_fields__}
+    copy = replace(inputs, **fields)
+    read = {name: getattr(inputs, name) for name in ("state", "holdout_state", "model", "lists")}
     vars(copy).update(read | parts)
     return copy
 
 
-def failures(family: str, subject: Subject) -> dict[str, Verdict]:
-    """What a family of checks finds wrong, by name."""
-    verdicts = FAMILIES[family].module.check(subject, limits(family, subject.settings))
-    return {verdict.name: verdict for verdict in verdicts if not verdict.passed}
+def failures(check: str, inputs: CheckInput) -> dict[str, CheckResult]:
+    """What a checks finds wrong, by name."""
+    results = CHECKS[check].module.check(inputs, limits(check, inputs.settings))
+    return {result.name: result for result in results if not result.passed}

@@ -50,7 +50,7 @@ source = "database"
 horizon_days = 28
 step_days = 14
 max_age_days = 0
-[datasets.warehouse.dials]
+[datasets.warehouse.source_settings]
 connection_env = "SHOP_URL"
 """
 

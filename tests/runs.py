@@ -28,7 +28,7 @@ from recsys.publishing.retention import free
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
 from recsys.validation import registry
-from recsys.validation_report import Evidence, Verdict, require
+from recsys.validation_report import CheckResult, ValidationReport, require
 
 TABLES = ("events", "items", "users")
 DAILY_FILES = 7  # the last days have a file each, as a nightly export writes them; older days have one a month
@@ -43,12 +43,12 @@ class Run:
     today: date
     lists_only: bool = False
     raw_id: str = ""
-    raw_verdicts: list[Verdict] = field(default_factory=list)
+    raw_results: list[CheckResult] = field(default_factory=list)
     features_id: str = ""
     choice: Choice | None = None
     champion: Any = None
     release_id: str = ""
-    evidence: Evidence | None = None
+    report: ValidationReport | None = None
 
     def land(self) -> None:
         if self.lists_only:
@@ -56,8 +56,8 @@ class Run:
             daily_lists.check_target(self.champion, self.settings)
         else:
             self.champion = self.store.current()
-        self.raw_id, self.raw_verdicts = pipeline.land(self.store, self.settings, self.today)
-        require({"raw": self.raw_verdicts}, ["raw"], "raw data")
+        self.raw_id, self.raw_results = pipeline.land(self.store, self.settings, self.today)
+        require({"raw": self.raw_results}, ["raw"], "raw data")
 
     def build(self) -> None:
         self.features_id = pipeline.build_features(self.store, self.raw_id, self.settings, PROJECT, serving=self.lists_only).id
@@ -79,19 +79,19 @@ class Run:
             self.release_id = pipeline.recommend(self.store, self.choice, self.features_id, self.settings, {})
 
     def validate(self) -> None:
-        how, raw = (self.today, self.settings, PROJECT), self.raw_verdicts
+        how, raw = (self.today, self.settings, PROJECT), self.raw_results
         if self.lists_only:
-            self.evidence = daily_lists.validate(self.store, self.release_id, self.champion, raw, *how)
+            self.report = daily_lists.validate(self.store, self.release_id, self.champion, raw, *how)
         else:
             assert self.choice
-            self.evidence = pipeline.validate(self.store, self.release_id, raw, self.choice, self.champion, {}, *how)
+            self.report = pipeline.validate(self.store, self.release_id, raw, self.choice, self.champion, {}, *how)
 
     def publish(self) -> None:
-        assert self.evidence
+        assert self.report
         if self.lists_only:
-            daily_lists.publish(self.store, self.release_id, self.evidence, self.champion, self.settings)
+            daily_lists.publish(self.store, self.release_id, self.report, self.champion, self.settings)
         else:
-            publication.publish(self.store, self.release_id, self.evidence, self.champion, registry.required(audit=False))
+            publication.publish(self.store, self.release_id, self.report, self.champion, registry.required(audit=False))
 
     def go(self, first: str = "land", last: str = "publish") -> None:
         """Every step from one to another."""
@@ -100,8 +100,8 @@ class Run:
 
     def warnings(self) -> dict[str, str]:
         """Messages of the check results that did not pass, by name."""
-        found = [*(self.evidence.verdicts if self.evidence else self.raw_verdicts)]
-        return {verdict.name: verdict.message for verdict in found if not verdict.passed}
+        found = [*(self.report.results if self.report else self.raw_results)]
+        return {result.name: result.message for result in found if not result.passed}
 
 
 STEPS = ("land", "build", "train", "recommend", "validate", "publish")
@@ -195,7 +195,7 @@ def features_of(run: Run) -> Path:
 
 def add_event(run: Run) -> None:
     """One more event among those of a tiny run, so that the next one lands other data."""
-    with Path(run.settings.dataset.dials["events"]).open("a") as events:
+    with Path(run.settings.dataset.source_settings["events"]).open("a") as events:
         events.write(f"u001,i01,2024-05-03 12:00:00.{time.time_ns() % 10**6:06},view,,\n")
 
 

@@ -15,7 +15,14 @@ from recsys.sources.shop.world import Floats, Ints, World
 
 START, DAYS = 150, 60
 FIRST_DAY = date(2024, 1, 1)
-DIALS: dict[str, Any] = {"users": 1_200, "items": 240, "days": START + DAYS, "events": 80_000, "staples": 3, "newcomers": 0.4}
+SOURCE_SETTINGS: dict[str, Any] = {
+    "users": 1_200,
+    "items": 240,
+    "days": START + DAYS,
+    "events": 80_000,
+    "staples": 3,
+    "newcomers": 0.4,
+}
 SUNDAY = 6  # days of the shop begin on a Monday
 
 
@@ -221,8 +228,8 @@ SCENARIOS = {law.__name__: law for law in LAWS}
 
 def write_stream(name: str, seed: int, folder: Path) -> None:
     """All events of a scenario, with its items and users, as Parquet files."""
-    shop = Shop(**DIALS, first_day=FIRST_DAY.isoformat(), seed=seed)
-    shop.world = world = SCENARIOS[name](**DIALS, seed=seed)
+    shop = Shop(**SOURCE_SETTINGS, first_day=FIRST_DAY.isoformat(), seed=seed)
+    shop.world = world = SCENARIOS[name](**SOURCE_SETTINGS, seed=seed)
     folder.mkdir(parents=True)
     shop.land(folder)
     closed = [FIRST_DAY + timedelta(day) for day in range(world.days) if not world.busy(day)]

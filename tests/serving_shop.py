@@ -15,26 +15,26 @@ from conftest import PASSED
 from recsys.serving.app import Service
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Evidence
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import ValidationReport
 
 URL = "http://localhost"  # serve.allowed_hosts has it
 
 
 def publish_copy(
-    store: Store, subject: Subject, id: str, live: bool = True, hurt: str = "", change: Callable[[Path], object] = str
+    store: Store, inputs: CheckInput, id: str, live: bool = True, hurt: str = "", change: Callable[[Path], object] = str
 ) -> None:
-    """A copy of the subject's release under another id, with evidence. `change`: what is done to its folder before it is committed;
+    """A copy of the subject's release under another id, with validation report. `change`: what is done to its folder before it is committed;
     `hurt`: a file that is overwritten afterwards."""
-    parents = subject.release.manifest.parents
+    parents = inputs.release.manifest.parents
     with store.draft() as folder:
-        shutil.copytree(subject.release.path, folder, dirs_exist_ok=True)
-        for other in ("manifest.json", "evidence.json"):
+        shutil.copytree(inputs.release.path, folder, dirs_exist_ok=True)
+        for other in ("manifest.json", "validation_report.json"):
             (folder / other).unlink(missing_ok=True)
         change(folder)
-        manifest = store.commit(folder, "release", subject.release.manifest.made_from, parents, id)
-    evidence = Evidence(parents["model"], parents["features"], manifest.content, {"simpler": [PASSED]}, {"lists": [PASSED]})
-    store.attach_evidence(id, evidence.to_json())
+        manifest = store.commit(folder, "release", inputs.release.manifest.made_from, parents, id)
+    report = ValidationReport(parents["model"], parents["features"], manifest.content, {"baseline": [PASSED]}, {"lists": [PASSED]})
+    store.attach_report(id, report.to_json())
     if hurt:
         store.backend.write(f"releases/{id}/{hurt}", b"hurt")
     if live:
@@ -42,16 +42,16 @@ def publish_copy(
 
 
 @pytest.fixture
-def shop(tmp_path: Path, subject: Subject) -> Store:
+def shop(tmp_path: Path, inputs: CheckInput) -> Store:
     """A store whose live release is called "first"."""
     store = open_store(str(tmp_path), "shop")
-    publish_copy(store, subject, "first")
+    publish_copy(store, inputs, "first")
     return store
 
 
-def serving(settings: Settings, **dials: Any) -> Settings:
+def serving(settings: Settings, **source_settings: Any) -> Settings:
     """Settings of a service that looks at nothing by itself, unless told to."""
-    return replace(settings, serve=replace(settings.serve, **{"poll_seconds": 1000.0, "flush_seconds": 1000.0} | dials))
+    return replace(settings, serve=replace(settings.serve, **{"poll_seconds": 1000.0, "flush_seconds": 1000.0} | source_settings))
 
 
 def wait(seen: Callable[[], Any], seconds: float = 20) -> Any:

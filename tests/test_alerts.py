@@ -18,11 +18,11 @@ from recsys import RecsysError
 from recsys.settings.deployment import AlertSettings
 from recsys.settings.validation import build
 from recsys.store.snapshots import Store
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
-BAD = Verdict("hit_rate_kept", 0.1, 0.2, "warn", False, "hit rate 0.1 is less than half of what was promised")
-ALERT = Alert("MonitorFlow", "report", "1 verdict failed", "MonitorFlow/7/report", (BAD,))
+BAD = CheckResult("hit_rate_kept", 0.1, 0.2, "warn", False, "hit rate 0.1 is less than half of what was promised")
+ALERT = Alert("MonitorFlow", "report", "1 check result failed", "MonitorFlow/7/report", (BAD,))
 
 
 class Webhook(HTTPServer):
@@ -62,11 +62,11 @@ def to(webhook: Webhook) -> AlertSettings:
     return AlertSettings(f"http://127.0.0.1:{webhook.server_port}/", 24, 5)
 
 
-def test_a_webhook_gets_the_reason_the_failed_verdicts_and_the_run(webhook: Webhook, store: Store, tmp_path: Path) -> None:
+def test_a_webhook_gets_the_reason_the_failed_results_and_the_run(webhook: Webhook, store: Store, tmp_path: Path) -> None:
     assert send(ALERT, store, to(webhook), tmp_path, NOW)
     (seen,) = webhook.seen
     assert (seen["flow"], seen["step"], seen["reason"], seen["run"]) == ("MonitorFlow", "report", ALERT.reason, ALERT.run)
-    assert seen["verdicts"][0]["message"] == BAD.message
+    assert seen["results"][0]["message"] == BAD.message
     assert BAD.message in seen["text"]
 
 
@@ -79,7 +79,7 @@ def test_the_same_again_is_folded_and_told_with_the_next(webhook: Webhook, store
 
 
 def test_another_reason_is_another_alert(webhook: Webhook, store: Store, tmp_path: Path) -> None:
-    other = Alert("MonitorFlow", "report", "2 verdicts failed", "MonitorFlow/8/report")
+    other = Alert("MonitorFlow", "report", "2 check results failed", "MonitorFlow/8/report")
     assert all(send(alert, store, to(webhook), tmp_path, NOW) for alert in (ALERT, other))
 
 

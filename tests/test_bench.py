@@ -16,7 +16,7 @@ def result(events: int, cpu_seconds: float, peers: Any = {}) -> dict[str, Any]:
     names = ["land", "build_features serving", "build_features", *(f"train {name}" for name in ("popularity", "two_stage"))]
     cost = {"cpu_seconds": cpu_seconds, "orchestration": cpu_seconds / 2, "wall_seconds": 3.0, "peak_mb": 1_500}
     return {
-        "dials": {"events": events},
+        "source_settings": {"events": events},
         "counts": {"events": events, "users": events // 10, "items": 1_024},
         "date": "2026-01-02",
         "commit": "abc",
@@ -53,7 +53,7 @@ def test_growth_stands_beside_the_ratio_of_events() -> None:
 def test_peers_stand_beside_two_stage() -> None:
     def found(cpu_seconds: float) -> dict[str, Any]:
         scores = {"users": 50, "ndcg@10": [0.2, 0.1, 0.3]}
-        return {"cpu_seconds": cpu_seconds, "allow": scores, "novel": scores}
+        return {"cpu_seconds": cpu_seconds, "all_items": scores, "new_items": scores}
 
     told = bench_tables.peers("1e5", result(100_000, 4.0, {"two_stage": found(4.0), "implicit BM25": found(1.0)}))
     assert told.splitlines()[-1] == "| implicit BM25 | 1.00 | 0.250 | 0.200 [0.100, 0.300] | 0.200 [0.100, 0.300] |"
@@ -96,4 +96,4 @@ def test_a_tiny_size_from_end_to_end(tmp_path: Path) -> None:
     if not find_spec("implicit"):
         pytest.skip("implicit is not installed, so no peer was run; `make bench` installs it")
     for name in ("implicit BM25", "implicit ALS"):
-        assert found["peers"][name]["allow"]["ndcg@10"][0] > found["peers"]["popularity"]["allow"]["ndcg@10"][0]
+        assert found["peers"][name]["all_items"]["ndcg@10"][0] > found["peers"]["popularity"]["all_items"]["ndcg@10"][0]

@@ -72,7 +72,7 @@ def test_a_full_disk_keeps_what_is_live_and_room_mends_it(tmp_path: Path, monkey
             for write in (
                 lambda: make_release(store, "c"),
                 lambda: rollback(store),
-                lambda: store.attach_evidence("a", b"0" * 8192),
+                lambda: store.attach_report("a", b"0" * 8192),
             ):
                 with pytest.raises(OSError, match=r"No space left on device|disk is full"):
                     write()

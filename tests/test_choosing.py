@@ -10,7 +10,7 @@ from conftest import make_settings
 from recsys import RecsysError
 from recsys.evaluation.holdout import Window
 from recsys.pipeline import Recipe, Trained, choose
-from recsys.recommenders.base import PROTOCOLS
+from recsys.recommenders.base import LIST_KINDS
 
 SETTINGS = make_settings(evaluation={"bootstraps": 50})
 USERS = np.array([f"u{row:02}" for row in range(30)])
@@ -22,7 +22,7 @@ def trained(name: str, score: float, windows: int = 3) -> Trained:
         Window(date(2024, 6 - month, 1), USERS, {"ndcg@10": np.full(30, score)}, np.zeros((30, 1), np.int32), 1)
         for month in range(windows)
     ]
-    return Trained(Recipe(name, {}), dict.fromkeys(PROTOCOLS, found), {}, f"model of {name}")
+    return Trained(Recipe(name, {}), dict.fromkeys(LIST_KINDS, found), {}, f"model of {name}")
 
 
 def skipped(name: str) -> Trained:
@@ -59,6 +59,6 @@ def test_without_a_window_of_selection_the_simplest_is_taken() -> None:
 
 
 def test_lists_of_a_skipped_recommender_cannot_be_released() -> None:
-    asked = replace(SETTINGS, lists=replace(SETTINGS.lists, beside=["two_stage"]))
+    asked = replace(SETTINGS, lists=replace(SETTINGS.lists, alternatives=["two_stage"]))
     with pytest.raises(RecsysError, match=r"lists\.beside.*two_stage: no title has a word"):
         choose([trained("popularity", 0.1), skipped("two_stage")], asked)

@@ -18,9 +18,9 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     fork = Fork(tmp_path_factory.mktemp("fork"))
     store = shelf(fork)
     for id in "abc":
-        evidence = make_release(store, id, id)
+        report = make_release(store, id, id)
         if id != "c":
-            publish(store, id, evidence, store.current(), ["lists"])
+            publish(store, id, report, store.current(), ["lists"])
     return fork
 
 
@@ -28,8 +28,8 @@ def shelf(fork: Fork) -> Store:
     return open_store(str(fork.root / "data" / "store"), "shop")
 
 
-def said(fork: Fork, verb: str, **dials: str) -> str:
-    done = fork.run(verb, **dials)
+def said(fork: Fork, verb: str, **source_settings: str) -> str:
+    done = fork.run(verb, **source_settings)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -69,7 +69,7 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "dials", "words"),
+    ("verb", "source_settings", "words"),
     [
         ("verify", {"RELEASE": "x"}, "x is not in"),
         ("rollback", {"RELEASE": "../a"}, "is no snapshot id"),
@@ -82,8 +82,8 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
         ("run", {"DATASTE": "shop"}, "DATASTE is no variable of `make run`; did you mean DATASET?"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(fork: Fork, verb: str, dials: dict[str, str], words: str) -> None:
-    assert_refused(fork.run(verb, **dials), words)
+def test_what_cannot_be_done_is_told_in_one_line(fork: Fork, verb: str, source_settings: dict[str, str], words: str) -> None:
+    assert_refused(fork.run(verb, **source_settings), words)
 
 
 IN_THE_STORE = {
@@ -92,17 +92,17 @@ IN_THE_STORE = {
     "pin": ({"RELEASE": "a"}, "release a is pinned"),
     "rollback": ({}, "release a is live"),
     "canary": ({"RELEASE": "b", "SHARE": "0"}, "release b is the canary"),
-    "promote": ({}, "no verdict of raw"),
+    "promote": ({}, "no check result of raw"),
     "gc": ({}, "would free 0.0 MB"),
     "report": ({"RELEASE": "x"}, "x is not in {}/given"),
     "export": ({"TO": "{}/lists.csv"}, "of release a (allow) written"),
-    "exposures": ({"TO": "{}/shown.parquet", "DAY": "2024-02-01"}, "0 items shown"),
+    "impressions": ({"TO": "{}/shown.parquet", "DAY": "2024-02-01"}, "0 items shown"),
     "explain": ({"USER": "u0"}, "release a, allow lists"),
     "add-case": ({"USER": "u0", "NOT": "i0", "WHY": "it is broken"}, "added to cases.jsonl"),
     "expect": ({"FROM": "2026-12-01", "TO": "2026-12-24", "KIND": "volume", "BECAUSE": "Christmas"}, "is expected"),
     "reproduce": ({"RELEASE": "x"}, "x is not in {}/given"),
     "diff": ({"A": "x", "B": "b"}, "x is not in {}/given"),
-    "score": ({}, "evidence of release a"),
+    "score": ({}, "validation report of release a"),
     "doctor": ({}, "live release a"),
 }
 BY_A_FLOW = {"run", "audit", "recommend", "monitor", "tune", "resume", "step", "card", "quarantine"}  # their own tests pass STORE

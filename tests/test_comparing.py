@@ -43,7 +43,7 @@ def release(
                 connection.execute("insert into lists values (?, ?, ?)", (user, blob, blob))
         pq.write_table(pa.table({"item_id": list(items)}), folder / "items.parquet")
         (folder / "release.json").write_text(json.dumps({"length": 4}))
-        scores = {"protocol": ["allow", "novel"] * 4, "user_id": ["u0", "u0", "u1", "u1", "u2", "u2", "u3", "u3"]}
+        scores = {"list_kind": ["all_items", "new_items"] * 4, "user_id": ["u0", "u0", "u1", "u1", "u2", "u2", "u3", "u3"]}
         pq.write_table(pa.table(scores | {"ndcg@5": [0.5 + gain] * 8}), folder / "holdout.parquet")
         store.commit(folder, "release", MADE_BY | made_by, {"features": features, "model": "m"}, id)
 
@@ -66,7 +66,7 @@ def data(store: Store, features: str, raw: str, events: int, **variables: Any) -
 def test_of_four_users_one_has_another_order_one_another_item_and_one_a_shorter_list(store: Store) -> None:
     release(store, "a", LISTS)
     release(store, "b", LISTS | {"u0": "bacd", "u1": "abcx", "u2": "a"}, items="xabcd")
-    found = compare_lists(store.load("release", "a"), store.load("release", "b"), "allow", 4)
+    found = compare_lists(store.load("release", "a"), store.load("release", "b"), "all_items", 4)
     assert (found.users, found.changed, found.came, found.went) == (4, 3, 0, 0)
     assert found.overlap == pytest.approx((1 + 3 / 4 + 1 / 2 + 1) / 4)
 
@@ -74,20 +74,20 @@ def test_of_four_users_one_has_another_order_one_another_item_and_one_a_shorter_
 def test_only_the_first_k_items_count(store: Store) -> None:
     release(store, "a", LISTS)
     release(store, "b", LISTS | {"u0": "bacd", "u1": "abdc"})
-    assert compare_lists(store.load("release", "a"), store.load("release", "b"), "allow", 2).changed == 1
+    assert compare_lists(store.load("release", "a"), store.load("release", "b"), "all_items", 2).changed == 1
 
 
 def test_the_same_lists_of_rows_that_moved_are_the_same(store: Store) -> None:
     release(store, "a", LISTS)
     release(store, "b", LISTS, items="dxcba")
-    found = compare_lists(store.load("release", "a"), store.load("release", "b"), "novel", 4)
+    found = compare_lists(store.load("release", "a"), store.load("release", "b"), "new_items", 4)
     assert (found.changed, found.overlap) == (0, 1)
 
 
 def test_users_that_came_or_went_are_counted_apart(store: Store) -> None:
     release(store, "a", LISTS)
     release(store, "b", {"u3": "abcd", "u4": "abcd", "u5": "abcd"})
-    found = compare_lists(store.load("release", "a"), store.load("release", "b"), "allow", 4)
+    found = compare_lists(store.load("release", "a"), store.load("release", "b"), "all_items", 4)
     assert (found.users, found.changed, found.came, found.went) == (1, 0, 2, 3)
 
 

@@ -71,7 +71,7 @@ def spoil_c(store: Store) -> None:
 
 
 def strip_c(store: Store) -> None:
-    store.backend.remove("releases/c/evidence.json")
+    store.backend.remove("releases/c/validation_report.json")
 
 
 def spoil_last_line(store: Store) -> None:
@@ -88,10 +88,10 @@ def test_a_damaged_current_is_refused_where_the_history_names_nothing_whole(abc:
     abc.backend.write(CURRENT, b"")
     with pytest.raises(RecsysError, match="make rollback RELEASE="):
         abc.current()
-    evidence = make_release(abc, "d", "d")
+    report = make_release(abc, "d", "d")
     for expected in (None, "b", "c"):
         with pytest.raises(RecsysError, match="make rollback RELEASE="):
-            publish(abc, "d", evidence, expected, ["lists"])
+            publish(abc, "d", report, expected, ["lists"])
     with pytest.raises(RecsysError, match="make rollback RELEASE="):
         rollback(abc)
     assert abc.backend.read(CURRENT) == b""

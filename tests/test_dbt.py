@@ -15,7 +15,7 @@ from recsys.pipeline import land
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Snapshot, open_store
 
-SMALL = {"dials": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
+SMALL = {"source_settings": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
 MODELS = sorted((PROJECT / "models").rglob("*.sql"))
 PREFIXES = {
     "staging": ("stg_",),

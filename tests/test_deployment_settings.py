@@ -54,7 +54,7 @@ def test_another_schedule_is_refused(cron: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "dials", "words"),
+    ("section", "source_settings", "words"),
     [
         ("recommend", {"users_per_shard": 0}, "users_per_shard is 0"),
         ("recommend", {"users": 1}, "recommend.users"),
@@ -62,10 +62,10 @@ def test_another_schedule_is_refused(cron: str) -> None:
         ("resources", {"train": {"cpu": 1, "memory": 1_024}}, "resources.default"),
     ],
 )
-def test_a_wrong_section_is_named(section: str, dials: dict, words: str) -> None:
+def test_a_wrong_section_is_named(section: str, source_settings: dict, words: str) -> None:
     values = parse((ROOT / "config.toml").read_text())
     with pytest.raises(RecsysError, match=words):
-        read_operations(values | {section: dials})
+        read_operations(values | {section: source_settings})
 
 
 def test_no_release_depends_on_them() -> None:

@@ -17,7 +17,7 @@ from recsys.recommenders.base import Lists, TooLittleData
 from recsys.recommenders.registry import create
 from recsys.releases import list_files
 from recsys.sources.base import Simulation
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 SETTINGS = make_settings()
 BASKETS = np.array([[2, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -29,7 +29,7 @@ class Dice(Simulation):
 
     max_null_share: ClassVar = {}
 
-    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+    def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
         return []
 
     def truth(self, user_ids: np.ndarray, item_ids: np.ndarray, cutoff: date, horizon_days: int) -> np.ndarray:
@@ -65,15 +65,15 @@ def listed(window: Window) -> dict[str, list[int]]:
 def test_the_oracle_ranks_what_is_available_by_what_is_expected(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
     monkeypatch.setattr(holdout, "CELLS", cells)
     windows = oracle(Dice(), FEATURES, SETTINGS)
-    assert listed(windows["allow"]) == {"u0": [0, 1, 2], "u1": [1, 0], "u2": []}
-    assert listed(windows["novel"]) == {"u0": [1], "u1": [1], "u2": []}
-    assert windows["allow"].scores["hit_rate@10"].tolist() == [1, 1, 0]
+    assert listed(windows["all_items"]) == {"u0": [0, 1, 2], "u1": [1, 0], "u2": []}
+    assert listed(windows["new_items"]) == {"u0": [1], "u1": [1], "u2": []}
+    assert windows["all_items"].scores["hit_rate@10"].tolist() == [1, 1, 0]
 
 
 def test_a_recommender_reaches_its_share_of_the_oracle() -> None:
     """Popularity lists i0 first, which u0 buys; i1 comes to u1 third, after i2."""
-    best = oracle(Dice(), FEATURES, SETTINGS)["allow"]
-    window = holdout.evaluate(create("popularity", {"days": 7}), FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    best = oracle(Dice(), FEATURES, SETTINGS)["all_items"]
+    window = holdout.evaluate(create("popularity", {"days": 7}), FEATURES, SETTINGS, FEATURES.evaluated)["all_items"][0]
     assert listed(window)["u1"] == [0, 2, 1]
     first = 1 / (1 + 1 / np.log2(3))  # of u0: one of two bought, at the top
     assert best.scores["ndcg@10"] == pytest.approx([first, 1, 0])
@@ -83,7 +83,7 @@ def test_a_recommender_reaches_its_share_of_the_oracle() -> None:
 
 
 def test_a_summary_has_every_metric_at_the_depths_asked() -> None:
-    window = oracle(Dice(), FEATURES, SETTINGS)["allow"]
+    window = oracle(Dice(), FEATURES, SETTINGS)["all_items"]
     metrics = ("ndcg", "recall", "hit_rate", "map", "novelty", "popularity_bias", "coverage")
     for ks in ([10], [5, 10, 20]):
         assert set(summarise(window, ks, SETTINGS)) == {f"{metric}@{k}" for metric in metrics for k in ks}
@@ -141,7 +141,7 @@ def test_only_items_new_to_a_user_cannot_be_ranked_by_what_the_user_had() -> Non
 def test_metrics_are_of_lists_as_releases_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each user's list is that of the next one, as a fault of the writer: nobody gets what they bought before."""
     recommender = create("repeat_purchase", {})
-    right = holdout.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    right = holdout.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["all_items"][0]
     pack = list_files.pack
 
     def pack_shifted(lists: Lists) -> Iterator[bytes]:
@@ -149,12 +149,12 @@ def test_metrics_are_of_lists_as_releases_are_written(monkeypatch: pytest.Monkey
         yield from (*others, first)
 
     monkeypatch.setattr(list_files, "pack", pack_shifted)
-    wrong = holdout.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["allow"][0]
+    wrong = holdout.evaluate(recommender, FEATURES, SETTINGS, FEATURES.evaluated)["all_items"][0]
     assert listed(wrong) == {"u0": listed(right)["u1"], "u1": listed(right)["u2"], "u2": listed(right)["u0"]}
 
 
 def test_lists_that_are_scored_obey_no_rule_but_that_of_availability() -> None:
     ruled = make_settings(rules={"blocked": ["i0"], "max_category_share": 0.1}, lists={"length": 1}, evaluation={"k": 1})
     recommender = create("popularity", {"days": 7})
-    windows = [holdout.evaluate(recommender, FEATURES, chosen, FEATURES.evaluated)["allow"][0] for chosen in (SETTINGS, ruled)]
+    windows = [holdout.evaluate(recommender, FEATURES, chosen, FEATURES.evaluated)["all_items"][0] for chosen in (SETTINGS, ruled)]
     assert listed(windows[0]) == listed(windows[1])

@@ -213,16 +213,16 @@ def test_views_alone_become_a_release_that_speaks_of_views(tmp_path: Path) -> No
     sent = [event | {"event_type": "view"} for event in sent]
     store, settings = export(tmp_path, sent, target="view", exclude_seen=True)
     settings = replace(settings, recommenders={"popularity": {"days": 7}, "item_to_item": {}})
-    raw, verdicts = pipeline.land(store, settings, LANDED_ON)
+    raw, results = pipeline.land(store, settings, LANDED_ON)
     features = pipeline.build_features(store, raw, settings, PROJECT).id
     trained = [pipeline.train(store, recipe, features, {}, settings) for recipe in pipeline.recipes(settings, audit=False)]
     choice = pipeline.choose(trained, settings)
     id = pipeline.recommend(store, choice, features, settings, {})
-    evidence = pipeline.validate(store, id, verdicts, choice, None, {}, LANDED_ON, settings, PROJECT)
+    report = pipeline.validate(store, id, results, choice, None, {}, LANDED_ON, settings, PROJECT)
     about = files.about(store.load("release", id))
     assert (about["target"], about["exclude_seen"]) == ("view", True)
     model = store.load("model", choice.model_id).manifest.made_from
     assert (model["target"], model["exclude_seen"]) == ("view", True)
-    said = " ".join(verdict.message for verdict in evidence.verdicts)
+    said = " ".join(result.message for result in report.results)
     assert "users returned with a view in the holdout" in said
     assert "purchase" not in said

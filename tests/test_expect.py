@@ -17,11 +17,11 @@ from recsys.store.snapshots import Store, open_store
 from recsys.validation import expected_changes
 from recsys.validation.advice import Advisor
 from recsys.validation.expected_changes import KINDS, ExpectedChange
-from recsys.validation.registry import FAMILIES
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation.registry import CHECKS
+from recsys.validation_report import CheckResult, ValidationReport
 
 CHRISTMAS = ExpectedChange("shop", date(2026, 12, 1), date(2026, 12, 24), "volume", "Christmas")
-LOW = Verdict("volume", 5, 3, "block", False, "5 of the last 7 days have few events")
+LOW = CheckResult("volume", 5, 3, "block", False, "5 of the last 7 days have few events")
 
 
 def advisor(store: Store, settings: Settings, as_of: date, *changes: ExpectedChange, **facts: Any) -> Advisor:
@@ -33,9 +33,9 @@ def local(tmp_path: Path) -> Store:
     return open_store(str(tmp_path), "shop")
 
 
-def complete(store: Store, as_of: date, *changes: ExpectedChange, verdict: Verdict = LOW, family: str = "history") -> Verdict:
-    module, on = FAMILIES[family].module, FAMILIES[family].on
-    return advisor(store, make_settings(), as_of, *changes).complete(verdict, family, module, on)
+def complete(store: Store, as_of: date, *changes: ExpectedChange, result: CheckResult = LOW, check: str = "history") -> CheckResult:
+    module, on = CHECKS[check].module, CHECKS[check].on
+    return advisor(store, make_settings(), as_of, *changes).complete(result, check, module, on)
 
 
 def test_within_its_days_a_check_that_would_block_only_warns_and_says_why(local: Store) -> None:
@@ -59,16 +59,24 @@ def test_a_change_counts_while_the_check_looks_at_one_of_its_days(local: Store, 
 
 def test_a_check_that_looks_further_back_is_softened_longer(local: Store) -> None:
     drifted = replace(LOW, name="feature_drift")
-    assert not complete(local, date(2027, 1, 1), CHRISTMAS, verdict=drifted, family="drift").blocks
-    assert complete(local, date(2027, 2, 1), CHRISTMAS, verdict=drifted, family="drift").blocks
+    assert not complete(local, date(2027, 1, 1), CHRISTMAS, result=drifted, check="drift").blocks
+    assert complete(local, date(2027, 2, 1), CHRISTMAS, result=drifted, check="drift").blocks
 
 
 @pytest.mark.parametrize(
     ("kind", "softened", "not_softened"),
     [
-        ("volume", ["history.volume", "churn.churn_items"], ["history.prices", "history.hours", "churn.churn_ran"]),
+        (
+            "volume",
+            ["history.volume", "list_stability.list_stability_items"],
+            ["history.prices", "history.hours", "list_stability.list_stability_ran"],
+        ),
         ("catalogue", ["drift.catalogue_turnover", "history.mix"], ["history.volume"]),
-        ("closed", ["history.volume", "history.hours", "freshness.freshness"], ["freshness.model_age", "churn.churn_items"]),
+        (
+            "closed",
+            ["history.volume", "history.hours", "freshness.freshness"],
+            ["freshness.model_age", "list_stability.list_stability_items"],
+        ),
         ("price", ["history.prices"], ["history.mix", "history.event_types"]),
     ],
 )
@@ -80,28 +88,28 @@ def test_a_kind_softens_its_own_checks(kind: str, softened: list[str], not_softe
 
 @pytest.mark.parametrize("check", sorted({check for checks in KINDS.values() for check in checks}))
 def test_a_check_that_is_softened_exists_and_judges_neither_models_nor_lists_nor_raw_data(check: str) -> None:
-    family, _, name = check.partition(".")
-    assert f'"{name}"' in inspect.getsource(FAMILIES[family].module)
-    assert FAMILIES[family].on == "data"
-    assert family not in ("raw", "lists", "released", "breadth", "cases")
+    check, _, name = check.partition(".")
+    assert f'"{name}"' in inspect.getsource(CHECKS[check].module)
+    assert CHECKS[check].on == "data"
+    assert check not in ("raw", "lists", "released", "diversity", "cases")
 
 
 def test_a_check_that_passed_says_nothing_of_the_change(local: Store) -> None:
-    found = complete(local, date(2026, 12, 10), CHRISTMAS, verdict=replace(LOW, passed=True))
+    found = complete(local, date(2026, 12, 10), CHRISTMAS, result=replace(LOW, passed=True))
     assert (found.expected, found.severity) == ("", "block")
 
 
-def test_what_a_change_softened_is_kept_in_the_evidence(local: Store) -> None:
+def test_what_a_change_softened_is_kept_in_the_report(local: Store) -> None:
     found = complete(local, date(2026, 12, 10), CHRISTMAS)
-    read = Evidence.read(Evidence("m", "f", "c", {}, {"drift": [found]}).to_json())
+    read = ValidationReport.read(ValidationReport("m", "f", "c", {}, {"drift": [found]}).to_json())
     assert read
     assert read.on_data["drift"] == [found]
 
 
-def test_evidence_without_the_new_fields_is_read(local: Store) -> None:
+def test_report_without_the_new_fields_is_read(local: Store) -> None:
     old = {name: value for name, value in vars(LOW).items() if name not in ("setting", "suspect", "expected", "advice")}
     data = {"model": "m", "features": "f", "content": "c", "on_model": {}, "on_data": {"drift": [old]}}
-    assert Evidence.read(json.dumps(data).encode()) == Evidence("m", "f", "c", {}, {"drift": [LOW]})
+    assert ValidationReport.read(json.dumps(data).encode()) == ValidationReport("m", "f", "c", {}, {"drift": [LOW]})
 
 
 def test_the_store_and_the_file_are_read_together_and_the_store_takes_back(store: Store) -> None:

@@ -18,7 +18,7 @@ from recsys.settings.run import Settings
 from recsys.sources.online_retail import SCHEMA
 from recsys.store.snapshots import Store, open_store
 
-SMALL = {"dials": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
+SMALL = {"source_settings": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
 
 
 def now_and_then(project: Path, folder: Path) -> tuple[Features, Features]:

@@ -37,10 +37,10 @@ def test_rejected_events_are_escaped_if_asked(is_escaped: bool, tmp_path: Path) 
 
 def test_lists_are_escaped_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = Lists(np.array([[0]], np.int32), np.array([[0.5]], np.float32))
-    monkeypatch.setattr(files, "read_lists", lambda release, protocol: [(np.array(["=1"]), lists)])
+    monkeypatch.setattr(files, "read_lists", lambda release, list_kind: [(np.array(["=1"]), lists)])
     pq.write_table(pa.table({"item_id": ["@i"]}), tmp_path / "items.parquet")
     release = Snapshot(tmp_path, Manifest("release", "r", {}, {}, {}))
     for is_escaped, ids in ((True, ("'=1", "'@i")), (False, ("=1", "@i"))):
-        files.export(release, "allow", tmp_path / "lists.csv", is_escaped)
+        files.export(release, "all_items", tmp_path / "lists.csv", is_escaped)
         (row,) = pyarrow.csv.read_csv(tmp_path / "lists.csv").to_pylist()
         assert (row["user_id"], row["item_id"]) == ids

@@ -13,16 +13,16 @@ from recsys.publishing.lifecycle import listed, previous, promote, rollback, try
 from recsys.publishing.publication import publish, same_champion
 from recsys.store.backends import Conflict
 from recsys.store.snapshots import Canary, Store, open_store
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation_report import CheckResult, ValidationReport
 
-FAMILIES = ["lists", "simpler"]
+CHECKS = ["lists", "baseline"]
 
 
-def live(store: Store, id: str, model: str = "m1", day: int = 1) -> Evidence:
+def live(store: Store, id: str, model: str = "m1", day: int = 1) -> ValidationReport:
     """Makes a release of a model and publishes it."""
-    evidence = make_release(store, id, id, date(2024, 2, day), model)
-    publish(store, id, evidence, store.current(), FAMILIES)
-    return evidence
+    report = make_release(store, id, id, date(2024, 2, day), model)
+    publish(store, id, report, store.current(), CHECKS)
+    return report
 
 
 @pytest.fixture
@@ -82,27 +82,27 @@ def test_going_back_to_what_is_live_or_unknown_is_refused(abc: Store) -> None:
 
 
 def test_a_release_that_blocks_is_not_gone_back_to(abc: Store) -> None:
-    evidence = Evidence.from_json(abc.evidence("b") or b"")
-    evidence.on_data["lists"].append(Verdict("x", 1, 0, "block", False, "one too many"))
-    abc.attach_evidence("b", evidence.to_json())
-    with pytest.raises(RecsysError, match=r"evidence of release b: \[x\] one too many"):
+    report = ValidationReport.from_json(abc.report("b") or b"")
+    report.on_data["lists"].append(CheckResult("x", 1, 0, "block", False, "one too many"))
+    abc.attach_report("b", report.to_json())
+    with pytest.raises(RecsysError, match=r"validation report of release b: \[x\] one too many"):
         rollback(abc)
     assert abc.current() == "c"
 
 
 def test_a_release_that_is_damaged_is_not_gone_back_to_but_left(abc: Store) -> None:
-    abc.backend.remove("releases/c/evidence.json")
+    abc.backend.remove("releases/c/validation_report.json")
     assert rollback(abc) == "b"
-    with pytest.raises(RecsysError, match="release c has no evidence"):
+    with pytest.raises(RecsysError, match="release c has no validation report"):
         rollback(abc, "c")
     assert abc.current() == "b"
 
 
 def test_what_was_judged_against_the_release_rolled_back_from_is_a_conflict(abc: Store) -> None:
-    evidence = make_release(abc, "d")
+    report = make_release(abc, "d")
     rollback(abc)
     with pytest.raises(Conflict):
-        publish(abc, "d", evidence, "c", FAMILIES)
+        publish(abc, "d", report, "c", CHECKS)
     with pytest.raises(Conflict, match="another champion"):
         same_champion(abc, "c")
     assert abc.current() == "b"
@@ -129,17 +129,17 @@ def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc
     try_out(abc, "d", 0.05)
     assert abc.canary() == Canary("d", 0.05, "c")
     assert abc.current() == "c"
-    assert promote(abc, FAMILIES, at="noon") == "d"
+    assert promote(abc, CHECKS, at="noon") == "d"
     assert abc.history()[-1]["at"] == "noon"
     assert (abc.current(), abc.canary(), previous(abc)) == ("d", None, "c")
 
 
 def test_a_promotion_that_was_killed_before_its_end_is_ended(abc: Store) -> None:
-    evidence = make_release(abc, "d")
+    report = make_release(abc, "d")
     try_out(abc, "d", 0.0)
-    publish(abc, "d", evidence, "c", FAMILIES)
+    publish(abc, "d", report, "c", CHECKS)
     moves = len(abc.history())
-    assert promote(abc, FAMILIES) == "d"
+    assert promote(abc, CHECKS) == "d"
     assert abc.canary() is None
     assert len(abc.history()) == moves
 
@@ -148,7 +148,7 @@ def test_a_canary_replaces_new_lists_of_the_champion_it_was_tried_beside(abc: St
     make_release(abc, "d", model="m2")
     try_out(abc, "d", 0.05)
     live(abc, "e")
-    assert promote(abc, FAMILIES) == "d"
+    assert promote(abc, CHECKS) == "d"
     assert (abc.current(), abc.canary(), previous(abc)) == ("d", None, "e")
 
 
@@ -163,23 +163,23 @@ def test_a_canary_replaces_no_champion_that_it_was_not_tried_beside(abc: Store, 
     meanwhile(abc)
     before = abc.current()
     with pytest.raises(Conflict, match=f"canary d was tried beside c, and {before} is live: .* `make canary RELEASE=d SHARE=`"):
-        promote(abc, FAMILIES)
+        promote(abc, CHECKS)
     assert (abc.current(), abc.canary()) == (before, Canary("d", 0.05, "c"))
     try_out(abc, "d", 0.05)
-    assert promote(abc, FAMILIES) == "d"
+    assert promote(abc, CHECKS) == "d"
 
 
-def test_a_promotion_demands_every_family(abc: Store) -> None:
+def test_a_promotion_demands_every_check(abc: Store) -> None:
     make_release(abc, "d")
     try_out(abc, "d", 0.05)
-    with pytest.raises(RecsysError, match="no verdict of drift"):
-        promote(abc, [*FAMILIES, "drift"])
+    with pytest.raises(RecsysError, match="no check result of drift"):
+        promote(abc, [*CHECKS, "drift"])
     assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.05, "c"))
 
 
 def test_without_a_canary_nothing_is_promoted(abc: Store) -> None:
     with pytest.raises(RecsysError, match="no canary to promote"):
-        promote(abc, FAMILIES)
+        promote(abc, CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ def test_what_cannot_be_a_canary_is_refused(abc: Store, release: str, share: flo
 
 
 def test_a_release_is_published_as_a_canary_by_the_same_door(abc: Store) -> None:
-    evidence = make_release(abc, "d")
-    with pytest.raises(RecsysError, match="no verdict of drift"):
-        publish(abc, "d", evidence, "c", ["drift"], share=0.1)
+    report = make_release(abc, "d")
+    with pytest.raises(RecsysError, match="no check result of drift"):
+        publish(abc, "d", report, "c", ["drift"], share=0.1)
     with pytest.raises(Conflict):
-        publish(abc, "d", evidence, "b", FAMILIES, share=0.1)
-    publish(abc, "d", evidence, "c", FAMILIES, share=0.1)
+        publish(abc, "d", report, "b", CHECKS, share=0.1)
+    publish(abc, "d", report, "c", CHECKS, share=0.1)
     assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.1, "c"))
     abc.point_canary(None, "c")
     assert abc.canary() is None
@@ -216,7 +216,7 @@ def test_every_release_is_listed_with_who_points_at_it_newest_first(abc: Store) 
     assert {id: one.roles for id, one in found.items()} == {"a": ["pinned"], "b": ["previous"], "c": ["live"], "d": ["canary"]}
     assert found["a"].as_of == date(2024, 2, 1)
     assert found["a"].days == ["2024-01-01", "2024-01-31"]
-    assert found["a"].metrics == {"allow": 0.375, "novel": 0.375}
+    assert found["a"].metrics == {"all_items": 0.375, "new_items": 0.375}
     assert abc.newest("release") == [one.id for one in listed(abc, make_settings())]
     for name in ("holdout.parquet", "release.json"):
         abc.backend.write(f"releases/a/{name}", b"?")

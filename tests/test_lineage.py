@@ -5,8 +5,8 @@ from recsys.store.snapshots import Store
 
 
 def test_what_differs_is_named_with_dots_old_and_new() -> None:
-    old = {"seed": 7, "lists": {"length": 50, "repeat": "allow"}, "tune": {"x": [1]}, "gone": 1}
-    new = {"seed": 7, "lists": {"length": 20, "repeat": "allow"}, "tune": {"x": [1, 2]}, "came": {"a": 1}}
+    old = {"seed": 7, "lists": {"length": 50, "repeat": "all_items"}, "tune": {"x": [1]}, "gone": 1}
+    new = {"seed": 7, "lists": {"length": 20, "repeat": "all_items"}, "tune": {"x": [1, 2]}, "came": {"a": 1}}
     assert changes(old, new) == {
         "lists.length": (50, 20),
         "tune.x": ([1], [1, 2]),

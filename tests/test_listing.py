@@ -14,40 +14,42 @@ from recsys.publishing.publication import publish as publish_release
 from recsys.recommenders import base
 from recsys.recommenders.registry import load
 from recsys.releases import files
-from recsys.releases.business_rules import Ruling
+from recsys.releases.business_rules import BusinessRules
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, describe, open_store
 from recsys.validation import expected_changes
 from recsys.validation.expected_changes import ExpectedChange
 from recsys.validation.registry import required
-from recsys.validation_report import Evidence, Verdict, require
+from recsys.validation_report import CheckResult, ValidationReport, require
 
 TODAY = date(2026, 1, 1)
-Shop = tuple[Store, Settings, list[Verdict], str]
+Shop = tuple[Store, Settings, list[CheckResult], str]
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A store where what was trained on 1 September is live; settings, raw verdicts and serving features of 6 September."""
-    dials = {"users": 300, "items": 120, "days": 260, "events": 25_000, "first_day": "2024-01-01", "seed": 3}
+    """A store where what was trained on 1 September is live; settings, raw check results and serving features of 6 September."""
+    source_settings = {"users": 300, "items": 120, "days": 260, "events": 25_000, "first_day": "2024-01-01", "seed": 3}
     few = {"training_windows": 1}
-    settings = make_settings(dataset={"dials": dials}, features=few, evaluation={"selection_windows": 1, "bootstraps": 50})
+    settings = make_settings(
+        dataset={"source_settings": source_settings}, features=few, evaluation={"selection_windows": 1, "bootstraps": 50}
+    )
     settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
     _train(store, replace(settings, as_of=date(2024, 9, 1)))
     later = replace(settings, as_of=date(2024, 9, 6))
-    raw, verdicts = pipeline.land(store, later, TODAY)
-    return store, later, verdicts, pipeline.build_features(store, raw, later, PROJECT, serving=True).id
+    raw, results = pipeline.land(store, later, TODAY)
+    return store, later, results, pipeline.build_features(store, raw, later, PROJECT, serving=True).id
 
 
 def _train(store: Store, settings: Settings) -> None:
-    raw, verdicts = pipeline.land(store, settings, TODAY)
+    raw, results = pipeline.land(store, settings, TODAY)
     features = pipeline.build_features(store, raw, settings, PROJECT).id
     recipes = pipeline.recipes(settings, audit=False)
     choice = pipeline.choose([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
     id = pipeline.recommend(store, choice, features, settings, {})
-    evidence = pipeline.validate(store, id, verdicts, choice, None, {}, TODAY, settings, PROJECT)
-    publish_release(store, id, evidence, None, required(audit=False))
+    report = pipeline.validate(store, id, results, choice, None, {}, TODAY, settings, PROJECT)
+    publish_release(store, id, report, None, required(audit=False))
 
 
 def make(shop: Shop, per_shard: int = 2_000, asked: Settings | None = None) -> tuple[str, Champion, int]:
@@ -58,9 +60,9 @@ def make(shop: Shop, per_shard: int = 2_000, asked: Settings | None = None) -> t
     return gather(store, live, features, parts, settings, {}), live, len(rows)
 
 
-def judge(shop: Shop, release: str, live: Champion, settings: Settings | None = None) -> Evidence:
-    store, usual, verdicts, _ = shop
-    return validate(store, release, live, verdicts, TODAY, settings or usual, PROJECT)
+def judge(shop: Shop, release: str, live: Champion, settings: Settings | None = None) -> ValidationReport:
+    store, usual, results, _ = shop
+    return validate(store, release, live, results, TODAY, settings or usual, PROJECT)
 
 
 def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,10 +75,10 @@ def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path:
     assert second
     assert first.files == second.files
     store, settings, _, features = shop
-    ruling = Ruling(pipeline.open_features(store, features, settings).state(date(2024, 9, 6)), settings)
+    rules = BusinessRules(pipeline.open_features(store, features, settings).state(date(2024, 9, 6)), settings)
     model = load(store.load("model", first.parents["model"]).path)
-    counts = files.write_ranked(tmp_path, model, {}, ruling, ruling.state.user_ids)
-    files.write_others(tmp_path, model.name, counts, ruling, settings, date(2024, 9, 1))
+    counts = files.write_ranked(tmp_path, model, {}, rules, rules.state.user_ids)
+    files.write_others(tmp_path, model.name, counts, rules, settings, date(2024, 9, 1))
     assert describe(tmp_path) == {name: file for name, file in first.files.items() if name != "holdout.parquet"}
 
 
@@ -88,24 +90,24 @@ def test_the_holdout_is_the_champions(shop: Shop) -> None:
     assert made.files["holdout.parquet"] == proven.files["holdout.parquet"]
 
 
-def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_evidence(shop: Shop) -> None:
+def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(shop: Shop) -> None:
     store = shop[0]
     release, live, _ = make(shop)
-    evidence, proven = judge(shop, release, live), Evidence.read(store.evidence(live.release))
+    report, proven = judge(shop, release, live), ValidationReport.read(store.report(live.release))
     assert proven
-    assert evidence.on_model == proven.on_model
-    assert evidence.on_data.keys() == proven.on_data.keys()
-    assert evidence.on_data != proven.on_data
-    require(evidence.families, daily_lists.required(evidence, shop[1]), "evidence")
+    assert report.on_model == proven.on_model
+    assert report.on_data.keys() == proven.on_data.keys()
+    assert report.on_data != proven.on_data
+    require(report.checks, daily_lists.required(report, shop[1]), "report")
 
 
 def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
     store, settings, *_ = shop
     release, live, _ = make(shop)
     strict = _allow_days(settings, 4, 0)
-    evidence = judge(shop, release, live, strict)
+    report = judge(shop, release, live, strict)
     with pytest.raises(RecsysError, match=r"5 days before 2024-09-06.*`make run`"):
-        publish(store, release, evidence, live, shop[1])
+        publish(store, release, report, live, shop[1])
     assert store.current() == live.release
 
 
@@ -114,44 +116,46 @@ def _allow_days(settings: Settings, normal: int, more: int) -> Settings:
     freshness = settings.checks["freshness"] | {"block_model_days": more}
     return replace(
         settings,
-        evidence=replace(settings.evidence, max_model_age_days=normal),
+        validation=replace(settings.validation, max_model_age_days=normal),
         checks=settings.checks | {"freshness": freshness},
     )
 
 
 def test_lists_of_an_old_model_go_on_with_a_warning_where_no_training_was_published(shop: Shop) -> None:
     release, live, _ = make(shop)
-    (aged,) = (one for one in judge(shop, release, live, _allow_days(shop[1], 4, 1)).verdicts if one.name == "model_age")
+    (aged,) = (one for one in judge(shop, release, live, _allow_days(shop[1], 4, 1)).results if one.name == "model_age")
     assert (aged.passed, aged.severity, aged.suspect) == (False, "warn", "model")
-    assert "evidence.max_model_age_days" in aged.setting
+    assert "validation.max_model_age_days" in aged.setting
 
 
 def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_training(shop: Shop) -> None:
     store, settings, *_ = shop
-    bad = Verdict("worse", 1, 0, "block", False, "worse than before")
+    bad = CheckResult("worse", 1, 0, "block", False, "worse than before")
     release, live, _ = make(shop)
-    evidence = judge(shop, release, live)
-    for refused in (replace(evidence, on_model={"simpler": [bad]}), replace(evidence, on_data={"lists": [bad]})):
+    report = judge(shop, release, live)
+    for refused in (replace(report, on_model={"baseline": [bad]}), replace(report, on_data={"lists": [bad]})):
         other, _, _ = make(shop)
-        store.attach_evidence(other, refused.to_json())
+        store.attach_report(other, refused.to_json())
         with pytest.raises(RecsysError, match="worse than before"):
             publish_release(store, other, refused, live.release, [])
-    assert publish(store, release, evidence, live, settings) == release == store.current()
+    assert publish(store, release, report, live, settings) == release == store.current()
     rollback(store)
 
 
 def test_checks_only_warn_where_the_store_knows_of_an_expected_change(shop: Shop) -> None:
     store, settings, *_ = shop
-    churn = settings.checks["churn"] | {"warn_changed": 0.0, "block_changed": 0.0}
-    strict = replace(settings, checks=settings.checks | {"churn": churn})
+    list_stability = settings.checks["list_stability"] | {"warn_changed": 0.0, "block_changed": 0.0}
+    strict = replace(settings, checks=settings.checks | {"list_stability": list_stability})
     sale = ExpectedChange("shop", date(2024, 9, 5), date(2024, 9, 7), "volume", "sale")
     release, live, _ = make(shop)
-    with pytest.raises(RecsysError, match=r"\[churn_items\].*`make expect FROM=2024-08-09 TO=2024-09-05 KIND=volume"):
-        require(judge(shop, release, live, strict).families, [], "evidence")
+    with pytest.raises(RecsysError, match=r"\[list_stability_items\].*`make expect FROM=2024-08-09 TO=2024-09-05 KIND=volume"):
+        require(judge(shop, release, live, strict).checks, [], "report")
     expected_changes.record(store, sale)
     found = judge(shop, release, live, strict)
-    require(found.families, [], "evidence")
-    assert {one.name: one.expected for one in found.verdicts if one.expected} == {"churn_items": "sale, 2024-09-05 to 2024-09-07"}
+    require(found.checks, [], "report")
+    assert {one.name: one.expected for one in found.results if one.expected} == {
+        "list_stability_items": "sale, 2024-09-05 to 2024-09-07"
+    }
     expected_changes.record(store, sale, off=True)
 
 
@@ -160,7 +164,7 @@ def test_lists_are_served_as_the_model_was_chosen_until_the_next_training(shop: 
     other = replace(settings, dataset=replace(settings.dataset, exclude_seen=True))
     release, live, _ = make(shop, asked=other)
     assert not files.about(store.load("release", release))["exclude_seen"]
-    (warning,) = (verdict for verdict in judge(shop, release, live, other).verdicts if verdict.name == "exclude_seen_of_the_model")
+    (warning,) = (result for result in judge(shop, release, live, other).results if result.name == "exclude_seen_of_the_model")
     assert (warning.passed, warning.severity) == (False, "warn")
     assert "chosen with exclude_seen = false" in warning.message
 
@@ -175,8 +179,8 @@ def test_a_model_of_another_target_makes_no_lists(shop: Shop) -> None:
 def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(shop: Shop) -> None:
     store, settings, *_ = shop
     release, live, _ = make(shop)
-    strict = replace(settings, evidence=replace(settings.evidence, audit=True))
-    with pytest.raises(RecsysError, match=r"no verdict of .*seeds"):
+    strict = replace(settings, validation=replace(settings.validation, audit=True))
+    with pytest.raises(RecsysError, match=r"no check result of .*seeds"):
         publish(store, release, judge(shop, release, live), live, strict)
     assert store.current() == live.release
 
@@ -189,12 +193,12 @@ def test_without_a_live_release_there_is_nothing_to_list_with(tmp_path: Path) ->
 def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(shop: Shop) -> None:
     store = shop[0]
     release, live, _ = make(shop)
-    evidence = judge(shop, release, live)
-    assert publish(store, release, evidence, live, shop[1]) == release == store.current()
+    report = judge(shop, release, live)
+    assert publish(store, release, report, live, shop[1]) == release == store.current()
     assert champion(store).proven_by == live.release
-    assert publish(store, release, evidence, live, shop[1]) == release
+    assert publish(store, release, report, live, shop[1]) == release
     rollback(store)
-    publish(store, release, evidence, live, shop[1])
+    publish(store, release, report, live, shop[1])
     assert store.current() == live.release
 
 

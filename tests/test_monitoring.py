@@ -20,7 +20,7 @@ from recsys.releases.files import about
 from recsys.settings.deployment import MonitorSettings
 from recsys.settings.run import Settings
 from recsys.store.snapshots import EVIDENCE, MANIFEST, Snapshot, Store, open_store
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 
 SETTINGS = make_settings(evaluation={"bootstraps": 100})
 LIMITS = MonitorSettings(days=28, min_users=50, min_kept=0.5, max_release_age_days=2, max_without_list=0.05)
@@ -142,9 +142,9 @@ def test_what_falls_far_below_it_fails_and_so_does_what_popularity_beats() -> No
 
 def test_few_users_are_too_early_to_tell() -> None:
     seen = windows(0.0, 0.9, 49)
-    (verdict,) = _kept(seen, _realised(seen, SETTINGS), {"ndcg@10": 0.5}, LIMITS, SETTINGS)
-    assert verdict.passed
-    assert "too early: 49 users" in verdict.message
+    (result,) = _kept(seen, _realised(seen, SETTINGS), {"ndcg@10": 0.5}, LIMITS, SETTINGS)
+    assert result.passed
+    assert "too early: 49 users" in result.message
 
 
 def test_a_user_counts_once_over_all_days() -> None:
@@ -169,17 +169,19 @@ def copy(store: Store, source: Snapshot, id: str, parents: dict[str, str], as_of
         store.commit(folder, source.manifest.kind, source.manifest.made_from, parents, id)
 
 
-def test_a_report_keeps_no_copy_of_what_it_fetched_but_the_features_it_was_given(s3: str, tmp_path: Path, subject: Subject) -> None:
-    store, features = open_store(f"{s3}/{tmp_path.name}", "shop"), subject.store.load("features", subject.features.id)
-    earlier = subject.features.evaluated[0]
+def test_a_report_keeps_no_copy_of_what_it_fetched_but_the_features_it_was_given(
+    s3: str, tmp_path: Path, inputs: CheckInput
+) -> None:
+    store, features = open_store(f"{s3}/{tmp_path.name}", "shop"), inputs.store.load("features", inputs.features.id)
+    earlier = inputs.features.evaluated[0]
     for id in ("then", "now"):
         copy(store, features, id, {"raw": "raw"})
-    copy(store, subject.release, "old", {"features": "then", "model": "m"}, earlier)
-    copy(store, subject.release, "live", {"features": "now", "model": "m"})
+    copy(store, inputs.release, "old", {"features": "then", "model": "m"}, earlier)
+    copy(store, inputs.release, "live", {"features": "now", "model": "m"})
     store.point("old", None, at=f"{earlier}T04:00:00+00:00")
-    store.point("live", "old", at=f"{subject.features.as_of}T04:00:00+00:00")
-    given = Features(store.load("features", "now"), subject.settings)
-    made = report(store, given, subject.features.as_of, LIMITS, subject.settings)
+    store.point("live", "old", at=f"{inputs.features.as_of}T04:00:00+00:00")
+    given = Features(store.load("features", "now"), inputs.settings)
+    made = report(store, given, inputs.features.as_of, LIMITS, inputs.settings)
     assert {day.release for day in made.days} == {"old"}
     assert given.counts()["events"] > 0
     names = ("features/now", "features/then", "releases/live", "releases/old")

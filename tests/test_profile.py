@@ -120,7 +120,7 @@ def test_the_longest_horizon_that_fits_is_proposed(shop: tuple[Profile, dict[str
 def test_the_section_gives_a_later_check_the_same_findings(shop: tuple[Profile, dict[str, Path]]) -> None:
     found, inputs = shop
     config = CONFIG | {"datasets": CONFIG["datasets"] | parse(found.section)["datasets"]}
-    assert resolve(config, "mine").dataset.dials == {table: str(path) for table, path in inputs.items()}
+    assert resolve(config, "mine").dataset.source_settings == {table: str(path) for table, path in inputs.items()}
     again = profile({}, config=config)
     assert again.is_known
     assert again.problems == []

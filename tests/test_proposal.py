@@ -91,7 +91,7 @@ def test_a_section_reads_back_whatever_its_names_hold() -> None:
         "min_rating": 3.5,
         "exclude_seen": True,
         "time_zone": "UTC",
-        "dials": {"events": odd},
+        "source_settings": {"events": odd},
     }
     text = render("plays", values, {"time_zone": "a guess", "event_types.x": "decide"}, {"item_attributes": ["brand", odd]})
     assert parse(text) == {"datasets": {"plays": values}}
@@ -101,5 +101,5 @@ def test_a_section_reads_back_whatever_its_names_hold() -> None:
 
 def test_a_section_leaves_out_what_the_defaults_say() -> None:
     values = {"source": "events", "horizon_days": 7, "step_days": 7, "target": "purchase", "event_types": {}, "columns": {}}
-    read = parse(render("shop", values | {"exclude_seen": False, "dials": {"events": "x.csv"}}, {}))
-    assert set(read["datasets"]["shop"]) == {"source", "horizon_days", "step_days", "dials"}
+    read = parse(render("shop", values | {"exclude_seen": False, "source_settings": {"events": "x.csv"}}, {}))
+    assert set(read["datasets"]["shop"]) == {"source", "horizon_days", "step_days", "source_settings"}

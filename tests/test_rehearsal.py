@@ -7,12 +7,12 @@ import pytest
 from conftest import PROJECT
 from recsys.pipeline import build_features, open_features
 from recsys.validation.audit.replays import replay
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_day_after_quiet_ones_can_be_rehearsed(audited: Subject) -> None:
+def test_a_day_after_quiet_ones_can_be_bad_days(audited: CheckInput) -> None:
     """Nothing happens on the three days before the cutoff, as where a shop is closed."""
     store, features, settings = audited.store, audited.features, audited.settings
     quiet = {"events": "from events where event_at < (select max(event_at)::date - 2 from events)"}

@@ -19,10 +19,10 @@ from recsys.settings.run import Settings
 from recsys.store.backends import Conflict
 from recsys.store.snapshots import Store, open_store
 from recsys.validation.registry import required
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation_report import CheckResult, ValidationReport
 
 TODAY, EARLY, LATE = date(2026, 1, 1), date(2024, 10, 1), date(2024, 10, 8)
-DIALS = {"users": 400, "items": 120, "days": 300, "events": 30_000, "first_day": "2024-01-01", "seed": 3}
+SOURCE_SETTINGS = {"users": 400, "items": 120, "days": 300, "events": 30_000, "first_day": "2024-01-01", "seed": 3}
 
 
 @dataclass
@@ -31,22 +31,22 @@ class Shop:
 
     store: Store
     settings: Settings
-    raw: list[Verdict]
+    raw: list[CheckResult]
     features: dict[date, str]
     choices: list[Choice]
-    evidence: Evidence | None = None
+    report: ValidationReport | None = None
 
     def make(self, model: int, day: date, champion: str | None = None) -> Candidate:
-        """A release of a model's lists on a day, with the evidence of the first one."""
+        """A release of a model's lists on a day, with the validation report of the first one."""
         settings = replace(self.settings, as_of=day)
         id = pipeline.recommend(self.store, self.choices[model], self.features[day], settings, {})
         release = self.store.load("release", id)
         choice, features = self.choices[model], self.features[day]
-        if self.evidence is None:
-            self.evidence = pipeline.validate(self.store, id, self.raw, choice, None, {}, TODAY, settings, PROJECT)
-        evidence = replace(self.evidence, model=choice.model_id, features=features, content=release.manifest.content)
-        self.store.attach_evidence(id, evidence.to_json())
-        return Candidate(id, evidence, champion)
+        if self.report is None:
+            self.report = pipeline.validate(self.store, id, self.raw, choice, None, {}, TODAY, settings, PROJECT)
+        report = replace(self.report, model=choice.model_id, features=features, content=release.manifest.content)
+        self.store.attach_report(id, report.to_json())
+        return Candidate(id, report, champion)
 
     def publish(self, candidate: Candidate, model: int) -> Candidate:
         made_by = (self.choices[model], required(audit=False), TODAY, self.settings, PROJECT)
@@ -55,22 +55,24 @@ class Shop:
     def live(self, model: int, day: date) -> str:
         """Publishes a model's lists as another run does."""
         made = self.make(model, day)
-        door(self.store, made.id, made.evidence, self.store.current(), required(audit=False))
+        door(self.store, made.id, made.report, self.store.current(), required(audit=False))
         return made.id
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     small = {"training_windows": 1}
-    settings = make_settings(dataset={"dials": DIALS}, features=small, evaluation={"selection_windows": 1}, as_of=EARLY.isoformat())
+    settings = make_settings(
+        dataset={"source_settings": SOURCE_SETTINGS}, features=small, evaluation={"selection_windows": 1}, as_of=EARLY.isoformat()
+    )
     settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
-    raw, verdicts = pipeline.land(store, replace(settings, as_of=None), TODAY)
+    raw, results = pipeline.land(store, replace(settings, as_of=None), TODAY)
     features = {day: pipeline.build_features(store, raw, replace(settings, as_of=day), PROJECT).id for day in (EARLY, LATE)}
     trained = [pipeline.train(store, one, features[EARLY], {}, settings) for one in pipeline.recipes(settings, audit=False)]
     evaluations = pipeline.choose(trained, settings).evaluations
     choices = [Choice(one.recipe.name, one.model_id, evaluations, {}, []) for one in reversed(trained)]  # the better one first
-    return Shop(store, settings, verdicts, features, choices)
+    return Shop(store, settings, results, features, choices)
 
 
 def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(shop: Shop) -> None:
@@ -83,9 +85,9 @@ def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(sh
     assert published.id != challenger.id
     assert files.as_of(made) == LATE
     assert made.manifest.parents == {"model": shop.choices[1].model_id, "features": shop.features[LATE]}
-    assert published.evidence.on_model == challenger.evidence.on_model
-    assert {verdict.name for verdict in published.evidence.on_data["churn"]} > {"churn_users", "churn_items"}
-    assert shop.store.evidence(published.id) == published.evidence.to_json()
+    assert published.report.on_model == challenger.report.on_model
+    assert {result.name for result in published.report.on_data["list_stability"]} > {"list_stability_users", "list_stability_items"}
+    assert shop.store.report(published.id) == published.report.to_json()
     assert shop.store.history()[-1].items() >= {"instead_of": challenger.id, "at": "noon"}.items()
 
 

@@ -13,7 +13,7 @@ from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
 from reporting.plots import Row, Scale, plot
 from reporting.report import render, settings_of
-from reporting.statements import count, silent, verdict
+from reporting.statements import count, result, silent
 
 pytestmark = pytest.mark.slow
 
@@ -78,10 +78,10 @@ def rendered(store: Store) -> Page:
     return Page(render(store, release, settings_of(release.manifest, make_settings()), None))
 
 
-def test_it_names_every_verdict_in_its_words_and_every_recommender(fork: Fork, html: str) -> None:
+def test_it_names_every_result_in_its_words_and_every_recommender(fork: Fork, html: str) -> None:
     page = Page(html)
-    evidence = json.loads((fork.store() / "releases" / str(fork.current()) / "evidence.json").read_text())
-    found = [one for part in ("on_model", "on_data") for family in evidence[part].values() for one in family]
+    report = json.loads((fork.store() / "releases" / str(fork.current()) / "validation_report.json").read_text())
+    found = [one for part in ("on_model", "on_data") for check in report[part].values() for one in check]
     assert len(found) > 10
     for one in found:
         assert one["name"] in page.words
@@ -105,7 +105,7 @@ def test_it_needs_nothing_from_outside_and_links_to_what_is_there(fork: Fork, ht
 
 def test_data_docs_hold_the_border_checks(fork: Fork, html: str) -> None:
     folder = fork.root / "data" / "docs" / "expectations" / "expectations"
-    assert sorted(path.stem for path in folder.glob("*.html")) == ["lists_allow", "lists_novel", "raw"]
+    assert sorted(path.stem for path in folder.glob("*.html")) == ["lists_allow", "lists_new_items", "raw"]
     assert sum("validations/" in address for address in Page(html).addresses) == 3
 
 
@@ -120,18 +120,21 @@ def test_without_the_run_the_winner_stays_and_what_is_missing_is_named(copy: Sto
     assert interval[1] in page.words
 
 
-def test_without_features_or_evidence_it_says_so(copy: Store, tmp_path: Path) -> None:
+def test_without_features_or_report_it_says_so(copy: Store, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "shop" / "features")
-    (tmp_path / "shop" / "releases" / str(copy.current()) / "evidence.json").write_text("[]")
+    (tmp_path / "shop" / "releases" / str(copy.current()) / "validation_report.json").write_text("[]")
     page = rendered(copy)
     assert "is gone: slices are left out" in page.words
-    assert "no evidence that can be read" in page.words
+    assert "no validation report that can be read" in page.words
     assert "gone from the store" in page.words
 
 
 def test_what_it_is_given_is_escaped(copy: Store, tmp_path: Path) -> None:
     folder = tmp_path / "shop" / "releases" / str(copy.current())
-    for name, path in (("evidence.json", ("on_model", "simpler", 0, "message")), ("manifest.json", ("made_from", "recommender"))):
+    for name, path in (
+        ("validation_report.json", ("on_model", "baseline", 0, "message")),
+        ("manifest.json", ("made_from", "recommender")),
+    ):
         values = json.loads((folder / name).read_text())
         place = values
         for step in path[:-1]:
@@ -148,10 +151,10 @@ def test_a_release_that_is_not_there_is_one_line(fork: Fork) -> None:
     assert_refused(fork.run("report", RELEASE="20240101-nope"), "20240101-nope")
 
 
-def test_the_verdict_in_a_sentence() -> None:
-    assert verdict(None, "live") == "Live, without evidence that can be read."
-    assert [count(number, "family", "families") for number in range(3)] == ["no families", "1 family", "2 families"]
-    assert set(silent(None)) >= {"raw", "lists", "simpler"}
+def test_the_result_in_a_sentence() -> None:
+    assert result(None, "live") == "Live, without validation report that can be read."
+    assert [count(number, "check", "checks") for number in range(3)] == ["no checks", "1 check", "2 checks"]
+    assert set(silent(None)) >= {"raw", "lists", "baseline"}
 
 
 def test_ticks_are_round_and_inside() -> None:

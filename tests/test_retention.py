@@ -85,13 +85,13 @@ def test_models_that_did_not_win_are_freed(store: Store) -> None:
 
 def test_models_whose_lists_are_released_beside_stay(store: Store) -> None:
     chain(store, "1", "2")
-    snapshot(store, "model", "beside", features="f1")
+    snapshot(store, "model", "alternatives", features="f1")
     with store.draft() as folder:
         (folder / "data.bin").write_bytes(b"lists")
-        store.commit(folder, "release", {"beside": {"popularity": "beside"}}, {"model": "m2", "features": "f2"}, "r9")
-    assert "beside" not in names(store, keep=1)
+        store.commit(folder, "release", {"alternatives": {"popularity": "alternatives"}}, {"model": "m2", "features": "f2"}, "r9")
+    assert "alternatives" not in names(store, keep=1)
     store.free("release", "r9")
-    assert "beside" in names(store, keep=1)
+    assert "alternatives" in names(store, keep=1)
 
 
 def test_nothing_younger_than_the_grace_is_freed_nor_what_it_was_made_from(store: Store) -> None:

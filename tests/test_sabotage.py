@@ -18,7 +18,7 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.validation.registry import FAMILIES, check_config
+from recsys.validation.registry import CHECKS, check_config
 from sabotages import PLACES, SABOTAGES, Outcome, attempt, documented
 from sabotages.worlds import World, make_world
 
@@ -70,23 +70,21 @@ def test_a_sabotage_is_named(name: str, place: str, world: World, found: dict[tu
     assert re.search(one.by, " ".join(outcome.by)), outcome
 
 
-@pytest.mark.parametrize("family", make_settings().checks)
-def test_a_missing_threshold(family: str) -> None:
+@pytest.mark.parametrize("check", make_settings().checks)
+def test_a_missing_threshold(check: str) -> None:
     settings = make_settings()
-    name, *_ = settings.checks[family]
-    spoilt = {setting: value for setting, value in settings.checks[family].items() if setting != name}
-    with pytest.raises(RecsysError, match=rf"checks\.{family}\.{name}.* is missing"):
-        check_config(replace(settings, checks=settings.checks | {family: spoilt}))
+    name, *_ = settings.checks[check]
+    spoilt = {setting: value for setting, value in settings.checks[check].items() if setting != name}
+    with pytest.raises(RecsysError, match=rf"checks\.{check}\.{name}.* is missing"):
+        check_config(replace(settings, checks=settings.checks | {check: spoilt}))
 
 
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.when != "audit"])
-def test_a_family_that_has_not_spoken(family: str, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("check", [name for name, check in CHECKS.items() if check.when != "audit"])
+def test_a_check_that_has_not_spoken(check: str, world: World, tmp_path: Path) -> None:
     run = world.copied("later", tmp_path)
-    assert run.evidence
-    parts = (
-        {name: found for name, found in part.items() if name != family} for part in (run.evidence.on_data, run.evidence.on_model)
-    )
-    run.evidence = replace(run.evidence, **dict(zip(("on_data", "on_model"), parts, strict=True)))
-    with pytest.raises(RecsysError, match=family):
+    assert run.report
+    parts = ({name: found for name, found in part.items() if name != check} for part in (run.report.on_data, run.report.on_model))
+    run.report = replace(run.report, **dict(zip(("on_data", "on_model"), parts, strict=True)))
+    with pytest.raises(RecsysError, match=check):
         run.publish()
     assert run.store.current() != run.release_id

@@ -9,23 +9,23 @@ from rich.console import Console
 
 from conftest import ROOT
 from recsys.store.snapshots import open_store
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation_report import CheckResult, ValidationReport
 from reporting import proof, score
 from reporting.proof import Sources
 
 NAMED = sorted(set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "score.py").read_text())))
-FAMILIES = ("raw", "lists", "health", "simpler", "slices", "drift", "history", "champion", "time_travel")
+CHECKS = ("raw", "lists", "health", "baseline", "slices", "drift", "history", "champion", "time_travel")
 CODE = {"commit": "c" * 40, "dirty": False}
 CONFIG = {"name": "shop", "recommenders": {"two_stage": {"leaves": 31}}}
 
 
-def verdict(name: str, passed: bool = True) -> Verdict:
-    return Verdict(name, 1, 1, "warn", passed, "words")
+def result(name: str, passed: bool = True) -> CheckResult:
+    return CheckResult(name, 1, 1, "warn", passed, "words")
 
 
 def make_sources(root: Path, *failed: str, cases: dict[str, str] = {}, leave_out: str = "", **made_from: object) -> Sources:
-    """A repository in which every test named in score.py passed, and a live release that every family but `leave_out` passed;
-    `failed` verdicts did not. `cases`: further test cases with the tag of how they ended."""
+    """A repository in which every test named in score.py passed, and a live release that every check but `leave_out` passed;
+    `failed` check results did not. `cases`: further test cases with the tag of how they ended."""
     results = ElementTree.Element("testsuites")
     for name, tag in (dict.fromkeys(NAMED, "") | cases).items():
         case = ElementTree.SubElement(results, "testcase", name=name)
@@ -37,10 +37,10 @@ def make_sources(root: Path, *failed: str, cases: dict[str, str] = {}, leave_out
     with store.draft() as folder:
         (folder / "lists").write_text("")
         store.commit(folder, "release", {"recommender": "two_stage", "code": CODE, "config": CONFIG} | made_from, id="r1")
-    names = {family: [family] for family in FAMILIES}
-    names["champion"] = [f"{protocol}_not_worse_than_champion" for protocol in ("allow", "novel")]
-    found = {family: [verdict(name, name not in failed) for name in names[family]] for family in FAMILIES if family != leave_out}
-    store.attach_evidence("r1", Evidence("m", "f", "c", {}, found).to_json())
+    names = {check: [check] for check in CHECKS}
+    names["champion"] = [f"{list_kind}_not_worse_than_champion" for list_kind in ("all_items", "new_items")]
+    found = {check: [result(name, name not in failed) for name in names[check]] for check in CHECKS if check != leave_out}
+    store.attach_report("r1", ValidationReport("m", "f", "c", {}, found).to_json())
     if store.current() is None:
         store.point("r1", None)
     return Sources(root, store, store.current())
@@ -70,9 +70,9 @@ def test_in_a_bare_repository_every_score_is_zero(tmp_path: Path) -> None:
     assert score.sums(score.items(bare)) == dict.fromkeys(score.SECTIONS, 0)
 
 
-def test_without_evidence_what_verdicts_proved_falls_to_zero(tmp_path: Path) -> None:
+def test_without_report_what_results_proved_falls_to_zero(tmp_path: Path) -> None:
     before = scores(make_sources(tmp_path))
-    (tmp_path / "store" / "shop" / "releases" / "r1" / "evidence.json").unlink()
+    (tmp_path / "store" / "shop" / "releases" / "r1" / "validation_report.json").unlink()
     store = open_store(str(tmp_path / "store"), "shop")
     after = scores(Sources(tmp_path, store, store.current()))
     assert {name: (before[name], after[name]) for name in before if before[name] != after[name]} == {
@@ -93,17 +93,17 @@ def test_without_test_results_what_tests_proved_falls_to_zero(tmp_path: Path) ->
     after = scores(Sources(tmp_path, store, store.current()))
     fell = {name for name in before if after[name] < before[name]}
     assert {"Training is reproducible", "Model specs are unit tested", "The ML pipeline is integration tested"} <= fell
-    champion = "Prediction quality has not regressed"  # this run's verdicts hold it against the live release still
+    champion = "Prediction quality has not regressed"  # this run's check results hold it against the live release still
     assert {name: after[name] for name in fell if after[name]} == {champion: 0.5}
     assert after["A simpler model is not better"] == 1
 
 
-@pytest.mark.parametrize("name", ["simpler", "slices"])
-def test_a_verdict_that_did_not_pass_proves_nothing(tmp_path: Path, name: str) -> None:
-    assert proof.verdicts(name)(make_sources(tmp_path, name))[0] == 0
+@pytest.mark.parametrize("name", ["baseline", "slices"])
+def test_a_result_that_did_not_pass_proves_nothing(tmp_path: Path, name: str) -> None:
+    assert proof.results(name)(make_sources(tmp_path, name))[0] == 0
 
 
-def test_a_family_that_did_not_run_proves_nothing(tmp_path: Path) -> None:
+def test_a_check_that_did_not_run_proves_nothing(tmp_path: Path) -> None:
     assert scores(make_sources(tmp_path, leave_out="slices"))["Model quality is sufficient on important data slices"] == 0
 
 

@@ -21,7 +21,7 @@ from recsys.settings.run import Dataset
 from recsys.settings.schema import config_schema
 from recsys.settings.validation import build, resolve_reference, schema_of, shorten
 from recsys.sources.registry import SOURCES
-from recsys.validation.registry import FAMILIES, check_config
+from recsys.validation.registry import CHECKS, check_config
 
 
 def values() -> dict[str, Any]:
@@ -50,8 +50,8 @@ ABSURD: list[tuple[dict[str, Any], str]] = [
     ({"lists": {"length": True}}, "lists.length is true; it must be a whole number from 1 to 1,000"),
     ({"lists": {"length": 2.5}}, "lists.length is 2.5; it must be a whole number from 1 to 1,000"),
     ({"lists": {"length": 0}}, "lists.length is 0; it must be a whole number from 1 to 1,000"),
-    ({"lists": {"beside": "popularity"}}, "lists.beside is"),
-    ({"lists": {"beside": ["nobody"]}}, 'lists.beside names "nobody"'),
+    ({"lists": {"alternatives": "popularity"}}, "lists.alternatives is"),
+    ({"lists": {"alternatives": ["nobody"]}}, 'lists.alternatives names "nobody"'),
     ({"warehouse": {"threads": -1}}, "warehouse.threads is -1"),
     ({"warehouse": {"memory_limit": "banana"}}, 'warehouse.memory_limit is "banana"; it must be a text like "4GB"'),
     ({"features": {"training_windows": 0}}, "features.training_windows is 0"),
@@ -62,7 +62,7 @@ ABSURD: list[tuple[dict[str, Any], str]] = [
     ({"serve": {"port": 99_999_999}}, "serve.port is 99999999; it must be a whole number from 1 to 65,535"),
     ({"serve": {"poll_seconds": 0}}, "serve.poll_seconds is 0; it must be a number above 0"),
     ({"serve": {"canary_failures": float("nan")}}, "serve.canary_failures is NaN; it must be a number from 0 to 1"),
-    ({"evidence": {"seeds": 1}}, "evidence.seeds is 1"),
+    ({"report": {"seeds": 1}}, "validation.seeds is 1"),
     ({"store": {"endpoint": "minio"}}, "store.endpoint is"),
     ({"dataset": {"target": ""}}, "datasets.shop.target is"),
     ({"dataset": {"target": "ignore"}}, "cannot be predicted"),
@@ -113,7 +113,7 @@ def test_settings_survive_a_release() -> None:
 
 
 def test_the_committed_schema_is_the_code_s() -> None:
-    made = config_schema(RECOMMENDERS, {name: family.module.Limits for name, family in FAMILIES.items()})
+    made = config_schema(RECOMMENDERS, {name: check.module.Limits for name, check in CHECKS.items()})
     assert json.loads((ROOT / "config.schema.json").read_text()) == made, "run `make schema` and commit config.schema.json"
 
 
@@ -204,12 +204,14 @@ def leaves(part: dict[str, Any], schema: dict[str, Any], *path: str) -> Iterator
 def all_settings() -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
     """Every setting that config.toml may have, by its path, with its schema."""
     config = values()
-    schema = config_schema(RECOMMENDERS, {name: family.module.Limits for name, family in FAMILIES.items()})
+    schema = config_schema(RECOMMENDERS, {name: check.module.Limits for name, check in CHECKS.items()})
     operations = schema_of(Operations)
     several = [("schedule", name, schema_of(Schedule)) for name in config["schedule"]]
     several += [("resources", name, schema_of(Resources)) for name in config["resources"]]
     several += [("datasets", name, schema_of(Dataset)) for name in config["datasets"]]
-    several += [("datasets", f"{name}.dials", schema_of(SOURCES[own["source"]])) for name, own in config["datasets"].items()]
+    several += [
+        ("datasets", f"{name}.source_settings", schema_of(SOURCES[own["source"]])) for name, own in config["datasets"].items()
+    ]
     found = list(leaves(schema, schema)) + list(leaves(operations, operations))
     for section, name, inner in several:
         found += leaves(inner, inner, section, *name.split("."))
@@ -266,7 +268,7 @@ SENSELESS: list[tuple[str, Any, str]] = [
     ("dataset", ["shop"], "shop"),
     ("datasets", [], "a table"),
     ("datasets.shop", 7, "a table"),
-    ("datasets.shop.dials", "users", "a table"),
+    ("datasets.shop.source_settings", "users", "a table"),
     ("seed", -1, "0 or more"),
     ("seeed", 7, "not a setting"),
     ("store.root", "", "text"),
@@ -282,8 +284,8 @@ SENSELESS: list[tuple[str, Any, str]] = [
     ("warehouse.memory_limit", "60%", "4GB"),
     ("warehouse.threads", 0, "1 to 256"),
     ("evaluation.k", 51, "lists.length = 50"),
-    ("lists.beside", ["popularity", "popularity"], "twice"),
-    ("lists.beside", ["nobody"], "popularity"),
+    ("lists.alternatives", ["popularity", "popularity"], "twice"),
+    ("lists.alternatives", ["nobody"], "popularity"),
     ("rules.blocked", [85123], "text"),
     ("rules.static", ["a", "b", "a"], "twice"),
     ("rules.max_age_days", 10**6, "36,500"),
@@ -302,10 +304,10 @@ SENSELESS: list[tuple[str, Any, str]] = [
     ("tune.two_stage.leaves", [15, "many"], "whole number"),
     ("tune.two_stage.leavs", [15], "did you mean leaves?"),
     ("tune.two_stage.leaves", 15, "list"),
-    ("checks.nothing", {}, "family"),
+    ("checks.nothing", {}, "check"),
     ("checks.drift.min_rowz", 5, "did you mean"),
     ("checks.drift.warn_gone", 0.5, "block_gone = 0.4"),
-    ("checks.churn.warn_changed", 0.99, "block_changed = 0.95"),
+    ("checks.list_stability.warn_changed", 0.99, "block_changed = 0.95"),
     ("checks.seen.few", 0.5, "many = 0.2"),
     ("checks.seeds.max_spread", 0.5, "block_spread = 0.25"),
     ("checks.lists.min_users_served", 1.5, "from 0 to 1"),
@@ -322,13 +324,13 @@ SENSELESS: list[tuple[str, Any, str]] = [
     ("datasets.shop.columns", {"user_id": 7}, "a text"),
     ("datasets.shop.item_attributes", ["brand", "brand"], "twice"),
     ("datasets.shop.min_rating", float("nan"), "number"),
-    ("datasets.shop.dials.first_day", "2031-02-30", "YYYY-MM-DD"),
-    ("datasets.shop.dials.first_day", "yesterday", "YYYY-MM-DD"),
-    ("datasets.shop.dials.users", 0, "1 to"),
-    ("datasets.shop.dials.newcomers", 2, "from 0 to 1"),
-    ("datasets.shop.dials.user", 5, "did you mean users?"),
-    ("datasets.online_retail.dials.url", "banana", "https://"),
-    ("datasets.online_retail.dials.cache", "", "a text"),
+    ("datasets.shop.source_settings.first_day", "2031-02-30", "YYYY-MM-DD"),
+    ("datasets.shop.source_settings.first_day", "yesterday", "YYYY-MM-DD"),
+    ("datasets.shop.source_settings.users", 0, "1 to"),
+    ("datasets.shop.source_settings.newcomers", 2, "from 0 to 1"),
+    ("datasets.shop.source_settings.user", 5, "did you mean users?"),
+    ("datasets.online_retail.source_settings.url", "banana", "https://"),
+    ("datasets.online_retail.source_settings.cache", "", "a text"),
     ("alerts.to", "", "https://"),
     ("alerts.to", "http://example.com/hook", "https://"),
     ("alerts.to", "ftp://example.com/hook", "https://"),

@@ -134,7 +134,7 @@ SENT = len(GOOD) + len(BAD)
 
 @dataclass
 class Landed:
-    """A store with one raw snapshot, and the dials that it was landed with."""
+    """A store with one raw snapshot, and the source settings that it was landed with."""
 
     store: Store
     inputs: dict[str, str]

@@ -284,9 +284,9 @@ def test_the_drafts_of_a_dead_process_whose_id_is_used_again_are_swept(tmp_path:
 
 def test_the_drafts_of_another_host_are_swept_once_nobody_touched_them_for_a_day(tmp_path: Path) -> None:
     other = tmp_path / "shop" / ".drafts" / "999999999-abcd@elsewhere"
-    (other / "beside").mkdir(parents=True)
-    (other / "beside" / "a.txt").touch()
-    for old, stays in ((other, True), (other / "beside", True), (other / "beside" / "a.txt", False)):
+    (other / "alternatives").mkdir(parents=True)
+    (other / "alternatives" / "a.txt").touch()
+    for old, stays in ((other, True), (other / "alternatives", True), (other / "alternatives" / "a.txt", False)):
         os.utime(old, (0, 0))
         with open_store(str(tmp_path), "shop").draft() as mine:
             assert other.exists() == stays
@@ -302,24 +302,24 @@ def test_a_stray_file_among_the_drafts_is_left_alone(tmp_path: Path) -> None:
     assert stray.exists()
 
 
-# Evidence
+# Validation report
 
 
-def test_evidence_is_read_as_it_was_attached_and_named_by_its_hash(store: Store) -> None:
+def test_report_is_read_as_it_was_attached_and_named_by_its_hash(store: Store) -> None:
     releases(store, "r1")
-    assert store.attach_evidence("r1", b"{}") == hashlib.sha256(b"{}").hexdigest()
-    assert store.evidence("r1") == b"{}"
+    assert store.attach_report("r1", b"{}") == hashlib.sha256(b"{}").hexdigest()
+    assert store.report("r1") == b"{}"
 
 
-def test_a_release_without_evidence_has_none(store: Store) -> None:
+def test_a_release_without_report_has_none(store: Store) -> None:
     releases(store, "r1")
-    assert store.evidence("r1") is None
+    assert store.report("r1") is None
 
 
-def test_evidence_is_no_part_of_a_release_content(store: Store) -> None:
+def test_report_is_no_part_of_a_release_content(store: Store) -> None:
     releases(store, "r1")
     before = store.load("release", "r1").manifest
-    store.attach_evidence("r1", b"{}")
+    store.attach_report("r1", b"{}")
     assert store.load("release", "r1").manifest == before
 
 

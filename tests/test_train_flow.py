@@ -70,7 +70,7 @@ def test_nobody_beats_the_oracle_beyond_noise_and_everybody_is_told_their_share(
 def test_the_release_keeps_every_metric_of_every_user(fork: Fork) -> None:
     columns = pq.read_schema(fork.store() / "releases" / str(fork.current()) / "holdout.parquet").names
     metrics = ("ndcg", "recall", "hit_rate", "map", "novelty", "popularity_bias")
-    assert sorted(columns) == sorted(["protocol", "user_id", *(f"{metric}@{k}" for metric in metrics for k in (5, 10, 20))])
+    assert sorted(columns) == sorted(["list_kind", "user_id", *(f"{metric}@{k}" for metric in metrics for k in (5, 10, 20))])
 
 
 def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_releases_card_and_export_read_what_is_live(fork: Fork, tmp_path: Path) 
     for words in ("vega", "share of the oracle", "ndcg@20", "less each other"):
         assert words in base64.b64decode(told[1]).decode()
     exported = {}
-    for novel in ("", "1"):
-        target = tmp_path / f"lists{novel}.parquet"
-        assert fork.run("export", TO=str(target), NOVEL=novel).returncode == 0
-        exported[novel] = pq.read_table(target).to_pydict()
+    for exclude_seen in ("", "1"):
+        target = tmp_path / f"lists{exclude_seen}.parquet"
+        assert fork.run("export", TO=str(target), NOVEL=exclude_seen).returncode == 0
+        exported[exclude_seen] = pq.read_table(target).to_pydict()
     features = json.loads((fork.store() / "releases" / str(fork.current()) / "manifest.json").read_text())["parents"]["features"]
     users = pq.read_table(fork.store() / "features" / features / "dim_users.parquet")["user_id"].to_pylist()
     for columns in exported.values():
@@ -166,19 +166,26 @@ def test_a_run_may_end_as_a_canary_which_is_promoted_and_rolled_back(fork: Fork)
     assert fork.current() == before
 
 
-def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:
+def test_a_blocking_result_keeps_the_pointer_and_resume_takes_the_run_up_again(fork: Fork) -> None:
     before, usual = fork.current(), fork.setting("checks.lists", "min_length")
     fork.set("checks.lists", "min_length", 1_000)
     try:
         refused = fork.run("run")
         assert_refused(
-            refused, "allow_users_served", "checks.lists.min_length", "suspect: the lists", "`make report", "`make recommend"
+            refused, "all_items_users_served", "checks.lists.min_length", "suspect: the lists", "`make report", "`make recommend"
         )
-        assert_refused(fork.run("resume"), "allow_users_served")
+        assert_refused(fork.run("resume"), "all_items_users_served")
     finally:
         fork.set("checks.lists", "min_length", usual)
     assert fork.current() == before
-    told = (r"^winner +\w+", r"^two_stage +0\.\d+", "^rules ", "^checks .* blocked", r"^  BLOCKED +\[novel_users_served\]", "^all ")
+    told = (
+        r"^winner +\w+",
+        r"^two_stage +0\.\d+",
+        "^rules ",
+        "^checks .* blocked",
+        r"^  BLOCKED +\[new_items_users_served\]",
+        "^all ",
+    )
     assert [part for part in told if not re.search(part, refused.stdout, re.M)] == []
     (release,) = re.findall(r"^release +(\S+) is not published", refused.stdout, re.M)
     assert fork.run("report", RELEASE=release).returncode == 0
@@ -186,7 +193,7 @@ def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(
 
 
 @pytest.mark.parametrize(
-    ("dials", "words"),
+    ("source_settings", "words"),
     [
         ({"DATASET": "nope"}, "nope"),
         ({"AS_OF": "2031-01-01"}, "2031-01-01"),
@@ -197,7 +204,7 @@ def test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again(
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_wrong_dial_is_one_line(fork: Fork, dials: dict[str, str], words: str) -> None:
+def test_a_wrong_source_setting_is_one_line(fork: Fork, source_settings: dict[str, str], words: str) -> None:
     before = fork.current()
-    assert_refused(fork.run("run", **dials), words)
+    assert_refused(fork.run("run", **source_settings), words)
     assert fork.current() == before

@@ -60,7 +60,7 @@ def test_what_was_bought_in_the_holdout_is_not_read(fork: Fork, monkeypatch: pyt
     holdout = open_features(store, id, settings).evaluated[0]
     labels, states = asked(monkeypatch, "labels"), asked(monkeypatch, "state")
     windows = try_variant(store, "two_stage", {"trees": 5}, id, settings)
-    assert len(windows["allow"]) == settings.evaluation.selection_windows
+    assert len(windows["all_items"]) == settings.evaluation.selection_windows
     assert max(labels) + timedelta(days=settings.dataset.horizon_days) == holdout
     assert max(states) < holdout
 

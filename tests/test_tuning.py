@@ -21,17 +21,17 @@ def tuned(space: Any, name: str = "item_to_item") -> Settings:
     return make_settings(tune={name: space})
 
 
-def windows(allow: float, novel: float) -> dict[str, list[Window]]:
+def windows(allow: float, exclude_seen: float) -> dict[str, list[Window]]:
     """One selection window of 40 users who all score the same."""
     users, lists = np.array([f"u{user:02}" for user in range(40)]), np.zeros((40, 1), np.int32)
     return {
-        protocol: [Window(date(2024, 2, 1), users, {"ndcg@10": np.full(40, value)}, lists, 1)]
-        for protocol, value in (("allow", allow), ("novel", novel))
+        list_kind: [Window(date(2024, 2, 1), users, {"ndcg@10": np.full(40, value)}, lists, 1)]
+        for list_kind, value in (("all_items", allow), ("new_items", exclude_seen))
     }
 
 
-def trial(allow: float, novel: float, variant: Variant = FIFTEEN, cpu_seconds: float = 5.0) -> Trial:
-    return Trial(variant, windows(allow, novel), cpu_seconds)
+def trial(allow: float, exclude_seen: float, variant: Variant = FIFTEEN, cpu_seconds: float = 5.0) -> Trial:
+    return Trial(variant, windows(allow, exclude_seen), cpu_seconds)
 
 
 base = trial(0.5, 0.5, BASE, cpu_seconds=10.0)
@@ -69,8 +69,8 @@ def test_a_space_is_lists_by_parameter(wrong: object) -> None:
         tuned(wrong)
 
 
-@pytest.mark.parametrize(("allow", "word"), [(0.6, "better"), (0.4, "worse"), (0.5, "within noise")])
-def test_the_word_goes_by_the_served_protocol(allow: float, word: str) -> None:
+@pytest.mark.parametrize(("all_items", "word"), [(0.6, "better"), (0.4, "worse"), (0.5, "within noise")])
+def test_the_word_goes_by_the_served_list_kind(allow: float, word: str) -> None:
     found = findings([trial(allow, 0.1), base], make_settings())
     assert [finding.word for finding in found] == [word]
     assert [finding.word for finding in findings([trial(0.1, allow), base], make_settings(dataset={"exclude_seen": True}))] == [
@@ -80,7 +80,7 @@ def test_the_word_goes_by_the_served_protocol(allow: float, word: str) -> None:
 
 def test_an_interval_around_zero_is_noise() -> None:
     mixed = trial(0.5, 0.5)
-    mixed.windows["allow"][0].scores["ndcg@10"][:] = np.tile([0.2, 0.9], 20)
+    mixed.windows["all_items"][0].scores["ndcg@10"][:] = np.tile([0.2, 0.9], 20)
     assert findings([base, mixed], make_settings())[0].word == "within noise"
 
 

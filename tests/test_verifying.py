@@ -19,9 +19,9 @@ from conftest import make_release, write_release
 from recsys import RecsysError
 from recsys.publishing.verification import verified, verify
 from recsys.store.snapshots import Store, open_store
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation_report import CheckResult, ValidationReport
 
-FAILED = Verdict("ndcg", 0.1, 0.2, "block", False, "NDCG@10 is 0.1")
+FAILED = CheckResult("ndcg", 0.1, 0.2, "block", False, "NDCG@10 is 0.1")
 
 
 def make_broken(store: Store, hurt: Callable[[Path], object]) -> None:
@@ -30,13 +30,13 @@ def make_broken(store: Store, hurt: Callable[[Path], object]) -> None:
         write_release(folder)
         hurt(folder)
         manifest = store.commit(folder, "release", {}, {"model": "m1", "features": "f1"}, "r")
-    evidence = Evidence("m1", "f1", manifest.content, {"simpler": [replace(FAILED, passed=True)]}, {})
-    store.attach_evidence("r", evidence.to_json())
+    report = ValidationReport("m1", "f1", manifest.content, {"baseline": [replace(FAILED, passed=True)]}, {})
+    store.attach_report("r", report.to_json())
 
 
-def test_a_release_that_is_whole_is_loaded_and_its_evidence_returned(store: Store) -> None:
-    evidence = make_release(store, "r")
-    assert verify(store, "r") == evidence
+def test_a_release_that_is_whole_is_loaded_and_its_report_returned(store: Store) -> None:
+    report = make_release(store, "r")
+    assert verify(store, "r") == report
     assert verified(store, "r").manifest == store.find("release", "r")
 
 
@@ -49,31 +49,31 @@ def test_a_flipped_byte_is_found_by_its_checksum(store: Store) -> None:
         verify(store, "r")
 
 
-def evidence_of(store: Store, **changes: object) -> bytes:
+def report_of(store: Store, **changes: object) -> bytes:
     return replace(make_release(store, "r"), **changes).to_json()
 
 
 @pytest.mark.parametrize(
     ("attached", "words"),
     [
-        (lambda store: b"{}", "has no evidence that can be read"),
-        (lambda store: evidence_of(store, on_model={}, on_data={}), "has no evidence that can be read"),
-        (lambda store: evidence_of(store, model="m2"), "it speaks of model m2, not m1"),
-        (lambda store: evidence_of(store, on_data={"any": [FAILED]}), r"\[ndcg\] NDCG@10 is 0.1"),
+        (lambda store: b"{}", "has no validation report that can be read"),
+        (lambda store: report_of(store, on_model={}, on_data={}), "has no validation report that can be read"),
+        (lambda store: report_of(store, model="m2"), "it speaks of model m2, not m1"),
+        (lambda store: report_of(store, on_data={"any": [FAILED]}), r"\[ndcg\] NDCG@10 is 0.1"),
     ],
     ids=["of another form", "empty", "of another model", "blocking"],
 )
-def test_evidence_must_read_be_its_own_and_block_nothing(store: Store, attached: Callable[[Store], bytes], words: str) -> None:
+def test_report_must_read_be_its_own_and_block_nothing(store: Store, attached: Callable[[Store], bytes], words: str) -> None:
     make_release(store, "r")
-    store.attach_evidence("r", attached(store))
+    store.attach_report("r", attached(store))
     with pytest.raises(RecsysError, match=words):
         verify(store, "r")
 
 
-def test_a_release_without_evidence_is_refused(store: Store) -> None:
+def test_a_release_without_report_is_refused(store: Store) -> None:
     make_release(store, "r")
-    store.backend.remove("releases/r/evidence.json")
-    with pytest.raises(RecsysError, match="release r has no evidence"):
+    store.backend.remove("releases/r/validation_report.json")
+    with pytest.raises(RecsysError, match="release r has no validation report"):
         verify(store, "r")
 
 
@@ -85,12 +85,12 @@ def query(sql: str, name: str = "lists.sqlite") -> Callable[[Path], None]:
     return run
 
 
-def beside(sql: str) -> Callable[[Path], None]:
+def alternatives(sql: str) -> Callable[[Path], None]:
     """What is done to lists that are released beside the winner's, which were the same."""
 
     def run(folder: Path) -> None:
-        (folder / "beside").mkdir()
-        shutil.copyfile(folder / "lists.sqlite", folder / "beside" / "popularity.sqlite")
+        (folder / "alternatives").mkdir()
+        shutil.copyfile(folder / "lists.sqlite", folder / "alternatives" / "popularity.sqlite")
         query(sql, "beside/popularity.sqlite")(folder)
 
     return run
@@ -113,7 +113,7 @@ def fewer_items(folder: Path) -> None:
     pq.write_table(pq.read_table(folder / "items.parquet")[:-1], folder / "items.parquet")
 
 
-def fewer_protocols(folder: Path) -> None:
+def fewer_list_kinds(folder: Path) -> None:
     pq.write_table(pq.read_table(folder / "holdout.parquet")[-1:], folder / "holdout.parquet")
 
 
@@ -123,7 +123,7 @@ def fewer_protocols(folder: Path) -> None:
         (lambda folder: (folder / "fallback.json").unlink(), "has no fallback.json"),
         (fewer_items, "neighbours.npz is of 6 items, items.parquet of 5"),
         (fewer_items, "4 allow places name no item"),
-        (fewer_protocols, "holdout.parquet has nothing of allow"),
+        (fewer_list_kinds, "holdout.parquet has nothing of allow"),
         (edit("fallback.json", all=["i0", "i9"]), "fallback.json names i9"),
         (edit("release.json", length=1), "4 allow lists are cut off or longer than 1"),
         (query("update lists set allow = substr(allow, 2) where user_id = 'u0'"), "1 allow lists are cut off"),
@@ -135,8 +135,8 @@ def fewer_protocols(folder: Path) -> None:
         (query("update lists set allow = x'' where user_id < 'u3'"), "3 allow lists are empty"),
         (hide("i0"), "4 allow places name an item that may not be shown"),
         (edit("fallback.json", static=["i8"]), "fallback.json names i8"),
-        (beside("update lists set allow = x'0000'"), "beside/popularity.sqlite: 4 allow lists are cut off"),
-        (beside("delete from lists where user_id = 'u0'"), "beside/popularity.sqlite has lists of 3 users, and knows 4"),
+        (alternatives("update lists set allow = x'0000'"), "beside/popularity.sqlite: 4 allow lists are cut off"),
+        (alternatives("delete from lists where user_id = 'u0'"), "beside/popularity.sqlite has lists of 3 users, and knows 4"),
         (lambda folder: (folder / "lists.sqlite").write_bytes(b"SQLite format 3\0"), "cannot be read"),
         (lambda folder: (folder / "release.json").write_text("{"), "cannot be read"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 
 from recsys.settings import AlertSettings
 from recsys.store import Conflict, Store, digest
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Alert:
     step: str
     reason: str
     run: str
-    verdicts: tuple[Verdict, ...] = ()
+    results: tuple[CheckResult, ...] = ()
     folded: int = 0
 
     @property
@@ -35,7 +35,7 @@ class Alert:
 
     def to_text(self) -> str:
         lines = [f"ALERT {self.flow}/{self.step}: {self.reason}", f"look at {self.run}"]
-        lines += [f"  {verdict.explanation}" for verdict in self.verdicts]
+        lines += [f"  {result.explanation}" for result in self.results]
         return "\n".join(lines + ([f"  {self.folded} more like this since the last alert"] if self.folded else []))
 
 

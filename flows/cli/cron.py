@@ -27,23 +27,23 @@ def cron(place: Place, units: Annotated[bool, option("systemd units instead of l
         console.out(line, highlight=False)
 
 
-def crontab(root: Path, operations: Operations, dials: dict[str, str]) -> Iterator[str]:
+def crontab(root: Path, operations: Operations, source_settings: dict[str, str]) -> Iterator[str]:
     """One line for each flow."""
     yield "# Times are UTC. Where cron does not know CRON_TZ (Debian's), move the hours to the machine's own zone."
     yield "CRON_TZ=UTC"
     for flow, schedule in operations.schedule.items():
-        command = shlex.join(_command("flock", "make", flow, root, dials))
+        command = shlex.join(_command("flock", "make", flow, root, source_settings))
         log = shlex.quote(str(root / "data" / "cron.log"))
         mail = f"|| echo {shlex.quote(f'{flow} failed; read the end of')} {log} >&2"  # cron mails what is said
         yield f"{schedule.cron} " + f"{command} >> {log} 2>&1 {mail}".replace("%", r"\%")  # % is a new line to cron
 
 
-def systemd(root: Path, operations: Operations, dials: dict[str, str]) -> Iterator[str]:
+def systemd(root: Path, operations: Operations, source_settings: dict[str, str]) -> Iterator[str]:
     """A service and a timer for each flow, each under the name of its file."""
     flock, make = _find("flock"), _find("make")
     for flow, schedule in operations.schedule.items():
         name = f"{operations.unattended.project}-{flow}"
-        command = " ".join(_quote(part) for part in _command(flock, make, flow, root, dials))
+        command = " ".join(_quote(part) for part in _command(flock, make, flow, root, source_settings))
         yield f"# ~/.config/systemd/user/{name}.service"
         yield from ("[Unit]", f"Description={name}", "", "[Service]", "Type=oneshot", f"ExecStart={command}", "")
         yield f"# ~/.config/systemd/user/{name}.timer"
@@ -53,10 +53,10 @@ def systemd(root: Path, operations: Operations, dials: dict[str, str]) -> Iterat
     yield f"# then: systemctl --user daemon-reload && systemctl --user enable --now {timers}"
 
 
-def _command(flock: str, make: str, flow: str, root: Path, dials: dict[str, str]) -> list[str]:
+def _command(flock: str, make: str, flow: str, root: Path, source_settings: dict[str, str]) -> list[str]:
     if flow not in VERBS:
         raise RecsysError(f"config: [schedule] names {flow}; flows with a verb are {', '.join(VERBS)}")
-    given = [f"{name}={value}" for name, value in ({"UNATTENDED": "1"} | dials).items()]
+    given = [f"{name}={value}" for name, value in ({"UNATTENDED": "1"} | source_settings).items()]
     lock = str(root / "data" / ".cron.lock")
     return [flock, "--timeout", str(PATIENCE), lock, make, "--directory", str(root), VERBS[flow], *given]
 

@@ -25,7 +25,7 @@ def show(found: Profile, console: Console) -> None:
         ("Horizon", _horizons(found)),
         ("Tables of items and users", _entities(found)),
         ("config.toml", _section(found)),
-        ("Will a run work?", _verdict(found)),
+        ("Will a run work?", _result(found)),
     ):
         for number, part in enumerate(parts):
             if number == 0:
@@ -133,7 +133,7 @@ def _section(found: Profile) -> Iterator[str]:
         yield found.section
 
 
-def _verdict(found: Profile) -> Iterator[str]:
+def _result(found: Profile) -> Iterator[str]:
     yield from (f"- {remark}" for remark in found.remarks)
     if not found.problems:
         yield f"yes{', but read the above' if found.remarks else ''}: make run DATASET={found.name}"

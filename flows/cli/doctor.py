@@ -53,8 +53,8 @@ def schema() -> None:
     """Writes config.schema.json, by which editors check config.toml."""
     from recsys.recommenders import RECOMMENDERS
     from recsys.settings import config_schema
-    from recsys.validation import FAMILIES
+    from recsys.validation import CHECKS
 
-    made = config_schema(RECOMMENDERS, {name: family.module.Limits for name, family in FAMILIES.items()})
+    made = config_schema(RECOMMENDERS, {name: check.module.Limits for name, check in CHECKS.items()})
     SCHEMA.write_text(json.dumps(made, indent=1) + "\n")
     say(f"written to {SCHEMA.name}")

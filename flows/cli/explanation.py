@@ -66,7 +66,7 @@ def _candidates(found: Explanation) -> Table:
         (
             f"{one.score:.4f}",
             name(found.state, one.item),
-            ", ".join(f"{proposer} {score:.3g}" for proposer, score in one.proposed_by.items()),
+            ", ".join(f"{candidate_source} {score:.3g}" for candidate_source, score in one.proposed_by.items()),
         )
         for one in found.candidates[:CANDIDATES]
     )
@@ -100,8 +100,8 @@ def _asked(found: Explanation, item_id: str) -> list[Candidate]:
 def _fate(found: Explanation, item: int) -> str:
     """What became of one item."""
     said = [f"was kept out, or moved behind, by the rule {rule}" for row, rule in found.removed if row == item]
-    if not found.ruling.listed[item]:
-        said = [f"may not be listed by the rule {HIDING[found.ruling.reasons[item]]}"]
+    if not found.rules.listed[item]:
+        said = [f"may not be listed by the rule {HIDING[found.rules.reasons[item]]}"]
     elif found.candidates and item not in [one.item for one in found.candidates]:
         said.append("was proposed by no recommender")
     said.append(f"stands at place {found.items.index(item) + 1}" if item in found.items else "is not in the list")

@@ -17,17 +17,17 @@ New = Annotated[bool, option("lists of new items only, without those that the us
 def releases(place: Place) -> None:
     """Lists the releases that are kept, newest first, with their roles: live, canary, previous, pinned."""
     from recsys.publishing import listed
-    from recsys.recommenders import PROTOCOLS
+    from recsys.recommenders import LIST_KINDS
 
     chosen = place.settings()
     found, metric = listed(place.open_store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
     if not found:
         raise no_release(chosen)
-    names, today = [f"{metric} {name}" for name in PROTOCOLS], datetime.now(UTC).date()
+    names, today = [f"{metric} {name}" for name in LIST_KINDS], datetime.now(UTC).date()
     made = table(("", "release", "data", "days old", "winner", *names))
     for one in found:
         missing = "no users" if one.metrics else "damaged"
-        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else missing for name in PROTOCOLS]
+        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else missing for name in LIST_KINDS]
         age = str((today - one.as_of).days) if one.as_of else "damaged"
         made.add_row(", ".join(one.roles), one.id, " to ".join(one.days), age, one.recommender, *means)
     console.print(made)
@@ -38,8 +38,8 @@ def verify(place: Place, release: Release = "") -> None:
     from recsys.publishing import verify
 
     _, kept, release = place.open_release(release)
-    evidence = verify(kept, release)
-    console.print(f"release {release} is whole and answers; {len(evidence.verdicts)} verdicts, none blocks")
+    report = verify(kept, release)
+    console.print(f"release {release} is whole and answers; {len(report.results)} check results, none blocks")
     tell_faults(kept)
 
 
@@ -100,7 +100,7 @@ def promote(place: Place) -> None:
     kept = place.open_store(chosen)
     if tried := kept.canary():
         require_release_of_commit(place, kept, tried.release)
-    release = promote(kept, required(chosen.evidence.audit), at=datetime.now(UTC).isoformat(timespec="seconds"))
+    release = promote(kept, required(chosen.validation.audit), at=datetime.now(UTC).isoformat(timespec="seconds"))
     console.print(f"release {release} is live; there is no canary")
 
 
@@ -187,13 +187,13 @@ def explain(
     place: Place,
     user: Annotated[str, option("a user; `make export` writes all of them", shown="ID")],
     item: Annotated[str, option("an item: its features, and why it is in the list or not", shown="ID")] = "",
-    novel: New = False,
+    exclude_seen: New = False,
     release: Release = "",
 ) -> None:
     """Explains why a user has this list."""
     from cli.explanation import show
     from recsys.releases import explain
 
-    (chosen, kept, release), protocol = place.open_release(release), "novel" if novel else "allow"
-    console.print(f"release {release}, {protocol} lists")
-    show(explain(kept, release, user, protocol), item, chosen.evaluation.k, console)
+    (chosen, kept, release), list_kind = place.open_release(release), "new_items" if exclude_seen else "all_items"
+    console.print(f"release {release}, {list_kind} lists")
+    show(explain(kept, release, user, list_kind), item, chosen.evaluation.k, console)

@@ -12,11 +12,11 @@ from typing import Any
 from recsys import RecsysError, publishing, releases, validation
 from recsys.pipeline import open_features
 from recsys.recommenders import CHUNK, load
-from recsys.releases import Counts, Ruling, lineage, read_rows, write_rows
+from recsys.releases import BusinessRules, Counts, lineage, read_rows, write_rows
 from recsys.settings import Settings
 from recsys.store import Conflict, Store
-from recsys.validation import FAMILIES, Subject
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation import CHECKS, CheckInput
+from recsys.validation_report import CheckResult, ValidationReport
 
 ATTEMPTS = 3
 
@@ -29,7 +29,7 @@ class Champion:
     release: str
     recommender: str
     model_id: str
-    beside: dict[str, str]
+    alternatives: dict[str, str]
     proven_by: str
     audited: bool
     target: str
@@ -52,7 +52,7 @@ def champion(store: Store) -> Champion:
         live,
         made["recommender"],
         model_id,
-        made.get("beside", {}),
+        made.get("alternatives", {}),
         manifest.parents.get("release", live),
         made.get("audited", False),
         model.get("target", "purchase"),
@@ -68,7 +68,7 @@ def check_target(champion: Champion, settings: Settings) -> None:
         )
 
 
-def _as_chosen(champion: Champion, settings: Settings) -> tuple[Settings, list[Verdict]]:
+def _as_chosen(champion: Champion, settings: Settings) -> tuple[Settings, list[CheckResult]]:
     """The settings with the champion's own `exclude_seen`, and a warning where it differs: the model was chosen, and judged, by the
     lists that it serves."""
     own, asked = champion.exclude_seen, settings.dataset.exclude_seen
@@ -76,7 +76,7 @@ def _as_chosen(champion: Champion, settings: Settings) -> tuple[Settings, list[V
         return settings, []
     words = f"the live model was chosen with exclude_seen = {str(own).lower()}, and lists are served so until the next `make run`"
     setting = f"datasets.{settings.dataset_name}.exclude_seen in config.toml"
-    warning = Verdict("exclude_seen_of_the_model", str(asked).lower(), str(own).lower(), "warn", False, words, setting)
+    warning = CheckResult("exclude_seen_of_the_model", str(asked).lower(), str(own).lower(), "warn", False, words, setting)
     return replace(settings, dataset=replace(settings.dataset, exclude_seen=own)), [warning]
 
 
@@ -91,20 +91,20 @@ def shards(store: Store, features_id: str, users_per_shard: int, settings: Setti
 def recommend(store: Store, champion: Champion, features_id: str, rows: tuple[int, int], settings: Settings) -> str:
     """model and feature snapshots -> part of a release: lists of a shard's users, and what the rules did to them."""
     features = open_features(store, features_id, settings)
-    ruling = Ruling(features.state(features.as_of), settings)
+    rules = BusinessRules(features.state(features.as_of), settings)
     recommender = load(store.load("model", champion.model_id).path)
-    beside = {name: load(store.load("model", id).path) for name, id in _beside(champion, settings).items()}
+    alternatives = {name: load(store.load("model", id).path) for name, id in _alternatives(champion, settings).items()}
     with store.draft() as folder:
-        counts = releases.write_ranked(folder, recommender, beside, ruling, ruling.state.user_ids[slice(*rows)])
+        counts = releases.write_ranked(folder, recommender, alternatives, rules, rules.state.user_ids[slice(*rows)])
         (folder / "counts.json").write_text(json.dumps(counts))
         parents = {"model": champion.model_id, "features": features_id}
         return store.commit(folder, "part", {"rows": list(rows)}, parents).id
 
 
-def _beside(champion: Champion, settings: Settings) -> dict[str, str]:
-    if missing := [name for name in settings.lists.beside if name not in champion.beside]:
-        raise RecsysError(f"lists.beside names {', '.join(missing)}, of which the champion has no model; `make run` first")
-    return {name: champion.beside[name] for name in settings.lists.beside}
+def _alternatives(champion: Champion, settings: Settings) -> dict[str, str]:
+    if missing := [name for name in settings.lists.alternatives if name not in champion.alternatives]:
+        raise RecsysError(f"lists.alternatives names {', '.join(missing)}, of which the champion has no model; `make run` first")
+    return {name: champion.alternatives[name] for name in settings.lists.alternatives}
 
 
 def gather(
@@ -115,16 +115,16 @@ def gather(
     folders = [store.load("part", part).path for part in parts]
     settings, _ = _as_chosen(champion, settings)
     model = store.load("model", champion.model_id)
-    ruling = Ruling(features.state(features.as_of), settings)
+    rules = BusinessRules(features.state(features.as_of), settings)
     with store.draft() as folder:
         _join(folder, folders)
         shutil.copyfile(store.load("release", champion.release).path / "holdout.parquet", folder / "holdout.parquet")
         trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
-        releases.write_others(folder, champion.recommender, _sum(folders), ruling, settings, trained_as_of)
+        releases.write_others(folder, champion.recommender, _sum(folders), rules, settings, trained_as_of)
         recommender = load(model.path)
-        made_from = lineage.origin(recommender, _beside(champion, settings), features, settings, code, champion.audited)
+        made_from = lineage.origin(recommender, _alternatives(champion, settings), features, settings, code, champion.audited)
         parents = {"model": champion.model_id, "features": features_id, "release": champion.proven_by}
-        return store.commit(folder, "release", made_from, parents, releases.new_id(ruling.state)).id
+        return store.commit(folder, "release", made_from, parents, releases.new_id(rules.state)).id
 
 
 def _join(folder: Path, parts: Sequence[Path]) -> None:
@@ -136,7 +136,8 @@ def _join(folder: Path, parts: Sequence[Path]) -> None:
 def _sum(parts: Sequence[Path]) -> Counts:
     found = [json.loads((part / "counts.json").read_text()) for part in parts]
     return {
-        protocol: {rule: sum(counts[protocol][rule] for counts in found) for rule in rules} for protocol, rules in found[0].items()
+        list_kind: {rule: sum(counts[list_kind][rule] for counts in found) for rule in rules}
+        for list_kind, rules in found[0].items()
     }
 
 
@@ -144,35 +145,37 @@ def validate(
     store: Store,
     release_id: str,
     champion: Champion,
-    raw_verdicts: list[Verdict],
+    raw_results: list[CheckResult],
     today: date,
     settings: Settings,
     project: Path,
-) -> Evidence:
-    """release -> evidence on it, laid beside it: data and lists are judged anew, the model by the champion's own evidence."""
+) -> ValidationReport:
+    """release -> validation report on it, laid beside it: data and lists are judged anew, the model by the champion's own validation report."""
     release, live = store.load("release", release_id), store.load("release", champion.release)
     settings, warnings = _as_chosen(champion, settings)
-    proven, parents = Evidence.read(store.evidence(champion.release)), release.manifest.parents
+    proven, parents = ValidationReport.read(store.report(champion.release)), release.manifest.parents
     if proven is None or proven.model != parents["model"]:
-        raise RecsysError(f"release {champion.release} has no evidence on model {parents['model']}; train, with `make run`")
+        raise RecsysError(
+            f"release {champion.release} has no validation report on model {parents['model']}; train, with `make run`"
+        )
     features = open_features(store, parents["features"], settings)
     trained = store.load("model", parents["model"]).manifest
     judged = open_features(store, trained.parents["features"], settings)
-    subject = Subject(store, settings, project, release, features, champion.recommender, {}, today, live, judged=judged)
-    on_data = {"raw": [*raw_verdicts, *warnings]} | validation.examine(subject, audit=False, on=("data",))
-    evidence = Evidence(parents["model"], parents["features"], release.manifest.content, proven.on_model, on_data)
-    store.attach_evidence(release_id, evidence.to_json())
-    return evidence
+    inputs = CheckInput(store, settings, project, release, features, champion.recommender, {}, today, live, judged=judged)
+    on_data = {"raw": [*raw_results, *warnings]} | validation.examine(inputs, audit=False, on=("data",))
+    report = ValidationReport(parents["model"], parents["features"], release.manifest.content, proven.on_model, on_data)
+    store.attach_report(release_id, report.to_json())
+    return report
 
 
-def required(evidence: Evidence, settings: Settings) -> list[str]:
-    """Families that must have spoken: all on data and lists, those on the model that spoke when it was trained, and those that a
+def required(report: ValidationReport, settings: Settings) -> list[str]:
+    """Checks that must have spoken: all on data and lists, those on the model that spoke when it was trained, and those that a
     training would need now."""
-    needed = {*evidence.on_model, *validation.required(settings.evidence.audit)}
-    return [name for name, family in FAMILIES.items() if family.on == "data" or name in needed]
+    needed = {*report.on_model, *validation.required(settings.validation.audit)}
+    return [name for name, check in CHECKS.items() if check.on == "data" or name in needed]
 
 
-def publish(store: Store, release_id: str, evidence: Evidence, champion: Champion, settings: Settings, **facts: Any) -> str:
+def publish(store: Store, release_id: str, report: ValidationReport, champion: Champion, settings: Settings, **facts: Any) -> str:
     """Publishes lists of the champion's model, and returns what is live then: where others went live meanwhile that know as many
     days, those stay. Raises Conflict where the champion is another one, or somebody rolled back. After a kill it may be called
     again: what it did, it does not do twice, even if somebody rolled back since. `facts` stand beside the move in the history."""
@@ -181,7 +184,7 @@ def publish(store: Store, release_id: str, evidence: Evidence, champion: Champio
     expected: str | None = champion.release
     for attempt in range(ATTEMPTS):
         try:
-            publishing.publish(store, release_id, evidence, expected, required(evidence, settings), **facts)
+            publishing.publish(store, release_id, report, expected, required(report, settings), **facts)
             break
         except Conflict:
             live, ours = (store.load("release", id) for id in (store.current() or champion.release, release_id))

@@ -17,7 +17,7 @@ from recsys.recommenders import create
 from recsys.settings import MonitorSettings, Settings
 from recsys.store import Snapshot, Store
 from recsys.validation import movements, released
-from recsys.validation_report import Verdict, grade
+from recsys.validation_report import CheckResult, grade
 
 SHOWN = ("hit_rate", "ndcg")
 SETTINGS = {  # of each check; that of a check that is not here has a fixed threshold
@@ -60,11 +60,11 @@ class Report:
     days: list[Day]
     realised: dict[str, Interval]
     promised: dict[str, float]
-    verdicts: list[Verdict]
+    results: list[CheckResult]
 
     @property
-    def failed(self) -> list[Verdict]:
-        return [verdict for verdict in self.verdicts if not verdict.passed]
+    def failed(self) -> list[CheckResult]:
+        return [result for result in self.results if not result.passed]
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
@@ -89,10 +89,10 @@ def report(store: Store, features: Features, today: date, limits: MonitorSetting
     realised = _realised(windows, settings)
     with store.borrow("release", live) as release:
         promised = _promised(release, settings)
-        verdicts = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
-    verdicts.append(_events(features, today, settings))
-    verdicts = [replace(verdict, setting=_setting(verdict.name, settings)) for verdict in verdicts]
-    made = Report(features.as_of.isoformat(), live, days, realised, promised, verdicts)
+        results = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
+    results.append(_events(features, today, settings))
+    results = [replace(result, setting=_setting(result.name, settings)) for result in results]
+    made = Report(features.as_of.isoformat(), live, days, realised, promised, results)
     store.update(made.name, lambda known: made.to_json())
     return made
 
@@ -142,7 +142,7 @@ def _judged(store: Store, stay: Stay, features: Features, settings: Settings) ->
         users, items = features.bought(day, day + timedelta(days=1))
         rows, columns = state.rows(users), places(state.item_ids, items)
         known = (rows >= 0) & (columns >= 0)
-        ours, popular = (judge(rank, state, (rows[known], columns[known]), settings)[settings.protocol] for rank in rankers)
+        ours, popular = (judge(rank, state, (rows[known], columns[known]), settings)[settings.list_kind] for rank in rankers)
         means = {name: float(ours.scores[name].mean()) for name in _names(settings)} if len(ours.users) else {}
         yield Day(day.isoformat(), stay.release, len(set(users.tolist())), len(ours.users), means), ours, popular
 
@@ -161,7 +161,7 @@ def _realised(windows: list[tuple[Window, Window]], settings: Settings) -> dict[
 
 def _promised(release: Snapshot, settings: Settings) -> dict[str, float]:
     table = pq.read_table(release.path / "holdout.parquet")
-    table = table.filter(pc.equal(table["protocol"], settings.protocol))
+    table = table.filter(pc.equal(table["list_kind"], settings.list_kind))
     return {name: pc.mean(table[name]).as_py() for name in _names(settings) if name in table.column_names}
 
 
@@ -171,34 +171,36 @@ def _kept(
     promised: dict[str, float],
     limits: MonitorSettings,
     settings: Settings,
-) -> Iterator[Verdict]:
+) -> Iterator[CheckResult]:
     """Whether it holds what was promised, and is still worth its trouble."""
     users = len({user for ours, _ in windows for user in ours.users.tolist()})
     if users < limits.min_users:
         who = f"{users} users with a list and {settings.dataset.a_target} since"
         words = f"too early: {who}, {limits.min_users} are needed to tell (monitor.min_users)"
-        yield Verdict("enough_users", users, limits.min_users, "warn", True, words)
+        yield CheckResult("enough_users", users, limits.min_users, "warn", True, words)
         return
     for name, promise in promised.items():
         seen, least = realised[name], limits.min_kept * promise
         words = f"{name} is {seen} by the day over {users:,} users; the holdout promised {promise:.3f} over its horizon"
-        yield Verdict(
+        yield CheckResult(
             f"{name}_kept", seen.mean, least, "warn", seen.high >= least, f"{words}, at least {least:.3f} is expected of a day"
         )
     metric = f"ndcg@{settings.evaluation.k}"
     gain = compare([ours for ours, _ in windows], [popular for _, popular in windows], metric, settings)
     words = f"{metric} is {gain} above that of recent popularity, over the same {settings.dataset.target} events"
-    yield Verdict("better_than_popularity", gain.mean, 0.0, "warn", gain.high >= 0, words)
+    yield CheckResult("better_than_popularity", gain.mean, 0.0, "warn", gain.high >= 0, words)
 
 
-def _state(store: Store, release: Snapshot, features: Features, limits: MonitorSettings, settings: Settings) -> Iterator[Verdict]:
+def _state(
+    store: Store, release: Snapshot, features: Features, limits: MonitorSettings, settings: Settings
+) -> Iterator[CheckResult]:
     """Whether what the live lists were made from is still what there is."""
     made_from = releases.as_of(release)
     age, most = (features.as_of - made_from).days, limits.max_release_age_days
     words = (
         f"the live lists are of {made_from}, {age} days before {features.as_of}; {most} are normal, by `make recommend` every day"
     )
-    yield Verdict("release_age", age, most, "warn", age <= most, words)
+    yield CheckResult("release_age", age, most, "warn", age <= most, words)
     now, then = features.state(features.as_of), _then(store, release, settings)
     drift = validation.limits("drift", settings)
     moved = movements(then, now, drift.min_rows)
@@ -222,11 +224,11 @@ def _then(store: Store, release: Snapshot, settings: Settings) -> State:
         return Features(snapshot, settings).state(releases.as_of(release))
 
 
-def _events(features: Features, today: date, settings: Settings) -> Verdict:
+def _events(features: Features, today: date, settings: Settings) -> CheckResult:
     last, normal = date.fromisoformat(features.counts()["last_day"]), settings.dataset.max_age_days
     age = (today - last).days
     words = f"the last event is of {last}, {age} days before {today}"
     if not normal:
         words += "; max_age_days = 0 says that this history is closed: it may be old, and releases are dated by their data"
-        return Verdict("event_age", age, "any", "warn", True, words)
-    return Verdict("event_age", age, normal, "warn", age <= normal, f"{words}; {normal} are normal (max_age_days)")
+        return CheckResult("event_age", age, "any", "warn", True, words)
+    return CheckResult("event_age", age, normal, "warn", age <= normal, f"{words}; {normal} are normal (max_age_days)")

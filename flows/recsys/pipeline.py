@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys import RecsysError, evaluation, recommenders, releases, sources, validation
-from recsys.evaluation import Stress, Window, Windows, evaluate
+from recsys.evaluation import Robustness, Window, Windows, evaluate
 from recsys.features import Features, Quarantine, warehouse
 from recsys.recommenders import Recommender, TooLittleData, create, load
 from recsys.releases import lineage
 from recsys.settings import Settings, event_types
 from recsys.sources import Access, open_simulation, open_source
 from recsys.store import Snapshot, Store
-from recsys.validation import FAMILIES, Subject
+from recsys.validation import CHECKS, CheckInput
 from recsys.validation.audit import perturbations, replays
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation_report import CheckResult, ValidationReport
 
 
 def check_settings(settings: Settings) -> None:
@@ -28,21 +28,21 @@ def check_settings(settings: Settings) -> None:
     validation.check_config(settings)
 
 
-def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[Verdict]]:
-    """source -> raw snapshot, with verdicts on it. Landing the same files again finds the first snapshot. Only a database needs
+def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[CheckResult]]:
+    """source -> raw snapshot, with check results on it. Landing the same files again finds the first snapshot. Only a database needs
     `access`. Raises where the target is missing, or event types are not known."""
     source = open_source(settings.dataset, settings.store.endpoint)
     if access:
         source.prepare(access)
     with store.draft() as folder:
-        verdicts = source.land(folder, settings.as_of)
+        results = source.land(folder, settings.as_of)
         made_from = {"source": settings.dataset.source, "landed_on": today.isoformat()}
         manifest = store.commit(folder, "raw", made_from)
     raw = store.load("raw", manifest.id)
     _check_types(raw, settings)
     profile = warehouse.profile(raw, settings)
-    verdicts += validation.raw.check(profile, source.max_null_share, validation.limits("raw", settings))
-    return manifest.id, validation.complete_raw(verdicts, store, settings, today)
+    results += validation.raw.check(profile, source.max_null_share, validation.limits("raw", settings))
+    return manifest.id, validation.complete_raw(results, store, settings, today)
 
 
 def _check_types(raw: Snapshot, settings: Settings) -> None:
@@ -101,19 +101,19 @@ def open_features(store: Store, features_id: str, settings: Settings) -> Feature
     return Features(store.load("features", features_id), settings)
 
 
-def rehearse(store: Store, features_id: str, settings: Settings, project: Path) -> dict[str, str]:
-    """feature snapshot -> those at the holdout's cutoff of the same events, as they were and disturbed; and one at the last
-    cutoff, in which every group of users is disturbed in its own way."""
+def make_bad_days(store: Store, features_id: str, settings: Settings, project: Path) -> dict[str, str]:
+    """feature snapshot -> those at the holdout's cutoff of the same events, as they were and perturbed; and one at the last
+    cutoff, in which every group of users is perturbed in its own way."""
     features = open_features(store, features_id, settings)
     plan = perturbations.plan(features.state(features.as_of))
 
-    def build(until: date, disturbed: dict[str, str]) -> str:
-        raw_id = replays.replay(store, features, settings, until, disturbed, plan)
+    def build(until: date, perturbed: dict[str, str]) -> str:
+        raw_id = replays.replay(store, features, settings, until, perturbed, plan)
         known = replace(settings.dataset, source="events", time_zone="UTC", event_types={}, min_rating=None)  # all applied already
         replayed = replace(settings, dataset=known, as_of=until, sample=1.0)
         return build_features(store, raw_id, replayed, project, serving=True).id
 
-    found = {name: build(features.evaluated[0], disturbed) for name, disturbed in replays.WORLDS.items()}
+    found = {name: build(features.evaluated[0], perturbed) for name, perturbed in replays.BAD_DAYS.items()}
     return found | {perturbations.WORLD: build(features.as_of, perturbations.QUERIES)}
 
 
@@ -141,18 +141,18 @@ def recipes(settings: Settings, audit: bool) -> list[Recipe]:
     twins = []
     for name, parameters in settings.recommenders.items():
         if audit and "seed" in create(name, parameters).parameters():
-            seeds = range(settings.seed + 1, settings.seed + max(settings.evidence.seeds, settings.evidence.resamples + 1))
-            twins += [Recipe(name, parameters | {"seed": seed}, "twin") for seed in seeds[: settings.evidence.seeds - 1]]
+            seeds = range(settings.seed + 1, settings.seed + max(settings.validation.seeds, settings.validation.resamples + 1))
+            twins += [Recipe(name, parameters | {"seed": seed}, "twin") for seed in seeds[: settings.validation.seeds - 1]]
             twins += [
                 Recipe(name, parameters | {"seed": seed, "resample": True}, "resample")
-                for seed in seeds[: settings.evidence.resamples]
+                for seed in seeds[: settings.validation.resamples]
             ]
     return own + twins
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A recipe with its scores, in disturbed worlds too, and its model, fitted on everything before `as_of`.
+    """A recipe with its scores, in perturbed worlds too, and its model, fitted on everything before `as_of`.
 
     left_out: features that the model does without, since they have too few values.
     skipped: why there is no model; empty if there is one.
@@ -160,25 +160,25 @@ class Trained:
 
     recipe: Recipe
     windows: Windows
-    stress: Stress
+    robustness: Robustness
     model_id: str
     left_out: Sequence[str] = ()
     skipped: str = ""
 
 
-def train(store: Store, recipe: Recipe, features_id: str, rehearsed: Mapping[str, str], settings: Settings) -> Trained:
+def train(store: Store, recipe: Recipe, features_id: str, bad_days: Mapping[str, str], settings: Settings) -> Trained:
     """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot.
     The result says `skipped` if it has too little to learn from."""
     features = open_features(store, features_id, settings)
-    worlds = {name: open_features(store, id, settings) for name, id in rehearsed.items() if name in replays.WORLDS}
+    worlds = {name: open_features(store, id, settings) for name, id in bad_days.items() if name in replays.BAD_DAYS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
     try:
         windows = evaluate(recommender, features, settings, features.evaluated)
-        stress = evaluation.stress(recommender, features, worlds, settings) if worlds else {}
+        robustness = evaluation.robustness(recommender, features, worlds, settings) if worlds else {}
         model_id = fit(store, recommender, features)
     except TooLittleData as reason:
         return Trained(recipe, {}, {}, "", skipped=str(reason))
-    return Trained(recipe, windows, stress, model_id, recommender.left_out)
+    return Trained(recipe, windows, robustness, model_id, recommender.left_out)
 
 
 def fit(store: Store, recommender: Recommender, features: Features) -> str:
@@ -205,7 +205,7 @@ class Choice:
     winner: str
     model_id: str
     evaluations: dict[str, Windows]
-    stress: dict[str, Stress]
+    robustness: dict[str, Robustness]
     twins: list[Windows]
     models: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -219,29 +219,31 @@ def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
     evaluations = {one.recipe.name: one.windows for one in trained if one.recipe.kind == "own"}
     winner = evaluation.select(evaluations, settings)
     fitted = {one.model_id: one for one in trained if one.recipe.name == winner}
-    seeds = {id: (one.windows, one.stress) for id, one in fitted.items() if one.recipe.kind != "resample"}
+    seeds = {id: (one.windows, one.robustness) for id, one in fitted.items() if one.recipe.kind != "resample"}
     best = fitted[evaluation.steadiest(seeds, settings)]
     twins = [one.windows for one in fitted.values() if one is not best]
-    stress = {one.recipe.name: one.stress for one in trained if one.recipe.kind == "own" and one.stress}
-    if best.stress:
-        stress[winner] = best.stress
+    robustness = {one.recipe.name: one.robustness for one in trained if one.recipe.kind == "own" and one.robustness}
+    if best.robustness:
+        robustness[winner] = best.robustness
     models = {one.recipe.name: one.model_id for one in trained if one.recipe.kind == "own"} | {winner: best.model_id}
     left_out = {one.recipe.name: one.left_out for one in trained if one.recipe.kind == "own" and one.left_out}
-    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, stress, twins, models, skipped, left_out)
+    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, robustness, twins, models, skipped, left_out)
 
 
 def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained], dict[str, str]]:
     """Those that can be compared, and why the others cannot. Raises where lists of one of these are to be released."""
-    depths = [len(one.windows.get(settings.protocol, ())) for one in trained]
+    depths = [len(one.windows.get(settings.list_kind, ())) for one in trained]
     least = min(2, max(depths))  # the holdout, and one window of selection if there is any
     able, skipped = [one for one, depth in zip(trained, depths, strict=True) if depth >= least], {}
     for one, depth in zip(trained, depths, strict=True):
         if depth < least and one.recipe.kind == "own":
             early = f"{one.recipe.name}: it has too little to learn from before the first window of selection"
             skipped[one.recipe.name] = one.skipped or early
-    for name in settings.lists.beside:
+    for name in settings.lists.alternatives:
         if name in skipped:
-            raise RecsysError(f"lists.beside names a recommender that is skipped: {skipped[name]}; take it out of config.toml")
+            raise RecsysError(
+                f"lists.alternatives names a recommender that is skipped: {skipped[name]}; take it out of config.toml"
+            )
     return able, skipped
 
 
@@ -264,14 +266,14 @@ def recommend(
     """model and feature snapshots -> release, not yet published."""
     features = open_features(store, features_id, settings)
     state = features.state(features.as_of)
-    holdout = {protocol: windows[0] for protocol, windows in choice.evaluations[choice.winner].items()}
+    holdout = {list_kind: windows[0] for list_kind, windows in choice.evaluations[choice.winner].items()}
     with store.draft() as folder:
         model = store.load("model", choice.model_id)
         recommender = load(model.path)
-        models = {name: choice.models[name] for name in settings.lists.beside}
-        beside = {name: load(store.load("model", id).path) for name, id in models.items()}
+        models = {name: choice.models[name] for name in settings.lists.alternatives}
+        alternatives = {name: load(store.load("model", id).path) for name, id in models.items()}
         trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
-        releases.write(folder, recommender, beside, state, holdout, settings, trained_as_of)
+        releases.write(folder, recommender, alternatives, state, holdout, settings, trained_as_of)
         made_from = lineage.origin(recommender, models, features, settings, code, audited)
         parents = {"model": choice.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
@@ -280,20 +282,20 @@ def recommend(
 def validate(
     store: Store,
     release_id: str,
-    raw_verdicts: list[Verdict],
+    raw_results: list[CheckResult],
     choice: Choice,
     champion: str | None,
-    rehearsed: Mapping[str, str],
+    bad_days: Mapping[str, str],
     today: date,
     settings: Settings,
     project: Path,
-) -> Evidence:
-    """release -> evidence on it, laid beside it. The costly families of checks speak where worlds were rehearsed."""
+) -> ValidationReport:
+    """release -> validation report on it, laid beside it. The costly checks speak where worlds were rehearsed."""
     release, live = store.load("release", release_id), store.load("release", champion) if champion else None
     rival = lineage.proven_by(store, live) if live else None
     parents = release.manifest.parents
     features = open_features(store, parents["features"], settings)
-    subject = Subject(
+    inputs = CheckInput(
         store,
         settings,
         project,
@@ -305,15 +307,15 @@ def validate(
         live,
         _past(store, rival, features, settings, project),
         choice.twins,
-        choice.stress,
-        {name: open_features(store, id, settings) for name, id in rehearsed.items()},
+        choice.robustness,
+        {name: open_features(store, id, settings) for name, id in bad_days.items()},
         rival=rival,
     )
-    found = {"raw": raw_verdicts} | validation.examine(subject, audit=bool(rehearsed))
-    on_model, on_data = ({name: found[name] for name in found if FAMILIES[name].on == part} for part in ("model", "data"))
-    evidence = Evidence(parents["model"], parents["features"], release.manifest.content, on_model, on_data)
-    store.attach_evidence(release_id, evidence.to_json())
-    return evidence
+    found = {"raw": raw_results} | validation.examine(inputs, audit=bool(bad_days))
+    on_model, on_data = ({name: found[name] for name in found if CHECKS[name].on == part} for part in ("model", "data"))
+    report = ValidationReport(parents["model"], parents["features"], release.manifest.content, on_model, on_data)
+    store.attach_report(release_id, report.to_json())
+    return report
 
 
 def _past(store: Store, champion: Snapshot | None, features: Features, settings: Settings, project: Path) -> Features | None:

@@ -10,18 +10,18 @@ from recsys import publishing, releases, validation
 from recsys.pipeline import Choice, build_features, open_features, recommend
 from recsys.settings import Settings
 from recsys.store import Conflict, Snapshot, Store
-from recsys.validation import Subject
-from recsys.validation_report import Evidence
+from recsys.validation import CheckInput
+from recsys.validation_report import ValidationReport
 
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A release with its evidence, and what was live when it was judged."""
+    """A release with its validation report, and what was live when it was judged."""
 
     id: str
-    evidence: Evidence
+    report: ValidationReport
     champion: str | None
 
 
@@ -29,7 +29,7 @@ def publish(
     store: Store,
     candidate: Candidate,
     choice: Choice,
-    families: Sequence[str],
+    checks: Sequence[str],
     today: date,
     settings: Settings,
     project: Path,
@@ -43,7 +43,7 @@ def publish(
         return _published(store, candidate, move)
     for attempt in range(ATTEMPTS):
         try:
-            publishing.publish(store, candidate.id, candidate.evidence, candidate.champion, families, share, **facts)
+            publishing.publish(store, candidate.id, candidate.report, candidate.champion, checks, share, **facts)
             break
         except Conflict:
             if attempt == ATTEMPTS - 1:
@@ -60,8 +60,8 @@ def _published(store: Store, candidate: Candidate, move: dict[str, Any]) -> Cand
     """What went live before the kill: the candidate, or its lists made again."""
     if move["release"] == candidate.id:
         return candidate
-    evidence = Evidence.read(store.evidence(move["release"])) or candidate.evidence
-    return Candidate(move["release"], evidence, move["previous"])
+    report = ValidationReport.read(store.report(move["release"])) or candidate.report
+    return Candidate(move["release"], report, move["previous"])
 
 
 def _list_again(
@@ -74,9 +74,9 @@ def _list_again(
     features_id = build_features(store, raw_id, later, project).id
     id = recommend(store, choice, features_id, later, made["code"], made["audited"])
     release, features = store.load("release", id), open_features(store, features_id, later)
-    subject = Subject(store, later, project, release, features, choice.winner, choice.evaluations, today, live)
-    seen = Evidence.read(store.evidence(live.manifest.id))
-    on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | validation.examine(subject, audit=False, on=("data",))
-    evidence = replace(candidate.evidence, features=features_id, content=release.manifest.content, on_data=on_data)
-    store.attach_evidence(id, evidence.to_json())
-    return Candidate(id, evidence, live.manifest.id)
+    inputs = CheckInput(store, later, project, release, features, choice.winner, choice.evaluations, today, live)
+    seen = ValidationReport.read(store.report(live.manifest.id))
+    on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | validation.examine(inputs, audit=False, on=("data",))
+    report = replace(candidate.report, features=features_id, content=release.manifest.content, on_data=on_data)
+    store.attach_report(id, report.to_json())
+    return Candidate(id, report, live.manifest.id)

@@ -9,7 +9,7 @@ from typing import Any
 from recsys import RecsysError, pipeline
 from recsys.evaluation import compare_lists
 from recsys.pipeline import Choice, Recipe
-from recsys.recommenders import PROTOCOLS, create
+from recsys.recommenders import LIST_KINDS, create
 from recsys.releases import changes, made_under, trace
 from recsys.settings import Settings
 from recsys.store import Manifest, Store
@@ -39,7 +39,7 @@ def reproduce(store: Store, release: str, scratch: Store, project: Path, code: M
     built = pipeline.build_features(scratch, made["raw"].id, settings, project)
     name, parameters = (made["model"].made_from[part] for part in ("recommender", "parameters"))
     trained = pipeline.train(scratch, Recipe(name, parameters), built.id, {}, settings)
-    models = {name: trained.model_id} | dict(_beside(scratch, name, built.id, settings))
+    models = {name: trained.model_id} | dict(_alternatives(scratch, name, built.id, settings))
     choice = Choice(name, trained.model_id, {name: trained.windows}, {}, [], models)
     audited = made["release"].made_from.get("audited", False)
     again = trace(scratch, pipeline.recommend(scratch, choice, built.id, settings, dict(code), audited))
@@ -48,9 +48,9 @@ def reproduce(store: Store, release: str, scratch: Store, project: Path, code: M
     return Reproduction(made["release"].content, again["release"].content, differences, list(_other(made, again)))
 
 
-def _beside(scratch: Store, winner: str, features_id: str, settings: Settings) -> Iterator[tuple[str, str]]:
+def _alternatives(scratch: Store, winner: str, features_id: str, settings: Settings) -> Iterator[tuple[str, str]]:
     """Models of the lists beside the winner's, fitted again."""
-    for name in settings.lists.beside:
+    for name in settings.lists.alternatives:
         if name != winner:
             recommender = create(name, settings.recommenders[name], settings.seed)
             yield name, pipeline.fit(scratch, recommender, pipeline.open_features(scratch, features_id, settings))
@@ -93,10 +93,10 @@ def _lists(store: Store, old: Manifest, scratch: Store, new: Manifest) -> Iterat
     if old.files["lists.sqlite"].sha256 == new.files["lists.sqlite"].sha256:
         return
     releases, length = (store.load("release", old.id), scratch.load("release", new.id)), old.made_from["config"]["lists"]["length"]
-    for protocol in PROTOCOLS:
-        found = compare_lists(*releases, protocol, length)
+    for list_kind in LIST_KINDS:
+        found = compare_lists(*releases, list_kind, length)
         moved = f"; {found.came:,} users are new, {found.went:,} are missing" if found.came or found.went else ""
-        yield f"lists, {protocol}: {found.changed:,} of {found.users:,} users get other items or another order{moved}"
+        yield f"lists, {list_kind}: {found.changed:,} of {found.users:,} users get other items or another order{moved}"
 
 
 def _other(made: Mapping[str, Manifest], again: Mapping[str, Manifest]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A verdict: what a check says. Evidence: the verdicts on one release, bound to what they were passed on."""
+"""A check result: what a check says. Validation report: the check results on one release, bound to what they were passed on."""
 
 import json
 import math
@@ -12,7 +12,7 @@ Severity = Literal["block", "warn"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """A check's result: `value` was seen and held against `threshold`; `message` is one line that a person understands.
 
     setting: where config.toml sets the threshold; empty if it is fixed. suspect: what a failure speaks against, such as "data".
@@ -45,44 +45,44 @@ class Verdict:
         return f"[{self.name}] {self.message}{numbers}{setting}{suspect}"
 
 
-def grade(name: str, value: float, warn: float, block: float, words: str) -> Verdict:
+def grade(name: str, value: float, warn: float, block: float, words: str) -> CheckResult:
     """A value held against two limits: above the first it warns, above the second it blocks."""
     value, far = float(value), not value <= block  # a value that is no number blocks
     message = f"{words}; above {warn:g} warns" + (f", above {block:g} blocks" if block < math.inf else "")
-    return Verdict(name, value, block if far else warn, "block" if far else "warn", value <= warn, message)
+    return CheckResult(name, value, block if far else warn, "block" if far else "warn", value <= warn, message)
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Verdicts by family of checks. Those on the model are bound to its id, those on data and lists to this run's features and
+class ValidationReport:
+    """Check results by checks. Those on the model are bound to its id, those on data and lists to this run's features and
     the release's content."""
 
     model: str
     features: str
     content: str
-    on_model: dict[str, list[Verdict]]
-    on_data: dict[str, list[Verdict]]
+    on_model: dict[str, list[CheckResult]]
+    on_data: dict[str, list[CheckResult]]
 
     @property
-    def families(self) -> dict[str, list[Verdict]]:
+    def checks(self) -> dict[str, list[CheckResult]]:
         return self.on_data | self.on_model
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        return [verdict for verdicts in self.families.values() for verdict in verdicts]
+    def results(self) -> list[CheckResult]:
+        return [result for results in self.checks.values() for result in results]
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> "Evidence":
+    def from_json(cls, data: bytes) -> "ValidationReport":
         fields: dict[str, Any] = json.loads(data)
         for part in ("on_model", "on_data"):
-            fields[part] = {name: [Verdict(**verdict) for verdict in verdicts] for name, verdicts in fields[part].items()}
+            fields[part] = {name: [CheckResult(**result) for result in results] for name, results in fields[part].items()}
         return cls(**fields)
 
     @classmethod
-    def read(cls, data: bytes | None) -> "Evidence | None":
+    def read(cls, data: bytes | None) -> "ValidationReport | None":
         """None if there is none, or it was written in another form."""
         try:
             return cls.from_json(data) if data else None
@@ -90,14 +90,14 @@ class Evidence:
             return None
 
 
-def require(verdicts: Mapping[str, list[Verdict]], families: Iterable[str], stage: str) -> None:
-    """Raises with every blocking verdict's explanation and advice, or the families that should have spoken and did not."""
-    if silent := [name for name in families if not verdicts.get(name)]:
+def require(results: Mapping[str, list[CheckResult]], checks: Iterable[str], stage: str) -> None:
+    """Raises with every blocking check result's explanation and advice, or the checks that should have spoken and did not."""
+    if silent := [name for name in checks if not results.get(name)]:
         raise RecsysError(
-            f"{stage}: no verdict of {', '.join(silent)}; a check that did not run or died in silence proves nothing: run it"
+            f"{stage}: no check result of {', '.join(silent)}; a check that did not run or died in silence proves nothing: run it"
             " (`make audit` runs the costly ones) and read its log"
         )
-    if failed := [verdict for found in verdicts.values() for verdict in found if verdict.blocks]:
-        words = ". ".join(verdict.explanation for verdict in failed)
-        advice = "".join(dict.fromkeys(f". {verdict.advice}" for verdict in failed if verdict.advice))
+    if failed := [result for found in results.values() for result in found if result.blocks]:
+        words = ". ".join(result.explanation for result in failed)
+        advice = "".join(dict.fromkeys(f". {result.advice}" for result in failed if result.advice))
         raise RecsysError(f"{stage}: {words}. Nothing was published, and what is live has not changed{advice}")

@@ -9,25 +9,25 @@ from metaflow.cards import Markdown, Table, VegaChart
 from recsys.evaluation import Interval, Window, caption, compare, share_of, summarise
 from recsys.monitoring import Report
 from recsys.pipeline import Choice
-from recsys.recommenders import PROTOCOLS
+from recsys.recommenders import LIST_KINDS
 from recsys.settings import Settings
 
 
 def show_evaluations(choice: Choice, oracle: Mapping[str, Window], settings: Settings) -> None:
-    """Per protocol, the holdout's metrics of every recommender as a table and a chart, and what the winner gains on each; then who
-    was skipped. `oracle`: its window per protocol, where there is one."""
+    """Per kind of list, the holdout's metrics of every recommender as a table and a chart, and what the winner gains on each; then who
+    was skipped. `oracle`: its window per kind of list, where there is one."""
     winner = choice.winner
     current.card.append(Markdown(f"# {settings.name}: {winner} is chosen"))
     for reason in choice.skipped.values():
         current.card.append(Markdown(f"Skipped: {reason}"))
-    for protocol in PROTOCOLS:
-        holdout = {name: windows[protocol][0] for name, windows in choice.evaluations.items()}
+    for list_kind in LIST_KINDS:
+        holdout = {name: windows[list_kind][0] for name, windows in choice.evaluations.items()}
         if not len(holdout[winner].users):
-            current.card.append(Markdown(f"## Holdout, {caption(protocol, holdout[winner], settings)}"))
+            current.card.append(Markdown(f"## Holdout, {caption(list_kind, holdout[winner], settings)}"))
             continue
-        shown = holdout | ({"oracle": oracle[protocol]} if oracle else {})
+        shown = holdout | ({"oracle": oracle[list_kind]} if oracle else {})
         summaries = {name: summarise(window, settings.evaluation.ks, settings) for name, window in shown.items()}
-        current.card.append(Markdown(f"## Holdout, {caption(protocol, holdout[winner], settings)}"))
+        current.card.append(Markdown(f"## Holdout, {caption(list_kind, holdout[winner], settings)}"))
         current.card.append(_metrics(shown, summaries, settings))
         current.card.append(VegaChart(_chart(summaries, f"ndcg@{settings.evaluation.k}", winner)))
         current.card.append(Markdown(f"### {winner} less each other, over the same users"))
@@ -91,13 +91,13 @@ def _chart(summaries: Mapping[str, dict[str, Interval]], metric: str, winner: st
 
 
 def show_monitoring(report: Report, settings: Settings) -> None:
-    """What was realised beside what was promised, every verdict, and the days as a chart and a table."""
+    """What was realised beside what was promised, every check result, and the days as a chart and a table."""
     metric = f"hit_rate@{settings.evaluation.k}"
     current.card.append(Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"))
     rows = [[name, str(found), f"{report.promised.get(name, float('nan')):.3f}"] for name, found in report.realised.items()]
     current.card.append(Table(rows, headers=["", "by the day [95% interval]", "promised over the horizon"]))
-    said = [["passed" if verdict.passed else "FAILED", verdict.name, verdict.message] for verdict in report.verdicts]
-    current.card.append(Table(said, headers=["", "verdict", ""]))
+    said = [["passed" if result.passed else "FAILED", result.name, result.message] for result in report.results]
+    current.card.append(Table(said, headers=["", "result", ""]))
     current.card.append(VegaChart(_days(report, metric)))
     days = [[one.day, one.release, one.users, one.listed, f"{one.metrics.get(metric, float('nan')):.3f}"] for one in report.days]
     users = f"users with {settings.dataset.a_target}"

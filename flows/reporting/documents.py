@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recsys import RecsysError, releases, validation
 from recsys.features import Features, warehouse
-from recsys.recommenders import PROTOCOLS
-from recsys.releases import Ruling
+from recsys.recommenders import LIST_KINDS
+from recsys.releases import BusinessRules
 from recsys.settings import Settings
 from recsys.sources import open_source
 from recsys.store import Manifest, Store
@@ -69,10 +69,10 @@ def _border(store: Store, release: Manifest, settings: Settings, folder: Path) -
     nulls = open_source(settings.dataset).max_null_share
     borders = {"raw": validation.raw.border(profile, nulls, validation.limits("raw", settings))}
     features = Features(made_of, settings)
-    snapshot, ruling = store.load("release", release.id), Ruling(features.state(features.as_of), settings)
-    for protocol in PROTOCOLS:
-        _, lists = releases.read_all(snapshot, protocol)
-        borders[f"lists_{protocol}"] = validation.lists.border(protocol, lists, ruling)
+    snapshot, rules = store.load("release", release.id), BusinessRules(features.state(features.as_of), settings)
+    for list_kind in LIST_KINDS:
+        _, lists = releases.read_all(snapshot, list_kind)
+        borders[f"lists_{list_kind}"] = validation.lists.border(list_kind, lists, rules)
     expectations.document(borders, folder)
 
 

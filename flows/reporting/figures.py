@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from recsys.evaluation import Interval, Window, bootstrap, caption, compare, share_of, summarise
 from recsys.pipeline import Choice, Trained
-from recsys.recommenders import PROTOCOLS
+from recsys.recommenders import LIST_KINDS
 from recsys.settings import Settings
 from recsys.store import Snapshot
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 from reporting.plots import Row, plot
 
 SEGMENTS = 8  # the largest, which are shown apart
@@ -45,26 +45,26 @@ class Figure:
 
 
 def holdout(release: Snapshot) -> dict[str, Window]:
-    """Per protocol the winner's window, but for its lists."""
+    """Per kind of list the winner's window, but for its lists."""
     about = json.loads((release.path / "release.json").read_text())
     cutoff = date.fromisoformat(about["as_of"]) - timedelta(days=about["horizon_days"])
     table = pq.read_table(release.path / "holdout.parquet").to_pandas()
     windows = {}
-    for protocol in PROTOCOLS:
-        rows = table[table["protocol"] == protocol]
+    for list_kind in LIST_KINDS:
+        rows = table[table["list_kind"] == list_kind]
         scores = {str(name): rows[name].to_numpy() for name in rows if "@" in str(name)}
-        windows[protocol] = Window(cutoff, rows["user_id"].to_numpy(str), scores, np.empty((len(rows), 0), np.int32), 0)
+        windows[list_kind] = Window(cutoff, rows["user_id"].to_numpy(str), scores, np.empty((len(rows), 0), np.int32), 0)
     return windows
 
 
 def metrics(winner: str, own: Mapping[str, Window], made: Made | None, settings: Settings) -> Iterator[Figure]:
-    """Per protocol, every recommender and the oracle; the winner alone, `own`, where the run is gone."""
+    """Per kind of list, every recommender and the oracle; the winner alone, `own`, where the run is gone."""
     decides, how = f"ndcg@{settings.evaluation.k}", (settings.evaluation.bootstraps, settings.seed)
-    for protocol, window in own.items():
+    for list_kind, window in own.items():
         if not len(window.users):
             continue
-        windows = {name: found[protocol][0] for name, found in made.choice.evaluations.items()} if made else {winner: window}
-        oracle = {"oracle": made.oracle[protocol]} if made and made.oracle else {}
+        windows = {name: found[list_kind][0] for name, found in made.choice.evaluations.items()} if made else {winner: window}
+        oracle = {"oracle": made.oracle[list_kind]} if made and made.oracle else {}
         depths = settings.evaluation.ks if made else []
         summaries = {
             name: summarise(one, depths, settings) or bootstrap(one.scores, *how) for name, one in (windows | oracle).items()
@@ -73,10 +73,10 @@ def metrics(winner: str, own: Mapping[str, Window], made: Made | None, settings:
             Row(name, [found[decides].mean], str(found[decides]), found[decides][1:], _kind(name, winner, oracle))
             for name, found in summaries.items()
         ]
-        beside = {name: _beside(name, winner, windows, oracle, settings) for name in summaries}
+        alternatives = {name: _alternatives(name, winner, windows, oracle, settings) for name in summaries}
         ks = sorted({int(metric.split("@")[1]) for metric in window.scores}, key=lambda k: (k != settings.evaluation.k, k))
-        tables = {f"at {k}": _table(k, summaries, beside if k == settings.evaluation.k else {}) for k in ks}
-        title = caption(protocol, window, settings)
+        tables = {f"at {k}": _table(k, summaries, alternatives if k == settings.evaluation.k else {}) for k in ks}
+        title = caption(list_kind, window, settings)
         yield Figure(title, plot(rows, f"{decides}, mean over users with its 95% interval"), tables)
 
 
@@ -84,7 +84,9 @@ def _kind(name: str, winner: str, oracle: Mapping[str, Window]) -> str:
     return "chosen" if name == winner else "oracle" if name in oracle else ""
 
 
-def _beside(name: str, winner: str, windows: dict[str, Window], oracle: dict[str, Window], settings: Settings) -> dict[str, Any]:
+def _alternatives(
+    name: str, winner: str, windows: dict[str, Window], oracle: dict[str, Window], settings: Settings
+) -> dict[str, Any]:
     """What NDCG is beside others': the winner's gain on a recommender, user by user, and its share of the oracle's."""
     found: dict[str, Any] = {}
     if len(windows) > 1:
@@ -96,12 +98,16 @@ def _beside(name: str, winner: str, windows: dict[str, Window], oracle: dict[str
     return found
 
 
-def _table(k: int, summaries: Mapping[str, Mapping[str, Interval]], beside: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _table(
+    k: int, summaries: Mapping[str, Mapping[str, Interval]], alternatives: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
     """A row per recommender: its metrics at k, the one that decides first, then what stands beside it."""
     rows = []
     for name, summary in summaries.items():
         first, *others = [metric for metric in summary if metric.endswith(f"@{k}")]
-        rows.append({"": name, first: summary[first], **beside.get(name, {}), **{metric: summary[metric] for metric in others}})
+        rows.append(
+            {"": name, first: summary[first], **alternatives.get(name, {}), **{metric: summary[metric] for metric in others}}
+        )
     return rows
 
 
@@ -133,8 +139,8 @@ def _slice(name: str, values: NDArray, settings: Settings) -> Row:
 
 
 def stability(made: Made, settings: Settings) -> Markup | None:
-    """The holdout of what is served, of its twins and in disturbed worlds; None where the run was no audit."""
-    metric, served, choice = f"ndcg@{settings.evaluation.k}", settings.protocol, made.choice
+    """The holdout of what is served, of its twins and in perturbed worlds; None where the run was no audit."""
+    metric, served, choice = f"ndcg@{settings.evaluation.k}", settings.list_kind, made.choice
     window = choice.evaluations[choice.winner][served][0]
     own = bootstrap({metric: window.scores[metric]}, settings.evaluation.bootstraps, settings.seed)[metric]
     others = [one for one in made.trained if one.recipe.name == choice.winner and one.model_id != choice.model_id]
@@ -142,7 +148,7 @@ def stability(made: Made, settings: Settings) -> Markup | None:
         "other seeds": [_mean(one.windows[served][0], metric) for one in others if one.recipe.kind != "resample"],
         "on resampled users": [_mean(one.windows[served][0], metric) for one in others if one.recipe.kind == "resample"],
     }
-    worlds = {name: one[served] for name, one in choice.stress.get(choice.winner, {}).items()}
+    worlds = {name: one[served] for name, one in choice.robustness.get(choice.winner, {}).items()}
     found |= {name.replace("_", " "): [_mean(one, metric)] for name, one in worlds.items() if len(one.users)}
     first = Row("what is served", [own.mean], str(own), own[1:], "chosen")
     rows = [Row(name, dots, _against(dots, own.mean)) for name, dots in found.items() if dots]
@@ -160,8 +166,8 @@ def _against(dots: Sequence[float], served: float) -> str:
     return ", ".join(f"{dot:.3f}" for dot in dots) + (f" ({changes})" if changes else "")
 
 
-def drift(verdicts: Sequence[Verdict]) -> Markup | None:
-    """Values as shares of their thresholds, of the verdicts that have numbers; None where there are none."""
+def drift(results: Sequence[CheckResult]) -> Markup | None:
+    """Values as shares of their thresholds, of the check results that have numbers; None where there are none."""
     rows = [
         Row(
             one.name,
@@ -170,7 +176,7 @@ def drift(verdicts: Sequence[Verdict]) -> Markup | None:
             None,
             "" if one.passed else "failed",
         )
-        for one in verdicts
+        for one in results
         if not isinstance(one.value, str) and not isinstance(one.threshold, str) and one.threshold
     ]
     return plot(rows, "values as shares of their thresholds; the line is the threshold", 1.0) if rows else None

@@ -1,4 +1,4 @@
-"""Proof: what shows that something was done. Each finder reads verdicts of the live release, test results or files, and says what
+"""Proof: what shows that something was done. Each finder reads check results of the live release, test results or files, and says what
 it read and what that is worth: 1, or 0 if it is missing; half of it where a person had to do it."""
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from recsys.store import Store
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation_report import CheckResult, ValidationReport
 
 RESULTS = "data/test-results.xml"  # where the Makefile has pytest write them
 
@@ -24,11 +24,11 @@ class Sources:
     release: str | None
 
     @cached_property
-    def verdicts(self) -> dict[str, list[Verdict]]:
-        """Of the live release, by family and, one each, by name; none if its evidence is gone."""
-        evidence = Evidence.read(self.store.evidence(self.release)) if self.release else None
-        families = evidence.families if evidence else {}
-        return families | {verdict.name: [verdict] for found in families.values() for verdict in found}
+    def results(self) -> dict[str, list[CheckResult]]:
+        """Of the live release, by check and, one each, by name; none if its validation report is gone."""
+        report = ValidationReport.read(self.store.report(self.release)) if self.release else None
+        checks = report.checks if report else {}
+        return checks | {result.name: [result] for found in checks.values() for result in found}
 
     @cached_property
     def junit(self) -> ElementTree.Element:
@@ -48,24 +48,24 @@ class Sources:
     @property
     def caption(self) -> str:
         when = ", ".join(suite.get("timestamp", "")[:16] for suite in self.junit.iter("testsuite"))
-        return f"evidence of release {self.release or 'none'}; {len(self.tests)} tests in {RESULTS}, {when or 'never run'}"
+        return f"validation report of release {self.release or 'none'}; {len(self.tests)} tests in {RESULTS}, {when or 'never run'}"
 
 
 Finding = tuple[float, str]  # the score, and what was read
 Finder = Callable[[Sources], Finding]
 
 
-def verdicts(*names: str) -> Finder:
-    """Families of checks, or single verdicts: each was run on the live release, and all of it passed."""
+def results(*names: str) -> Finder:
+    """checks, or single check results: each was run on the live release, and all of it passed."""
 
     def find(sources: Sources) -> Finding:
         for name in names:
-            if not sources.verdicts.get(name):
-                return 0.0, f"no verdict of {name} in the live release's evidence"
-            if failed := [verdict.name for verdict in sources.verdicts[name] if not verdict.passed]:
-                return 0.0, f"{name}: {', '.join(failed)} did not pass in the live release's evidence"
-        count = sum(len(sources.verdicts[name]) for name in names)
-        return 1.0, f"evidence.json: {', '.join(names)} passed, {count} verdicts"
+            if not sources.results.get(name):
+                return 0.0, f"no check result of {name} in the live release's validation report"
+            if failed := [result.name for result in sources.results[name] if not result.passed]:
+                return 0.0, f"{name}: {', '.join(failed)} did not pass in the live release's validation report"
+        count = sum(len(sources.results[name]) for name in names)
+        return 1.0, f"validation_report.json: {', '.join(names)} passed, {count} check results"
 
     return find
 

@@ -15,7 +15,7 @@ from recsys import RecsysError
 from recsys.evaluation import Interval
 from recsys.settings import Settings, build
 from recsys.store import Manifest, Snapshot, Store
-from recsys.validation_report import Evidence
+from recsys.validation_report import ValidationReport
 from reporting import documents, figures, statements
 from reporting.figures import Made
 from reporting.proof import Sources
@@ -57,7 +57,7 @@ def what_is_left(release: str) -> Made | None:
 
 def render(store: Store, release: Snapshot, settings: Settings, made: Made | None, links: Sequence[documents.Link] = ()) -> str:
     """The page as HTML. What is not at hand is left out and named."""
-    manifest, evidence = release.manifest, Evidence.read(store.evidence(release.manifest.id))
+    manifest, report = release.manifest, ValidationReport.read(store.report(release.manifest.id))
     moves, own = store.history(), figures.holdout(release)
     state = statements.state_of(manifest.id, moves)
     known = store.find("features", manifest.parents["features"])
@@ -67,18 +67,16 @@ def render(store: Store, release: Snapshot, settings: Settings, made: Made | Non
         state=state,
         as_of=next(iter(own.values())).cutoff + timedelta(days=settings.dataset.horizon_days),
         outcome=statements.outcome,
-        beside=statements.beside,
-        verdict=statements.verdict(evidence, state),
+        alternatives=statements.alternatives,
+        result=statements.result(report, state),
         made=made,
-        missing=list(statements.missing(known, made, evidence, manifest)),
-        families=statements.families(evidence),
-        silent=statements.silent(evidence),
+        missing=list(statements.missing(known, made, report, manifest)),
+        checks=statements.checks(report),
+        silent=statements.silent(report),
         metrics=list(figures.metrics(manifest.made_from["recommender"], own, made, settings)),
-        slices=figures.slices(own[settings.protocol], store.load("features", known.id).path, settings) if known else None,
+        slices=figures.slices(own[settings.list_kind], store.load("features", known.id).path, settings) if known else None,
         stability=figures.stability(made, settings) if made else None,
-        drift=figures.drift([one for name in ("drift", "history") for one in evidence.families.get(name, [])])
-        if evidence
-        else None,
+        drift=figures.drift([one for name in ("drift", "history") for one in report.checks.get(name, [])]) if report else None,
         score=[answer._asdict() for answer in items(Sources(ROOT, store, manifest.id))],
         lineage=statements.lineage(store, manifest),
         moves=[(move, store.find("release", move["release"])) for move in reversed(moves[-MOVES:])],

@@ -2,7 +2,7 @@
 production this is. Each is answered by what is found in the live release, in test results or in files, and by no claim.
 
 1: automated, and seen to have run and passed. 0.5: documented, or done by hand. 0: nothing was found. The score is the smallest
-of the four sections' sums. What finds the evidence is in reporting/proof.py.
+of the four sections' sums. What finds the validation report is in reporting/proof.py.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from reporting.proof import Finder, Sources, any_of, every, files, half, nothing, submitted, tests, tuned, verdicts, written
+from reporting.proof import Finder, Sources, any_of, every, files, half, nothing, results, submitted, tests, tuned, written
 
 SECTIONS = ("data", "model", "infrastructure", "monitoring")
 
@@ -84,12 +84,12 @@ ITEMS = (
     ),
     Item("model", "All hyperparameters have been tuned", tuned),
     Item("model", "The impact of model staleness is known", nothing("no curve of accuracy by the model's age is made")),
-    Item("model", "A simpler model is not better", verdicts("simpler")),
-    Item("model", "Model quality is sufficient on important data slices", verdicts("slices")),
+    Item("model", "A simpler model is not better", results("baseline")),
+    Item("model", "Model quality is sufficient on important data slices", results("slices")),
     Item(
         "model",
         "The model is tested for considerations of inclusion",
-        nothing("exposure of groups of users and items is not measured"),
+        nothing("impression of groups of users and items is not measured"),
     ),
     Item(
         "infrastructure",
@@ -121,10 +121,10 @@ ITEMS = (
         "infrastructure",
         "Model quality is validated before serving",
         every(
-            verdicts("lists", "simpler"),
+            results("lists", "baseline"),
             tests(
                 "test_a_failed_check_on_the_model_blocks_in_its_own_words",
-                "test_a_blocking_verdict_keeps_the_pointer_and_resume_takes_the_run_up_again",
+                "test_a_blocking_result_keeps_the_pointer_and_resume_takes_the_run_up_again",
             ),
         ),
     ),
@@ -154,17 +154,17 @@ ITEMS = (
         "Dependency changes result in notification",
         half(tests("test_a_diff_tells_what_changed_section_by_section"), "somebody has to ask for it"),
     ),
-    Item("monitoring", "Data invariants hold for inputs", verdicts("raw", "drift", "history")),
+    Item("monitoring", "Data invariants hold for inputs", results("raw", "drift", "history")),
     Item(
         "monitoring",
         "Training and serving are not skewed",
         any_of(
-            verdicts("time_travel"),
+            results("time_travel"),
             half(tests("test_features_of_a_past_day_are_those_built_on_that_day"), "not on the live data"),
         ),
     ),
     Item("monitoring", "Models are not too stale", tests("test_lists_of_a_model_that_is_too_old_are_not_published")),
-    Item("monitoring", "Models are numerically stable", verdicts("health")),
+    Item("monitoring", "Models are numerically stable", results("health")),
     Item(
         "monitoring",
         "Computing performance has not regressed",
@@ -175,11 +175,11 @@ ITEMS = (
         "Prediction quality has not regressed",
         any_of(
             every(
-                verdicts("allow_not_worse_than_champion", "novel_not_worse_than_champion"),
+                results("all_items_not_worse_than_champion", "new_items_not_worse_than_champion"),
                 tests("test_what_falls_far_below_it_fails_and_so_does_what_popularity_beats"),
             ),
             half(
-                verdicts("allow_not_worse_than_champion", "novel_not_worse_than_champion"),
+                results("all_items_not_worse_than_champion", "new_items_not_worse_than_champion"),
                 "against the last champion alone, so a slow decline passes",
             ),
         ),

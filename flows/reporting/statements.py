@@ -1,4 +1,4 @@
-"""What a report says of a release in words: its state, its verdicts, what is missing, where it comes from."""
+"""What a report says of a release in words: its state, its check results, what is missing, where it comes from."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys.store import Manifest, Store
-from recsys.validation import FAMILIES
-from recsys.validation_report import Evidence, Verdict
+from recsys.validation import CHECKS
+from recsys.validation_report import CheckResult, ValidationReport
 from reporting.figures import Made
 
 
@@ -18,20 +18,20 @@ def state_of(release: str, moves: Sequence[Mapping[str, Any]]) -> str:
     return "published" if any(move["release"] == release for move in moves) else "not published"
 
 
-def verdict(evidence: Evidence | None, state: str) -> str:
+def result(report: ValidationReport | None, state: str) -> str:
     """The report in a sentence."""
-    if evidence is None:
-        return f"{state.capitalize()}, without evidence that can be read."
-    failed = [one for one in evidence.verdicts if not one.passed]
+    if report is None:
+        return f"{state.capitalize()}, without validation report that can be read."
+    failed = [one for one in report.results if not one.passed]
     blocks, expected = sum(one.blocks for one in failed), sum(bool(one.expected) for one in failed)
     parts = [
-        f"{count(len(evidence.verdicts) - len(failed), 'check')} passed",
+        f"{count(len(report.results) - len(failed), 'check')} passed",
         *([f"{count(blocks, 'block')}"] if blocks else []),
         count(len(failed) - blocks, "warning") + (f" ({expected} expected)" if expected else ""),
     ]
     said = {"live": "Live, published with", "published": "Published, and no longer live, with", "not published": "Not published:"}
-    families = len(silent(evidence))
-    rest = f"; {count(families, 'family', 'families')} of checks not run." if families else "; every family of checks was run."
+    checks = len(silent(report))
+    rest = f"; {count(checks, 'check', 'checks')} of checks not run." if checks else "; every checks was run."
     return f"{said[state]} {', '.join(parts)}{rest}"
 
 
@@ -40,56 +40,56 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number or 'no'} {one if number == 1 else many or one + 's'}"
 
 
-def missing(features: Manifest | None, made: Made | None, evidence: Evidence | None, release: Manifest) -> Iterator[str]:
+def missing(features: Manifest | None, made: Made | None, report: ValidationReport | None, release: Manifest) -> Iterator[str]:
     """What is not at hand, and so left out."""
     if made is None:
         yield (
             "the run that made this release is gone or of other code: the other recommenders, the oracle, coverage and stability"
             " are left out"
         )
-    if evidence is None:
-        yield "no evidence that can be read lies beside this release: verdicts and drift are left out"
+    if report is None:
+        yield "no validation report that can be read lies beside this release: check results and drift are left out"
     if features is None:
         yield f"feature snapshot {release.parents['features']} is gone: slices are left out"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A family of checks with its verdicts, what failed first."""
+    """A checks with its check results, what failed first."""
 
     name: str
-    verdicts: list[Verdict]
+    results: list[CheckResult]
 
     @property
     def counts(self) -> dict[str, int]:
-        found = Counter(outcome(one) for one in self.verdicts)
+        found = Counter(outcome(one) for one in self.results)
         return {name: found[name] for name in ("blocked", "warned", "passed")}
 
 
-def outcome(verdict: Verdict) -> str:
-    return "passed" if verdict.passed else "blocked" if verdict.blocks else "warned"
+def outcome(result: CheckResult) -> str:
+    return "passed" if result.passed else "blocked" if result.blocks else "warned"
 
 
-def beside(verdict: Verdict) -> list[str]:
+def alternatives(result: CheckResult) -> list[str]:
     """What a check result says besides its message: the setting, and after a block what is suspect and what to run next."""
-    setting = f"Setting: {verdict.setting}." if verdict.setting else ""
-    suspect = f"Suspect: the {verdict.suspect}. {verdict.advice}." if verdict.blocks and verdict.suspect else ""
+    setting = f"Setting: {result.setting}." if result.setting else ""
+    suspect = f"Suspect: the {result.suspect}. {result.advice}." if result.blocks and result.suspect else ""
     return [part for part in (setting, suspect) if part]
 
 
-def families(evidence: Evidence | None) -> list[Judged]:
-    """Families that spoke, those with failures first."""
+def checks(report: ValidationReport | None) -> list[Judged]:
+    """Checks that spoke, those with failures first."""
     order = ("blocked", "warned", "passed")
-    found = evidence.families if evidence else {}
-    judged = [Judged(name, sorted(verdicts, key=lambda one: order.index(outcome(one)))) for name, verdicts in found.items()]
+    found = report.checks if report else {}
+    judged = [Judged(name, sorted(results, key=lambda one: order.index(outcome(one)))) for name, results in found.items()]
     return sorted(judged, key=lambda one: (-one.counts["blocked"], -one.counts["warned"]))
 
 
-def silent(evidence: Evidence | None) -> dict[str, str]:
-    """Families that are registered and did not speak, and why."""
-    spoke = evidence.families if evidence else {}
+def silent(report: ValidationReport | None) -> dict[str, str]:
+    """Checks that are registered and did not speak, and why."""
+    spoke = report.checks if report else {}
     why = {True: "costly: `make audit` runs it", False: "was not there, or did not end, when this release was made"}
-    return {name: why[family.when == "audit"] for name, family in FAMILIES.items() if name not in spoke}
+    return {name: why[check.when == "audit"] for name, check in CHECKS.items() if name not in spoke}
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from recsys import RecsysError
 from recsys.evaluation import caption, share_of
 from recsys.evaluation import summarise as summarise_window
 from recsys.pipeline import Choice
-from recsys.recommenders import PROTOCOLS
+from recsys.recommenders import LIST_KINDS
 from recsys.releases import about
 from recsys.settings import Settings, resolve
 from recsys.store import Store, open_store
-from recsys.validation import FAMILIES
-from recsys.validation_report import Verdict
+from recsys.validation import CHECKS
+from recsys.validation_report import CheckResult
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -146,15 +146,15 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
         for line in _gaps(left.choice, settings):
             console.print(line, markup=False, soft_wrap=True)
         console.print(f"winner      [bold]{left.choice.winner}[/bold], model {left.choice.model_id}")
-        for protocol in PROTOCOLS:
-            console.print(_metrics(left, protocol, settings))
+        for list_kind in LIST_KINDS:
+            console.print(_metrics(left, list_kind, settings))
     _print_lists(left, settings, console)
     console.print(_costs(left.run, cpu_seconds))
     if not left.run.successful:
         _print_refused(left, console)
         return
     place = f"the canary of {left.canary * 100:g}% of the users" if left.canary >= 0 else "live"
-    console.print(f"release     [bold]{left.release_id}[/bold] is {place}, content {left.evidence.content}")
+    console.print(f"release     [bold]{left.release_id}[/bold] is {place}, content {left.report.content}")
     look = f"make card · make releases{left.same} · make export TO=lists.parquet{left.same}"
     console.print(f"look next   {look}", markup=False, soft_wrap=True)
 
@@ -186,9 +186,9 @@ def _print_data(left: Left, settings: Settings, console: Console) -> None:
         f" {counts['first_day']} to {counts['last_day']}"
     )
     console.print(f"quarantine  {built.quarantine}")
-    for verdict in left.raw_verdicts:
-        if verdict.name == "ignored_columns":
-            console.print(verdict.message, markup=False, soft_wrap=True)
+    for result in left.raw_results:
+        if result.name == "ignored_columns":
+            console.print(result.message, markup=False, soft_wrap=True)
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
 
 
@@ -196,12 +196,12 @@ def _print_lists(left: Left, settings: Settings, console: Console) -> None:
     """What the rules did to the lists, and what all checks said; before there are lists, the checks of the raw data."""
     if "release_id" in left:
         console.print(_rules(left, settings), soft_wrap=True)
-    if "evidence" in left:
-        _print_verdicts(left.evidence.families, console)
-        if silent := [name for name in FAMILIES if name not in left.evidence.families]:
+    if "report" in left:
+        _print_results(left.report.checks, console)
+        if silent := [name for name in CHECKS if name not in left.report.checks]:
             console.print(f"not run     {', '.join(silent)}: `make audit` runs them")
-    elif "raw_verdicts" in left:
-        _print_verdicts({"raw": left.raw_verdicts}, console)
+    elif "raw_results" in left:
+        _print_results({"raw": left.raw_results}, console)
 
 
 def _print_refused(left: Left, console: Console) -> None:
@@ -216,7 +216,7 @@ def _print_refused(left: Left, console: Console) -> None:
 
 
 def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
-    """Prints what a finished MonitorFlow found: days, then what was realised and promised, then verdicts."""
+    """Prints what a finished MonitorFlow found: days, then what was realised and promised, then check results."""
     namespace(None)
     if not Run(path).successful:
         return
@@ -233,10 +233,8 @@ def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
         console.print(
             f"{name} by the day {found}; promised over the horizon {report.promised.get(name, float('nan')):.3f}", markup=False
         )
-    for verdict in report.verdicts:
-        console.print(
-            f"{'passed' if verdict.passed else 'FAILED'}  [{verdict.name}] {verdict.message}", markup=False, soft_wrap=True
-        )
+    for result in report.results:
+        console.print(f"{'passed' if result.passed else 'FAILED'}  [{result.name}] {result.message}", markup=False, soft_wrap=True)
     console.print(f"kept as {report.name} in the store; nothing was moved; {cpu_seconds:.1f} CPU seconds")
 
 
@@ -246,20 +244,20 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
         yield f"left out    of {name}, {len(columns)} features with too few values: {', '.join(columns)}"
     for reason in choice.skipped.values():
         yield f"skipped     {reason}"
-    windows = min(len(found[settings.protocol]) - 1 for found in choice.evaluations.values())
+    windows = min(len(found[settings.list_kind]) - 1 for found in choice.evaluations.values())
     if windows < (wanted := settings.evaluation.selection_windows):
         chosen = "" if windows else "; the simplest recommender is taken"
         why = f"the others have too few days of data before them, with horizon_days = {settings.dataset.horizon_days}"
         yield f"selection   on {windows} of {wanted} windows (evaluation.selection_windows): {why}{chosen}"
 
 
-def _metrics(data: Left, protocol: str, settings: Settings) -> Table | str:
-    holdout = {name: windows[protocol][0] for name, windows in data.choice.evaluations.items()}
-    title = f"holdout, {caption(protocol, holdout[data.choice.winner], settings)}"
+def _metrics(data: Left, list_kind: str, settings: Settings) -> Table | str:
+    holdout = {name: windows[list_kind][0] for name, windows in data.choice.evaluations.items()}
+    title = f"holdout, {caption(list_kind, holdout[data.choice.winner], settings)}"
     if not len(holdout[data.choice.winner].users):
         return title
     table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
-    best = data.oracle.get(protocol)
+    best = data.oracle.get(list_kind)
     rows = holdout | ({"oracle": best} if best else {})
     summaries = {name: summarise_window(window, [settings.evaluation.k], settings) for name, window in rows.items()}
     decides, *others = summaries[data.choice.winner]
@@ -276,24 +274,24 @@ def _rules(data: Left, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
     counts = about(store_of(data.run, settings).load("release", data.release_id))["rules"]
     told = [
-        f"{protocol}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"
-        for protocol, found in counts.items()
+        f"{list_kind}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"
+        for list_kind, found in counts.items()
     ]
     return f"rules       kept out of lists, {'; '.join(told)}"
 
 
-def _print_verdicts(families: Mapping[str, Sequence[Verdict]], console: Console) -> None:
+def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console) -> None:
     """How many passed, then each that failed with the setting of its threshold, those that block first."""
-    verdicts = [verdict for found in families.values() for verdict in found]
-    failed = sorted((verdict for verdict in verdicts if not verdict.passed), key=lambda verdict: not verdict.blocks)
-    blocked = sum(verdict.blocks for verdict in failed)
-    counts = f"{len(verdicts) - len(failed)} passed, {len(failed) - blocked} warned" + (f", {blocked} blocked" if blocked else "")
-    console.print(f"checks      {counts}, of {', '.join(families)}", soft_wrap=True)
-    for verdict in failed:
-        mark = "BLOCKED" if verdict.blocks else "warning"
-        console.print(f"  {mark:<8}  {verdict.explanation}", markup=False, soft_wrap=True)
-    for change in dict.fromkeys(verdict.expected for verdict in failed if verdict.expected):
-        names = ", ".join(verdict.name for verdict in failed if verdict.expected == change)
+    results = [result for found in checks.values() for result in found]
+    failed = sorted((result for result in results if not result.passed), key=lambda result: not result.blocks)
+    blocked = sum(result.blocks for result in failed)
+    counts = f"{len(results) - len(failed)} passed, {len(failed) - blocked} warned" + (f", {blocked} blocked" if blocked else "")
+    console.print(f"checks      {counts}, of {', '.join(checks)}", soft_wrap=True)
+    for result in failed:
+        mark = "BLOCKED" if result.blocks else "warning"
+        console.print(f"  {mark:<8}  {result.explanation}", markup=False, soft_wrap=True)
+    for change in dict.fromkeys(result.expected for result in failed if result.expected):
+        names = ", ".join(result.name for result in failed if result.expected == change)
         console.print(f"expected    {change}: {names} only warn", markup=False, soft_wrap=True)
 
 

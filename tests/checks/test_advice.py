@@ -13,11 +13,11 @@ from recsys import RecsysError
 from recsys.store.snapshots import Store, open_store
 from recsys.validation.advice import Advisor
 from recsys.validation.checks import health, list_stability, lists
-from recsys.validation.registry import FAMILIES
-from recsys.validation_report import Verdict, require
+from recsys.validation.registry import CHECKS
+from recsys.validation_report import CheckResult, require
 
 DAY = date(2026, 12, 10)
-LOW = Verdict("churn_items", 0.97, 0.95, "block", False, "97% of the items are others")
+LOW = CheckResult("list_stability_items", 0.97, 0.95, "block", False, "97% of the items are others")
 
 
 @pytest.fixture
@@ -27,19 +27,19 @@ def advisor(tmp_path: Path) -> Advisor:
     return Advisor(store, make_settings(), DAY, DAY, good_day=date(2026, 12, 1), release="r1", live=True)
 
 
-def complete(advisor: Advisor, family: str, **change: Any) -> Verdict:
-    found = FAMILIES[family]
-    return advisor.complete(replace(LOW, **change), family, found.module, found.suspect or found.on)
+def complete(advisor: Advisor, check: str, **change: Any) -> CheckResult:
+    found = CHECKS[check]
+    return advisor.complete(replace(LOW, **change), check, found.module, found.suspect or found.on)
 
 
 def test_every_setting_that_a_check_names_exists() -> None:
     values = make_settings()
-    for name, family in FAMILIES.items():
-        settings = getattr(family.module, "SETTINGS", {})
+    for name, check in CHECKS.items():
+        settings = getattr(check.module, "SETTINGS", {})
         named = {part for one in settings.values() for text in ([one] if isinstance(one, str) else one) for part in text.split()}
         for setting in named:
             if "." not in setting and not setting.startswith("["):
-                assert setting in family.module.Limits.__annotations__, (name, setting)
+                assert setting in check.module.Limits.__annotations__, (name, setting)
                 continue
             place: Any = values
             for part in setting.strip("[]").split("."):
@@ -48,42 +48,42 @@ def test_every_setting_that_a_check_names_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "verdict", "setting"),
+    ("check", "result", "setting"),
     [
-        (list_stability, LOW, "checks.churn.block_changed in config.toml"),
-        (list_stability, replace(LOW, severity="warn"), "checks.churn.warn_changed in config.toml"),
-        (lists, replace(LOW, name="novel_ranks"), "lists.length in config.toml"),
+        (list_stability, LOW, "checks.list_stability.block_changed in config.toml"),
+        (list_stability, replace(LOW, severity="warn"), "checks.list_stability.warn_changed in config.toml"),
+        (lists, replace(LOW, name="new_items_ranks"), "lists.length in config.toml"),
         (health, replace(LOW, name="scores_finite"), ""),
         (health, replace(LOW, name="x", setting="dataset.target"), "datasets.shop.target in config.toml"),
     ],
 )
-def test_a_check_names_the_setting_of_its_threshold(advisor: Advisor, family: Any, verdict: Verdict, setting: str) -> None:
-    name = family.__name__.rpartition(".")[2]
-    assert advisor.complete(verdict, name, family, "data").setting == setting
+def test_a_check_names_the_setting_of_its_threshold(advisor: Advisor, check: Any, result: CheckResult, setting: str) -> None:
+    name = check.__name__.rpartition(".")[2]
+    assert advisor.complete(result, name, check, "data").setting == setting
 
 
 def test_checks_without_a_table_of_settings_name_their_section(advisor: Advisor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(list_stability, "SETTINGS")
-    assert complete(advisor, "churn").setting == "[checks.churn] in config.toml"
+    assert complete(advisor, "list_stability").setting == "[checks.list_stability] in config.toml"
 
 
 @pytest.mark.parametrize(
-    ("family", "change", "facts", "verbs", "words"),
+    ("check", "change", "facts", "verbs", "words"),
     [
         ("history", {"name": "volume"}, {}, ["expect", "run"], "FROM=2026-12-03 TO=2026-12-09 KIND=volume"),
         ("freshness", {"name": "freshness"}, {}, ["expect", "run"], "FROM=2026-12-04 TO=2026-12-10 KIND=closed"),
-        ("churn", {}, {}, ["expect", "recommend"], "KIND=volume"),
+        ("list_stability", {}, {}, ["expect", "recommend"], "KIND=volume"),
         ("history", {"name": "event_types"}, {}, ["run"], "AS_OF=2026-12-01"),
         ("lists", {}, {}, ["recommend"], ""),
         ("lists", {}, {"daily": True}, ["run"], ""),
-        ("simpler", {}, {}, ["recommend"], ""),
-        ("simpler", {}, {"live": False}, ["tune"], ""),
+        ("baseline", {}, {}, ["recommend"], ""),
+        ("baseline", {}, {"live": False}, ["tune"], ""),
     ],
 )
 def test_a_block_names_the_commands_that_lead_on(
-    advisor: Advisor, family: str, change: dict[str, Any], facts: dict[str, Any], verbs: list[str], words: str
+    advisor: Advisor, check: str, change: dict[str, Any], facts: dict[str, Any], verbs: list[str], words: str
 ) -> None:
-    advice = complete(replace(advisor, **facts), family, **change).advice
+    advice = complete(replace(advisor, **facts), check, **change).advice
     commands = re.findall(r"`make (\S+) ([^`]*)`", advice)
     assert [name for name, _ in commands] == ["report", *verbs]
     assert "RELEASE=r1" in commands[0][1]
@@ -93,9 +93,9 @@ def test_a_block_names_the_commands_that_lead_on(
 
 def test_every_command_in_advice_is_a_verb(advisor: Advisor) -> None:
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    for family in FAMILIES:
+    for check in CHECKS:
         for facts in ({}, {"release": ""}, {"daily": True}, {"live": False}):
-            found = re.findall(r"`make (\S+) ", complete(replace(advisor, **facts), family).advice)
+            found = re.findall(r"`make (\S+) ", complete(replace(advisor, **facts), check).advice)
             assert len(found) >= 2
             assert set(found) <= verbs
 
@@ -126,16 +126,21 @@ class Named(str):
 
 
 def test_what_passed_or_warns_needs_no_advice(advisor: Advisor) -> None:
-    assert complete(advisor, "churn", severity="warn").advice == ""
-    assert complete(advisor, "churn", passed=True).advice == ""
+    assert complete(advisor, "list_stability", severity="warn").advice == ""
+    assert complete(advisor, "list_stability", passed=True).advice == ""
 
 
 def test_a_refusal_gives_check_value_threshold_setting_suspect_and_commands_once(advisor: Advisor) -> None:
-    failed = [complete(advisor, "churn"), complete(advisor, "churn", name="churn_coverage")]
+    failed = [complete(advisor, "list_stability"), complete(advisor, "list_stability", name="list_stability_coverage")]
     with pytest.raises(RecsysError) as refused:
-        require({"churn": failed}, ["churn"], "evidence")
+        require({"list_stability": failed}, ["list_stability"], "report")
     told = str(refused.value)
-    for words in ("[churn_items] 97%", "value 0.97, limit 0.95", "checks.churn.block_changed in config.toml", "suspect: the lists"):
+    for words in (
+        "[list_stability_items] 97%",
+        "value 0.97, limit 0.95",
+        "checks.list_stability.block_changed in config.toml",
+        "suspect: the lists",
+    ):
         assert words in told
     assert told.count("`make report") == told.count("`make expect") == 1
     assert "\n" not in told

@@ -1,4 +1,4 @@
-"""Behaviour: the disturbed world is what it is said to be, healthy lists pass, and each fault is found under its name."""
+"""Behaviour: the perturbed world is what it is said to be, healthy lists pass, and each fault is found under its name."""
 
 import json
 from dataclasses import replace
@@ -14,21 +14,21 @@ from recsys.recommenders.base import Lists
 from recsys.store.snapshots import Snapshot
 from recsys.validation.audit import perturbations
 from recsys.validation.audit.answers import Answers, _overlap
-from recsys.validation.check_input import Subject
-from recsys.validation.registry import FAMILIES, limits
+from recsys.validation.check_input import CheckInput
+from recsys.validation.registry import CHECKS, limits
 
 pytestmark = pytest.mark.slow
 
 
-def test_healthy_lists_pass(audited: Subject) -> None:
+def test_healthy_lists_pass(audited: CheckInput) -> None:
     assert failed("behaviour", audited) == []
 
 
-def test_every_group_undergoes_its_own_disturbance_and_nobody_else_any(audited: Subject) -> None:
-    state, world = audited.state, audited.rehearsed[perturbations.WORLD].state(audited.features.as_of)
-    owned, disturbed, groups = state.owned(), world.owned(), perturbations.groups(state)
+def test_every_group_undergoes_its_own_perturbation_and_nobody_else_any(audited: CheckInput) -> None:
+    state, world = audited.state, audited.bad_days[perturbations.WORLD].state(audited.features.as_of)
+    owned, perturbed, groups = state.owned(), world.owned(), perturbations.groups(state)
     assert world.user_ids.tolist() == state.user_ids.tolist()
-    changed = np.unique((owned != disturbed).nonzero()[0])
+    changed = np.unique((owned != perturbed).nonzero()[0])
     assert set(changed) <= set(
         np.concatenate([groups[name] for name in ("swapped_item", "dropped_basket", "new_category", "giant")])
     )
@@ -37,15 +37,15 @@ def test_every_group_undergoes_its_own_disturbance_and_nobody_else_any(audited: 
     for name, difference in expected.items():
         assert len(groups[name]) > 20
         plan = perturbations.plan(state)
-        planned = np.isin(state.user_ids, plan["user_id"][plan["disturbance"] == name].dropna())
+        planned = np.isin(state.user_ids, plan["user_id"][plan["perturbation"] == name].dropna())
         assert (baskets[groups[name]] == np.where(planned[groups[name]], difference, 0)).all(), name
     quantity = (world.users["quantity_per_target"] != state.users["quantity_per_target"])[groups["repeated_basket"]]
     assert quantity.all()
     assert world.users["views"][groups["giant"]] + world.users["target_events"][groups["giant"]] > 10_000
 
 
-def test_a_day_in_another_order_is_the_same_to_a_user(audited: Subject) -> None:
-    state, world = audited.state, audited.rehearsed[perturbations.WORLD].state(audited.features.as_of)
+def test_a_day_in_another_order_is_the_same_to_a_user(audited: CheckInput) -> None:
+    state, world = audited.state, audited.bad_days[perturbations.WORLD].state(audited.features.as_of)
     shuffled = perturbations.groups(state)["shuffled_day"]
     for name, column in state.users.items():
         assert np.array_equal(column[shuffled], world.users[name][shuffled], equal_nan=column.dtype.kind == "f"), name
@@ -56,16 +56,16 @@ def test_a_day_in_another_order_is_the_same_to_a_user(audited: Subject) -> None:
 class Sabotaged:
     """Ranks by random, for everybody or those of one group; or lists what is not for sale; or has no fallback."""
 
-    def __init__(self, subject: Subject, fault: str):
-        self.subject, self.fault = subject, fault
+    def __init__(self, inputs: CheckInput, fault: str):
+        self.inputs, self.fault = inputs, fault
 
-    def recommend(self, user_ids: Any, k: int, state: State, novel: bool = False) -> Lists:
-        lists = self.subject.model.recommend(user_ids, k, state, novel)
+    def recommend(self, user_ids: Any, k: int, state: State, exclude_seen: bool = False) -> Lists:
+        lists = self.inputs.model.recommend(user_ids, k, state, exclude_seen)
         draw = np.random.default_rng(len(state.history["days"]) + int(state.items["is_available"].sum()))
         if self.fault == "random":
             lists.items[:] = np.array([draw.permutation(state.shape[1])[:k] for _ in user_ids])
         if self.fault == "stale":
-            lists.items[:] = self.subject.model.recommend(user_ids, k, self.subject.state, novel).items
+            lists.items[:] = self.inputs.model.recommend(user_ids, k, self.inputs.state, exclude_seen).items
         if self.fault == "rude" and len(user_ids) == 1:
             lists.items[:] = lists.items[:, ::-1]
         return lists
@@ -82,13 +82,13 @@ class Sabotaged:
         ("rude", ["stranger_gets_fallback"]),
     ],
 )
-def test_a_fault_is_found_under_its_name(audited: Subject, fault: str, names: list[str]) -> None:
+def test_a_fault_is_found_under_its_name(audited: CheckInput, fault: str, names: list[str]) -> None:
     sick = replace(audited)
     vars(sick)["model"] = Sabotaged(audited, fault)
     assert set(names) <= set(failed("behaviour", sick))
 
 
-def test_a_fallback_that_is_not_what_strangers_get_is_found(audited: Subject, tmp_path: Path) -> None:
+def test_a_fallback_that_is_not_what_strangers_get_is_found(audited: CheckInput, tmp_path: Path) -> None:
     (tmp_path / "fallback.json").write_text(json.dumps({"all": audited.state.item_ids[:10].tolist()}))
     vars(sick := replace(audited, release=Snapshot(tmp_path, audited.release.manifest)))["model"] = audited.model
     assert failed("behaviour", sick) == ["stranger_gets_fallback"]
@@ -102,28 +102,26 @@ def test_a_fallback_that_is_not_what_strangers_get_is_found(audited: Subject, tm
     ],
 )
 def test_answers_that_are_the_wrong_way_round_are_found(
-    audited: Subject, monkeypatch: pytest.MonkeyPatch, change: Any, name: str
+    audited: CheckInput, monkeypatch: pytest.MonkeyPatch, change: Any, name: str
 ) -> None:
     changed = change(Answers.of(audited))
-    monkeypatch.setattr(Answers, "of", lambda subject: changed)
+    monkeypatch.setattr(Answers, "of", lambda inputs: changed)
     assert name in failed("behaviour", audited)
 
 
-def test_a_shop_without_categories_is_told_so(audited: Subject) -> None:
+def test_a_shop_without_categories_is_told_so(audited: CheckInput) -> None:
     items = audited.state.items | {"category": np.full(audited.state.shape[1], "unknown")}
-    assert not len(perturbations.plan(replace(audited.state, items=items)).query("disturbance == 'new_category'"))
+    assert not len(perturbations.plan(replace(audited.state, items=items)).query("perturbation == 'new_category'"))
 
 
-def test_what_there_is_nobody_to_try_on_passes_as_not_applicable(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_there_is_nobody_to_try_on_passes_as_not_applicable(audited: CheckInput, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Answers.of(audited)
     alone = replace(answers, group=np.full(len(answers.rows), "giant"))
-    monkeypatch.setattr(Answers, "of", lambda subject: alone)
-    verdicts = {
-        verdict.name: verdict for verdict in FAMILIES["behaviour"].module.check(audited, limits("behaviour", audited.settings))
-    }
+    monkeypatch.setattr(Answers, "of", lambda inputs: alone)
+    results = {result.name: result for result in CHECKS["behaviour"].module.check(audited, limits("behaviour", audited.settings))}
     for name in ("repeated_basket", "dropped_items_fall", "new_category_rises", "others_stay"):
-        assert verdicts[name].passed
-        assert "not applicable" in verdicts[name].message
+        assert results[name].passed
+        assert "not applicable" in results[name].message
 
 
 def test_lists_of_a_shop_with_few_items_are_the_same_if_those_items_are() -> None:

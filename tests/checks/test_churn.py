@@ -11,7 +11,7 @@ import pytest
 from conftest import failures, make_settings, make_state, sabotage
 from recsys.recommenders.base import Lists
 from recsys.store.snapshots import Manifest, Snapshot
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from recsys.validation.checks import list_stability
 from recsys.validation.registry import limits
 
@@ -26,69 +26,75 @@ def rotated(by: int = 0) -> np.ndarray:
 
 
 def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray, now: np.ndarray, winner: str = "two_stage") -> dict[str, Any]:
-    """Verdicts by name."""
+    """Check results by name."""
     lists = {Path("live"): was, Path("new"): now}
     users = np.array([f"u{row:03}" for row in range(USERS)])
 
-    def top(release: Snapshot, protocol: str, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def top(release: Snapshot, list_kind: str, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         items = lists[release.path]
         return users[: len(items)], STATE.item_ids, items
 
     monkeypatch.setattr("recsys.comparing.top", top)
-    monkeypatch.setattr("recsys.checks.churn.top", top)
+    monkeypatch.setattr("recsys.checks.list_stability.top", top)
     manifest = Manifest("release", "r", {}, {}, {})
     live = Snapshot(Path("live"), manifest)
     fields: Any = SimpleNamespace(
-        settings=SETTINGS, repeat="allow", champion=live, release=Snapshot(Path("new"), manifest), state=STATE, winner=winner
+        settings=SETTINGS, repeat="all_items", champion=live, release=Snapshot(Path("new"), manifest), state=STATE, winner=winner
     )
-    subject: Subject = fields
-    return {verdict.name: verdict for verdict in list_stability.check(subject, limits("churn", SETTINGS))}
+    inputs: CheckInput = fields
+    return {result.name: result for result in list_stability.check(inputs, limits("list_stability", SETTINGS))}
 
 
-def test_lists_of_a_first_release_are_as_broad_as_those_of_simple_recommenders(subject: Subject) -> None:
-    assert failures("churn", subject) == {}
-    users, lists = subject.lists["allow"]
+def test_lists_of_a_first_release_are_as_broad_as_those_of_simple_recommenders(inputs: CheckInput) -> None:
+    assert failures("list_stability", inputs) == {}
+    users, lists = inputs.lists["all_items"]
     same = Lists(np.tile(lists.items[:1], (len(users), 1)), lists.scores)
-    rare = np.argsort(subject.state.items["target_users"])[: lists.items.shape[1]]
+    rare = np.argsort(inputs.state.items["target_users"])[: lists.items.shape[1]]
     hardly_bought = Lists(np.tile(rare.astype(np.int32), (len(users), 1)), lists.scores)
-    assert failures("churn", sabotage(subject, lists={"allow": (users, same)}))["churn_coverage"].blocks
-    assert failures("churn", sabotage(subject, lists={"allow": (users, hardly_bought)}))["churn_popularity"].blocks
+    assert failures("list_stability", sabotage(inputs, lists={"all_items": (users, same)}))["list_stability_coverage"].blocks
+    assert failures("list_stability", sabotage(inputs, lists={"all_items": (users, hardly_bought)}))[
+        "list_stability_popularity"
+    ].blocks
 
 
 def test_the_same_lists_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     found = judged(monkeypatch, rotated(), rotated())
-    assert {name: verdict.passed for name, verdict in found.items()} == dict.fromkeys(
-        ("churn_users", "churn_items", "churn_coverage", "churn_popularity"), True
+    assert {name: result.passed for name, result in found.items()} == dict.fromkeys(
+        ("list_stability_users", "list_stability_items", "list_stability_coverage", "list_stability_popularity"), True
     )
-    assert (found["churn_items"].value, found["churn_coverage"].value, found["churn_popularity"].value) == (0, 1, 1)
+    assert (
+        found["list_stability_items"].value,
+        found["list_stability_coverage"].value,
+        found["list_stability_popularity"].value,
+    ) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(("by", "share", "severity"), [(3, 0.3, None), (7, 0.7, "warn"), (10, 1.0, "block")])
 def test_what_goes_is_the_share_of_items_that_stand_no_more(
     monkeypatch: pytest.MonkeyPatch, by: int, share: float, severity: str | None
 ) -> None:
-    verdict = judged(monkeypatch, rotated(), rotated(by))["churn_items"]
-    assert verdict.value == pytest.approx(share)
-    assert (None if verdict.passed else verdict.severity) == severity
+    result = judged(monkeypatch, rotated(), rotated(by))["list_stability_items"]
+    assert result.value == pytest.approx(share)
+    assert (None if result.passed else result.severity) == severity
 
 
 def test_lists_that_show_a_fraction_of_the_items_block_unless_popularity_won(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = np.tile(np.arange(3, dtype=np.int32), (USERS, 1))
     narrow = np.pad(narrow, ((0, 0), (0, 7)), constant_values=-1)
-    found = judged(monkeypatch, rotated(), narrow)["churn_coverage"]
+    found = judged(monkeypatch, rotated(), narrow)["list_stability_coverage"]
     assert found.value == pytest.approx(ITEMS / 3)
     assert found.blocks
-    assert not judged(monkeypatch, rotated(), narrow, "popularity")["churn_coverage"].blocks
+    assert not judged(monkeypatch, rotated(), narrow, "popularity")["list_stability_coverage"].blocks
 
 
 def test_lists_that_turned_to_hits_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     hits = replace(STATE, items=STATE.items | {"target_users": np.where(np.arange(ITEMS) < 10, 50, 1)})
     monkeypatch.setattr("test_churn.STATE", hits)
     found = judged(monkeypatch, rotated(), np.tile(np.arange(10, dtype=np.int32), (USERS, 1)))
-    assert found["churn_popularity"].value == pytest.approx(50 / ((10 * 50 + 30) / ITEMS), rel=0.1)
-    assert not found["churn_popularity"].passed
+    assert found["list_stability_popularity"].value == pytest.approx(50 / ((10 * 50 + 30) / ITEMS), rel=0.1)
+    assert not found["list_stability_popularity"].passed
 
 
 def test_too_few_users_of_both_only_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     found = judged(monkeypatch, rotated()[:20], rotated(10))
-    assert [(verdict.name, verdict.blocks, verdict.passed) for verdict in found.values()] == [("churn_users", False, False)]
+    assert [(result.name, result.blocks, result.passed) for result in found.values()] == [("list_stability_users", False, False)]

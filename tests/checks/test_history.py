@@ -15,11 +15,11 @@ from conftest import failures, make_settings, make_state, sabotage
 from recsys.features.daily_profile import DailyProfile
 from recsys.features.warehouse import Quarantine
 from recsys.store.snapshots import Manifest, Snapshot
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.history import DETECTORS, Limits, detect, impossible_times, known_items, new_days, past_days
 from recsys.validation.past_days import calibrate
 from recsys.validation.registry import limits
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 FIRST, DAYS = date(2024, 1, 1), 140
 LIMITS: Limits = limits("history", make_settings())
@@ -62,13 +62,13 @@ def to_profile(counts: dict[str, dict[str, np.ndarray]]) -> DailyProfile:
     return DailyProfile(FIRST, values, {name: np.array(list(found.values())) for name, found in counts.items()})
 
 
-def judge(change: Change = lambda counts: None, days: int = DAYS, judged: int = 1, **made: Any) -> dict[str, Verdict]:
+def judge(change: Change = lambda counts: None, days: int = DAYS, judged: int = 1, **made: Any) -> dict[str, CheckResult]:
     """What fails on the last day, by name."""
     counts = steady(days, **made)
     change(counts)
     found = detect(to_profile(counts), FIRST + timedelta(days), LIMITS, judged)
-    assert [verdict.name for verdict in found] == [detector.name for detector in DETECTORS]
-    return {verdict.name: verdict for verdict in found if not verdict.passed}
+    assert [result.name for result in found] == [detector.name for detector in DETECTORS]
+    return {result.name: result for result in found if not result.passed}
 
 
 def times(factor: float, days: int, *names: str) -> Change:
@@ -110,9 +110,9 @@ def set_to(dimension: str, value: str, count: float, days: int = 1) -> Change:
     return change
 
 
-def test_a_shop_that_goes_on_as_before_passes(subject: Subject) -> None:
-    assert failures("history", subject) == {}
-    assert failures("history", sabotage(subject, champion=subject.release)) == {}
+def test_a_shop_that_goes_on_as_before_passes(inputs: CheckInput) -> None:
+    assert failures("history", inputs) == {}
+    assert failures("history", sabotage(inputs, champion=inputs.release)) == {}
 
 
 def test_an_ordinary_day_passes() -> None:
@@ -171,7 +171,7 @@ def test_a_fault_is_named_on_its_first_day(change: Change, name: str, severity: 
     ],
 )
 def test_a_healthy_change_blocks_nothing(change: Change) -> None:
-    assert "block" not in {verdict.severity for verdict in judge(change).values()}
+    assert "block" not in {result.severity for result in judge(change).values()}
 
 
 def test_a_change_that_lasts_is_told_once() -> None:
@@ -339,7 +339,7 @@ def test_the_threshold_continues_the_tail_of_the_past() -> None:
     assert calibrate(np.zeros(100), 1, 0.01) == pytest.approx(2.576, abs=0.001)
 
 
-def items_verdict(tmp_path: Path, titles: list[str], categories: list[str]) -> Verdict:
+def items_result(tmp_path: Path, titles: list[str], categories: list[str]) -> CheckResult:
     """Of a hundred items of the live release, item 0 to 99 in categories of 25 each, that are as given now."""
     ids = [f"i{number:02}" for number in range(100)]
     before = {"title": [f"Item {number}" for number in range(100)], "category": [f"c{number // 25}" for number in range(100)]}
@@ -363,7 +363,7 @@ def items_verdict(tmp_path: Path, titles: list[str], categories: list[str]) -> V
 def test_items_that_are_known_stay_what_they_are(tmp_path: Path, titles: str, categories: str, severity: str | None) -> None:
     named = {"shifted": [f"Item {(number + 1) % 100}" for number in range(100)]}
     sorted_in = {"scattered": [f"c{number * 7 % 11}" for number in range(100)]}
-    found = items_verdict(
+    found = items_result(
         tmp_path,
         named.get(titles, [f"Item {number}" if titles == "{}" else titles.format(number) for number in range(100)]),
         sorted_in.get(categories, [categories.format(number // 25) for number in range(100)]),
@@ -381,8 +381,8 @@ def test_past_days_that_changed() -> None:
 
 
 def test_a_day_that_was_sent_again() -> None:
-    verdict = judge(set_to("repeated", "all", 900))["copies"]
-    assert (verdict.blocks, "sent again" in verdict.message) == (True, True)
+    result = judge(set_to("repeated", "all", 900))["copies"]
+    assert (result.blocks, "sent again" in result.message) == (True, True)
 
 
 def test_times_that_were_cut_off() -> None:
@@ -400,17 +400,17 @@ def test_times_that_cannot_be() -> None:
     assert not impossible_times(Quarantine(10_000, {"too_early": 20, "future": 1}, {})).passed
 
 
-def test_users_who_are_known_stay_in_their_segments(subject: Subject) -> None:
-    healthy = sabotage(subject, champion=subject.release)
+def test_users_who_are_known_stay_in_their_segments(inputs: CheckInput) -> None:
+    healthy = sabotage(inputs, champion=inputs.release)
     assert "known_users" not in failures("history", healthy)
-    users = subject.state.users | {"segment": np.roll(subject.state.users["segment"], 1)}
-    assert "known_users" in failures("history", sabotage(healthy, state=replace(subject.state, users=users)))
+    users = inputs.state.users | {"segment": np.roll(inputs.state.users["segment"], 1)}
+    assert "known_users" in failures("history", sabotage(healthy, state=replace(inputs.state, users=users)))
 
 
-def test_events_that_are_known_stay_with_their_users(subject: Subject) -> None:
-    healthy = sabotage(subject, champion=subject.release)
+def test_events_that_are_known_stay_with_their_users(inputs: CheckInput) -> None:
+    healthy = sabotage(inputs, champion=inputs.release)
     assert "known_histories" not in failures("history", healthy)
-    state, users = subject.state, subject.state.history["user_index"]
+    state, users = inputs.state, inputs.state.history["user_index"]
     exchanged = replace(state, history=state.history | {"user_index": (users + 1) % state.shape[0]})
     assert failures("history", sabotage(healthy, state=exchanged))["known_histories"].blocks
     fewer = replace(state, history={name: column[::2] for name, column in state.history.items()})

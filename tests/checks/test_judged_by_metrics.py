@@ -1,4 +1,4 @@
-"""Families that judge by metrics alone: simpler, champion on the same holdout, seeds, stress. Users and scores are made up."""
+"""Checks that judge by metrics alone: simpler, champion on the same holdout, seeds, stress. Users and scores are made up."""
 
 import json
 from dataclasses import replace
@@ -14,11 +14,11 @@ import pytest
 
 from conftest import make_settings, make_state
 from recsys.evaluation.holdout import Window
-from recsys.recommenders.base import PROTOCOLS
-from recsys.validation.check_input import Subject
+from recsys.recommenders.base import LIST_KINDS
+from recsys.validation.check_input import CheckInput
 from recsys.validation.checks import baseline, champion, freshness, robustness, seeds
 from recsys.validation.registry import limits
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 SETTINGS = make_settings(evaluation={"bootstraps": 200})
 USERS = np.array([f"u{row:03}" for row in range(200)])
@@ -33,49 +33,53 @@ def window(mean: float, spread: float = 0.05, seed: int = 0, first: int = 0) -> 
 
 
 def windows(mean: float, **how: Any) -> dict[str, list[Window]]:
-    return {protocol: [window(mean, **how)] for protocol in PROTOCOLS}
+    return {list_kind: [window(mean, **how)] for list_kind in LIST_KINDS}
 
 
-def subject(winner: float, popularity: float = 0.1, **parts: Any) -> Subject:
+def inputs(winner: float, popularity: float = 0.1, **parts: Any) -> CheckInput:
     """two_stage wins with a mean score over popularity's; nothing is live."""
     evaluations = {name: windows(mean) for name, mean in {"popularity": popularity, "two_stage": winner}.items()}
     nothing = cast(Any, None)
-    made = Subject(nothing, SETTINGS, Path(), nothing, nothing, "two_stage", evaluations)
+    made = CheckInput(nothing, SETTINGS, Path(), nothing, nothing, "two_stage", evaluations)
     return replace(made, **parts)
 
 
-def verdicts(family: Any, judged: Subject) -> dict[str, Verdict]:
-    found = list(family.check(judged, limits(family.__name__.rpartition(".")[2], SETTINGS)))
-    return {verdict.name: verdict for verdict in found}
+def results(check: Any, judged: CheckInput) -> dict[str, CheckResult]:
+    found = list(check.check(judged, limits(check.__name__.rpartition(".")[2], SETTINGS)))
+    return {result.name: result for result in found}
 
 
-def failed(family: Any, judged: Subject) -> dict[str, str]:
-    return {name: verdict.severity for name, verdict in verdicts(family, judged).items() if not verdict.passed}
+def failed(check: Any, judged: CheckInput) -> dict[str, str]:
+    return {name: result.severity for name, result in results(check, judged).items() if not result.passed}
 
 
 def test_a_winner_above_popularity_passes() -> None:
-    assert failed(baseline, subject(0.3)) == {}
+    assert failed(baseline, inputs(0.3)) == {}
 
 
-def test_a_winner_below_popularity_blocks_under_the_served_protocol_and_warns_under_the_other() -> None:
-    assert failed(baseline, subject(0.05)) == {
-        "allow_not_worse_than_popularity": "block",
-        "novel_not_worse_than_popularity": "warn",
+def test_a_winner_below_popularity_blocks_under_the_served_list_kind_and_warns_under_the_other() -> None:
+    assert failed(baseline, inputs(0.05)) == {
+        "all_items_not_worse_than_popularity": "block",
+        "new_items_not_worse_than_popularity": "warn",
         "better_than_simplest": "warn",
     }
 
 
 def test_a_winner_as_good_as_the_simplest_warns() -> None:
-    assert failed(baseline, subject(0.1)) == {"better_than_simplest": "warn"}
+    assert failed(baseline, inputs(0.1)) == {"better_than_simplest": "warn"}
 
 
 def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200, horizon: int = 28, trained: str = "") -> Any:
     """A live release whose holdout had this mean, over the last of the users."""
     tables = [
         pa.table(
-            {"protocol": [protocol] * users, "user_id": USERS[-users:], "ndcg@10": window(mean, seed=1).scores["ndcg@10"][-users:]}
+            {
+                "list_kind": [list_kind] * users,
+                "user_id": USERS[-users:],
+                "ndcg@10": window(mean, seed=1).scores["ndcg@10"][-users:],
+            }
         )
-        for protocol in PROTOCOLS
+        for list_kind in LIST_KINDS
     ]
     pq.write_table(pa.concat_tables(tables), folder / "holdout.parquet")
     facts = {"as_of": as_of, "horizon_days": horizon} | ({"trained_as_of": trained} if trained else {})
@@ -83,31 +87,31 @@ def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200,
     return SimpleNamespace(path=folder)
 
 
-def challenger(mean: float, champion: Any) -> Subject:
-    return subject(mean, features=cast(Any, SimpleNamespace(as_of=date(2024, 2, 1))), champion=champion)
+def challenger(mean: float, champion: Any) -> CheckInput:
+    return inputs(mean, features=cast(Any, SimpleNamespace(as_of=date(2024, 2, 1))), champion=champion)
 
 
 def test_a_first_release_meets_the_best_simple_recommender() -> None:
     repeats = {"repeat_purchase": windows(0.4)}
-    first = subject(0.3)
+    first = inputs(0.3)
     assert failed(champion, first) == {}
     beaten = replace(first, evaluations={**first.evaluations, **repeats})
-    assert failed(champion, beaten) == {"allow_not_worse_than_champion": "block", "novel_not_worse_than_champion": "warn"}
-    assert "repeat_purchase (nothing is live yet" in verdicts(champion, beaten)["allow_not_worse_than_champion"].message
+    assert failed(champion, beaten) == {"all_items_not_worse_than_champion": "block", "new_items_not_worse_than_champion": "warn"}
+    assert "repeat_purchase (nothing is live yet" in results(champion, beaten)["all_items_not_worse_than_champion"].message
     assert failed(champion, replace(beaten, winner="repeat_purchase")) == {}
 
 
 @pytest.mark.parametrize(("mean", "said"), [(0.4, "better beyond noise"), (0.3, "within noise"), (0.2, "worse beyond noise")])
 def test_a_challenger_is_held_against_what_the_live_release_kept(mean: float, said: str, tmp_path: Path) -> None:
-    verdict = verdicts(champion, challenger(mean, live(tmp_path, 0.3)))["allow_not_worse_than_champion"]
-    assert said in verdict.message
-    assert verdict.blocks == (said == "worse beyond noise")
+    result = results(champion, challenger(mean, live(tmp_path, 0.3)))["all_items_not_worse_than_champion"]
+    assert said in result.message
+    assert result.blocks == (said == "worse beyond noise")
 
 
 def test_few_users_of_both_are_too_early_to_tell(tmp_path: Path) -> None:
-    found = verdicts(champion, challenger(0.1, live(tmp_path, 0.3, users=9)))
-    assert "too early: 9 users" in found["allow_not_worse_than_champion"].message
-    assert not any(verdict.blocks for verdict in found.values())
+    found = results(champion, challenger(0.1, live(tmp_path, 0.3, users=9)))
+    assert "too early: 9 users" in found["all_items_not_worse_than_champion"].message
+    assert not any(result.blocks for result in found.values())
 
 
 def test_a_champion_that_saw_later_days_is_not_compared(tmp_path: Path) -> None:
@@ -118,17 +122,17 @@ def test_a_champion_that_was_judged_on_another_horizon_is_not_compared(tmp_path:
     assert failed(champion, challenger(0.1, live(tmp_path, 0.3, horizon=14))) == {"champion": "warn"}
 
 
-def audited(*twins: dict[str, list[Window]]) -> Subject:
+def audited(*twins: dict[str, list[Window]]) -> CheckInput:
     state = make_state(np.ones((len(USERS), 2), int))
     state = replace(state, user_ids=USERS, users=state.users | {"baskets": np.arange(len(USERS))})
-    made = subject(0.3, twins=twins)
+    made = inputs(0.3, twins=twins)
     made.__dict__["holdout_state"] = state  # read once, then kept
     return made
 
 
 def test_fits_that_agree_pass_and_a_recommender_that_draws_nothing_too() -> None:
     assert failed(seeds, audited(windows(0.3, seed=1), windows(0.303, seed=2))) == {}
-    assert failed(seeds, subject(0.3)) == {}
+    assert failed(seeds, inputs(0.3)) == {}
 
 
 def test_fits_that_differ_in_score_warn_and_block_far_out() -> None:
@@ -150,21 +154,21 @@ def test_equal_scores_by_other_lists_warn() -> None:
     assert failed(seeds, audited(windows(0.3, first=7))) == {"seeds_overlap": "warn"}
 
 
-def disturbed(two_stage: float, popularity: float = 0.1) -> Subject:
+def perturbed(two_stage: float, popularity: float = 0.1) -> CheckInput:
     worlds = {
-        name: {"lost_day": {protocol: window(mean) for protocol in PROTOCOLS}}
+        name: {"lost_day": {list_kind: window(mean) for list_kind in LIST_KINDS}}
         for name, mean in {"popularity": popularity, "two_stage": two_stage}.items()
     }
-    return subject(0.3, stress=worlds)
+    return inputs(0.3, robustness=worlds)
 
 
 def test_a_winner_that_stands_a_lost_day_passes() -> None:
-    assert failed(robustness, disturbed(0.28)) == {}
+    assert failed(robustness, perturbed(0.28)) == {}
 
 
 def test_losing_much_warns_and_falling_behind_popularity_blocks() -> None:
-    assert failed(robustness, disturbed(0.15)) == {"stress_lost_day_loss": "warn"}
-    assert failed(robustness, disturbed(0.05))["stress_lost_day_not_worse_than_popularity"] == "block"
+    assert failed(robustness, perturbed(0.15)) == {"robustness_lost_day_loss": "warn"}
+    assert failed(robustness, perturbed(0.05))["robustness_lost_day_not_worse_than_popularity"] == "block"
 
 
 @pytest.mark.parametrize(("days", "severity"), [(2, None), (5, "warn"), (30, "block")])
@@ -172,7 +176,7 @@ def test_old_events_warn_and_block_where_a_dataset_says_how_old_is_normal(days: 
     features = SimpleNamespace(counts=lambda: {"last_day": "2024-01-01"}, as_of=date(2024, 1, 2))
     settings = make_settings(dataset={"max_age_days": 3})
     release = live(tmp_path, 0.3, as_of="2024-01-02")
-    judged = replace(subject(0.3, features=cast(Any, features), release=release), settings=settings)
+    judged = replace(inputs(0.3, features=cast(Any, features), release=release), settings=settings)
     judged = replace(judged, today=date(2024, 1, 1) + timedelta(days))
     assert failed(freshness, judged) == ({"freshness": severity} if severity else {})
     assert failed(freshness, replace(judged, settings=SETTINGS)) == {}
@@ -187,9 +191,9 @@ def test_lists_by_an_old_model_warn_and_by_a_far_too_old_one_are_blocked(
 ) -> None:
     release = live(tmp_path, 0.3, as_of="2024-01-02", trained=trained)
     features = SimpleNamespace(counts=lambda: {"last_day": "2024-01-01"}, as_of=date(2024, 1, 2))
-    judged = subject(0.3, features=cast(Any, features), release=release)
+    judged = inputs(0.3, features=cast(Any, features), release=release)
     assert failed(freshness, judged) == ({"model_age": severity} if severity else {})
-    assert ("`make run`" in verdicts(freshness, judged)["model_age"].message) == bool(severity)
+    assert ("`make run`" in results(freshness, judged)["model_age"].message) == bool(severity)
 
 
 def test_live_lists_as_new_as_the_challenger_by_an_older_model_are_not_compared(tmp_path: Path) -> None:
@@ -199,5 +203,5 @@ def test_live_lists_as_new_as_the_challenger_by_an_older_model_are_not_compared(
 def test_the_challenger_meets_the_release_of_the_live_models_training(tmp_path: Path) -> None:
     (tmp_path / "later").mkdir()
     judged = challenger(0.2, live(tmp_path / "later", 0.3, as_of="2024-02-01", trained="2024-01-25"))
-    verdict = verdicts(champion, replace(judged, rival=live(tmp_path, 0.3)))["allow_not_worse_than_champion"]
-    assert verdict.blocks
+    result = results(champion, replace(judged, rival=live(tmp_path, 0.3)))["all_items_not_worse_than_champion"]
+    assert result.blocks

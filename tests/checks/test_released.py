@@ -17,28 +17,28 @@ from conftest import failures, sabotage
 from recsys.evaluation.holdout import evaluate
 from recsys.recommenders.registry import create
 from recsys.releases import files
-from recsys.releases.business_rules import Ruling
+from recsys.releases.business_rules import BusinessRules
 from recsys.releases.list_files import Row, read_rows, unpack, write_rows
 from recsys.store.snapshots import Snapshot
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.released import difference
 from recsys.validation.registry import examine
 
 
-def changed(subject: Subject, folder: Path, change: Callable[[Path], None]) -> Subject:
+def changed(inputs: CheckInput, folder: Path, change: Callable[[Path], None]) -> CheckInput:
     """The subject with a copy of its release in which something is changed."""
-    shutil.copytree(subject.release.path, folder / "release")
+    shutil.copytree(inputs.release.path, folder / "release")
     change(folder / "release")
-    release = Snapshot(folder / "release", subject.release.manifest)
-    lists = {protocol: files.read_all(release, protocol) for protocol in subject.lists}
-    return sabotage(subject, release=release, lists=lists)
+    release = Snapshot(folder / "release", inputs.release.manifest)
+    lists = {list_kind: files.read_all(release, list_kind) for list_kind in inputs.lists}
+    return sabotage(inputs, release=release, lists=lists)
 
 
-def blocked(subject: Subject, *families: str) -> dict[str, str]:
+def blocked(inputs: CheckInput, *checks: str) -> dict[str, str]:
     """Messages of the checks that block, by name."""
     found: dict[str, str] = {}
-    for family in families or ("released", "lists"):
-        found |= {name: verdict.message for name, verdict in failures(family, subject).items() if verdict.blocks}
+    for check in checks or ("released", "lists"):
+        found |= {name: result.message for name, result in failures(check, inputs).items() if result.blocks}
     return found
 
 
@@ -63,13 +63,13 @@ def rewritten(change: Callable[[list[Row]], list[Row]], name: str = "lists.sqlit
     return write
 
 
-def shifted(rows: list[Row], allow: bool = True, novel: bool = True, part: slice = slice(None)) -> list[Row]:
+def shifted(rows: list[Row], allow: bool = True, exclude_seen: bool = True, part: slice = slice(None)) -> list[Row]:
     """Each user's lists are those of the next user."""
     kept = rows[part]
     others = kept[1:] + kept[:1]
     rows[part] = [
-        (user, other[1] if allow else own_allow, other[2] if novel else own_novel)
-        for (user, own_allow, own_novel), other in zip(kept, others, strict=True)
+        (user, other[1] if allow else own_allow, other[2] if exclude_seen else own_new_items)
+        for (user, own_allow, own_new_items), other in zip(kept, others, strict=True)
     ]
     return rows
 
@@ -81,33 +81,33 @@ def each_list(change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.nd
         items, scores = change(*unpack(blob))
         return items.astype("<i4").tobytes() + scores.astype("<f4").tobytes()
 
-    return lambda rows: [(user, pack(allow), pack(novel)) for user, allow, novel in rows]
+    return lambda rows: [(user, pack(allow), pack(exclude_seen)) for user, allow, exclude_seen in rows]
 
 
-def test_a_healthy_release_passes(subject: Subject) -> None:
-    assert failures("released", subject) == {}
+def test_a_healthy_release_passes(inputs: CheckInput) -> None:
+    assert failures("released", inputs) == {}
 
 
-def test_lists_of_the_next_user(subject: Subject, tmp_path: Path) -> None:
-    found = blocked(changed(subject, tmp_path, rewritten(shifted)))
-    assert {"allow_lists_remade", "novel_lists_remade", "allow_own_user", "novel_items_new"} <= found.keys()
-    assert "do not fit their own users" in found["allow_own_user"]
+def test_lists_of_the_next_user(inputs: CheckInput, tmp_path: Path) -> None:
+    found = blocked(changed(inputs, tmp_path, rewritten(shifted)))
+    assert {"all_items_lists_remade", "new_items_lists_remade", "all_items_own_user", "new_items_items_new"} <= found.keys()
+    assert "do not fit their own users" in found["all_items_own_user"]
 
 
-def test_lists_of_the_next_user_under_one_protocol(subject: Subject, tmp_path: Path) -> None:
-    found = blocked(changed(subject, tmp_path, rewritten(lambda rows: shifted(rows, allow=False))), "released")
-    assert "novel_lists_remade" in found
-    assert "allow_lists_remade" not in found
+def test_lists_of_the_next_user_under_one_list_kind(inputs: CheckInput, tmp_path: Path) -> None:
+    found = blocked(changed(inputs, tmp_path, rewritten(lambda rows: shifted(rows, allow=False))), "released")
+    assert "new_items_lists_remade" in found
+    assert "all_items_lists_remade" not in found
 
 
-def test_lists_of_the_next_user_in_a_part_of_the_users(subject: Subject, tmp_path: Path) -> None:
-    found = blocked(changed(subject, tmp_path, rewritten(lambda rows: shifted(rows, part=slice(300, 400)))), "released")
-    assert {"allow_lists_remade", "allow_own_user"} <= found.keys()
+def test_lists_of_the_next_user_in_a_part_of_the_users(inputs: CheckInput, tmp_path: Path) -> None:
+    found = blocked(changed(inputs, tmp_path, rewritten(lambda rows: shifted(rows, part=slice(300, 400)))), "released")
+    assert {"all_items_lists_remade", "all_items_own_user"} <= found.keys()
 
 
 @pytest.mark.slow
-def test_lists_of_the_next_user_in_one_segment(subject: Subject, tmp_path: Path) -> None:
-    state = subject.state
+def test_lists_of_the_next_user_in_one_segment(inputs: CheckInput, tmp_path: Path) -> None:
+    state = inputs.state
     names, sizes = np.unique(state.users["segment"], return_counts=True)
     segment = str(names[sizes.argmax()])
     members = set(state.user_ids[state.users["segment"] == segment].tolist())
@@ -115,111 +115,111 @@ def test_lists_of_the_next_user_in_one_segment(subject: Subject, tmp_path: Path)
     def rotate(rows: list[Row]) -> list[Row]:
         return [row for row in rows if row[0] not in members] + shifted([row for row in rows if row[0] in members])
 
-    found = blocked(changed(subject, tmp_path, rewritten(rotate)), "released")
-    assert "allow_lists_remade" in found
-    assert f"segment {segment}" in found["allow_own_user"]
+    found = blocked(changed(inputs, tmp_path, rewritten(rotate)), "released")
+    assert "all_items_lists_remade" in found
+    assert f"segment {segment}" in found["all_items_own_user"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", [1, -1])
-def test_item_rows_off_by_one(subject: Subject, tmp_path: Path, by: int) -> None:
-    count = subject.state.shape[1]
+def test_item_rows_off_by_one(inputs: CheckInput, tmp_path: Path, by: int) -> None:
+    count = inputs.state.shape[1]
     change = each_list(lambda items, scores: ((items + by) % count, scores))
-    assert {"allow_lists_remade", "novel_lists_remade"} <= blocked(changed(subject, tmp_path, rewritten(change))).keys()
+    assert {"all_items_lists_remade", "new_items_lists_remade"} <= blocked(changed(inputs, tmp_path, rewritten(change))).keys()
 
 
-def test_item_rows_beyond_the_catalogue(subject: Subject, tmp_path: Path) -> None:
+def test_item_rows_beyond_the_catalogue(inputs: CheckInput, tmp_path: Path) -> None:
     """The service would refuse to answer; checks that cannot count such items block, and the others still speak."""
-    broken = changed(subject, tmp_path, rewritten(each_list(lambda items, scores: (items + 1, scores))))
-    found = {verdict.name: verdict for family in examine(broken, audit=False, on=("data",)).values() for verdict in family}
-    assert found["allow_lists_remade"].blocks
-    assert found["breadth_ran"].blocks
+    broken = changed(inputs, tmp_path, rewritten(each_list(lambda items, scores: (items + 1, scores))))
+    found = {result.name: result for check in examine(broken, audit=False, on=("data",)).values() for result in check}
+    assert found["all_items_lists_remade"].blocks
+    assert found["diversity_ran"].blocks
     assert found["as_of"].passed
 
 
-def test_new_item_lists_with_items_that_users_have_had(subject: Subject, tmp_path: Path) -> None:
-    found = blocked(changed(subject, tmp_path, rewritten(lambda rows: [(user, allow, allow) for user, allow, _ in rows])))
-    assert {"novel_items_new", "novel_lists_remade"} <= found.keys()
-    assert "has had i" in found["novel_items_new"]
+def test_new_item_lists_with_items_that_users_have_had(inputs: CheckInput, tmp_path: Path) -> None:
+    found = blocked(changed(inputs, tmp_path, rewritten(lambda rows: [(user, allow, allow) for user, allow, _ in rows])))
+    assert {"new_items_items_new", "new_items_lists_remade"} <= found.keys()
+    assert "has had i" in found["new_items_items_new"]
 
 
-def test_one_old_item_that_the_capped_history_forgot(subject: Subject, tmp_path: Path) -> None:
+def test_one_old_item_that_the_capped_history_forgot(inputs: CheckInput, tmp_path: Path) -> None:
     """Whatever a user had at any time is not new, for one user alone too."""
-    users, items = subject.features.target_pairs()
-    user, item = str(subject.state.user_ids[users[0]]), int(items[0])
+    users, items = inputs.features.target_pairs()
+    user, item = str(inputs.state.user_ids[users[0]]), int(items[0])
 
     def put(rows: list[Row]) -> list[Row]:
         found = []
-        for id, allow, novel in rows:
-            listed, scores = unpack(novel)
+        for id, allow, exclude_seen in rows:
+            listed, scores = unpack(exclude_seen)
             if id == user:
                 listed = listed.copy()
                 listed[3] = item
             found.append((id, allow, listed.astype("<i4").tobytes() + scores.tobytes()))
         return found
 
-    found = blocked(changed(subject, tmp_path, rewritten(put)), "lists")
-    assert f"user {user} has had {subject.state.item_ids[item]}" in found["novel_items_new"]
+    found = blocked(changed(inputs, tmp_path, rewritten(put)), "lists")
+    assert f"user {user} has had {inputs.state.item_ids[item]}" in found["new_items_items_new"]
 
 
-def test_top_tens_in_any_order(subject: Subject, tmp_path: Path) -> None:
+def test_top_tens_in_any_order(inputs: CheckInput, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     top = each_list(lambda items, scores: (np.concatenate([draw.permutation(items[:10]), items[10:]]), scores))
-    assert {"allow_lists_remade", "novel_lists_remade"} <= blocked(changed(subject, tmp_path, rewritten(top))).keys()
+    assert {"all_items_lists_remade", "new_items_lists_remade"} <= blocked(changed(inputs, tmp_path, rewritten(top))).keys()
     whole = np.random.default_rng(0).permutation(10)
     both = each_list(lambda items, scores: (np.r_[items[:10][whole], items[10:]], np.r_[scores[:10][whole], scores[10:]]))
-    assert "allow_scores_fall" in blocked(changed(subject, tmp_path / "both", rewritten(both)))
+    assert "all_items_scores_fall" in blocked(changed(inputs, tmp_path / "both", rewritten(both)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [lambda scores: -scores, np.ones_like, lambda scores: scores * 2], ids=["negated", "constant", "doubled"]
 )
-def test_scores_that_are_not_the_models(subject: Subject, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    found = blocked(changed(subject, tmp_path, rewritten(each_list(lambda items, scores: (items, change(scores))))))
-    assert {"allow_lists_remade", "novel_lists_remade"} <= found.keys()
+def test_scores_that_are_not_the_models(inputs: CheckInput, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    found = blocked(changed(inputs, tmp_path, rewritten(each_list(lambda items, scores: (items, change(scores))))))
+    assert {"all_items_lists_remade", "new_items_lists_remade"} <= found.keys()
 
 
 @pytest.mark.slow
-def test_lists_that_are_cut_off(subject: Subject, tmp_path: Path) -> None:
-    found = blocked(changed(subject, tmp_path, rewritten(each_list(lambda items, scores: (items[:20], scores[:20])))))
-    assert "has 20 items, not 50" in found["allow_lists_remade"]
+def test_lists_that_are_cut_off(inputs: CheckInput, tmp_path: Path) -> None:
+    found = blocked(changed(inputs, tmp_path, rewritten(each_list(lambda items, scores: (items[:20], scores[:20])))))
+    assert "has 20 items, not 50" in found["all_items_lists_remade"]
 
 
-def test_users_that_are_missing_or_strange(subject: Subject, tmp_path: Path) -> None:
-    last = str(subject.state.user_ids[-1])
-    found = blocked(changed(subject, tmp_path / "missing", rewritten(lambda rows: rows[:-1])))
-    assert last in found["allow_users"]
-    assert f"user {last}" in found["allow_lists_remade"]
-    found = blocked(changed(subject, tmp_path / "strange", rewritten(lambda rows: [*rows, ("zz", *rows[0][1:])])))
-    assert "such as zz" in found["novel_users"]
+def test_users_that_are_missing_or_strange(inputs: CheckInput, tmp_path: Path) -> None:
+    last = str(inputs.state.user_ids[-1])
+    found = blocked(changed(inputs, tmp_path / "missing", rewritten(lambda rows: rows[:-1])))
+    assert last in found["all_items_users"]
+    assert f"user {last}" in found["all_items_lists_remade"]
+    found = blocked(changed(inputs, tmp_path / "strange", rewritten(lambda rows: [*rows, ("zz", *rows[0][1:])])))
+    assert "such as zz" in found["new_items_users"]
 
 
-def test_lists_of_another_day(subject: Subject, tmp_path: Path) -> None:
+def test_lists_of_another_day(inputs: CheckInput, tmp_path: Path) -> None:
     """The same model on the features of the holdout's day."""
 
     def write(folder: Path) -> None:
         (folder / "lists.sqlite").unlink()
-        ruling = Ruling(subject.holdout_state, subject.settings)
-        files.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
-        files.write_others(folder, subject.winner, {}, ruling, subject.settings, subject.features.as_of)
+        rules = BusinessRules(inputs.holdout_state, inputs.settings)
+        files.write_ranked(folder, inputs.model, {}, rules, inputs.state.user_ids)
+        files.write_others(folder, inputs.winner, {}, rules, inputs.settings, inputs.features.as_of)
 
-    found = blocked(changed(subject, tmp_path, write))
-    assert {"allow_lists_remade", "users_remade", "as_of", "fallback_remade", "similar_items_remade"} <= found.keys()
+    found = blocked(changed(inputs, tmp_path, write))
+    assert {"all_items_lists_remade", "users_remade", "as_of", "fallback_remade", "similar_items_remade"} <= found.keys()
 
 
-def test_users_table_of_another_day(subject: Subject, tmp_path: Path) -> None:
+def test_users_table_of_another_day(inputs: CheckInput, tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
             connection.execute("drop table users")
-        files._write_users(folder / "lists.sqlite", subject.holdout_state)
+        files._write_users(folder / "lists.sqlite", inputs.holdout_state)
 
-    assert list(blocked(changed(subject, tmp_path, write))) == ["users_remade"]
+    assert list(blocked(changed(inputs, tmp_path, write))) == ["users_remade"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("column", ["segment", "bought"])
-def test_users_table_shifted_by_one(subject: Subject, tmp_path: Path, column: str) -> None:
+def test_users_table_shifted_by_one(inputs: CheckInput, tmp_path: Path, column: str) -> None:
     def write(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
             rows = connection.execute(f"select user_id, {column} from users order by user_id").fetchall()
@@ -228,7 +228,7 @@ def test_users_table_shifted_by_one(subject: Subject, tmp_path: Path, column: st
                 f"update users set {column} = ? where user_id = ?", zip(values[1:] + values[:1], users, strict=True)
             )
 
-    assert list(blocked(changed(subject, tmp_path, write))) == ["users_remade"]
+    assert list(blocked(changed(inputs, tmp_path, write))) == ["users_remade"]
 
 
 def neighbours(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
@@ -257,11 +257,11 @@ def neighbours(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], N
     ],
     ids=["transposed", "of the next item", "next items", "itself", "cut off"],
 )
-def test_similar_items_of_others(subject: Subject, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    assert "similar_items_remade" in blocked(changed(subject, tmp_path, neighbours(change)))
+def test_similar_items_of_others(inputs: CheckInput, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    assert "similar_items_remade" in blocked(changed(inputs, tmp_path, neighbours(change)))
 
 
-def test_fallback_of_another_segment_and_with_hidden_items(subject: Subject, tmp_path: Path) -> None:
+def test_fallback_of_another_segment_and_with_hidden_items(inputs: CheckInput, tmp_path: Path) -> None:
     def swap(folder: Path) -> None:
         kept = json.loads((folder / "fallback.json").read_text())
         one, other, *_ = kept["segments"]
@@ -270,94 +270,94 @@ def test_fallback_of_another_segment_and_with_hidden_items(subject: Subject, tmp
 
     def hide(folder: Path) -> None:
         kept = json.loads((folder / "fallback.json").read_text())
-        kept["all"][0] = str(subject.state.item_ids[~subject.state.items["is_available"]][0])
+        kept["all"][0] = str(inputs.state.item_ids[~inputs.state.items["is_available"]][0])
         (folder / "fallback.json").write_text(json.dumps(kept))
 
-    assert "the list segment" in blocked(changed(subject, tmp_path / "swap", swap), "released")["fallback_remade"]
-    assert {"fallback_items_allowed", "fallback_remade"} <= blocked(changed(subject, tmp_path / "hide", hide)).keys()
+    assert "the list segment" in blocked(changed(inputs, tmp_path / "swap", swap), "released")["fallback_remade"]
+    assert {"fallback_items_allowed", "fallback_remade"} <= blocked(changed(inputs, tmp_path / "hide", hide)).keys()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("column", ["title", "category", "price", "item_id", "is_listed", "is_available"])
-def test_items_table_in_another_order(subject: Subject, tmp_path: Path, column: str) -> None:
+def test_items_table_in_another_order(inputs: CheckInput, tmp_path: Path, column: str) -> None:
     def write(folder: Path) -> None:
         table = pq.read_table(folder / "items.parquet")
         values = table[column].to_pylist()
         table = table.set_column(table.column_names.index(column), column, pa.array(values[1:] + values[:1]))
         pq.write_table(table, folder / "items.parquet")
 
-    assert "items_remade" in blocked(changed(subject, tmp_path, write), "released")
+    assert "items_remade" in blocked(changed(inputs, tmp_path, write), "released")
 
 
 @pytest.fixture(scope="module")
-def with_popularity(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def with_popularity(inputs: CheckInput, tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
     """The subject with popularity's lists beside the winner's."""
-    model = create("popularity", {"days": 7}).fit(subject.state)
-    with subject.store.draft() as folder:
+    model = create("popularity", {"days": 7}).fit(inputs.state)
+    with inputs.store.draft() as folder:
         model.save(folder)
-        id = subject.store.commit(folder, "model", {"as_of": subject.features.as_of.isoformat()}).id
-    folder = tmp_path_factory.mktemp("beside")
-    shutil.copytree(subject.release.path, folder / "release")
+        id = inputs.store.commit(folder, "model", {"as_of": inputs.features.as_of.isoformat()}).id
+    folder = tmp_path_factory.mktemp("alternatives")
+    shutil.copytree(inputs.release.path, folder / "release")
     (folder / "made").mkdir()
-    files.write_ranked(folder / "made", subject.model, {"popularity": model}, subject.ruling, subject.state.user_ids)
-    shutil.copytree(folder / "made" / "beside", folder / "release" / "beside")
-    manifest = replace(subject.release.manifest, made_from=subject.release.manifest.made_from | {"beside": {"popularity": id}})
-    settings = replace(subject.settings, lists=replace(subject.settings.lists, beside=["popularity"]))
-    return sabotage(subject, release=Snapshot(folder / "release", manifest), settings=settings)
+    files.write_ranked(folder / "made", inputs.model, {"popularity": model}, inputs.rules, inputs.state.user_ids)
+    shutil.copytree(folder / "made" / "alternatives", folder / "release" / "alternatives")
+    manifest = replace(inputs.release.manifest, made_from=inputs.release.manifest.made_from | {"alternatives": {"popularity": id}})
+    settings = replace(inputs.settings, lists=replace(inputs.settings.lists, alternatives=["popularity"]))
+    return sabotage(inputs, release=Snapshot(folder / "release", manifest), settings=settings)
 
 
-def test_lists_beside_the_winners_pass(with_popularity: Subject) -> None:
+def test_lists_beside_the_winners_pass(with_popularity: CheckInput) -> None:
     assert blocked(with_popularity) == {}
 
 
 @pytest.mark.slow
-def test_lists_swapped_with_those_beside(with_popularity: Subject, tmp_path: Path) -> None:
+def test_lists_swapped_with_those_beside(with_popularity: CheckInput, tmp_path: Path) -> None:
     def swap(folder: Path) -> None:
-        theirs = list(read_rows(folder / "beside" / "popularity.sqlite"))
+        theirs = list(read_rows(folder / "alternatives" / "popularity.sqlite"))
         ours = list(read_rows(folder / "lists.sqlite"))
         rewritten(lambda _: theirs)(folder)
         rewritten(lambda _: ours, "beside/popularity.sqlite")(folder)
 
     found = blocked(changed(with_popularity, tmp_path, swap), "released")
     assert {
-        "allow_lists_remade",
-        "novel_lists_remade",
+        "all_items_lists_remade",
+        "new_items_lists_remade",
         "popularity_allow_lists_remade",
-        "popularity_novel_lists_remade",
+        "popularity_new_items_lists_remade",
     } <= found.keys()
 
 
-def test_a_recommender_that_takes_rows_for_ids(subject: Subject) -> None:
+def test_a_recommender_that_takes_rows_for_ids(inputs: CheckInput) -> None:
     """Its lists are right as long as the items of model and state are the same."""
 
-    class ByRow(type(subject.model.proposers["item_to_item"])):  # type: ignore[misc]
+    class ByRow(type(inputs.model.candidate_sources["item_to_item"])):  # type: ignore[misc]
         def columns(self, state: object) -> np.ndarray:
             return np.arange(len(self.item_ids_))
 
-    model = ByRow().fit(subject.state)
-    assert "allow_lists_permuted" in blocked(sabotage(subject, model=model), "released")
+    model = ByRow().fit(inputs.state)
+    assert "all_items_lists_permuted" in blocked(sabotage(inputs, model=model), "released")
 
 
-def test_the_other_protocol_as_the_one_that_is_served(subject: Subject, tmp_path: Path) -> None:
+def test_the_other_list_kind_as_the_one_that_is_served(inputs: CheckInput, tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         facts = json.loads((folder / "release.json").read_text())
         (folder / "release.json").write_text(json.dumps(facts | {"exclude_seen": True}))
 
-    assert "exclude_seen is True, not False" in blocked(changed(subject, tmp_path, write), "released")["release_json"]
+    assert "exclude_seen is True, not False" in blocked(changed(inputs, tmp_path, write), "released")["release_json"]
 
 
-def test_metrics_of_another_model(subject: Subject, tmp_path: Path) -> None:
-    other = {protocol: windows[0] for protocol, windows in subject.evaluations["popularity"].items()}
-    kept = changed(subject, tmp_path, lambda folder: pq.write_table(files.holdout_table(other), folder / "holdout.parquet"))
+def test_metrics_of_another_model(inputs: CheckInput, tmp_path: Path) -> None:
+    other = {list_kind: windows[0] for list_kind, windows in inputs.evaluations["popularity"].items()}
+    kept = changed(inputs, tmp_path, lambda folder: pq.write_table(files.holdout_table(other), folder / "holdout.parquet"))
     assert list(blocked(kept, "released")) == ["holdout_kept"]
 
 
-def test_dates_that_differ(subject: Subject, tmp_path: Path) -> None:
+def test_dates_that_differ(inputs: CheckInput, tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         facts = json.loads((folder / "release.json").read_text())
         (folder / "release.json").write_text(json.dumps(facts | {"trained_as_of": "2024-01-01"}))
 
-    assert "the model has learned up to" in blocked(changed(subject, tmp_path, write))["as_of"]
+    assert "the model has learned up to" in blocked(changed(inputs, tmp_path, write))["as_of"]
 
 
 def test_scores_that_tie_may_swap_their_items() -> None:
@@ -370,45 +370,45 @@ def test_scores_that_tie_may_swap_their_items() -> None:
 
 
 @pytest.mark.slow
-def test_a_category_takes_no_more_than_its_share(subject: Subject, tmp_path: Path) -> None:
-    rules = replace(subject.settings.rules, max_category_share=0.3)
-    capped = replace(subject.settings, rules=rules)
-    assert "allow_category_share" in blocked(sabotage(subject, settings=capped), "lists")
-    ruling = Ruling(subject.state, capped)
+def test_a_category_takes_no_more_than_its_share(inputs: CheckInput, tmp_path: Path) -> None:
+    rules = replace(inputs.settings.rules, max_category_share=0.3)
+    capped = replace(inputs.settings, rules=rules)
+    assert "all_items_category_share" in blocked(sabotage(inputs, settings=capped), "lists")
+    rules = BusinessRules(inputs.state, capped)
 
     def write(folder: Path) -> None:
         (folder / "lists.sqlite").unlink()
-        files.write_ranked(folder, subject.model, {}, ruling, subject.state.user_ids)
-        files.write_others(folder, subject.winner, {}, ruling, capped, subject.features.as_of)
+        files.write_ranked(folder, inputs.model, {}, rules, inputs.state.user_ids)
+        files.write_others(folder, inputs.winner, {}, rules, capped, inputs.features.as_of)
 
-    assert blocked(replace(changed(subject, tmp_path, write), settings=capped)) == {}
+    assert blocked(replace(changed(inputs, tmp_path, write), settings=capped)) == {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["popularity", "repeat_purchase", "item_to_item", "user_neighbours", "ease"])
-def test_a_healthy_release_of_any_recommender_passes(subject: Subject, tmp_path: Path, name: str) -> None:
-    model = create(name, {}).fit(subject.state)
-    with subject.store.draft() as folder:
+def test_a_healthy_release_of_any_recommender_passes(inputs: CheckInput, tmp_path: Path, name: str) -> None:
+    model = create(name, {}).fit(inputs.state)
+    with inputs.store.draft() as folder:
         model.save(folder)
-        made_from = {"as_of": subject.features.as_of.isoformat()}
-        id = subject.store.commit(folder, "model", made_from, {"features": subject.features.id}).id
+        made_from = {"as_of": inputs.features.as_of.isoformat()}
+        id = inputs.store.commit(folder, "model", made_from, {"features": inputs.features.id}).id
     folder = tmp_path / "release"
     folder.mkdir()
-    files.write_ranked(folder, model, {}, subject.ruling, subject.state.user_ids)
-    files.write_others(folder, name, {}, subject.ruling, subject.settings, subject.features.as_of)
-    manifest = replace(subject.release.manifest, parents=subject.release.manifest.parents | {"model": id})
+    files.write_ranked(folder, model, {}, inputs.rules, inputs.state.user_ids)
+    files.write_others(folder, name, {}, inputs.rules, inputs.settings, inputs.features.as_of)
+    manifest = replace(inputs.release.manifest, parents=inputs.release.manifest.parents | {"model": id})
     made = Snapshot(folder, manifest)
-    lists = {protocol: files.read_all(made, protocol) for protocol in subject.lists}
-    windows = {name: evaluate(create(name, {}), subject.features, subject.settings, subject.features.evaluated[:1])}
+    lists = {list_kind: files.read_all(made, list_kind) for list_kind in inputs.lists}
+    windows = {name: evaluate(create(name, {}), inputs.features, inputs.settings, inputs.features.evaluated[:1])}
     pq.write_table(
-        files.holdout_table({protocol: found[0] for protocol, found in windows[name].items()}), folder / "holdout.parquet"
+        files.holdout_table({list_kind: found[0] for list_kind, found in windows[name].items()}), folder / "holdout.parquet"
     )
-    healthy = sabotage(subject, release=made, winner=name, model=model, lists=lists, evaluations=windows)
+    healthy = sabotage(inputs, release=made, winner=name, model=model, lists=lists, evaluations=windows)
     assert blocked(healthy) == {}
     assert blocked(replace(healthy, evaluations={}, champion=made)) == {}
 
 
-def test_one_row_of_each_table_that_is_wrong(subject: Subject, tmp_path: Path) -> None:
+def test_one_row_of_each_table_that_is_wrong(inputs: CheckInput, tmp_path: Path) -> None:
     """Titles, segments and similar items of the next row, each named by its own check; the slow tests try every column."""
 
     def write(folder: Path) -> None:
@@ -419,11 +419,11 @@ def test_one_row_of_each_table_that_is_wrong(subject: Subject, tmp_path: Path) -
         with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
             connection.execute("update users set segment = 'nowhere'")
 
-    found = blocked(changed(subject, tmp_path, write), "released")
+    found = blocked(changed(inputs, tmp_path, write), "released")
     assert {"items_remade", "similar_items_remade", "users_remade"} == found.keys()
     assert "of segment nowhere, not" in found["users_remade"]
 
 
-def test_features_of_other_users(subject: Subject) -> None:
-    others = {name: np.roll(column, 1) for name, column in subject.state.users.items()}
-    assert "features_remade" in blocked(sabotage(subject, state=replace(subject.state, users=others)), "released")
+def test_features_of_other_users(inputs: CheckInput) -> None:
+    others = {name: np.roll(column, 1) for name, column in inputs.state.users.items()}
+    assert "features_remade" in blocked(sabotage(inputs, state=replace(inputs.state, users=others)), "released")

@@ -11,31 +11,33 @@ from recsys.recommenders.base import Lists
 from recsys.recommenders.registry import RECOMMENDERS
 from recsys.recommenders.two_stage import Joined, TwoStage
 from recsys.validation.audit.chance import areas_under_curve
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from recsys.validation.checks import time_travel
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_healthy_release_passes(audited: Subject) -> None:
+def test_a_healthy_release_passes(audited: CheckInput) -> None:
     assert failed("time_travel", audited) == []
 
 
-def test_features_that_differ_from_those_of_that_day_are_found(audited: Subject) -> None:
-    then = replace(audited, rehearsed={**audited.rehearsed, "as_it_was": audited.rehearsed["lost_events"]})
-    verdicts = list(time_travel.check(then, time_travel.Limits(1.0, 1.0)))
-    assert [verdict.name for verdict in verdicts if verdict.blocks] == ["features_of_that_day"]
-    assert "feat_users.target_events in " in verdicts[0].message
+def test_features_that_differ_from_those_of_that_day_are_found(audited: CheckInput) -> None:
+    then = replace(audited, bad_days={**audited.bad_days, "as_it_was": audited.bad_days["lost_events"]})
+    results = list(time_travel.check(then, time_travel.Limits(1.0, 1.0)))
+    assert [result.name for result in results if result.blocks] == ["features_of_that_day"]
+    assert "feat_users.target_events in " in results[0].message
 
 
-def test_a_model_that_knows_the_answers_without_learning_them_is_found(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_knows_the_answers_without_learning_them_is_found(
+    audited: CheckInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
     users, items = audited.features.labels(audited.features.evaluated[0])
 
     class Peeking(TwoStage):
         """Puts what will be bought first."""
 
-        def recommend(self, user_ids: Any, k: int, state: Any, novel: bool = False) -> Lists:
-            lists = super().recommend(user_ids, k, state, novel)
+        def recommend(self, user_ids: Any, k: int, state: Any, exclude_seen: bool = False) -> Lists:
+            lists = super().recommend(user_ids, k, state, exclude_seen)
             rows = state.rows(user_ids)
             for place, row in enumerate(rows):
                 bought = items[users == row][:k]
@@ -46,7 +48,7 @@ def test_a_model_that_knows_the_answers_without_learning_them_is_found(audited: 
     assert failed("time_travel", audited) == ["shuffled_labels"]
 
 
-def test_a_feature_made_of_the_labels_is_found_and_named(audited: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feature_made_of_the_labels_is_found_and_named(audited: CheckInput, monkeypatch: pytest.MonkeyPatch) -> None:
     users, items = audited.features.labels(audited.features.evaluated[0])
     bought, honest, width = users.astype(np.int64) * audited.state.shape[1] + items, Joined.features, audited.state.shape[1]
 
@@ -54,9 +56,9 @@ def test_a_feature_made_of_the_labels_is_found_and_named(audited: Subject, monke
         return honest(self, rows, columns) | {"pair_trend": np.isin(rows * width + columns, bought).astype(np.float32)}
 
     monkeypatch.setattr(Joined, "features", features)
-    verdict = time_travel._too_good(audited, time_travel.Limits(max_shuffled=1.0, max_auc=0.97))
-    assert verdict.blocks
-    assert "pair_trend 1.000" in verdict.message
+    result = time_travel._too_good(audited, time_travel.Limits(max_shuffled=1.0, max_auc=0.97))
+    assert result.blocks
+    assert "pair_trend 1.000" in result.message
 
 
 def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:

@@ -63,7 +63,7 @@ class Proxy(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    list_kind_version = "HTTP/1.1"
     server: Proxy
 
     def handle_one(self) -> None:

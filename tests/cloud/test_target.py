@@ -69,7 +69,7 @@ def test_a_schedule_is_found_however_long_the_branch_is(s3: str, length: int) ->
     assert cloud.schedule_of(machine) == "no schedule"
 
 
-def test_who_lacks_the_token_is_told_the_dial_and_who_has_it_passes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_lacks_the_token_is_told_the_source_setting_and_who_has_it_passes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
     def answer(command: list[str], **how: Any) -> SimpleNamespace:

@@ -64,7 +64,7 @@ class Shop:
 
     def gain(self, name: str) -> Interval:
         """NDCG of lists of new items with the attribute less that without."""
-        return compare(self.windows(name)["novel"], self.windows("")["novel"], "ndcg@10", self.settings)
+        return compare(self.windows(name)["new_items"], self.windows("")["new_items"], "ndcg@10", self.settings)
 
 
 def fashion_shop(folder: Path) -> None:
@@ -127,7 +127,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         dataset = {"horizon_days": 14, "step_days": 14, "item_attributes": ["style", "shelf", "total_sold"]}
         settings = make_settings("events", dataset=dataset, inputs=inputs)
         return Shop(store, land(store, settings, FIRST + timedelta(DAYS))[0], settings)
-    settings = make_settings(dataset={"dials": COLD_STARTS}, evaluation={"selection_windows": 3})
+    settings = make_settings(dataset={"source_settings": COLD_STARTS}, evaluation={"selection_windows": 3})
     return Shop(store, styled_shop(store, settings), settings)
 
 

@@ -78,8 +78,8 @@ def fitted(recommender: Recommender, state: State) -> Recommender:
     return recommender
 
 
-def listed(recommender: Recommender, state: State, k: int = 4, novel: bool = False) -> list[list[str]]:
-    lists = recommender.recommend(EVERYBODY, k, state, novel).items
+def listed(recommender: Recommender, state: State, k: int = 4, exclude_seen: bool = False) -> list[list[str]]:
+    lists = recommender.recommend(EVERYBODY, k, state, exclude_seen).items
     return [[str(state.item_ids[item]) for item in row if item >= 0] for row in lists]
 
 
@@ -91,12 +91,12 @@ def test_lists_are_full_without_doubles_and_scores_fall(recommender: Recommender
     assert (scores[:, 1:] <= scores[:, :-1]).all()
 
 
-def test_novel_lists_hold_nothing_bought(recommender: Recommender) -> None:
+def test_new_items_lists_hold_nothing_bought(recommender: Recommender) -> None:
     state = checkerboard()
     owned = state.owned().toarray() > 0
     fitted(recommender, state)
     for row, user in enumerate(state.rows(EVERYBODY)):
-        items = recommender.recommend(EVERYBODY[row : row + 1], ITEMS, state, novel=True).items[0]
+        items = recommender.recommend(EVERYBODY[row : row + 1], ITEMS, state, exclude_seen=True).items[0]
         assert sorted(items[items >= 0]) == sorted(np.flatnonzero(~owned[user]))
 
 
@@ -117,8 +117,8 @@ def test_saved_and_loaded_it_ranks_the_same(recommender: Recommender, tmp_path: 
     fitted(recommender, state).save(tmp_path)
     loaded = load(tmp_path)
     assert loaded.parameters() == recommender.parameters()
-    for novel in (False, True):
-        before, after = (each.recommend(EVERYBODY, ITEMS, state, novel) for each in (recommender, loaded))
+    for exclude_seen in (False, True):
+        before, after = (each.recommend(EVERYBODY, ITEMS, state, exclude_seen) for each in (recommender, loaded))
         assert (before.items == after.items).all()
         assert (before.scores == after.scores).all()
 
@@ -160,7 +160,7 @@ def test_repeat_purchase_ranks_by_own_baskets_then_recent_popularity() -> None:
 
 def test_item_to_item_finds_the_missing_item_of_each_colour() -> None:
     state = checkerboard()
-    first = listed(create("item_to_item", {}).fit(state), state, k=1, novel=True)
+    first = listed(create("item_to_item", {}).fit(state), state, k=1, exclude_seen=True)
     assert first == [[f"i{user % 2 + 2 * ((user // 2) % (ITEMS // 2))}"] for user in range(USERS)]
 
 

@@ -59,7 +59,7 @@ def test_a_recommender_ranks_or_says_why_not(variant: Variant, recommender: str)
         assert trained.skipped.startswith(f"{recommender}: ")
         assert "\n" not in trained.skipped
         return
-    served = trained.windows["allow"]
+    served = trained.windows["all_items"]
     assert [len(window.users) > 0 for window in served] == [True, True]
     assert all(np.isfinite(values).all() for window in served for values in window.scores.values())
     state = variant.features.state(variant.features.as_of)

@@ -20,7 +20,7 @@ from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings.run import Settings
 from recsys.store.snapshots import open_store
 
-SMALL = {"dials": {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}}
+SMALL = {"source_settings": {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def accuracy(features: Features) -> float:
     users, items = features.labels(cutoff)
     bought = users.astype(np.int64) * state.shape[1] + items
     labels, scores = [], []
-    for rows, found in candidates(fitted.proposers, state, np.unique(users).astype(np.int64)):
+    for rows, found in candidates(fitted.candidate_sources, state, np.unique(users).astype(np.int64)):
         labels.append(np.isin(rows[found.rows] * state.shape[1] + found.items, bought))
         scores.append(fitted.score(fitted.select(found)))
     return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))

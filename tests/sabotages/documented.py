@@ -32,12 +32,12 @@ def _table(results: dict[str, dict[str, dict[str, list[str]]]]) -> str:
     lines = [f"| What is wrong | In the | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
     for name, one in SABOTAGES.items():
         cells = [_cell(results[data].get(name, {}), len(one.places)) for data in shown]
-        lines.append(f"| {one.says} | {'publishing' if one.at == 'evidence' else one.at} | {' | '.join(cells)} |")
+        lines.append(f"| {one.says} | {'publishing' if one.at == 'report' else one.at} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _cell(places: dict[str, list[str]], count: int) -> str:
-    """`block: churn_items`, with the places where they differ, or where not all `count` were tried."""
+    """`block: list_stability_items`, with the places where they differ, or where not all `count` were tried."""
     found: dict[str, list[str]] = {}
     for place, (level, by) in places.items():
         said = f"{level}: " + ("the step itself" if by == "refused" else f"`{by}`") if by else level

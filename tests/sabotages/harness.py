@@ -8,7 +8,7 @@ features  the Parquet files of the feature snapshot are changed before anything 
 model     the saved model is changed after it was scored
 code      a function is replaced while lists are made and checked, as by a bug in it
 release   the files of the release are changed before they are checked
-evidence  something is done between checks and publishing
+validation report  something is done between checks and publishing
 """
 
 import re
@@ -68,7 +68,7 @@ def sabotage(at: str, expect: str, by: str, places: tuple[str, ...] = PLACES) ->
 
 
 def read(run: Run, inputs: dict[str, str]) -> None:
-    run.settings = replace(run.settings, dataset=replace(run.settings.dataset, dials=inputs))
+    run.settings = replace(run.settings, dataset=replace(run.settings.dataset, source_settings=inputs))
 
 
 def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
@@ -94,7 +94,7 @@ def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
 
 def _contents(run: Run, at: str) -> object:
     """What a sabotage at this place has changed, if anything."""
-    if at == "evidence":
+    if at == "report":
         return id(run)
     ids = {"source": run.raw_id, "features": run.features_id, "model": run.choice.model_id if run.choice else ""}
     kind = {"source": "raw"}.get(at, at if at in ids else "release")
@@ -142,7 +142,7 @@ def _release(run: Run, source: Path, do: Callable[..., Any], patch: pytest.Monke
     known = run.store.load("release", run.release_id)
     with run.store.draft() as folder:
         shutil.copytree(known.path, folder, dirs_exist_ok=True)
-        for name in ("manifest.json", "evidence.json"):
+        for name in ("manifest.json", "validation_report.json"):
             (folder / name).unlink()
         do(folder, run)
         id = f"{run.release_id[:9]}5ab07a6e"
@@ -150,7 +150,7 @@ def _release(run: Run, source: Path, do: Callable[..., Any], patch: pytest.Monke
     run.go("validate")
 
 
-def _evidence(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
+def _report(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
     do(run)
     run.go("publish")
 
@@ -161,5 +161,5 @@ AT: dict[str, Callable[..., None]] = {
     "model": _model,
     "code": _code,
     "release": _release,
-    "evidence": _evidence,
+    "report": _report,
 }

@@ -41,7 +41,7 @@ def change_last(folder: Path, run: Run, table: str, **columns: str) -> None:
 NEXT_USER = "((user_index + 1) % (select count(*) from dim_users))::int"
 
 
-@sabotage("features", "block", "users|churn|agree", places=("later", "daily"))
+@sabotage("features", "block", "users|list_stability|agree", places=("later", "daily"))
 def users_of_features_shifted(folder: Path, run: Run) -> None:
     """Ids of users stand beside the next user's index."""
     shifted = "lead(user_id, 1, 'u') over (order by user_index) as user_id"
@@ -112,36 +112,36 @@ def trees_are_zero(model: Any, run: Run) -> None:
     model.fitted_ranker.nodes_["value"] = 0
 
 
-@sabotage("model", "block", "own|remade|churn|popularity|worse", TRAINING)
+@sabotage("model", "block", "own|remade|list_stability|popularity|worse", TRAINING)
 def trees_are_negated(model: Any, run: Run) -> None:
     """Every leaf says the opposite, so that the worst items come first."""
     model.fitted_ranker.nodes_["value"] *= -1
 
 
-@sabotage("model", "block", "own|remade|churn|worse", TRAINING)
+@sabotage("model", "block", "own|remade|list_stability|worse", TRAINING)
 def trees_are_noise(model: Any, run: Run) -> None:
     """The leaves say random numbers."""
     nodes = model.fitted_ranker.nodes_
     nodes["value"] = np.random.default_rng(1).normal(size=len(nodes))
 
 
-@sabotage("model", "block", "own|remade|churn|worse", TRAINING)
+@sabotage("model", "block", "own|remade|list_stability|worse", TRAINING)
 def columns_of_the_model_swapped(model: Any, run: Run) -> None:
     """The names of the features that the model knows are in another order."""
     model.columns_ = model.columns_[::-1].copy()
 
 
-@sabotage("model", "warn", "own|remade|churn|worse|empty|learned", TRAINING)
+@sabotage("model", "warn", "own|remade|list_stability|worse|empty|learned", TRAINING)
 def a_candidate_source_is_empty(model: Any, run: Run) -> None:
     """A candidate source has forgotten all that it learned."""
-    name = next(name for name, one in model.proposers.items() if hasattr(one, "similarity_"))
-    model.proposers[name].similarity_ = sparse.csr_matrix(model.proposers[name].similarity_.shape, dtype=np.float32)
+    name = next(name for name, one in model.candidate_sources.items() if hasattr(one, "similarity_"))
+    model.candidate_sources[name].similarity_ = sparse.csr_matrix(model.candidate_sources[name].similarity_.shape, dtype=np.float32)
 
 
-@sabotage("model", "block", "learned|own|remade|churn|worse", TRAINING)
+@sabotage("model", "block", "learned|own|remade|list_stability|worse", TRAINING)
 def a_candidate_source_is_off_by_one(model: Any, run: Run) -> None:
     """The items of a candidate source are off by one."""
-    one = next(one for one in model.proposers.values() if hasattr(one, "similarity_"))
+    one = next(one for one in model.candidate_sources.values() if hasattr(one, "similarity_"))
     one.item_ids_ = np.roll(one.item_ids_, 1)
 
 
@@ -157,7 +157,7 @@ def model_of_another_day(model: Any, run: Run) -> dict[str, Any]:
     return {"as_of": (run.today - timedelta(14)).isoformat()}
 
 
-@sabotage("evidence", "block", "same_list|remade|worse|own", TRAINING)
+@sabotage("report", "block", "same_list|remade|worse|own", TRAINING)
 def popularity_under_the_winners_name(run: Run) -> None:
     """Recent popularity is released under the winner's name."""
     assert run.choice
@@ -165,7 +165,7 @@ def popularity_under_the_winners_name(run: Run) -> None:
     run.go("recommend", "validate")
 
 
-@sabotage("evidence", "block", "refused|remade|worse", TRAINING)
+@sabotage("report", "block", "refused|remade|worse", TRAINING)
 def the_loser_under_the_winners_name(run: Run) -> None:
     """Another recommender's model is released under the winner's name."""
     assert run.choice
@@ -178,9 +178,9 @@ def ranked(patch: pytest.MonkeyPatch, spoil: Callable[[Any, Lists, bool], Lists]
     """Every recommender's lists go through `spoil`, with the state and whether they hold only new items."""
     rank = Recommender.rank
 
-    def spoilt(self: Any, user_ids: Any, k: int, state: Any, novels: Any, *rest: Any, **named: Any) -> Any:
-        for start, lists in rank(self, user_ids, k, state, novels, *rest, **named):
-            yield start, [spoil(state, one, novel) for one, novel in zip(lists, novels, strict=True)]
+    def spoilt(self: Any, user_ids: Any, k: int, state: Any, exclusions: Any, *rest: Any, **named: Any) -> Any:
+        for start, lists in rank(self, user_ids, k, state, exclusions, *rest, **named):
+            yield start, [spoil(state, one, exclude_seen) for one, exclude_seen in zip(lists, exclusions, strict=True)]
 
     patch.setattr(Recommender, "rank", spoilt)
 
@@ -188,20 +188,20 @@ def ranked(patch: pytest.MonkeyPatch, spoil: Callable[[Any, Lists, bool], Lists]
 @sabotage("code", "block", "remade|own|worse|metric|scores|fall")
 def ranking_is_upside_down(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Lists are made with the worst item first."""
-    ranked(patch, lambda state, lists, novel: Lists(lists.items[:, ::-1].copy(), lists.scores, lists.kept_out))
+    ranked(patch, lambda state, lists, exclude_seen: Lists(lists.items[:, ::-1].copy(), lists.scores, lists.kept_out))
 
 
 @sabotage("code", "block", "remade|own|worse|metric")
 def ranking_is_off_by_one_user(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Lists are made for the user before."""
-    ranked(patch, lambda state, lists, novel: Lists(np.roll(lists.items, 1, 0), np.roll(lists.scores, 1, 0), lists.kept_out))
+    ranked(patch, lambda state, lists, exclude_seen: Lists(np.roll(lists.items, 1, 0), np.roll(lists.scores, 1, 0), lists.kept_out))
 
 
 @sabotage("code", "block", "remade|own|worse|metric|random|same")
 def ranking_is_random(patch: pytest.MonkeyPatch, run: Run) -> None:
     """The first ten items come in an order that is drawn anew each time."""
     dice = np.random.default_rng()
-    ranked(patch, lambda state, lists, novel: Lists(
+    ranked(patch, lambda state, lists, exclude_seen: Lists(
         np.column_stack([dice.permuted(lists.items[:, :10], axis=1), lists.items[:, 10:]]), lists.scores, lists.kept_out
     ))  # fmt: skip
 
@@ -214,7 +214,7 @@ def new_items_are_not_new(patch: pytest.MonkeyPatch, run: Run) -> None:
     patch.setattr(state.State, "owned", lambda self: sparse.csr_matrix(self.shape, dtype=np.float32))
 
 
-@sabotage("code", "warn", "remade|own|worse|candidate|metric|churn")
+@sabotage("code", "warn", "remade|own|worse|candidate|metric|list_stability")
 def columns_swapped_at_ranking(patch: pytest.MonkeyPatch, run: Run) -> None:
     """The ranker is given its features in another order than it learned from."""
     from recsys.recommenders.two_stage import TwoStage
@@ -252,13 +252,15 @@ def rules_are_not_applied(patch: pytest.MonkeyPatch, run: Run) -> None:
     for module in (daily_lists, files):
         hidden = replace(run.settings.rules, blocked=[])
         patch.setattr(
-            module, "Ruling", lambda state, settings, hidden=hidden: business_rules.Ruling(state, replace(settings, rules=hidden))
+            module,
+            "BusinessRules",
+            lambda state, settings, hidden=hidden: business_rules.BusinessRules(state, replace(settings, rules=hidden)),
         )
 
 
 def popular_items(run: Run) -> list[str]:
     """Ids of the items that most lists name."""
     release = run.store.load("release", run.release_id)
-    counts = np.bincount(files.read_all(release, run.settings.protocol)[1].items[:, :10].ravel().clip(0))
+    counts = np.bincount(files.read_all(release, run.settings.list_kind)[1].items[:, :10].ravel().clip(0))
     ids = pq.read_table(release.path / "items.parquet")["item_id"].to_pylist()
     return [ids[place] for place in np.argsort(-counts)[:5]]

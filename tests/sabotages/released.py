@@ -23,17 +23,17 @@ from sabotages.harness import PLACES, NothingToBreak, sabotage
 Spoil = Callable[[list[str], dict[str, Lists], Run], Any]
 
 
-def relisted(folder: Path, run: Run, spoil: Spoil, beside: str = "") -> None:
+def relisted(folder: Path, run: Run, spoil: Spoil, alternatives: str = "") -> None:
     """Writes the lists again after `spoil` changed them in place, or the users and lists that it returns."""
-    file = files.lists_file(folder, beside)
+    file = files.lists_file(folder, alternatives)
     rows = list(list_files.read_rows(file))
     users, lists = [user for user, *_ in rows], {}
-    for place, protocol in enumerate(("allow", "novel")):
+    for place, list_kind in enumerate(("all_items", "new_items")):
         length = json.loads((folder / "release.json").read_text())["length"]
-        lists[protocol] = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
+        lists[list_kind] = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
         for row, (_, *packed) in enumerate(rows):
             items, scores = list_files.unpack(packed[place])
-            lists[protocol].items[row, : len(items)], lists[protocol].scores[row, : len(items)] = items, scores
+            lists[list_kind].items[row, : len(items)], lists[list_kind].scores[row, : len(items)] = items, scores
     users, lists = spoil(users, lists, run) or (users, lists)
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("delete from lists")
@@ -41,18 +41,18 @@ def relisted(folder: Path, run: Run, spoil: Spoil, beside: str = "") -> None:
         connection.executemany("insert into lists values (?, ?, ?)", written)
 
 
-def require_lists(folder: Path, beside: str) -> None:
-    if not files.lists_file(folder, beside).exists():
-        raise NothingToBreak(f"no lists of {beside} are released")
+def require_lists(folder: Path, alternatives: str) -> None:
+    if not files.lists_file(folder, alternatives).exists():
+        raise NothingToBreak(f"no lists of {alternatives} are released")
 
 
-def lists_sabotage(expect: str, by: str, places: tuple[str, ...] = PLACES, beside: str = "") -> Callable[[Spoil], Spoil]:
-    """Registers a function that changes the lists of a release in place: users, and per protocol their lists."""
+def lists_sabotage(expect: str, by: str, places: tuple[str, ...] = PLACES, alternatives: str = "") -> Callable[[Spoil], Spoil]:
+    """Registers a function that changes the lists of a release in place: users, and per kind of list their lists."""
 
     def register(spoil: Spoil) -> Spoil:
         def do(folder: Path, run: Run) -> None:
-            require_lists(folder, beside)
-            relisted(folder, run, spoil, beside)
+            require_lists(folder, alternatives)
+            relisted(folder, run, spoil, alternatives)
 
         do.__name__, do.__doc__ = spoil.__name__, spoil.__doc__
         sabotage("release", expect, by, places)(do)
@@ -126,13 +126,13 @@ def next_available(items: np.ndarray, run: Run) -> np.ndarray:
 @lists_sabotage("block", REMADE + "|seen|novel|new")
 def new_lists_hold_bought_items(users: list[str], lists: dict[str, Lists], run: Run) -> None:
     """Lists of new items are those of all items."""
-    lists["novel"].items[:], lists["novel"].scores[:] = lists["allow"].items, lists["allow"].scores
+    lists["new_items"].items[:], lists["new_items"].scores[:] = lists["all_items"].items, lists["all_items"].scores
 
 
 @lists_sabotage("block", REMADE)
 def all_lists_hold_new_items(users: list[str], lists: dict[str, Lists], run: Run) -> None:
     """Lists of all items are those of new items."""
-    lists["allow"].items[:], lists["allow"].scores[:] = lists["novel"].items, lists["novel"].scores
+    lists["all_items"].items[:], lists["all_items"].scores[:] = lists["new_items"].items, lists["new_items"].scores
 
 
 @lists_sabotage("block", REMADE + "|fall|order")
@@ -200,7 +200,7 @@ def lists_cut_to_ten(users: list[str], lists: dict[str, Lists], run: Run) -> Non
 @lists_sabotage("block", REMADE + "|first|same_first")
 def a_sponsored_item_first(users: list[str], lists: dict[str, Lists], run: Run) -> None:
     """The same item stands first in every list."""
-    sponsored = lists["allow"].items[0, 0]
+    sponsored = lists["all_items"].items[0, 0]
     for one in lists.values():
         one.items[:] = np.where(one.items == sponsored, one.items[:, :1], one.items)
         one.items[:, 0] = sponsored
@@ -229,7 +229,7 @@ def user_ids_in_capitals(users: list[str], lists: dict[str, Lists], run: Run) ->
 @lists_sabotage("block", REMADE + "|finite|scores")
 def scores_are_no_numbers(users: list[str], lists: dict[str, Lists], run: Run) -> None:
     """The scores of one list are no numbers."""
-    lists["allow"].scores[7] = np.nan
+    lists["all_items"].scores[7] = np.nan
 
 
 @lists_sabotage("block", REMADE + "|scores")
@@ -265,14 +265,14 @@ def withdrawn_items_listed(users: list[str], lists: dict[str, Lists], run: Run) 
     """Lists name an item that is no longer for sale."""
     known = pipeline.open_features(run.store, run.features_id, run.settings).state(run.today)
     gone = np.flatnonzero(~known.items["is_available"])
-    lists["allow"].items[:, 3] = gone[0] if len(gone) else known.shape[1]
+    lists["all_items"].items[:, 3] = gone[0] if len(gone) else known.shape[1]
 
 
 @lists_sabotage("block", REMADE + "|coverage|available")
 def only_the_first_fifty_items(users: list[str], lists: dict[str, Lists], run: Run) -> None:
     """Lists name only items of the first page of the catalogue."""
     known = pipeline.open_features(run.store, run.features_id, run.settings).state(run.today)
-    page = np.flatnonzero(known.items["is_available"])[: lists["allow"].items.shape[1]]
+    page = np.flatnonzero(known.items["is_available"])[: lists["all_items"].items.shape[1]]
     for one in lists.values():
         one.items[:, : len(page)], one.items[:, len(page) :] = page, -1
 
@@ -292,13 +292,13 @@ def yesterdays_lists(users: list[str], lists: dict[str, Lists], run: Run) -> Non
     ids = pq.read_table(live.path / "items.parquet")["item_id"].to_numpy(zero_copy_only=False).astype(str)
     known = pipeline.open_features(run.store, run.features_id, run.settings).state(run.today)
     columns = np.append(state.places(known.item_ids, ids), -1).astype(np.int32)
-    for protocol, one in lists.items():
-        old, theirs = files.read_all(live, protocol)
+    for list_kind, one in lists.items():
+        old, theirs = files.read_all(live, list_kind)
         rows = state.places(np.array(users), old)
         one.items[rows[rows >= 0]], one.scores[rows[rows >= 0]] = columns[theirs.items][rows >= 0], theirs.scores[rows >= 0]
 
 
-@lists_sabotage("block", REMADE + "|repeat_purchase|alternative|beside", beside="repeat_purchase")
+@lists_sabotage("block", REMADE + "|repeat_purchase|alternative|beside", alternatives="repeat_purchase")
 def alternatives_shifted(users: list[str], lists: dict[str, Lists], run: Run) -> None:
     """In the lists of an alternative recommender every user has those of the user before."""
     for one in lists.values():
@@ -460,7 +460,7 @@ def another_recommender(folder: Path, run: Run) -> None:
 
 
 @sabotage("release", "block", REMADE + "|release_json|refused")
-def another_protocol(folder: Path, run: Run) -> None:
+def another_list_kind(folder: Path, run: Run) -> None:
     """The release says to serve lists of new items where those of all items were chosen, or the other way round."""
     in_json(folder, "release.json", lambda facts: {"exclude_seen": not facts["exclude_seen"]})
 
@@ -476,6 +476,6 @@ def better_metrics_than_measured(folder: Path, run: Run) -> None:
     """The metrics that the release keeps, which the next winner must beat, are twice too low."""
     table = pq.read_table(folder / "holdout.parquet")
     for place, name in enumerate(table.schema.names):
-        if name not in ("protocol", "user_id"):
+        if name not in ("list_kind", "user_id"):
             table = table.set_column(place, name, pa.array(table[name].to_numpy() / 2))
     pq.write_table(table, folder / "holdout.parquet")

@@ -23,7 +23,7 @@ from recsys.serving import impressions, schemas
 from recsys.serving.app import Service
 from recsys.sources.registry import open_simulation
 from recsys.store.snapshots import Store, open_store
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from serving_shop import URL, publish_copy, serving, wait
 
 
@@ -39,8 +39,8 @@ def client(service: Service) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def user(subject: Subject) -> str:
-    return str(subject.state.user_ids[3])
+def user(inputs: CheckInput) -> str:
+    return str(inputs.state.user_ids[3])
 
 
 def items(answer: Any) -> list[str]:
@@ -68,11 +68,11 @@ def test_a_release_grows_old_unless_its_history_is_closed(shop: Store, max_age_d
         assert client.get("/v1/users/nobody/recommendations").json()["age_days"] == age
 
 
-def test_the_protocol_can_be_chosen(client: TestClient, service: Service, user: str) -> None:
+def test_the_list_kind_can_be_chosen(client: TestClient, service: Service, user: str) -> None:
     reader = service.live.current
     assert reader is not None
-    found = client.get(f"/v1/users/{user}/recommendations", params={"protocol": "novel"})
-    assert items(found) == [reader.item_ids[item] for item in reader.recommend(user, 10, "novel").items]
+    found = client.get(f"/v1/users/{user}/recommendations", params={"list_kind": "new_items"})
+    assert items(found) == [reader.item_ids[item] for item in reader.recommend(user, 10, "new_items").items]
 
 
 @pytest.mark.parametrize("stranger", ["nobody", "007", "a/b", "☂", "'; drop table lists", '"', "a b"])
@@ -84,8 +84,8 @@ def test_any_id_is_answered(client: TestClient, stranger: str) -> None:
     assert answer.json()["source"] == "popular"
 
 
-def test_a_stranger_of_a_segment_gets_its_list(client: TestClient, subject: Subject) -> None:
-    segment = str(subject.state.users["segment"][0])
+def test_a_stranger_of_a_segment_gets_its_list(client: TestClient, inputs: CheckInput) -> None:
+    segment = str(inputs.state.users["segment"][0])
     assert client.get("/v1/users/nobody/recommendations", params={"segment": segment}).json()["source"] == "segment"
 
 
@@ -122,20 +122,20 @@ def test_the_demo_knows_users_histories_models_and_releases(client: TestClient, 
     assert [(release.release, release.live) for release in releases] == [("first", True)]
 
 
-def test_the_demo_knows_users_to_try_with_the_best_lists_for_them(client: TestClient, subject: Subject) -> None:
+def test_the_demo_knows_users_to_try_with_the_best_lists_for_them(client: TestClient, inputs: CheckInput) -> None:
     examples = TypeAdapter(list[schemas.Example]).validate_json(client.get("/v1/examples").content)
     assert {"active", "typical", "newcomer", "segment"} == {example.why for example in examples}
     segments = {example.segment for example in examples if example.why == "segment"}
-    assert segments == set(subject.state.users["segment"].tolist()) - {"unknown"}  # that of bots, who buy nothing
-    source, state, horizon = open_simulation(subject.settings.dataset), subject.state, subject.settings.dataset.horizon_days
+    assert segments == set(inputs.state.users["segment"].tolist()) - {"unknown"}  # that of bots, who buy nothing
+    source, state, horizon = open_simulation(inputs.settings.dataset), inputs.state, inputs.settings.dataset.horizon_days
     assert source is not None
     for example in examples:
-        expected = source.truth(np.array([example.user_id]), state.item_ids, state.cutoff, horizon)[0] * subject.ruling.listed
-        assert [item.item_id for item in example.oracle["allow"]][:1] == state.item_ids[[expected.argmax()]].tolist()
+        expected = source.truth(np.array([example.user_id]), state.item_ids, state.cutoff, horizon)[0] * inputs.rules.listed
+        assert [item.item_id for item in example.oracle["all_items"]][:1] == state.item_ids[[expected.argmax()]].tolist()
 
 
-def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Store, subject: Subject, user: str) -> None:
-    publish_copy(shop, subject, "second")
+def test_another_release_can_be_asked_in_the_demo(client: TestClient, shop: Store, inputs: CheckInput, user: str) -> None:
+    publish_copy(shop, inputs, "second")
     shop.point("first", "second")
     assert client.get(f"/v1/users/{user}/recommendations", params={"release": "second"}).json()["release"] == "second"
     assert client.get(f"/v1/users/{user}/recommendations", params={"release": "none"}).status_code == 404
@@ -148,7 +148,7 @@ def test_without_the_demo_nothing_tells_of_users(shop: Store, user: str) -> None
         assert client.get(f"/v1/users/{user}/recommendations", params={"release": "first"}).status_code == 404
 
 
-@pytest.mark.parametrize("params", [{"k": 0}, {"k": 101}, {"k": "x"}, {"protocol": "all"}, {"segment": "x" * 201}])
+@pytest.mark.parametrize("params", [{"k": 0}, {"k": 101}, {"k": "x"}, {"list_kind": "all"}, {"segment": "x" * 201}])
 def test_what_is_out_of_bounds_is_refused_without_repeating_it(client: TestClient, params: dict[str, Any]) -> None:
     answer = client.get("/v1/users/u1/recommendations", params=params)
     assert answer.status_code == 422
@@ -192,8 +192,8 @@ def test_metrics_count_by_route_and_name_no_user(client: TestClient, user: str) 
 
 def test_what_was_shown_is_kept_and_names_nobody(client: TestClient, service: Service, shop: Store, user: str) -> None:
     shown = items(client.get(f"/v1/users/{user}/recommendations", params={"k": 3}))
-    assert service.exposures is not None
-    service.exposures.flush()
+    assert service.impressions is not None
+    service.impressions.flush()
     (found,) = impressions.read(shop, datetime.now(UTC).date())
     assert (found.items, found.release, found.source) == (shown, "first", "personal")
     assert found.user == impressions.hash_user(user, impressions.salt(shop)) != user
@@ -219,7 +219,7 @@ def test_the_answer_of_any_length_is_json(service: Service, client: TestClient) 
     assert json.loads(reader.write(nothing, datetime.now(UTC).date()))["items"] == []
 
 
-def test_a_store_that_is_away_for_a_while_stops_nothing(shop: Store, subject: Subject, user: str) -> None:
+def test_a_store_that_is_away_for_a_while_stops_nothing(shop: Store, inputs: CheckInput, user: str) -> None:
     service, away = Service(shop, serving(make_settings(), poll_seconds=0.01)), ConnectionError("away")
     with patch.object(Store, "current", side_effect=away):
         client = TestClient(service.app(), URL).__enter__()
@@ -228,38 +228,40 @@ def test_a_store_that_is_away_for_a_while_stops_nothing(shop: Store, subject: Su
     with patch.object(Store, "current", side_effect=away):
         time.sleep(0.1)
         assert items(client.get(f"/v1/users/{user}/recommendations"))
-    publish_copy(shop, subject, "second")
+    publish_copy(shop, inputs, "second")
     wait(lambda: client.get("/readyz").json() == {"release": "second"})
     client.__exit__(None, None, None)
 
 
-def test_exposures_that_cannot_be_written_are_kept_for_later(client: TestClient, service: Service, shop: Store, user: str) -> None:
+def test_impressions_that_cannot_be_written_are_kept_for_later(
+    client: TestClient, service: Service, shop: Store, user: str
+) -> None:
     client.get(f"/v1/users/{user}/recommendations")
-    assert service.exposures is not None
+    assert service.impressions is not None
     with patch.object(type(shop.backend), "write", side_effect=OSError("full")):
-        service.exposures.flush()
+        service.impressions.flush()
     assert list(impressions.read(shop, datetime.now(UTC).date())) == []
-    service.exposures.flush()
+    service.impressions.flush()
     assert len(list(impressions.read(shop, datetime.now(UTC).date()))) == 1
 
 
 @pytest.fixture
-def full(service: Service, shop: Store, user: str) -> Iterator[impressions.Exposures]:
+def full(service: Service, shop: Store, user: str) -> Iterator[impressions.Impressions]:
     """A buffer that holds two lists, and is given three."""
     reader = Reader(shop.load("release", "first"))
-    kept = impressions.Exposures(shop)
+    kept = impressions.Impressions(shop)
     with patch.object(impressions, "MOST", 2):
         for second in range(3):
             kept.add(datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
         yield kept
 
 
-def test_lists_past_the_buffers_cap_are_counted_as_dropped(full: impressions.Exposures, shop: Store) -> None:
+def test_lists_past_the_buffers_cap_are_counted_as_dropped(full: impressions.Impressions, shop: Store) -> None:
     full.flush()
     assert (len(list(impressions.read(shop, date(2026, 1, 1)))), full.dropped) == (2, 1)
 
 
-def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(full: impressions.Exposures, shop: Store) -> None:
+def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(full: impressions.Impressions, shop: Store) -> None:
     def fail(*given: Any) -> None:
         for _ in range(2):
             full.add(*shown)  # while the store is written to
@@ -278,11 +280,11 @@ def test_dropped_lists_are_told_in_the_metrics(client: TestClient, service: Serv
     assert "recs_exposures_dropped_total 1.0" in client.get("/metrics").text
 
 
-def test_what_only_the_team_sees_is_no_exposure(client: TestClient, service: Service, shop: Store, user: str) -> None:
+def test_what_only_the_team_sees_is_no_impression(client: TestClient, service: Service, shop: Store, user: str) -> None:
     seen = items(client.get(f"/v1/users/{user}/recommendations", params={"shown": False}))
     client.post("/v1/sessions/recommendations", json={"items": seen[:2], "user_id": user, "shown": False})
-    assert service.exposures is not None
-    service.exposures.flush()
+    assert service.impressions is not None
+    service.impressions.flush()
     assert list(impressions.read(shop, datetime.now(UTC).date())) == []
 
 
@@ -304,7 +306,7 @@ def test_a_model_that_is_not_released_is_not_found(client: TestClient, user: str
 
 def test_while_too_many_wait_requests_are_sent_away(client: TestClient, service: Service, user: str) -> None:
     with patch.object(service, "measure"):
-        service.lag = 2 * service.dials.max_lag_seconds
+        service.lag = 2 * service.source_settings.max_lag_seconds
         late = client.get(f"/v1/users/{user}/recommendations")
     assert (late.status_code, late.headers["retry-after"]) == (503, "1")
 
@@ -312,7 +314,7 @@ def test_while_too_many_wait_requests_are_sent_away(client: TestClient, service:
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
 def test_while_too_many_wait_probes_are_answered(client: TestClient, service: Service, path: str) -> None:
     with patch.object(service, "measure"):
-        service.lag = 2 * service.dials.max_lag_seconds
+        service.lag = 2 * service.source_settings.max_lag_seconds
         assert client.get(path).status_code == 200
 
 
@@ -375,16 +377,16 @@ def test_lag_is_what_the_process_is_late_by(client: TestClient, service: Service
 
     assert client.portal is not None
     client.portal.call(block)
-    wait(lambda: service.lag < service.dials.max_lag_seconds)
-    assert max(seen) > service.dials.max_lag_seconds
+    wait(lambda: service.lag < service.source_settings.max_lag_seconds)
+    assert max(seen) > service.source_settings.max_lag_seconds
 
 
 def test_what_was_shown_on_two_days_lies_under_both(service: Service, shop: Store, user: str) -> None:
     reader = Reader(shop.load("release", "first"))
-    assert service.exposures is not None
+    assert service.impressions is not None
     for day in (1, 3):
-        service.exposures.add(datetime(2026, 1, day, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
-    service.exposures.flush()
+        service.impressions.add(datetime(2026, 1, day, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
+    service.impressions.flush()
     for day in (1, 3):
         (found,) = impressions.read(shop, date(2026, 1, day))
         assert (found.at.day, found.model) == (day, "popularity")
@@ -394,8 +396,8 @@ def test_what_was_shown_is_given_back_as_a_table(
     client: TestClient, service: Service, shop: Store, user: str, tmp_path: Path
 ) -> None:
     shown = items(client.get(f"/v1/users/{user}/recommendations", params={"k": 3}))
-    assert service.exposures is not None
-    service.exposures.flush()
+    assert service.impressions is not None
+    service.impressions.flush()
     assert impressions.export(shop, datetime.now(UTC).date(), tmp_path / "shown.parquet") == 3
     table = pq.read_table(tmp_path / "shown.parquet").to_pydict()
     assert (table["position"], table["item_id"]) == ([1, 2, 3], shown)

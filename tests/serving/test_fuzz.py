@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 
 from conftest import make_settings
 from recsys.store.snapshots import open_store
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from serving_shop import Server, publish_copy, serving
 
 pytestmark = pytest.mark.slow
@@ -23,10 +23,10 @@ CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance,
 
 
 @pytest.fixture(scope="module")
-def documented(tmp_path_factory: pytest.TempPathFactory, subject: Subject) -> Iterator[Any]:
+def documented(tmp_path_factory: pytest.TempPathFactory, inputs: CheckInput) -> Iterator[Any]:
     """The documentation of a service with a key, over HTTP."""
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
-    publish_copy(store, subject, "first")
+    publish_copy(store, inputs, "first")
     server = Server(store, serving(make_settings(), max_lag_seconds=60.0), KEY)
     yield schemathesis.openapi.from_url(f"{server.url}openapi.json")
     server.stop()

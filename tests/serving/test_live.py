@@ -11,7 +11,7 @@ from recsys.releases.reader import Answer, Reader
 from recsys.serving import release_manager as module
 from recsys.serving.release_manager import Live, Patience, in_share
 from recsys.store.snapshots import Canary, Store, open_store
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from serving_shop import publish_copy
 
 PATIENCE = Patience(answers=20, failures=0.2)
@@ -29,8 +29,8 @@ def seen(live: Live) -> str:
     return live.current.id
 
 
-def test_a_new_release_is_taken_up_and_a_rollback_too(live: Live, shop: Store, subject: Subject) -> None:
-    publish_copy(shop, subject, "second")
+def test_a_new_release_is_taken_up_and_a_rollback_too(live: Live, shop: Store, inputs: CheckInput) -> None:
+    publish_copy(shop, inputs, "second")
     live.refresh()
     assert seen(live) == "second"
     shop.point("first", "second")
@@ -39,24 +39,24 @@ def test_a_new_release_is_taken_up_and_a_rollback_too(live: Live, shop: Store, s
 
 
 @pytest.mark.parametrize("file", ["lists.sqlite", "items.parquet", "neighbours.npz", "fallback.json", "release.json"])
-def test_a_corrupt_release_is_refused_and_the_old_one_goes_on(live: Live, shop: Store, subject: Subject, file: str) -> None:
-    publish_copy(shop, subject, "corrupt", hurt=file)
+def test_a_corrupt_release_is_refused_and_the_old_one_goes_on(live: Live, shop: Store, inputs: CheckInput, file: str) -> None:
+    publish_copy(shop, inputs, "corrupt", hurt=file)
     live.refresh()
     live.refresh()
     assert (seen(live), live.refusals) == ("first", 1)
 
 
-def test_a_release_without_evidence_is_refused(live: Live, shop: Store, subject: Subject) -> None:
-    publish_copy(shop, subject, "unproven")
-    (shop.backend.root / "releases" / "unproven" / "evidence.json").unlink()  # type: ignore[attr-defined]
+def test_a_release_without_report_is_refused(live: Live, shop: Store, inputs: CheckInput) -> None:
+    publish_copy(shop, inputs, "unproven")
+    (shop.backend.root / "releases" / "unproven" / "validation_report.json").unlink()  # type: ignore[attr-defined]
     live.refresh()
     assert (seen(live), live.refusals) == ("first", 1)
 
 
-def test_a_refused_release_is_looked_at_again_after_a_while(live: Live, shop: Store, subject: Subject) -> None:
-    publish_copy(shop, subject, "mended", hurt="fallback.json")
+def test_a_refused_release_is_looked_at_again_after_a_while(live: Live, shop: Store, inputs: CheckInput) -> None:
+    publish_copy(shop, inputs, "mended", hurt="fallback.json")
     live.refresh()
-    shop.backend.write("releases/mended/fallback.json", (subject.release.path / "fallback.json").read_bytes())
+    shop.backend.write("releases/mended/fallback.json", (inputs.release.path / "fallback.json").read_bytes())
     live.refresh()
     assert seen(live) == "first"
     with patch.object(module, "RETRY_SECONDS", 0.0):
@@ -70,11 +70,11 @@ def test_without_a_release_nothing_is_answered(shop: Store) -> None:
 
 
 @pytest.fixture
-def trying(shop: Store, subject: Subject) -> Callable[[float], Live]:
+def trying(shop: Store, inputs: CheckInput) -> Callable[[float], Live]:
     """A service that has taken up a canary with some share of the users."""
 
     def make(share: float) -> Live:
-        publish_copy(shop, subject, "second", live=False)
+        publish_copy(shop, inputs, "second", live=False)
         shop.point_canary(Canary("second", share), shop.current())
         live = Live(shop, [], PATIENCE)
         live.refresh()
@@ -140,10 +140,10 @@ def test_nobody_in_particular_sees_no_canary(trying: Callable[[float], Live]) ->
 
 
 def test_a_canary_that_cannot_be_served_does_not_give_its_share_to_the_one_before(
-    trying: Callable[[float], Live], shop: Store, subject: Subject
+    trying: Callable[[float], Live], shop: Store, inputs: CheckInput
 ) -> None:
     live = trying(0.01)
-    publish_copy(shop, subject, "third", live=False, hurt="lists.sqlite")
+    publish_copy(shop, inputs, "third", live=False, hurt="lists.sqlite")
     shop.point_canary(Canary("third", 1.0), shop.current())
     live.refresh()
     assert live.canary is None
@@ -165,12 +165,12 @@ def test_a_canary_that_is_taken_away_is_seen_no_more(trying: Callable[[float], L
     assert ask(live, "u") == "first"
 
 
-def test_releases_of_an_object_store_are_served_and_leave_nothing_on_the_disk(s3: str, tmp_path: Path, subject: Subject) -> None:
+def test_releases_of_an_object_store_are_served_and_leave_nothing_on_the_disk(s3: str, tmp_path: Path, inputs: CheckInput) -> None:
     store = open_store(f"{s3}/{tmp_path.name}", "shop")
-    publish_copy(store, subject, "first")
+    publish_copy(store, inputs, "first")
     live = Live(store, [], PATIENCE)
     live.refresh()
-    publish_copy(store, subject, "second")
+    publish_copy(store, inputs, "second")
     live.refresh()
     assert seen(live) == "second"
     assert live.ask("nobody", lambda reader: reader.recommend("nobody", 5))[1].items
@@ -178,10 +178,10 @@ def test_releases_of_an_object_store_are_served_and_leave_nothing_on_the_disk(s3
     assert not store.backend.fetch("releases/second", {}).exists()
 
 
-def test_a_release_mended_in_the_object_store_is_taken_up(s3: str, tmp_path: Path, subject: Subject) -> None:
+def test_a_release_mended_in_the_object_store_is_taken_up(s3: str, tmp_path: Path, inputs: CheckInput) -> None:
     store, name = open_store(f"{s3}/{tmp_path.name}", "shop"), "releases/first/fallback.json"
-    whole = (subject.release.path / "fallback.json").read_bytes()
-    publish_copy(store, subject, "first")
+    whole = (inputs.release.path / "fallback.json").read_bytes()
+    publish_copy(store, inputs, "first")
     store.backend.write(name, whole.replace(b"i", b"j"))  # as long as before
     live = Live(store, [], PATIENCE)
     live.refresh()

@@ -14,7 +14,7 @@ import pytest
 from conftest import make_settings
 from recsys.publishing.lifecycle import rollback
 from recsys.store.snapshots import Store, open_store
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from serving_shop import Server, publish_copy, serving, wait
 
 pytestmark = pytest.mark.slow
@@ -63,12 +63,12 @@ class Client:
 
 
 @pytest.fixture
-def busy(tmp_path: Path, subject: Subject) -> Iterator[tuple[Store, Server, list[Client]]]:
+def busy(tmp_path: Path, inputs: CheckInput) -> Iterator[tuple[Store, Server, list[Client]]]:
     """A service over the release "r0", and clients that ask it until the test ends."""
     store, stop = open_store(str(tmp_path), "shop"), threading.Event()
-    publish_copy(store, subject, "r0", change=mark("r0"))
+    publish_copy(store, inputs, "r0", change=mark("r0"))
     server = Server(store, serving(make_settings(), poll_seconds=0.05, flush_seconds=0.5, max_lag_seconds=60.0))
-    clients = [Client(server.port, str(user), stop) for user in subject.state.user_ids[:CLIENTS]]
+    clients = [Client(server.port, str(user), stop) for user in inputs.state.user_ids[:CLIENTS]]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()
@@ -80,7 +80,7 @@ def busy(tmp_path: Path, subject: Subject) -> Iterator[tuple[Store, Server, list
 
 
 def test_no_request_notices_publishes_corrupt_releases_and_rollbacks(
-    busy: tuple[Store, Server, list[Client]], subject: Subject
+    busy: tuple[Store, Server, list[Client]], inputs: CheckInput
 ) -> None:
     store, server, clients = busy
     live = server.service.live
@@ -89,11 +89,11 @@ def test_no_request_notices_publishes_corrupt_releases_and_rollbacks(
         return live.current is not None and live.current.id == id
 
     for number in range(1, PUBLISHED + 1):
-        publish_copy(store, subject, f"r{number}", change=mark(f"r{number}"))
+        publish_copy(store, inputs, f"r{number}", change=mark(f"r{number}"))
         wait(lambda number=number: serves(f"r{number}"))
         if number % 6 == 0:
             refusals = live.refusals
-            publish_copy(store, subject, f"corrupt{number}", hurt="lists.sqlite")
+            publish_copy(store, inputs, f"corrupt{number}", hurt="lists.sqlite")
             wait(lambda refusals=refusals: live.refusals > refusals)
             assert serves(f"r{number}")
             store.point(f"r{number}", store.current())

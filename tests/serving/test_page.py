@@ -17,23 +17,23 @@ from browser import Page, asked, errors, open_chrome
 from conftest import make_settings
 from recsys.releases.reader import Reader
 from recsys.store.snapshots import Store, open_store
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from serving_shop import Server, publish_copy, serving, wait
 
 pytestmark = pytest.mark.slow
 
 ODD_ID, ODD_TITLE = '"><script>hurt = 1</script>', "<img src=x onerror='hurt = 1'>"
 KEY = "k" * 16
-SETTINGS = serving(make_settings(), exposures=False, max_lag_seconds=60.0)
+SETTINGS = serving(make_settings(), impressions=False, max_lag_seconds=60.0)
 
 
 @pytest.fixture(scope="module")
-def user(subject: Subject) -> str:
-    return str(subject.state.user_ids[3])
+def user(inputs: CheckInput) -> str:
+    return str(inputs.state.user_ids[3])
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, subject: Subject, user: str) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory, inputs: CheckInput, user: str) -> Store:
     """Release "first" is live. Of the models beside it "same" has the same lists, "shifted" leaves out the first item of each; that
     of the user has odd names. The release "second" does as "shifted"."""
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
@@ -42,8 +42,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, subject: Subject, user: str)
         put_beside(folder)
         rename(folder, user)
 
-    publish_copy(store, subject, "second", change=lambda folder: shift(folder / "lists.sqlite"))
-    publish_copy(store, subject, "first", change=change)
+    publish_copy(store, inputs, "second", change=lambda folder: shift(folder / "lists.sqlite"))
+    publish_copy(store, inputs, "first", change=change)
     return store
 
 
@@ -58,10 +58,10 @@ def shift(file: Path) -> None:
 
 
 def put_beside(folder: Path) -> None:
-    (folder / "beside").mkdir()
+    (folder / "alternatives").mkdir()
     for name in ("same", "shifted"):
-        shutil.copy(folder / "lists.sqlite", folder / "beside" / f"{name}.sqlite")
-    shift(folder / "beside" / "shifted.sqlite")
+        shutil.copy(folder / "lists.sqlite", folder / "alternatives" / f"{name}.sqlite")
+    shift(folder / "alternatives" / "shifted.sqlite")
 
 
 def rename(folder: Path, user: str) -> None:
@@ -117,7 +117,7 @@ def test_it_starts_with_an_example_user_a_history_and_a_list_with_reasons(page: 
 def test_example_users_are_told_by_segment_and_activity(page: Page) -> None:
     told = page.open().texts("#starters button small")
     assert told[0].endswith(", most active")
-    assert {"offices", "families", "no history"} <= set(told)
+    assert {"offices", "checks", "no history"} <= set(told)
 
 
 def test_the_best_possible_list_stands_beside_that_of_an_example_user(page: Page, user: str) -> None:
@@ -128,7 +128,7 @@ def test_the_best_possible_list_stands_beside_that_of_an_example_user(page: Page
     common = f"{len(set(live) & set(best))} of 10 are in the live list too"
     assert page.texts(".overlap") == [common]
     assert len(page.texts(".mark")) == len(set(live) & set(best))
-    page.open(user=user, beside="oracle")
+    page.open(user=user, alternatives="oracle")
     assert "for the simulated users above only" in page.text("#lists .column:nth-child(2)")
 
 
@@ -139,13 +139,13 @@ def test_an_item_has_a_picture_that_is_always_the_same_and_a_price(page: Page, u
     assert len(set(map(str, drawn))) == len(page.all("#lists li")) == 10
     assert all(float(price) > 0 for price in prices)
     assert prices
-    page.open(user=user, protocol="novel").open(user=user)
+    page.open(user=user, list_kind="new_items").open(user=user)
     assert [picture.get_property("innerHTML") for picture in page.all("#lists .tile")] == drawn
 
 
-def test_what_the_user_had_is_dated_by_the_releases_last_day(page: Page, user: str, subject: Subject) -> None:
+def test_what_the_user_had_is_dated_by_the_releases_last_day(page: Page, user: str, inputs: CheckInput) -> None:
     page.open(user=user)
-    rows = Reader(subject.release).user(user)
+    rows = Reader(inputs.release).user(user)
     assert rows is not None
     found = [text.split(" · ")[1] for text in page.texts("#history li small")]
     days = [int(days) for days in rows.days]
@@ -219,7 +219,7 @@ def test_names_that_look_like_markup_stay_text(page: Page, user: str) -> None:
     assert ODD_TITLE in page.texts("#lists .item")
     assert page.texts("#seen .chips button") == [f"{ODD_TITLE} ×"]
     assert page.text("#similar p") == f"Items with a purchase by the same users as {ODD_TITLE}"
-    page.open(user=ODD_ID, seen=ODD_ID, item=ODD_ID, beside=f"release:{ODD_ID}")
+    page.open(user=ODD_ID, seen=ODD_ID, item=ODD_ID, alternatives=f"release:{ODD_ID}")
     assert page.text("#main-title") == f"For {ODD_ID}"
     assert page.chrome.execute_script("return typeof hurt") == "undefined"
     assert len(page.all("script")) == 1
@@ -227,11 +227,11 @@ def test_names_that_look_like_markup_stay_text(page: Page, user: str) -> None:
     assert not errors(page.chrome, "network")
 
 
-def test_a_stranger_gets_what_is_popular_and_then_that_of_a_segment(page: Page, subject: Subject) -> None:
+def test_a_stranger_gets_what_is_popular_and_then_that_of_a_segment(page: Page, inputs: CheckInput) -> None:
     page.open(user="nobody")
     assert "stranger" in page.text("#history")
     assert "Source of the list: popular" in page.text("#lists")
-    segment = str(subject.state.users["segment"][0])
+    segment = str(inputs.state.users["segment"][0])
     page.type("#segment", segment).keys(Keys.ENTER)
     assert "Source of the list: segment" in page.text("#lists")
     assert not errors(page.chrome, "network")
@@ -245,7 +245,7 @@ def test_everything_is_done_by_keyboard(page: Page, user: str) -> None:
     page.type("#user", user).keys(Keys.ENTER)
     assert page.text("#main-title") == f"For {user}"
     page.keys(Keys.TAB, Keys.TAB, Keys.ARROW_RIGHT)
-    assert "protocol=novel" in page.chrome.current_url
+    assert "kind of list=novel" in page.chrome.current_url
     page.keys(Keys.TAB, Keys.ARROW_DOWN)
     assert "beside=" in page.chrome.current_url
     page.keys(*[Keys.TAB] * (1 + len(page.all("#starters button"))))
@@ -276,7 +276,7 @@ def test_screen_readers_find_names_landmarks_and_news(page: Page, user: str) -> 
 def test_nothing_is_wider_than_the_screen(page: Page, user: str, width: int) -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     page.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page.open(user=user, beside="release:second").click("#lists .item")
+    page.open(user=user, alternatives="release:second").click("#lists .item")
     assert page.chrome.execute_script("return innerWidth") == width
     assert page.chrome.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
     page.chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -299,7 +299,7 @@ def test_a_service_that_went_away_is_told_and_asked_again(page: Page, user: str)
 
 
 def test_what_is_not_there_is_told_in_its_place(page: Page, user: str) -> None:
-    page.open(user=user, beside="release:none", item="nothing", seen="nothing")
+    page.open(user=user, alternatives="release:none", item="nothing", seen="nothing")
     assert "Not found" in page.text("#similar")
     assert "Not found" in page.text("#session")
     assert "Not found" in page.text("#lists")

@@ -14,52 +14,52 @@ import pytest
 
 from recsys import RecsysError
 from recsys.features.state import places
-from recsys.recommenders.base import PROTOCOLS
+from recsys.recommenders.base import LIST_KINDS
 from recsys.releases.files import prices, read_all
 from recsys.releases.reader import Reader
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 
 
 @pytest.fixture(scope="module")
-def reader(subject: Subject) -> Reader:
-    return Reader(subject.release)
+def reader(inputs: CheckInput) -> Reader:
+    return Reader(inputs.release)
 
 
 Broken = Callable[[Callable[[Path], object]], Reader]
 
 
 @pytest.fixture
-def broken(subject: Subject, tmp_path: Path) -> Broken:
+def broken(inputs: CheckInput, tmp_path: Path) -> Broken:
     """A copy of the release after somebody has laid hands on its files."""
 
     def make(hurt: Callable[[Path], object]) -> Reader:
-        shutil.copytree(subject.release.path, tmp_path / "release")
+        shutil.copytree(inputs.release.path, tmp_path / "release")
         hurt(tmp_path / "release")
-        return Reader(replace(subject.release, path=tmp_path / "release"))
+        return Reader(replace(inputs.release, path=tmp_path / "release"))
 
     return make
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_user_gets_the_list_that_was_released(reader: Reader, subject: Subject, protocol: str) -> None:
-    users, lists = read_all(subject.release, protocol)
-    answer = reader.recommend(str(users[3]), 5, protocol)
+@pytest.mark.parametrize("list_kind", LIST_KINDS)
+def test_a_user_gets_the_list_that_was_released(reader: Reader, inputs: CheckInput, list_kind: str) -> None:
+    users, lists = read_all(inputs.release, list_kind)
+    answer = reader.recommend(str(users[3]), 5, list_kind)
     assert answer.items == lists.items[3, :5].tolist()
     assert answer.scores == pytest.approx(lists.scores[3, :5])
     assert answer.source == "personal"
 
 
-def test_an_item_has_the_price_it_was_last_sold_at(reader: Reader, subject: Subject) -> None:
+def test_an_item_has_the_price_it_was_last_sold_at(reader: Reader, inputs: CheckInput) -> None:
     known = {id: reader.item(id)["price"] for id in reader.item_ids}
-    expected = prices(subject.state)
+    expected = prices(inputs.state)
     assert not np.isnan(expected).all()
     assert [price is None for price in known.values()] == np.isnan(expected).tolist()
     assert [price for price in known.values() if price is not None] == expected[~np.isnan(expected)].tolist()
 
 
-def test_a_blocked_item_is_in_no_oracle_list(subject: Subject) -> None:
-    blocked = Reader(subject.release).examples[0]["oracle"]["allow"][0]["item_id"]
-    examples = Reader(subject.release, [blocked]).examples
+def test_a_blocked_item_is_in_no_oracle_list(inputs: CheckInput) -> None:
+    blocked = Reader(inputs.release).examples[0]["oracle"]["all_items"][0]["item_id"]
+    examples = Reader(inputs.release, [blocked]).examples
     assert blocked not in {item["item_id"] for user in examples for items in user["oracle"].values() for item in items}
 
 
@@ -88,10 +88,10 @@ def test_a_stranger_of_no_segment_gets_what_is_popular(reader: Reader) -> None:
     assert reader.recommend("nobody", 5).source == "popular"
 
 
-def test_a_blocked_item_is_in_no_answer(reader: Reader, subject: Subject) -> None:
-    user = str(subject.state.user_ids[3])
+def test_a_blocked_item_is_in_no_answer(reader: Reader, inputs: CheckInput) -> None:
+    user = str(inputs.state.user_ids[3])
     gone = reader.recommend(user, 1).items[0]
-    blocking = Reader(subject.release, blocked=[reader.item_ids[gone], "no such item"])
+    blocking = Reader(inputs.release, blocked=[reader.item_ids[gone], "no such item"])
     assert blocking.recommend(user, 49).items == [item for item in reader.recommend(user, 50).items if item != gone][:49]
     assert gone not in blocking.recommend("nobody", 50).items
     assert all(gone not in blocking.similar(item, 50).items for item in range(len(reader.item_ids)))
@@ -105,9 +105,9 @@ def test_similar_items_are_the_strongest_neighbours(reader: Reader) -> None:
     assert item not in answer.items
 
 
-def test_a_session_shows_nothing_that_was_seen_and_ends_with_the_users_list(reader: Reader, subject: Subject) -> None:
+def test_a_session_shows_nothing_that_was_seen_and_ends_with_the_users_list(reader: Reader, inputs: CheckInput) -> None:
     seen = reader.recommend("nobody", 3).items
-    answer = reader.session(seen, 20, str(subject.state.user_ids[3]))
+    answer = reader.session(seen, 20, str(inputs.state.user_ids[3]))
     assert answer.source == "session"
     assert not set(seen) & set(answer.items)
     assert {"session", "personal"} <= set(answer.sources)
@@ -124,8 +124,8 @@ def test_an_item_seen_last_counts_more_than_one_seen_first(reader: Reader) -> No
         assert forth.scores[forth.items.index(item)] > back.scores[back.items.index(item)]
 
 
-def test_a_user_is_shown_with_the_items_of_the_last_target_events(reader: Reader, subject: Subject) -> None:
-    state, row = subject.state, int(subject.state.history["user_index"][0])
+def test_a_user_is_shown_with_the_items_of_the_last_target_events(reader: Reader, inputs: CheckInput) -> None:
+    state, row = inputs.state, int(inputs.state.history["user_index"][0])
     user = reader.user(str(state.user_ids[row]))
     mine = state.history["user_index"] == row
     assert user is not None
@@ -170,7 +170,7 @@ def test_scores_below_0_are_the_users_own_and_pass(broken: Broken) -> None:
     reader = broken(lambda folder: _rewrite(folder, "update lists set allow = ?", blob))
     reader.listed[:3] = True
     reader.check()
-    answer = reader.recommend(reader.users("", 1)[0], 5, "allow")
+    answer = reader.recommend(reader.users("", 1)[0], 5, "all_items")
     told = json.loads(reader.write(answer, reader.as_of))["items"]
     assert [(one["score"], one["source"]) for one in told] == [(-0.25, "personal"), (-1.5, "personal"), (0, "popular")]
 
@@ -185,7 +185,7 @@ def test_an_item_that_is_none_is_told_whoever_asks(broken: Broken, item: int) ->
 
     reader = broken(hurt)
     user = reader.users("", 1)[0]
-    for ask in (lambda: reader.recommend(user, 5, "allow"), lambda: reader.user(user)):
+    for ask in (lambda: reader.recommend(user, 5, "all_items"), lambda: reader.user(user)):
         with pytest.raises(RecsysError, match="does not know"):
             ask()
 
@@ -201,10 +201,10 @@ def test_neighbours_that_point_outside_their_arrays_are_refused(broken: Broken) 
         broken(hurt)
 
 
-def test_a_release_may_lie_in_a_folder_of_any_name(subject: Subject, tmp_path: Path) -> None:
+def test_a_release_may_lie_in_a_folder_of_any_name(inputs: CheckInput, tmp_path: Path) -> None:
     folder = tmp_path / "it's #1 of 100%? yes"
-    shutil.copytree(subject.release.path, folder)
-    Reader(replace(subject.release, path=folder)).check()
+    shutil.copytree(inputs.release.path, folder)
+    Reader(replace(inputs.release, path=folder)).check()
 
 
 def test_a_release_of_no_user_is_refused(broken: Broken) -> None:
@@ -225,5 +225,5 @@ def test_a_release_without_fallback_is_refused(broken: Broken) -> None:
         reader.check()
 
 
-def test_where_each_item_stands_is_what_the_pipeline_meant(reader: Reader, subject: Subject) -> None:
-    assert (places(subject.state.item_ids, np.array(reader.item_ids)) == np.arange(len(reader.item_ids))).all()
+def test_where_each_item_stands_is_what_the_pipeline_meant(reader: Reader, inputs: CheckInput) -> None:
+    assert (places(inputs.state.item_ids, np.array(reader.item_ids)) == np.arange(len(reader.item_ids))).all()

@@ -31,8 +31,10 @@ def write(folder: Path, **queries: str) -> Path:
     return target
 
 
-def prepare(queries: Path, connection: str = "postgresql://h/d", **dials: Any) -> Source:
-    dataset = Dataset(source="database", horizon_days=28, step_days=14, dials={"connection_env": "SHOP_URL"} | dials)
+def prepare(queries: Path, connection: str = "postgresql://h/d", **source_settings: Any) -> Source:
+    dataset = Dataset(
+        source="database", horizon_days=28, step_days=14, source_settings={"connection_env": "SHOP_URL"} | source_settings
+    )
     source = open_source(dataset)
     source.prepare(Access(queries, {"SHOP_URL": connection}))
     return source
@@ -90,15 +92,15 @@ def test_a_word_that_only_contains_the_password_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dials", "words"),
+    ("source_settings", "words"),
     [
         ({"driver": "oracle7"}, 'driver "oracle7" is not installed; add adbc-driver-oracle7'),
         ({"driver": "../x"}, 'driver is "../x"'),
         ({"connection_env": "OTHER_URL"}, "OTHER_URL is not set in the environment"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path, dials: dict[str, str], words: str) -> None:
-    assert words in refused(prepare, write(tmp_path, events=ROW), **dials)
+def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path, source_settings: dict[str, str], words: str) -> None:
+    assert words in refused(prepare, write(tmp_path, events=ROW), **source_settings)
 
 
 def test_a_connection_in_the_place_of_its_name_is_not_repeated(tmp_path: Path) -> None:
@@ -170,7 +172,9 @@ def test_every_type_lands_as_staging_reads_it(tmp_path: Path, postgresql: Server
 def test_columns_are_found_by_the_names_that_the_dataset_gives_them(tmp_path: Path, postgresql: Server) -> None:
     queries = write(tmp_path, events="select 7 as customer, 8 as \"ItemID\", '2024-01-01' as event_at, 1::money as tip")
     names = {"user_id": "customer"}
-    dataset = Dataset(source="database", horizon_days=28, step_days=14, columns=names, dials={"connection_env": "SHOP_URL"})
+    dataset = Dataset(
+        source="database", horizon_days=28, step_days=14, columns=names, source_settings={"connection_env": "SHOP_URL"}
+    )
     source = open_source(dataset)
     source.prepare(Access(queries, {"SHOP_URL": postgresql.url}))
     (ignored,) = source.land(tmp_path)

@@ -29,8 +29,8 @@ def land(folder: Path, **inputs: Path | str) -> Path:
     """Folder of the raw tables made from these inputs."""
     target = folder / "landed"
     target.mkdir()
-    dials = {name: str(path) for name, path in inputs.items()}
-    open_source(Dataset(source="events", horizon_days=7, step_days=7, dials=dials)).land(target)
+    source_settings = {name: str(path) for name, path in inputs.items()}
+    open_source(Dataset(source="events", horizon_days=7, step_days=7, source_settings=source_settings)).land(target)
     return target
 
 
@@ -229,7 +229,7 @@ BROKEN: dict[str, tuple[str, str | bytes]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_one_error_that_names_dial_and_file(tmp_path: Path, case: str) -> None:
+def test_a_broken_file_is_one_error_that_names_source_setting_and_file(tmp_path: Path, case: str) -> None:
     name, content = BROKEN[case]
     path = write(tmp_path / name, content)
     with pytest.raises(
@@ -276,9 +276,9 @@ def test_a_folder_with_nothing_in_it_is_named(tmp_path: Path) -> None:
         land(tmp_path, events=tmp_path / "in")
 
 
-@pytest.mark.parametrize(("dial", "column"), [("items", "item_id"), ("users", "user_id")])
-def test_items_and_users_are_named_by_their_own_dials(tmp_path: Path, dial: str, column: str) -> None:
+@pytest.mark.parametrize(("source_setting", "column"), [("items", "item_id"), ("users", "user_id")])
+def test_items_and_users_are_named_by_their_own_source_settings(tmp_path: Path, source_setting: str, column: str) -> None:
     events = write(tmp_path / "events.csv", HEADER + ROW)
-    path = write(tmp_path / f"{dial}.csv", "name\nx\n")
-    with pytest.raises(RecsysError, match=f'^{dial.upper()} "{re.escape(str(path))}" has no column {column}'):
-        land(tmp_path, events=events, **{dial: path})
+    path = write(tmp_path / f"{source_setting}.csv", "name\nx\n")
+    with pytest.raises(RecsysError, match=f'^{source_setting.upper()} "{re.escape(str(path))}" has no column {column}'):
+        land(tmp_path, events=events, **{source_setting: path})

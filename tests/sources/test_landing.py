@@ -27,18 +27,18 @@ from recsys.sources import files
 from recsys.sources.columns import TABLES, match, propose
 from recsys.sources.landing import Input, Origin, land
 from recsys.sources.registry import open_source
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 ROWS = [{"user_id": f"u{n}", "item_id": f"i{n % 7}", "event_at": f"2024-01-{n % 28 + 1:02}", "price": f"{n}.50"} for n in range(60)]
 ITEMS = "item_id\ni1\n"
 
 
 def dataset(inputs: dict[str, Any] = {}, **settings: Any) -> Dataset:
-    dials = {name: str(path) for name, path in inputs.items()}
-    return Dataset(source="events", horizon_days=7, step_days=7, dials=dials, **settings)
+    source_settings = {name: str(path) for name, path in inputs.items()}
+    return Dataset(source="events", horizon_days=7, step_days=7, source_settings=source_settings, **settings)
 
 
-def landed(folder: Path, inputs: dict[str, Any], endpoint: str = "", **settings: Any) -> list[Verdict]:
+def landed(folder: Path, inputs: dict[str, Any], endpoint: str = "", **settings: Any) -> list[CheckResult]:
     """Lands the inputs below `folder`/raw."""
     (folder / "raw").mkdir()
     return open_source(dataset(inputs, **settings), endpoint).land(folder / "raw")
@@ -153,7 +153,11 @@ def test_a_name_in_the_settings_that_fits_nothing_is_refused(tmp_path: Path, set
 @pytest.mark.parametrize("settings", [{"columns": {"user_id": "u"}}, {"time_zone": "Europe/London"}])
 def test_a_setting_that_a_source_does_not_read_is_refused(settings: dict[str, Any]) -> None:
     chosen = Dataset(
-        source="online_retail", horizon_days=7, step_days=7, dials={"url": "https://a.example/b", "cache": "c"}, **settings
+        source="online_retail",
+        horizon_days=7,
+        step_days=7,
+        source_settings={"url": "https://a.example/b", "cache": "c"},
+        **settings,
     )
     with pytest.raises(RecsysError, match=f'{next(iter(settings))} is set, but source "online_retail" does not read it; remove it'):
         open_source(chosen)

@@ -19,7 +19,7 @@ from conftest import ROOT
 from recsys import RecsysError
 from recsys.sources import files, online_retail
 from recsys.sources.online_retail import SCHEMA, OnlineRetail
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 OFFICIAL = ROOT.parent / "shared" / "data" / "online_retail" / "online_retail.parquet"
 HEADER = SCHEMA.names
@@ -111,11 +111,11 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def land(source: OnlineRetail, folder: Path) -> tuple[pa.Table, list[Verdict]]:
+def land(source: OnlineRetail, folder: Path) -> tuple[pa.Table, list[CheckResult]]:
     folder.mkdir()
-    verdicts = source.land(folder)
+    results = source.land(folder)
     assert [path.name for path in folder.iterdir()] == ["invoices.parquet"]
-    return pq.read_table(folder / "invoices.parquet"), verdicts
+    return pq.read_table(folder / "invoices.parquet"), results
 
 
 def land_raw(folder: Path, name: str, content: bytes | pa.Table) -> pa.Table:
@@ -243,7 +243,7 @@ BROKEN: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_one_error_that_names_the_dial(tmp_path: Path, case: str) -> None:
+def test_a_broken_file_is_one_error_that_names_the_source_setting(tmp_path: Path, case: str) -> None:
     name, content = BROKEN[case]
     with pytest.raises(RecsysError, match=r"^RAW .*[;:] (pass|mend)") as error:
         land_raw(tmp_path, name, content)
@@ -263,11 +263,11 @@ def test_a_path_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_other_content_is_warned_of_with_its_counts(official: OnlineRetail, tmp_path: Path) -> None:
-    _, [verdict] = land(official, tmp_path / "landed")
-    assert (verdict.name, verdict.severity, verdict.passed) == ("official_content", "warn", False)
-    assert "4 rows, 3 invoices, 2 customers" in verdict.message
-    assert "differs from the official one" in verdict.message
-    assert verdict.threshold == "541,909 rows, 25,900 invoices, 4,372 customers"
+    _, [result] = land(official, tmp_path / "landed")
+    assert (result.name, result.severity, result.passed) == ("official_content", "warn", False)
+    assert "4 rows, 3 invoices, 2 customers" in result.message
+    assert "differs from the official one" in result.message
+    assert result.threshold == "541,909 rows, 25,900 invoices, 4,372 customers"
 
 
 @pytest.mark.parametrize("count", ["rows", "invoices", "customers"])
@@ -284,7 +284,7 @@ def test_one_count_that_differs_is_enough(
 
 @pytest.mark.skipif(not OFFICIAL.is_file(), reason="the official data are not beside the repository (../shared/data)")
 def test_the_official_data_pass_as_official(tmp_path: Path) -> None:
-    table, [verdict] = land(OnlineRetail("", "", raw=str(OFFICIAL)), tmp_path / "landed")
-    assert verdict.passed, verdict.message
-    assert "is the official one" in verdict.message
+    table, [result] = land(OnlineRetail("", "", raw=str(OFFICIAL)), tmp_path / "landed")
+    assert result.passed, result.message
+    assert "is the official one" in result.message
     assert table.schema == SCHEMA

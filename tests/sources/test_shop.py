@@ -80,14 +80,14 @@ def test_landing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert snapshots.describe(first) == snapshots.describe(second)
 
 
-def test_the_default_dials_give_the_shop_they_always_gave(tmp_path: Path) -> None:
+def test_the_default_source_settings_give_the_shop_they_always_gave(tmp_path: Path) -> None:
     folder = land(small(), tmp_path / "raw")
     tables = [read_events(folder), *(pq.read_table(folder / f"{name}.parquet") for name in ("items", "users"))]
     names = {"title", "category", "price", "segment"}
     who_does_what_when = [table.drop_columns([name for name in table.column_names if name in names]) for table in tables]
     assert [digest(rows) for rows in (who_does_what_when, tables)] == ["a124850d1b4630cd", "3c9b22e7ef8c4b7f"]
-    dials = make_settings().dataset.dials
-    assert (dials["staples"], dials["newcomers"]) == (small().world.staples, small().world.newcomers)
+    source_settings = make_settings().dataset.source_settings
+    assert (source_settings["staples"], source_settings["newcomers"]) == (small().world.staples, small().world.newcomers)
 
 
 def test_another_seed_is_another_shop(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_day_that_was_not_simulated_is_refused(tmp_path: Path, day: int) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_days_bring_about_as_many_events_as_the_dial_says(sent: pd.DataFrame) -> None:
+def test_days_bring_about_as_many_events_as_the_source_setting_says(sent: pd.DataFrame) -> None:
     assert len(sent) == pytest.approx(EVENTS, rel=0.25)
 
 
@@ -206,8 +206,8 @@ def test_newcomers_arrive_during_the_days(newcomers: float) -> None:
 @pytest.mark.parametrize("wrong", [{"staples": -1}, {"newcomers": 1.5}, {"newcomers": -0.1}, {"users": 0}, {"seed": "7"}])
 def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
     name = next(iter(wrong))
-    settings = make_settings(dataset={"dials": make_settings().dataset.dials | wrong})
-    with pytest.raises(RecsysError, match=rf"dials\.{name} is "):
+    settings = make_settings(dataset={"source_settings": make_settings().dataset.source_settings | wrong})
+    with pytest.raises(RecsysError, match=rf"source settings\.{name} is "):
         open_source(settings.dataset)
 
 

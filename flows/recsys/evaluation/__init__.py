@@ -7,7 +7,7 @@ from recsys.lazy import lazy
 if TYPE_CHECKING:
     from recsys.evaluation.holdout import (
         Ranker,
-        Stress,
+        Robustness,
         Window,
         Windows,
         caption,
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
         rank_by_truth,
         relevant,
         require_outcomes,
+        robustness,
         select,
         share_of,
         steadiest,
-        stress,
         summarise,
         target_share,
     )

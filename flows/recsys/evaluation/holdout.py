@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from recsys import RecsysError
 from recsys.evaluation.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
 from recsys.features import Features, State, places
-from recsys.recommenders import PROTOCOLS, Recommender, TooLittleData, load
-from recsys.releases import Ruling, read_file, write_lists
+from recsys.recommenders import LIST_KINDS, Recommender, TooLittleData, load
+from recsys.releases import BusinessRules, read_file, write_lists
 from recsys.settings import Settings
 from recsys.sources import Simulation
 from recsys.store import writing
@@ -23,12 +23,12 @@ CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the
 LATER_WEEK = "later_week"
 FEWEST = 10  # users, below which the bootstrap's interval of a difference is too narrow to decide anything
 
-Ranker = Callable[[NDArray, bool], NDArray[np.int32]]  # lists of rows of users, only novel items or all
+Ranker = Callable[[NDArray, bool], NDArray[np.int32]]  # lists of rows of users, only new items or all
 
 
 @dataclass(frozen=True)
 class Window:
-    """Scores at one cutoff under one protocol, row by row for `users`, seen before it and with a target event after it, and their
+    """Scores at one cutoff under one kind of list, row by row for `users`, seen before it and with a target event after it, and their
     lists, as long as the longest that is scored."""
 
     cutoff: date
@@ -38,19 +38,19 @@ class Window:
     available: int  # items that could have been listed
 
 
-Windows = dict[str, list[Window]]  # per protocol, newest first; under the one that is not served, windows may have no users
-Stress = dict[str, dict[str, Window]]  # per disturbed world and protocol, the holdout
+Windows = dict[str, list[Window]]  # per kind of list, newest first; under the one that is not served, windows may have no users
+Robustness = dict[str, dict[str, Window]]  # per perturbed world and kind of list, the holdout
 
 
 def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> Windows:
-    """Per protocol, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn.
+    """Per kind of list, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn.
 
     The recommender is fitted anew at each; lists are made by the saved and loaded model, as in production. Nothing is read that
     happened after the last cutoff's horizon. Raises RecsysError if nobody can be judged at the first cutoff, and TooLittleData if
     this recommender has too little to learn from there.
     """
     require_outcomes(features, settings, cutoffs[0])
-    if recommender.only_seen and PROTOCOLS[settings.protocol]:
+    if recommender.only_seen and LIST_KINDS[settings.list_kind]:
         raise TooLittleData(f"{recommender.name}: it ranks nothing but what a user has had, which exclude_seen = true leaves out")
     windows = [_evaluate_at(cutoffs[0], recommender, features, settings)]
     with suppress(TooLittleData):
@@ -58,7 +58,7 @@ def evaluate(recommender: Recommender, features: Features, settings: Settings, c
             if not len(judged_users(features, settings, cutoff)):
                 break
             windows.append(_evaluate_at(cutoff, recommender, features, settings))
-    return {protocol: [window[protocol] for window in windows] for protocol in PROTOCOLS}
+    return {list_kind: [window[list_kind] for window in windows] for list_kind in LIST_KINDS}
 
 
 def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, settings: Settings) -> dict[str, Window]:
@@ -72,11 +72,11 @@ def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, set
 def _released(file: Path, recommender: Recommender, state: State, rows: NDArray[np.int32], settings: Settings) -> Ranker:
     """Ranks rows of users by lists that are written and read as a release's are: without business rules, as deep as is scored."""
     depth = max(settings.evaluation.ks)
-    write_lists(file, recommender, Ruling.unruled(state, settings, depth), state.user_ids[rows])
+    write_lists(file, recommender, BusinessRules.unruled(state, settings, depth), state.user_ids[rows])
 
-    def rank(asked: NDArray, novel: bool) -> NDArray[np.int32]:
-        (protocol,) = (name for name, leaves_out in PROTOCOLS.items() if leaves_out == novel)
-        users, lists = read_file(file, protocol, depth)
+    def rank(asked: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
+        (list_kind,) = (name for name, leaves_out in LIST_KINDS.items() if leaves_out == exclude_seen)
+        users, lists = read_file(file, list_kind, depth)
         found = places(users, state.user_ids[asked])[:, None]
         items = lists.items[found[:, 0]]
         return np.where((found >= 0) & (items < state.shape[1]), items, -1)
@@ -86,8 +86,12 @@ def _released(file: Path, recommender: Recommender, state: State, rows: NDArray[
 
 def judged_users(features: Features, settings: Settings, cutoff: date) -> NDArray[np.int32]:
     """Users by whom lists of a cutoff can be judged: seen before it, and with a target event after it that counts."""
-    novel = PROTOCOLS[settings.protocol]
-    return relevant(*features.labels(cutoff), features.state(cutoff), True)[0] if novel else np.unique(features.labels(cutoff)[0])
+    exclude_seen = LIST_KINDS[settings.list_kind]
+    return (
+        relevant(*features.labels(cutoff), features.state(cutoff), True)[0]
+        if exclude_seen
+        else np.unique(features.labels(cutoff)[0])
+    )
 
 
 def require_outcomes(features: Features, settings: Settings, cutoff: date) -> None:
@@ -97,7 +101,7 @@ def require_outcomes(features: Features, settings: Settings, cutoff: date) -> No
     horizon, windows, counts = settings.dataset.horizon_days, settings.evaluation.selection_windows, features.counts()
     days = (features.as_of - date.fromisoformat(counts["first_day"])).days
     before, after, returning = features.users_around(cutoff)
-    target = f"{settings.dataset.a_target}{' with an item that is new to them' if PROTOCOLS[settings.protocol] else ''}"
+    target = f"{settings.dataset.a_target}{' with an item that is new to them' if LIST_KINDS[settings.list_kind] else ''}"
     said = (
         f"lists cannot be judged: of the {before:,} users seen before {cutoff}, none has {target} in the {horizon} days from then"
         f" (horizon_days), when {after:,} users have one. The data have {days} days, {counts['first_day']} to {counts['last_day']};"
@@ -114,15 +118,15 @@ def require_outcomes(features: Features, settings: Settings, cutoff: date) -> No
     raise RecsysError(f"{said} Bring more events, or set exclude_seen = false where users come back for the same items")
 
 
-def stress(recommender: Recommender, features: Features, worlds: Mapping[str, Features], settings: Settings) -> Stress:
-    """The holdout again: of its last week alone, and ranked in worlds whose features at the holdout's cutoff are disturbed."""
+def robustness(recommender: Recommender, features: Features, worlds: Mapping[str, Features], settings: Settings) -> Robustness:
+    """The holdout again: of its last week alone, and ranked in worlds whose features at the holdout's cutoff are perturbed."""
     cutoff = features.evaluated[0]
     state = features.state(cutoff)
     recommender.fit(state, features.windows(cutoff))
     found = {LATER_WEEK: judge(rank_by(recommender, state, state, settings), state, features.labels(cutoff, last_days=7), settings)}
     for name, world in worlds.items():
-        disturbed = world.state(cutoff)
-        found[name] = judge(rank_by(recommender, disturbed, state, settings), state, features.labels(cutoff), settings)
+        perturbed = world.state(cutoff)
+        found[name] = judge(rank_by(recommender, perturbed, state, settings), state, features.labels(cutoff), settings)
     return found
 
 
@@ -130,14 +134,14 @@ def rank_by(recommender: Recommender, known: State, state: State, settings: Sett
     """Ranks rows of users of a state by what is known in another one, whose users and items may be fewer."""
     columns = np.append(places(state.item_ids, known.item_ids), -1).astype(np.int32)
 
-    def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
-        return columns[recommender.recommend(state.user_ids[rows], max(settings.evaluation.ks), known, novel).items]
+    def rank(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
+        return columns[recommender.recommend(state.user_ids[rows], max(settings.evaluation.ks), known, exclude_seen).items]
 
     return rank
 
 
 def oracle(source: Simulation, features: Features, settings: Settings) -> dict[str, Window]:
-    """The holdout's window of the oracle's lists, per protocol."""
+    """The holdout's window of the oracle's lists, per kind of list."""
     state = features.state(features.evaluated[0])
     rank = rank_by_truth(source, state, state.items["is_available"], settings)
     return judge(rank, state, features.labels(state.cutoff), settings)
@@ -152,36 +156,38 @@ def rank_by_truth(source: Simulation, state: State, listed: NDArray[np.bool_], s
     """
     owned = state.owned()
 
-    def best(rows: NDArray, novel: bool) -> NDArray[np.int32]:
+    def best(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
         expected = source.truth(state.user_ids[rows], state.item_ids, state.cutoff, settings.dataset.horizon_days)
         expected[:, ~listed] = 0
-        if novel:
+        if exclude_seen:
             expected[owned[rows].nonzero()] = 0
         order = np.argsort(-expected, 1, kind="stable")[:, : max(settings.evaluation.ks)]
         return np.where(np.take_along_axis(expected, order, 1) > 0, order, -1).astype(np.int32)
 
-    def rank(rows: NDArray, novel: bool) -> NDArray[np.int32]:
+    def rank(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
         parts = np.array_split(rows, -(-len(rows) * state.shape[1] // CELLS) or 1)
-        return np.concatenate([best(part, novel) for part in parts])
+        return np.concatenate([best(part, exclude_seen) for part in parts])
 
     return rank
 
 
 def judge(rank: Ranker, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, Window]:
-    """Per protocol, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not. Labels are
+    """Per kind of list, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not. Labels are
     users and items of the state; where there are none, nobody is in the window."""
     windows = {}
-    for protocol, novel in PROTOCOLS.items():
-        asked, users, items = relevant(*labels, state, novel)
-        lists, ks = rank(asked, novel), settings.evaluation.ks
+    for list_kind, exclude_seen in LIST_KINDS.items():
+        asked, users, items = relevant(*labels, state, exclude_seen)
+        lists, ks = rank(asked, exclude_seen), settings.evaluation.ks
         scores = score(lists, users, items, state.shape[1], ks) | beyond_accuracy(lists, users, items, target_share(state), ks)
-        windows[protocol] = Window(state.cutoff, state.user_ids[asked], scores, lists, int(state.items["is_available"].sum()))
+        windows[list_kind] = Window(state.cutoff, state.user_ids[asked], scores, lists, int(state.items["is_available"].sum()))
     return windows
 
 
-def relevant(users: NDArray[np.int32], items: NDArray[np.int32], state: State, novel: bool) -> tuple[NDArray, NDArray, NDArray]:
+def relevant(
+    users: NDArray[np.int32], items: NDArray[np.int32], state: State, exclude_seen: bool
+) -> tuple[NDArray, NDArray, NDArray]:
     """Who is asked, and the pairs (row among the asked, item) of their target events; `novel` counts only what is new to them."""
-    if novel:
+    if exclude_seen:
         owned = state.owned()
         fresh = np.asarray(owned[users, items]).ravel() == 0 if len(users) else np.zeros(0, bool)
         users, items = users[fresh], items[fresh]
@@ -219,10 +225,10 @@ def share_of(oracle: Window, window: Window, settings: Settings) -> float:
     return float(window.scores[metric].mean() / oracle.scores[metric].mean())
 
 
-def caption(protocol: str, window: Window, settings: Settings) -> str:
+def caption(list_kind: str, window: Window, settings: Settings) -> str:
     """`all items, served: 536 users with a purchase in the 28 days from 2025-01-07`."""
-    items = "only items new to the user" if PROTOCOLS[protocol] else "all items"
-    served = ", served" if protocol == settings.protocol else ""
+    items = "only items new to the user" if LIST_KINDS[list_kind] else "all items"
+    served = ", served" if list_kind == settings.list_kind else ""
     users = f"{len(window.users):,} users with {settings.dataset.a_target}"
     return f"{items}{served}: {users} in the {settings.dataset.horizon_days} days from {window.cutoff}"
 
@@ -237,14 +243,14 @@ def summarise(window: Window, ks: Sequence[int], settings: Settings) -> dict[str
 
 def select(evaluations: Mapping[str, Windows], settings: Settings) -> str:
     """The simplest recommender, in the order of config.toml, that no other beats beyond noise on the selection windows under
-    the configured protocol; the simplest of all where there are no such windows."""
+    the configured kind of list; the simplest of all where there are no such windows."""
     return unbeaten({name: evaluations[name] for name in settings.recommenders if name in evaluations}, settings)[0]
 
 
-def steadiest(twins: Mapping[str, tuple[Windows, Stress]], settings: Settings) -> str:
+def steadiest(twins: Mapping[str, tuple[Windows, Robustness]], settings: Settings) -> str:
     """Of one recommender under several seeds, those that none beats beyond noise are as good as each other; this is the one of
     them whose worst stress, on the holdout, is best (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
-    metric, served = f"ndcg@{settings.evaluation.k}", settings.protocol
+    metric, served = f"ndcg@{settings.evaluation.k}", settings.list_kind
     near = unbeaten({name: windows for name, (windows, _) in twins.items()}, settings)
     scores = {
         name: [world[served].scores[metric].mean() for world in twins[name][1].values() if len(world[served].users)]
@@ -257,8 +263,8 @@ def unbeaten(evaluations: Mapping[str, Windows], settings: Settings) -> list[str
     """Those that no other beats beyond noise on the selection windows that all have; the one with the highest mean is always among
     them."""
     metric = f"ndcg@{settings.evaluation.k}"
-    shared = min(len(found[settings.protocol]) for found in evaluations.values())
-    windows = {name: found[settings.protocol][1:shared] for name, found in evaluations.items()}
+    shared = min(len(found[settings.list_kind]) for found in evaluations.values())
+    windows = {name: found[settings.list_kind][1:shared] for name, found in evaluations.items()}
     return [
         name
         for name, mine in windows.items()

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from recsys.evaluation.metrics import bootstrap
 from recsys.features import Features
-from recsys.recommenders import PROTOCOLS
+from recsys.recommenders import LIST_KINDS
 from recsys.releases import changes, read_lists, trace
 from recsys.settings import Settings
 from recsys.store import Manifest, Snapshot, Store
 
-ABSENT = "-"  # no such dial or version, or a manifest written before they were told, or a snapshot that is gone
+ABSENT = "-"  # no such setting or version, or a manifest written before they were told, or a snapshot that is gone
 
 Row = tuple[str, str, str, str]  # what is compared, in a, in b, and what the two make of each other
 
@@ -42,8 +42,8 @@ def diff(store: Store, a: str, b: str, settings: Settings) -> dict[str, list[Row
         "SQL": _sql(before.get("dbt"), after.get("dbt")),
         "code": _changed(_made_by(before), _made_by(after)),
         "config": _changed(before["config"], after["config"]),
-        "metrics": [_metric(*releases, protocol, paired, settings) for protocol in PROTOCOLS],
-        "lists": [_lists(*releases, protocol, settings.evaluation.k) for protocol in PROTOCOLS],
+        "metrics": [_metric(*releases, list_kind, paired, settings) for list_kind in LIST_KINDS],
+        "lists": [_lists(*releases, list_kind, settings.evaluation.k) for list_kind in LIST_KINDS],
     }
 
 
@@ -96,10 +96,10 @@ def _told(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _metric(a: Snapshot, b: Snapshot, protocol: str, paired: bool, settings: Settings) -> Row:
+def _metric(a: Snapshot, b: Snapshot, list_kind: str, paired: bool, settings: Settings) -> Row:
     """Means of NDCG@k, and the paired difference b - a over the users of both where the holdout is the same."""
     metric = f"ndcg@{settings.evaluation.k}"
-    old, new = (_scores(release, protocol, metric) for release in (a, b))
+    old, new = (_scores(release, list_kind, metric) for release in (a, b))
     users = [user for user in old if user in new]
     told = "not paired: another holdout"
     if paired and users:
@@ -107,24 +107,24 @@ def _metric(a: Snapshot, b: Snapshot, protocol: str, paired: bool, settings: Set
         found = bootstrap(values, settings.evaluation.bootstraps, settings.seed)[metric]
         told = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] over {len(users):,} users"
     was, now = (f"{np.mean(list(scores.values())):.4f}" for scores in (old, new))
-    return f"{metric} {protocol}", was, now, told
+    return f"{metric} {list_kind}", was, now, told
 
 
-def _scores(release: Snapshot, protocol: str, metric: str) -> dict[str, float]:
-    columns = pq.read_table(release.path / "holdout.parquet", filters=[("protocol", "=", protocol)]).to_pydict()
+def _scores(release: Snapshot, list_kind: str, metric: str) -> dict[str, float]:
+    columns = pq.read_table(release.path / "holdout.parquet", filters=[("list_kind", "=", list_kind)]).to_pydict()
     return dict(zip(columns["user_id"], columns[metric], strict=True))
 
 
-def _lists(a: Snapshot, b: Snapshot, protocol: str, k: int) -> Row:
-    found = compare_lists(a, b, protocol, k)
+def _lists(a: Snapshot, b: Snapshot, list_kind: str, k: int) -> Row:
+    found = compare_lists(a, b, list_kind, k)
     told = f"{found.changed / max(found.users, 1):.1%} of {found.users:,} users changed, overlap {found.overlap:.3f}"
     moved = f"; {found.came:,} users came, {found.went:,} went" if found.came or found.went else ""
-    return f"top {k} {protocol}", f"{found.users + found.went:,}", f"{found.users + found.came:,}", told + moved
+    return f"top {k} {list_kind}", f"{found.users + found.went:,}", f"{found.users + found.came:,}", told + moved
 
 
-def compare_lists(a: Snapshot, b: Snapshot, protocol: str, k: int) -> ListChange:
+def compare_lists(a: Snapshot, b: Snapshot, list_kind: str, k: int) -> ListChange:
     """The first k items of every user that both releases serve, in their order; items are told apart by their ids."""
-    (old_users, old_items, old), (new_users, new_items, new) = (top(release, protocol, k) for release in (a, b))
+    (old_users, old_items, old), (new_users, new_items, new) = (top(release, list_kind, k) for release in (a, b))
     places = {id: place for place, id in enumerate(new_items)}
     rows = np.array([places.get(id, -2 - place) for place, id in enumerate(old_items)] + [-1], np.int64)  # the last for none, -1
     _, left, right = np.intersect1d(old_users, new_users, return_indices=True)
@@ -136,10 +136,10 @@ def compare_lists(a: Snapshot, b: Snapshot, protocol: str, k: int) -> ListChange
     return ListChange(len(left), changed, overlap, len(new_users) - len(left), len(old_users) - len(left))
 
 
-def top(release: Snapshot, protocol: str, k: int) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.int32]]:
+def top(release: Snapshot, list_kind: str, k: int) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.int32]]:
     """Every user, every item, and each user's first k items by their rows, -1 where a list is shorter, as all of a release may
     be."""
-    users, items = zip(*((users, lists.items[:, :k]) for users, lists in read_lists(release, protocol)), strict=True)
+    users, items = zip(*((users, lists.items[:, :k]) for users, lists in read_lists(release, list_kind)), strict=True)
     first = np.concatenate(items)
     item_ids = pq.read_table(release.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
     padded = np.pad(first, ((0, 0), (0, k - first.shape[1])), constant_values=-1)

@@ -8,7 +8,7 @@ from typing import Any
 from recsys import RecsysError
 from recsys.evaluation.holdout import Window, compare
 from recsys.evaluation.metrics import Interval
-from recsys.recommenders import PROTOCOLS, create
+from recsys.recommenders import LIST_KINDS, create
 from recsys.settings import Settings
 
 
@@ -35,7 +35,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a variant: its selection windows by protocol and its CPU seconds, or the error that ended it."""
+    """What came of a variant: its selection windows by kind of list and its CPU seconds, or the error that ended it."""
 
     variant: Variant
     windows: dict[str, list[Window]] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Finding:
-    """A variant against the base: difference of NDCG@k by protocol, CPU seconds as a ratio, and the word on it; or an error."""
+    """A variant against the base: difference of NDCG@k by kind of list, CPU seconds as a ratio, and the word on it; or an error."""
 
     variant: Variant
     differences: dict[str, Interval]
@@ -84,12 +84,14 @@ def findings(trials: Iterable[Trial], settings: Settings) -> list[Finding]:
 def judge(trial: Trial, base: Trial, settings: Settings) -> Finding:
     if trial.error:
         return Finding(trial.variant, {}, 0.0, "failed", trial.error)
-    both = min(len(one.windows[settings.protocol]) for one in (trial, base))  # windows, the newest first
+    both = min(len(one.windows[settings.list_kind]) for one in (trial, base))  # windows, the newest first
     differences = {
-        protocol: compare(trial.windows[protocol][:both], base.windows[protocol][:both], f"ndcg@{settings.evaluation.k}", settings)
-        for protocol in PROTOCOLS
+        list_kind: compare(
+            trial.windows[list_kind][:both], base.windows[list_kind][:both], f"ndcg@{settings.evaluation.k}", settings
+        )
+        for list_kind in LIST_KINDS
     }
-    return Finding(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.protocol]))
+    return Finding(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.list_kind]))
 
 
 def word(difference: Interval) -> str:
@@ -108,7 +110,7 @@ def measured(finding: Finding, settings: Settings) -> str:
     """`ndcg@10 allow +0.0020 [-0.0031, +0.0069], novel ...; 0.83 of the CPU; within noise`."""
     if finding.error:
         return f"failed: {' '.join(finding.error.split())[:300]}"
-    differences = ", ".join(f"{protocol} {signed(difference)}" for protocol, difference in finding.differences.items())
+    differences = ", ".join(f"{list_kind} {signed(difference)}" for list_kind, difference in finding.differences.items())
     return f"ndcg@{settings.evaluation.k} {differences}; {finding.cost:.2f} of the CPU; {finding.word}"
 
 
@@ -118,7 +120,7 @@ def signed(difference: Interval) -> str:
 
 def advice(found: Sequence[Finding], name: str, settings: Settings) -> list[str]:
     """Which change is best, and the line that makes it; or that none is better."""
-    served = settings.protocol
+    served = settings.list_kind
     better = [finding for finding in found if finding.word == "better"]
     if not better:
         return [f"nothing beats the present {name} beyond noise; config.toml stays as it is"]

@@ -199,7 +199,7 @@ class _Check:
         known = config["datasets"].get(name)
         self.found = Profile(name, known is not None)
         self.values: dict[str, Any] = dict(known) if known else {"source": "events", **_grid(*GRIDS[0])}
-        self.values["dials"] = self.values.get("dials", {}) | dict(inputs)
+        self.values["source_settings"] = self.values.get("source_settings", {}) | dict(inputs)
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
         self.spare: dict[str, list[str]] = {}  # columns of each table that are none of ours
         self.missing: dict[str, list[str]] = {}  # required columns of each table that were not found
@@ -311,7 +311,7 @@ class _Check:
         if access:
             source.prepare(access)
         folder.mkdir()
-        self.found.remarks += [verdict.message for verdict in source.land(folder) if not verdict.passed]
+        self.found.remarks += [result.message for result in source.land(folder) if not result.passed]
         made_from = {"source": dataset.source, "landed_on": self.today.isoformat()}
         return Snapshot(folder, Manifest("raw", "", {}, made_from, describe(folder)))
 
@@ -529,7 +529,7 @@ class _Check:
                 f" {shortest} of them has a {found.target} in them"
             )
             return
-        least = settings.checks["simpler"]["min_users"]
+        least = settings.checks["baseline"]["min_users"]
         if horizon.users[0] < least:
             found.remarks.append(
                 f"only {horizon.users[0]:,} users return with a {found.target} in the last {horizon.horizon_days} days; fewer than"

@@ -71,12 +71,16 @@ def render(name: str, values: Mapping[str, Any], reasons: Mapping[str, str], spa
     """The dataset's section of config.toml. reasons: a comment for each setting, and "event_types.<type>" for a type. Settings that
     say what the defaults say are left out if they have none. spare: settings that are written as comments."""
     defaults = {one.name: one.default for one in fields(Dataset)}
-    said = {key: value for key, value in values.items() if key not in ("dials", "event_types")}
+    said = {key: value for key, value in values.items() if key not in ("source_settings", "event_types")}
     said = {key: value for key, value in said.items() if reasons.get(key) or (value and value != defaults[key])}
     lines = [f"[datasets.{name}]", *(write_line(key, value, reasons.get(key, "")) for key, value in said.items())]
     lines += [f"# {write_line(key, value, reasons.get(key, ''))}" for key, value in spare.items()]
     if types := values.get("event_types"):
         lines += ["", f"[datasets.{name}.event_types]"]
         lines += [write_line(own, ours, reasons.get(f"event_types.{own}", "")) for own, ours in types.items()]
-    lines += ["", f"[datasets.{name}.dials]", *(write_line(key, value) for key, value in values["dials"].items())]
+    lines += [
+        "",
+        f"[datasets.{name}.source_settings]",
+        *(write_line(key, value) for key, value in values["source_settings"].items()),
+    ]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from recsys.publishing.publication import publish, same_champion
 from recsys.publishing.verification import verify
 from recsys.settings import Settings
 from recsys.store import Canary, Conflict, Store
-from recsys.validation_report import Evidence
+from recsys.validation_report import ValidationReport
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Listed:
     """A release as people look for it. as_of: the day of its lists; days: the first and the last of its data, where its manifest
-    tells them. metrics: means of its holdout by protocol; none, and no as_of, where that file is damaged. roles: live, previous,
+    tells them. metrics: means of its holdout by kind of list; none, and no as_of, where that file is damaged. roles: live, previous,
     canary, pinned."""
 
     id: str
@@ -55,8 +55,8 @@ def _means(holdout: bytes | None, metric: str) -> dict[str, float]:
     table = pq.read_table(io.BytesIO(holdout)) if holdout else None
     if table is None or metric not in table.column_names:
         return {}
-    means = table.group_by("protocol").aggregate([(metric, "mean")]).to_pydict()
-    return dict(zip(means["protocol"], means[f"{metric}_mean"], strict=True))
+    means = table.group_by("list_kind").aggregate([(metric, "mean")]).to_pydict()
+    return dict(zip(means["list_kind"], means[f"{metric}_mean"], strict=True))
 
 
 def roles(store: Store) -> dict[str, list[str]]:
@@ -96,8 +96,8 @@ def rollback(store: Store, release: str = "", **facts: Any) -> str:
         raise RecsysError(f"nothing that is kept was live before {live or 'anything'}; pass RELEASE=, one of `make releases`")
     if target == store.pointed()[0]:
         raise RecsysError(f"release {target} is live already; pass another RELEASE=, one of `make releases`")
-    evidence = verify(store, target)
-    store.point(target, live, strict=not release, model=evidence.model, rolled_back=live, **facts)
+    report = verify(store, target)
+    store.point(target, live, strict=not release, model=report.model, rolled_back=live, **facts)
     return target
 
 
@@ -112,17 +112,17 @@ def try_out(store: Store, release: str, share: float) -> None:
     store.point_canary(Canary(release, share), live)
 
 
-def promote(store: Store, families: Iterable[str], **facts: Any) -> str:
+def promote(store: Store, checks: Iterable[str], **facts: Any) -> str:
     """Moves `CURRENT` to the canary by the door that every release takes, and takes the canary away. Raises Conflict where the
     champion changed since the canary was made. Where only its lists did, the canary's own may be older, until the next day's."""
     live, canary = store.current(), store.canary()
     if canary is None:
         raise RecsysError("there is no canary to promote; `make canary RELEASE= SHARE=` makes one")
     if canary.release != live:  # else: killed before the canary was taken away
-        evidence = Evidence.read(store.evidence(canary.release))
-        if evidence is None:
-            raise RecsysError(f"release {canary.release} has no evidence that can be read; run the flow again")
-        publish(store, canary.release, evidence, _replaced(store, canary), families, **facts)
+        report = ValidationReport.read(store.report(canary.release))
+        if report is None:
+            raise RecsysError(f"release {canary.release} has no validation report that can be read; run the flow again")
+        publish(store, canary.release, report, _replaced(store, canary), checks, **facts)
     store.point_canary(None, canary.release)
     return canary.release
 

@@ -1,4 +1,4 @@
-"""Publishing: checks evidence and moves `CURRENT`. The one door to production, and nothing turns its lock off."""
+"""Publishing: checks validation report and moves `CURRENT`. The one door to production, and nothing turns its lock off."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,27 +6,27 @@ from typing import Any
 from recsys import RecsysError
 from recsys.publishing.verification import verify
 from recsys.store import Canary, Conflict, Store
-from recsys.validation_report import Evidence, require
+from recsys.validation_report import ValidationReport, require
 
 
 def publish(
     store: Store,
     release: str,
-    evidence: Evidence,
+    report: ValidationReport,
     expected: str | None,
-    families: Iterable[str],
+    checks: Iterable[str],
     share: float | None = None,
     **facts: Any,
 ) -> None:
-    """Moves `CURRENT` to a release, if its evidence is its own, every one of the families of checks has spoken, nothing blocks
+    """Moves `CURRENT` to a release, if its validation report is its own, every one of the checks has spoken, nothing blocks
     and the service can answer from it. `expected` is what was live when it was judged: if that has changed, raises Conflict.
     With a share of the users, the release becomes the canary instead. `facts` stand beside the move in the history."""
-    require(evidence.families, families, "evidence")
-    if store.evidence(release) != evidence.to_json():
-        raise RecsysError(f"evidence.json of release {release} is not what its checks wrote; run the flow again")
+    require(report.checks, checks, "report")
+    if store.report(release) != report.to_json():
+        raise RecsysError(f"validation_report.json of release {release} is not what its checks wrote; run the flow again")
     verify(store, release)
     if share is None:
-        store.point(release, expected, model=evidence.model, **facts)
+        store.point(release, expected, model=report.model, **facts)
     else:
         store.point_canary(Canary(release, share), expected)
 

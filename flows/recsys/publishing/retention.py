@@ -41,8 +41,8 @@ def with_parents(names: Iterable[Name], manifests: dict[Name, Manifest]) -> set[
         name = wanted.pop()
         found.add(name)
         if name in manifests:
-            beside = {("model", id) for id in manifests[name].made_from.get("beside", {}).values()}
-            wanted |= (set(manifests[name].parents.items()) | beside) - found
+            alternatives = {("model", id) for id in manifests[name].made_from.get("alternatives", {}).values()}
+            wanted |= (set(manifests[name].parents.items()) | alternatives) - found
     return found
 
 

@@ -1,4 +1,4 @@
-"""Verifying: may this release be served? Its bytes, its formats, its structure, its own evidence, and what the service's own
+"""Verifying: may this release be served? Its bytes, its formats, its structure, its own validation report, and what the service's own
 code answers from it. Whoever moves a pointer asks here first."""
 
 import json
@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys import RecsysError
-from recsys.recommenders import PROTOCOLS
+from recsys.recommenders import LIST_KINDS
 from recsys.releases import CHUNK, HISTORY, Reader, connect, read_about, served
 from recsys.store import Manifest, Snapshot, Store
-from recsys.validation_report import Evidence, require
+from recsys.validation_report import ValidationReport, require
 
 MAGIC = {".json": b"{", ".sqlite": b"SQLite format 3\0", ".parquet": b"PAR1", ".npz": b"PK"}
 FILES = ("release.json", "items.parquet", "lists.sqlite", "fallback.json", "neighbours.npz", "holdout.parquet")
@@ -25,15 +25,15 @@ MOST_EMPTY = 0.5  # of the lists: who has had everything has none of new items; 
 MEND = "run the flow again, or roll back"
 
 
-def verify(store: Store, release: str) -> Evidence:
-    """All of it: raises RecsysError with what is wrong, or returns the evidence."""
+def verify(store: Store, release: str) -> ValidationReport:
+    """All of it: raises RecsysError with what is wrong, or returns the validation report."""
     snapshot = verified(store, release)
     _try(release, lambda: Reader(snapshot).check())
-    return _evidence(store, snapshot.manifest)
+    return _report(store, snapshot.manifest)
 
 
 def verified(store: Store, release: str) -> Snapshot:
-    """A release that is whole, in formats that carry no code, and whose own evidence reads, is bound to it and blocks nothing.
+    """A release that is whole, in formats that carry no code, and whose own validation report reads, is bound to it and blocks nothing.
     Raises RecsysError otherwise. What is left to ask is the service's own code."""
     snapshot = store.load("release", release)
     for name in snapshot.manifest.files:
@@ -41,7 +41,7 @@ def verified(store: Store, release: str) -> Snapshot:
     if missing := [name for name in FILES if name not in snapshot.manifest.files]:
         raise RecsysError(f"release {release} has no {', '.join(missing)}; {MEND}")
     _try(release, lambda: _refuse(release, *_faults(snapshot.path)))
-    _evidence(store, snapshot.manifest)
+    _report(store, snapshot.manifest)
     return snapshot
 
 
@@ -89,7 +89,7 @@ def _faults(folder: Path) -> Iterator[str]:
     if not items.num_rows or items["item_id"].null_count or len(items["item_id"].unique()) < items.num_rows:
         yield "items.parquet has no items, or one without an id, or one twice"
     listed, length = items["is_listed"].to_numpy(), json.loads((folder / "release.json").read_text())["length"]
-    for name in ("lists.sqlite", *(f"beside/{file.name}" for file in sorted((folder / "beside").glob("*.sqlite")))):
+    for name in ("lists.sqlite", *(f"beside/{file.name}" for file in sorted((folder / "alternatives").glob("*.sqlite")))):
         yield from _list_faults(folder, name, listed, length)
     with np.load(folder / "neighbours.npz", allow_pickle=False) as parts:
         data, indices, indptr = (parts[name] for name in ("data", "indices", "indptr"))
@@ -101,9 +101,9 @@ def _faults(folder: Path) -> Iterator[str]:
     known, shown = set(items["item_id"].to_pylist()), (fallback["all"], fallback["static"], *fallback["segments"].values())
     if strange := {id for ids in shown for id in ids} - known:
         yield f"fallback.json names {min(strange)}, which is no item"
-    protocol = served(read_about(folder))
-    if protocol not in pq.read_table(folder / "holdout.parquet", columns=["protocol"])["protocol"].unique().to_pylist():
-        yield f"holdout.parquet has nothing of {protocol}"
+    list_kind = served(read_about(folder))
+    if list_kind not in pq.read_table(folder / "holdout.parquet", columns=["list_kind"])["list_kind"].unique().to_pylist():
+        yield f"holdout.parquet has nothing of {list_kind}"
 
 
 def _list_faults(folder: Path, name: str, listed: NDArray[np.bool_], length: int) -> Iterator[str]:
@@ -114,14 +114,14 @@ def _list_faults(folder: Path, name: str, listed: NDArray[np.bool_], length: int
         lists = connection.execute("select count(*) from lists").fetchone()[0]
         if lists != users or not lists:
             yield f"{name} has lists of {lists} users, and knows {users} users"
-        for protocol in PROTOCOLS:
-            cursor, tally = connection.execute(f"select {protocol} from lists"), Counter[str]()
+        for list_kind in LIST_KINDS:
+            cursor, tally = connection.execute(f"select {list_kind} from lists"), Counter[str]()
             while found := cursor.fetchmany(CHUNK):
                 tally.update(_tally([blob for (blob,) in found], listed, length))
-            everything = PROTOCOLS[protocol] and listed.sum() <= HISTORY  # so few items that most users may have them all
+            everything = LIST_KINDS[list_kind] and listed.sum() <= HISTORY  # so few items that most users may have them all
             if everything or tally[EMPTY] <= MOST_EMPTY * lists:
                 del tally[EMPTY]
-            yield from (f"{name}: {count} {protocol} {fault}" for fault, count in tally.items() if count)
+            yield from (f"{name}: {count} {list_kind} {fault}" for fault, count in tally.items() if count)
 
 
 def _tally(blobs: list[bytes], listed: NDArray[np.bool_], length: int) -> dict[str, int]:
@@ -145,19 +145,19 @@ def _tally(blobs: list[bytes], listed: NDArray[np.bool_], length: int) -> dict[s
     }
 
 
-def _evidence(store: Store, manifest: Manifest) -> Evidence:
-    """A release's own evidence, whichever families spoke; raises if there is none, it is of another release, or it blocks."""
-    evidence = Evidence.read(store.evidence(manifest.id))
-    if evidence is None or not evidence.verdicts:
-        raise RecsysError(f"release {manifest.id} has no evidence that can be read; {MEND}")
-    refuse_foreign(evidence, manifest)
-    require(evidence.families, (), f"evidence of release {manifest.id}")
-    return evidence
+def _report(store: Store, manifest: Manifest) -> ValidationReport:
+    """A release's own validation report, whichever checks spoke; raises if there is none, it is of another release, or it blocks."""
+    report = ValidationReport.read(store.report(manifest.id))
+    if report is None or not report.results:
+        raise RecsysError(f"release {manifest.id} has no validation report that can be read; {MEND}")
+    refuse_foreign(report, manifest)
+    require(report.checks, (), f"validation report of release {manifest.id}")
+    return report
 
 
-def refuse_foreign(evidence: Evidence, manifest: Manifest) -> None:
-    bound = {"model": evidence.model, "features": evidence.features, "content": evidence.content}
+def refuse_foreign(report: ValidationReport, manifest: Manifest) -> None:
+    bound = {"model": report.model, "features": report.features, "content": report.content}
     own = {"model": manifest.parents.get("model"), "features": manifest.parents.get("features"), "content": manifest.content}
     if bound != own:
         wrong = ", ".join(f"{name} {bound[name]}, not {own[name]}" for name in own if bound[name] != own[name])
-        raise RecsysError(f"the evidence is not of release {manifest.id}: it speaks of {wrong}; run the flow again")
+        raise RecsysError(f"the validation report is not of release {manifest.id}: it speaks of {wrong}; run the flow again")

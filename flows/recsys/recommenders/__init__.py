@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from recsys.lazy import lazy
 
 if TYPE_CHECKING:
-    from recsys.recommenders.base import CHUNK, FILL_DAYS, PROTOCOLS, Lists, Recommender, Scorer, TooLittleData, popularity_order
+    from recsys.recommenders.base import CHUNK, FILL_DAYS, LIST_KINDS, Lists, Recommender, Scorer, TooLittleData, popularity_order
     from recsys.recommenders.item_to_item import ItemToItem
     from recsys.recommenders.rankers.base import Ranker
     from recsys.recommenders.registry import RECOMMENDERS, SIMPLE, check_config, create, load
     from recsys.recommenders.top_k import position
-    from recsys.recommenders.two_stage import PROPOSERS, Candidates, TwoStage, candidates, fit_proposers, numeric
+    from recsys.recommenders.two_stage import CANDIDATE_SOURCES, Candidates, TwoStage, candidates, fit_candidate_sources, numeric
 
 __getattr__ = lazy(__name__, __file__)

@@ -17,7 +17,7 @@ from recsys.features import State, Window, matrix_of_file, places
 from recsys.recommenders.top_k import rank
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
-PROTOCOLS = {"allow": False, "novel": True}  # and whether lists leave out items that the user has seen
+LIST_KINDS = {"all_items": False, "new_items": True}  # and whether lists leave out items that the user has seen
 FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
 
 
@@ -75,11 +75,11 @@ class Recommender(ABC):
         """Returns a function of rows of users of this state. It gives (rows, items) scores of the items that speak to them, of any
         sign; a score of 0 is none."""
 
-    def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, novel: bool = False) -> Lists:
+    def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, exclude_seen: bool = False) -> Lists:
         """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
         recent popularity. `novel` leaves out items that the user has had a target event with."""
         lists = Lists(np.full((len(user_ids), k), -1, np.int32), np.zeros((len(user_ids), k), np.float32))
-        for start, (part,) in self.rank(user_ids, k, state, (novel,)):
+        for start, (part,) in self.rank(user_ids, k, state, (exclude_seen,)):
             lists.items[start : start + len(part.items)], lists.scores[start : start + len(part.items)] = part.items, part.scores
         return lists
 
@@ -88,7 +88,7 @@ class Recommender(ABC):
         user_ids: NDArray[np.str_],
         k: int,
         state: State,
-        novels: Sequence[bool],
+        exclusions: Sequence[bool],
         listed: NDArray[np.bool_] | None = None,
         at_a_time: int = 0,
     ) -> Iterator[tuple[int, list[Lists]]]:
@@ -106,9 +106,9 @@ class Recommender(ABC):
             known = np.flatnonzero(asked >= 0)
             scores, bought = (_widen(part, known, len(asked)) for part in (score(asked[known]), owned[asked[known]]))
             lists = []
-            for novel in novels:
+            for exclude_seen in exclusions:
                 hidden = np.tile(~listed, (len(asked), 1))
-                if novel:
+                if exclude_seen:
                     hidden[bought.nonzero()] = True
                 lists.append(Lists(*rank(scores, hidden, k, popular, place)))
             yield start, lists

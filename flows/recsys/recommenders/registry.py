@@ -7,7 +7,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from recsys import RecsysError
-from recsys.recommenders.base import PROTOCOLS, Lists, Recommender, TooLittleData
+from recsys.recommenders.base import LIST_KINDS, Lists, Recommender, TooLittleData
 from recsys.recommenders.ease import Ease
 from recsys.recommenders.item_regression import ItemRegression
 from recsys.recommenders.item_to_item import ItemToItem, SameBasket, SameSession
@@ -19,7 +19,7 @@ from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
 from recsys.settings import Settings, check_parameters
 
-__all__ = ["PROTOCOLS", "RECOMMENDERS", "SIMPLE", "Lists", "Recommender", "TooLittleData", "create", "load"]
+__all__ = ["LIST_KINDS", "RECOMMENDERS", "SIMPLE", "Lists", "Recommender", "TooLittleData", "create", "load"]
 
 SIMPLE = ("popularity", "repeat_purchase")  # what a first release is compared with, since nothing is live
 

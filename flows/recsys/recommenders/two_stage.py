@@ -19,7 +19,7 @@ from recsys.recommenders.top_k import top
 from recsys.settings import PositiveShare, Seed
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
-PROPOSERS: dict[str, tuple[str, dict[str, Any], int]] = {
+CANDIDATE_SOURCES: dict[str, tuple[str, dict[str, Any], int]] = {
     # name: recommender, parameters, candidates of each user; 0: its score is only a feature
     "own": ("repeat_purchase", {}, 60),
     "regression": ("item_regression", {"neighbours": 80}, 40),
@@ -61,12 +61,12 @@ class Examples:
 
 
 class TwoStage(Recommender):
-    """Candidates come from the recommenders in PROPOSERS with every one's score, joined to feat_users, feat_items and
-    feat_user_items: a new column there is a new feature here. The ranker learns from earlier windows, in which each proposer is
+    """Candidates come from the recommenders in CANDIDATE_SOURCES with every one's score, joined to feat_users, feat_items and
+    feat_user_items: a new column there is a new feature here. The ranker learns from earlier windows, in which each candidate source is
     fitted on what was known then. Of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
     `resample` draws the users to learn from with replacement, to see how much depends on them.
 
-    proposers: the fitted candidate sources by name. fitted_ranker: the ranker. columns_: names of its features, in their order.
+    candidate sources: the fitted candidate sources by name. fitted_ranker: the ranker. columns_: names of its features, in their order.
     """
 
     name = "two_stage"
@@ -119,7 +119,7 @@ class TwoStage(Recommender):
         return rankers.create(self.ranker, self.parameters())
 
     def _fit(self, state: State) -> None:
-        self.proposers = fit_proposers(state)
+        self.candidate_sources = fit_candidate_sources(state)
 
     def _examples(self, window: Window) -> Examples | None:
         """A window's candidates to learn from; made once however many fits learn from it."""
@@ -140,7 +140,7 @@ class TwoStage(Recommender):
         bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
         kept: list[tuple[NDArray, ...]] = []
         columns: list[str] = []
-        for rows, found in candidates(fit_proposers(state), state, asked):
+        for rows, found in candidates(fit_candidate_sources(state), state, asked):
             label = np.isin(rows[found.rows] * state.shape[1] + found.items, bought)
             own = found.features[:, found.columns.index("own")] > 0
             share = np.where(label, 1.0, np.where(own, 0.5, self.negatives))
@@ -152,14 +152,14 @@ class TwoStage(Recommender):
         return Examples(features, labels, weights, users_of, columns)
 
     def scorer(self, state: State) -> Scorer:
-        proposers = {name: proposer.scorer(state) for name, proposer in self.proposers.items()}
+        candidate_sources = {name: candidate_source.scorer(state) for name, candidate_source in self.candidate_sources.items()}
         joined = Joined(state)
 
         def score(rows: NDArray[np.int64]) -> sparse.csr_matrix:
             parts = []
             for start in range(0, len(rows), ROWS):
                 chunk = rows[start : start + ROWS]
-                found = propose(proposers, joined, chunk)
+                found = propose(candidate_sources, joined, chunk)
                 values = self.score(self.select(found))
                 parts.append(sparse.csr_matrix((values, (found.rows, found.items)), (len(chunk), state.shape[1])))
             return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, state.shape[1]), dtype=np.float32)
@@ -185,14 +185,14 @@ class TwoStage(Recommender):
     def save(self, folder: Path) -> None:
         super().save(folder)
         self.fitted_ranker.save(folder)
-        for name, proposer in self.proposers.items():
+        for name, candidate_source in self.candidate_sources.items():
             (folder / name).mkdir()
-            proposer.save(folder / name)
+            candidate_source.save(folder / name)
 
     def restore(self, folder: Path) -> Self:
         from recsys.recommenders.registry import load
 
-        self.proposers = {name: load(folder / name) for name in PROPOSERS}
+        self.candidate_sources = {name: load(folder / name) for name in CANDIDATE_SOURCES}
         super().restore(folder)
         try:
             self.fitted_ranker = self._new_ranker().load(folder, len(self.columns_))
@@ -204,28 +204,28 @@ class TwoStage(Recommender):
         return self
 
 
-def fit_proposers(state: State) -> dict[str, Recommender]:
+def fit_candidate_sources(state: State) -> dict[str, Recommender]:
     from recsys.recommenders.registry import create
 
-    return {name: create(kind, parameters).learn(state) for name, (kind, parameters, _) in PROPOSERS.items()}
+    return {name: create(kind, parameters).learn(state) for name, (kind, parameters, _) in CANDIDATE_SOURCES.items()}
 
 
 def candidates(
-    proposers: Mapping[str, Recommender], state: State, rows: NDArray[np.int64]
+    candidate_sources: Mapping[str, Recommender], state: State, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
     """Candidates of some users at a time."""
-    scorers, joined = {name: proposer.scorer(state) for name, proposer in proposers.items()}, Joined(state)
+    scorers, joined = {name: candidate_source.scorer(state) for name, candidate_source in candidate_sources.items()}, Joined(state)
     for start in range(0, len(rows), ROWS):
         chunk = rows[start : start + ROWS]
         yield chunk, propose(scorers, joined, chunk)
 
 
 def propose(scorers: Mapping[str, Callable], joined: "Joined", rows: NDArray[np.int64]) -> Candidates:
-    """The union of every proposer's best available items, with every proposer's score and the joined features."""
+    """The union of every candidate source's best available items, with every candidate source's score and the joined features."""
     width = joined.state.shape[1]
     available = sparse.diags(joined.state.items["is_available"].astype(np.float32))
     scores = {name: (score(rows) @ available).tocsr() for name, score in scorers.items()}
-    codes = np.unique(np.concatenate([_codes(top(scores[name], PROPOSERS[name][2])) for name in scores]))
+    codes = np.unique(np.concatenate([_codes(top(scores[name], CANDIDATE_SOURCES[name][2])) for name in scores]))
     chosen, items = codes // width, codes % width
     columns = {name: _look_up(matrix, codes) for name, matrix in scores.items()} | joined.features(rows[chosen], items)
     return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns))

@@ -9,7 +9,7 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.releases import lineage
-    from recsys.releases.business_rules import HIDING, Ruling
+    from recsys.releases.business_rules import HIDING, BusinessRules
     from recsys.releases.explanation import Candidate, Explanation, Stranger, explain
     from recsys.releases.files import (
         HISTORY,

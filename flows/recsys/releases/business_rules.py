@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.features import State
-from recsys.recommenders import PROTOCOLS, Lists, Recommender, position
+from recsys.recommenders import LIST_KINDS, Lists, Recommender, position
 from recsys.settings import RuleSettings, Settings
 
 HIDING = ("withdrawn", "blocked", "blocked_categories", "min_age_days", "max_age_days", "max_days_unsold")  # items, from everybody
@@ -39,7 +39,7 @@ def hide(state: State, settings: Settings) -> NDArray[np.int8]:
 
 
 @dataclass(frozen=True)
-class Ruled:
+class RuledLists:
     """Lists that obey the rules. And rows, items and places in RULES of what was kept out, though it scored above the last that was
     ranked, or was among the first evaluation.k and moved behind them. (What two_stage does not propose, such as a withdrawn item,
     it does not score.)"""
@@ -55,7 +55,7 @@ class Ruled:
         return np.bincount(self.rules, minlength=len(RULES))
 
 
-class Ruling:
+class BusinessRules:
     """The rules of the settings on the items of a state."""
 
     def __init__(self, state: State, settings: Settings):
@@ -78,23 +78,23 @@ class Ruling:
 
     def rank(
         self, recommender: Recommender, user_ids: NDArray[np.str_], at_a_time: int = 0
-    ) -> Iterator[tuple[int, dict[str, Ruled]]]:
-        """Per protocol the lists of some users at a time (0: CHUNK), with the place of the first."""
-        for start, ranked in recommender.rank(user_ids, self.depth, self.state, tuple(PROTOCOLS.values()), self.listed, at_a_time):
-            yield start, {protocol: self._apply(lists) for protocol, lists in zip(PROTOCOLS, ranked, strict=True)}
+    ) -> Iterator[tuple[int, dict[str, RuledLists]]]:
+        """Per kind of list the lists of some users at a time (0: CHUNK), with the place of the first."""
+        for start, ranked in recommender.rank(user_ids, self.depth, self.state, tuple(LIST_KINDS.values()), self.listed, at_a_time):
+            yield start, {list_kind: self._apply(lists) for list_kind, lists in zip(LIST_KINDS, ranked, strict=True)}
 
-    def _apply(self, lists: Lists) -> Ruled:
+    def _apply(self, lists: Lists) -> RuledLists:
         assert lists.kept_out is not None
         rows, items = lists.kept_out
         rules = np.where(self.listed[items], SEEN, self.reasons[items]).astype(np.int8)
         if not self.capped:
-            return Ruled(Lists(lists.items, lists.scores), rows, items, rules)
+            return RuledLists(Lists(lists.items, lists.scores), rows, items, rules)
         order, moved = self.spread(lists.items)
         first = order[:, : self.length]
         kept = Lists(np.take_along_axis(lists.items, first, 1), np.take_along_axis(lists.scores, first, 1))
         behind = np.nonzero(moved)
         rules = np.concatenate([rules, np.full(len(behind[0]), SHARE, np.int8)])
-        return Ruled(kept, np.concatenate([rows, behind[0]]), np.concatenate([items, lists.items[behind]]), rules)
+        return RuledLists(kept, np.concatenate([rows, behind[0]]), np.concatenate([items, lists.items[behind]]), rules)
 
     def spread(self, items: NDArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Greedy re-ranking of (lists, depth) items, -1 where there are no more: the new order, and which of the first k move

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.features import Features, State
-from recsys.recommenders import PROPOSERS, Candidates, Recommender, TwoStage, candidates, load
-from recsys.releases.business_rules import RULES, Ruling
+from recsys.recommenders import CANDIDATE_SOURCES, Candidates, Recommender, TwoStage, candidates, load
+from recsys.releases.business_rules import RULES, BusinessRules
 from recsys.releases.files import read_lists
 from recsys.releases.lineage import made_under
 from recsys.store import Snapshot, Store
@@ -39,7 +39,7 @@ class Explanation:
     recommender: str
     target: str
     state: State
-    ruling: Ruling
+    rules: BusinessRules
     baskets: list[tuple[float, list[int]]]
     looks: list[tuple[int, int]]
     candidates: list[Candidate]
@@ -59,23 +59,23 @@ class Stranger:
     rungs: dict[str, list[str]]
 
 
-def explain(store: Store, release_id: str, user_id: str, protocol: str) -> Explanation | Stranger:
+def explain(store: Store, release_id: str, user_id: str, list_kind: str) -> Explanation | Stranger:
     """Loads what made a release, and makes one user's list again."""
     release, model, features = _open(store, release_id)
     state = features.state(features.as_of)
     row = int(state.rows(np.array([user_id]))[0])
     if row < 0:
         return _stranger(release, user_id)
-    ruling = Ruling(state, features.settings)
-    ((_, ruled),) = ruling.rank(model, state.user_ids[[row]])
-    found, listed = ruled[protocol], ruled[protocol].lists.items[0]
+    rules = BusinessRules(state, features.settings)
+    ((_, ruled),) = rules.rank(model, state.user_ids[[row]])
+    found, listed = ruled[list_kind], ruled[list_kind].lists.items[0]
     proposed, base = _candidates(model, state, row) if isinstance(model, TwoStage) else ([], 0.0)
     return Explanation(
         user_id,
         model.name,
         features.settings.dataset.target,
         state,
-        ruling,
+        rules,
         _baskets(state, row),
         _looks(state, row),
         proposed,
@@ -84,7 +84,7 @@ def explain(store: Store, release_id: str, user_id: str, protocol: str) -> Expla
         [(int(item), RULES[rule]) for item, rule in zip(found.items, found.rules, strict=True)],
         listed[listed >= 0].tolist(),
         found.lists.scores[0][listed >= 0].tolist(),
-        [item for _, lists in read_lists(release, protocol, user=user_id) for item in lists.items[0].tolist() if item >= 0],
+        [item for _, lists in read_lists(release, list_kind, user=user_id) for item in lists.items[0].tolist() if item >= 0],
     )
 
 
@@ -116,8 +116,8 @@ def _looks(state: State, row: int) -> list[tuple[int, int]]:
 
 
 def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate], float]:
-    """What the proposers of a two-stage recommender propose, best first, and the score, or its log-odds, that all start from."""
-    ((_, found),) = candidates(model.proposers, state, np.array([row]))
+    """What the candidate sources of a two-stage recommender propose, best first, and the score, or its log-odds, that all start from."""
+    ((_, found),) = candidates(model.candidate_sources, state, np.array([row]))
     used = model.select(found)
     scores = model.score(used)
     added, base = model.fitted_ranker.contributions(used.features)
@@ -126,7 +126,11 @@ def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate
         Candidate(
             int(found.items[place]),
             float(scores[place]),
-            {name: float(found.features[place, found.columns.index(name)]) for name in PROPOSERS if proposed_by[name][place]},
+            {
+                name: float(found.features[place, found.columns.index(name)])
+                for name in CANDIDATE_SOURCES
+                if proposed_by[name][place]
+            },
             dict(zip(used.columns, used.features[place].tolist(), strict=True)),
             dict(zip(used.columns, added[place].tolist(), strict=True)),
         )
@@ -136,8 +140,8 @@ def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate
 
 
 def _proposed(found: Candidates) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Per proposer, which candidates of one user it proposed: those it scores best, ties by item, as `top` takes them."""
-    for name, (_, _, count) in PROPOSERS.items():
+    """Per candidate source, which candidates of one user it proposed: those it scores best, ties by item, as `top` takes them."""
+    for name, (_, _, count) in CANDIDATE_SOURCES.items():
         scores = found.features[:, found.columns.index(name)]
         best = np.argsort(-scores, kind="stable")[:count]
         yield name, np.isin(np.arange(len(scores)), best) & (scores > 0)

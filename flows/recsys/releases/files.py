@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from recsys import RecsysError
 from recsys.evaluation import Window, rank_by_truth
 from recsys.features import State, formulas, places
-from recsys.recommenders import FILL_DAYS, PROTOCOLS, ItemToItem, Lists, Recommender, popularity_order, position
+from recsys.recommenders import FILL_DAYS, LIST_KINDS, ItemToItem, Lists, Recommender, popularity_order, position
 from recsys.releases import list_files
-from recsys.releases.business_rules import Ruling
+from recsys.releases.business_rules import BusinessRules
 from recsys.releases.list_files import Counts, pack
 from recsys.settings import Settings
 from recsys.sources import open_simulation
@@ -41,27 +41,29 @@ def new_id(state: State) -> str:
 def write(
     folder: Path,
     recommender: Recommender,
-    beside: Mapping[str, Recommender],
+    alternatives: Mapping[str, Recommender],
     state: State,
     holdout: Mapping[str, Window],
     settings: Settings,
     trained_as_of: date | None = None,
 ) -> None:
     """Fills a release's folder. `beside`: other recommenders whose lists are released as well. `holdout`: the winner's window
-    per protocol. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
-    ruling = Ruling(state, settings)
-    counts = write_ranked(folder, recommender, beside, ruling, state.user_ids)
+    per kind of list. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
+    rules = BusinessRules(state, settings)
+    counts = write_ranked(folder, recommender, alternatives, rules, state.user_ids)
     pq.write_table(holdout_table(holdout), folder / "holdout.parquet")
-    write_others(folder, recommender.name, counts, ruling, settings, trained_as_of or state.cutoff)
+    write_others(folder, recommender.name, counts, rules, settings, trained_as_of or state.cutoff)
 
 
-def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling, settings: Settings, trained_as_of: date) -> None:
+def write_others(
+    folder: Path, recommender: str, counts: Counts, rules: BusinessRules, settings: Settings, trained_as_of: date
+) -> None:
     """All files of a release but lists, which are there already, and holdout.parquet."""
-    state = ruling.state
+    state = rules.state
     _write_users(lists_file(folder), state)
-    pq.write_table(_items(ruling), folder / "items.parquet")
-    (folder / "fallback.json").write_text(json.dumps(_fallback(ruling, settings), ensure_ascii=False, sort_keys=True))
-    (folder / "examples.json").write_text(json.dumps(_examples(ruling, settings), ensure_ascii=False, sort_keys=True))
+    pq.write_table(_items(rules), folder / "items.parquet")
+    (folder / "fallback.json").write_text(json.dumps(_fallback(rules, settings), ensure_ascii=False, sort_keys=True))
+    (folder / "examples.json").write_text(json.dumps(_examples(rules, settings), ensure_ascii=False, sort_keys=True))
     similar = ItemToItem(neighbours=settings.lists.length).learn(state).similarity_
     np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
     facts = {
@@ -78,22 +80,22 @@ def write_others(folder: Path, recommender: str, counts: Counts, ruling: Ruling,
 
 
 def write_ranked(
-    folder: Path, recommender: Recommender, beside: Mapping[str, Recommender], ruling: Ruling, users: NDArray[np.str_]
+    folder: Path, recommender: Recommender, alternatives: Mapping[str, Recommender], rules: BusinessRules, users: NDArray[np.str_]
 ) -> Counts:
     """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
-    counts = list_files.write_lists(lists_file(folder), recommender, ruling, users)
-    for name, other in beside.items():
+    counts = list_files.write_lists(lists_file(folder), recommender, rules, users)
+    for name, other in alternatives.items():
         lists_file(folder, name).parent.mkdir(exist_ok=True)
         if name == recommender.name:
             shutil.copyfile(lists_file(folder), lists_file(folder, name))
         else:
-            list_files.write_lists(lists_file(folder, name), other, ruling, users)
+            list_files.write_lists(lists_file(folder, name), other, rules, users)
     return counts
 
 
-def lists_file(folder: Path, beside: str = "") -> Path:
+def lists_file(folder: Path, alternatives: str = "") -> Path:
     """The winner's lists in a release's folder, or those of a recommender beside it."""
-    return folder / "beside" / f"{beside}.sqlite" if beside else folder / "lists.sqlite"
+    return folder / "alternatives" / f"{alternatives}.sqlite" if alternatives else folder / "lists.sqlite"
 
 
 def _write_users(file: Path, state: State) -> None:
@@ -116,9 +118,9 @@ def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
     yield from zip(state.user_ids.tolist(), state.users["segment"].tolist(), pack(bought), strict=True)
 
 
-def _items(ruling: Ruling) -> pa.Table:
+def _items(rules: BusinessRules) -> pa.Table:
     """`price`: as `prices` gives it. `is_listed`: available, and hidden by no rule."""
-    state = ruling.state
+    state = rules.state
     return pa.table(
         {
             "item_id": state.item_ids,
@@ -126,7 +128,7 @@ def _items(ruling: Ruling) -> pa.Table:
             "category": state.items["category"],
             "price": pa.array(prices(state), from_pandas=True),
             "is_available": state.items["is_available"],
-            "is_listed": ruling.listed,
+            "is_listed": rules.listed,
         }
     )
 
@@ -137,19 +139,19 @@ def prices(state: State) -> NDArray[np.float64]:
     return np.round(mean * np.where(np.isnan(change), 1.0, change), 2)
 
 
-def _examples(ruling: Ruling, settings: Settings) -> dict[str, Any]:
-    """Users to try a release with, and where the source is a simulation, the oracle's lists for them, per protocol."""
-    state = ruling.state
+def _examples(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
+    """Users to try a release with, and where the source is a simulation, the oracle's lists for them, per kind of list."""
+    state = rules.state
     rows = example_users(state)
     users: list[dict[str, Any]] = [
         {"user_id": str(state.user_ids[row]), "segment": str(state.users["segment"][row]), "why": why, "oracle": {}}
         for row, why in rows.items()
     ]
     if users and (source := open_simulation(settings.dataset)):
-        rank = rank_by_truth(source, state, ruling.listed, settings)
-        for protocol, is_novel in PROTOCOLS.items():
-            for user, items in zip(users, rank(np.array(list(rows)), is_novel), strict=True):
-                user["oracle"][protocol] = state.item_ids[items[items >= 0]].tolist()
+        rank = rank_by_truth(source, state, rules.listed, settings)
+        for list_kind, is_new_items in LIST_KINDS.items():
+            for user, items in zip(users, rank(np.array(list(rows)), is_new_items), strict=True):
+                user["oracle"][list_kind] = state.item_ids[items[items >= 0]].tolist()
     return {"users": users}
 
 
@@ -175,10 +177,10 @@ def example_users(state: State) -> dict[int, str]:
     return found
 
 
-def _fallback(ruling: Ruling, settings: Settings) -> dict[str, Any]:
+def _fallback(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
     """What strangers get: the recently popular items of their segment, and of everybody; and where nothing else is left, the
     static list, in the order of config.toml."""
-    state = ruling.state
+    state = rules.state
     order = popularity_order(state)
     recent = state.history["days"] <= FILL_DAYS
     items, users = state.history["item_index"][recent], state.history["user_index"][recent]
@@ -186,17 +188,17 @@ def _fallback(ruling: Ruling, settings: Settings) -> dict[str, Any]:
     for segment in np.unique(state.users["segment"]):
         counts = np.bincount(items[state.users["segment"][users] == segment], minlength=state.shape[1])
         best = order[np.argsort(-counts[order], kind="stable")]
-        lists[str(segment)] = ruling.shorten(best)
+        lists[str(segment)] = rules.shorten(best)
     static = places(state.item_ids, np.array(settings.rules.static, str))
     static = static[static >= 0]
-    return {"all": ruling.shorten(order), "segments": lists, "static": state.item_ids[static[ruling.listed[static]]].tolist()}
+    return {"all": rules.shorten(order), "segments": lists, "static": state.item_ids[static[rules.listed[static]]].tolist()}
 
 
 def holdout_table(windows: Mapping[str, Window]) -> pa.Table:
-    """Users of the holdout with their scores, protocol by protocol."""
+    """Users of the holdout with their scores, kind of list by kind of list."""
     parts = [
-        pa.table({"protocol": pa.array([protocol] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
-        for protocol, window in windows.items()
+        pa.table({"list_kind": pa.array([list_kind] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
+        for list_kind, window in windows.items()
     ]
     return pa.concat_tables(parts)
 
@@ -209,13 +211,13 @@ def about(release: Snapshot) -> dict[str, Any]:
 def read_about(folder: Path) -> dict[str, Any]:
     """The same of a release's folder."""
     facts = json.loads((folder / "release.json").read_text())
-    before = {"target": "purchase", "exclude_seen": facts.get("repeat") == "novel"}  # of releases that do not say
+    before = {"target": "purchase", "exclude_seen": facts.get("repeat") == "new_items"}  # of releases that do not say
     return before | facts
 
 
 def served(about: Mapping[str, Any]) -> str:
-    """The protocol of the lists that are served by default."""
-    return "novel" if about["exclude_seen"] else "allow"
+    """The kind of list of the lists that are served by default."""
+    return "new_items" if about["exclude_seen"] else "all_items"
 
 
 def as_of(release: Snapshot) -> date:
@@ -228,18 +230,20 @@ def trained_as_of(release: Snapshot) -> date:
     return date.fromisoformat(facts.get("trained_as_of", facts["as_of"]))
 
 
-def read_lists(release: Snapshot, protocol: str, beside: str = "", user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:
+def read_lists(
+    release: Snapshot, list_kind: str, alternatives: str = "", user: str = ""
+) -> Iterator[tuple[NDArray[np.str_], Lists]]:
     """All users in the order of their ids, some at a time, with their lists; or one user alone, if there is such a list.
     `beside` names a recommender whose lists are released beside the winner's."""
-    return list_files.read_lists(lists_file(release.path, beside), protocol, about(release)["length"], user)
+    return list_files.read_lists(lists_file(release.path, alternatives), list_kind, about(release)["length"], user)
 
 
-def read_all(release: Snapshot, protocol: str, beside: str = "") -> tuple[NDArray[np.str_], Lists]:
+def read_all(release: Snapshot, list_kind: str, alternatives: str = "") -> tuple[NDArray[np.str_], Lists]:
     """Every user and list at once."""
-    return list_files.read_file(lists_file(release.path, beside), protocol, about(release)["length"])
+    return list_files.read_file(lists_file(release.path, alternatives), list_kind, about(release)["length"])
 
 
-def export(release: Snapshot, protocol: str, target: Path, is_escaped: bool = False) -> int:
+def export(release: Snapshot, list_kind: str, target: Path, is_escaped: bool = False) -> int:
     """Writes user_id, item_id, rank (from 1) and score to a .parquet or .csv file; returns the number of rows. `is_escaped`: in a
     .csv file, ids that start like a formula get an apostrophe."""
     if target.suffix not in (".parquet", ".csv"):
@@ -251,7 +255,7 @@ def export(release: Snapshot, protocol: str, target: Path, is_escaped: bool = Fa
     writer = pq.ParquetWriter(partial, schema) if target.suffix == ".parquet" else pyarrow.csv.CSVWriter(partial, schema)
     count = 0
     with writer:
-        for users, lists in read_lists(release, protocol):
+        for users, lists in read_lists(release, list_kind):
             rows, ranks = np.nonzero(lists.items >= 0)
             columns = [users[rows], item_ids[lists.items[rows, ranks]], (ranks + 1).astype(np.int32), lists.scores[rows, ranks]]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]

@@ -18,7 +18,7 @@ PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "numpy", "pyarrow", "scikit-lear
 
 def origin(
     recommender: Recommender,
-    beside: Mapping[str, str],
+    alternatives: Mapping[str, str],
     features: Features,
     settings: Settings,
     code: Mapping[str, Any],
@@ -34,12 +34,12 @@ def origin(
         "seeds": {
             "run": settings.seed,
             "model": recommender.parameters().get("seed"),  # of a winner that draws nothing: none
-            "source": settings.dataset.dials.get("seed"),
+            "source": settings.dataset.source_settings.get("seed"),
         },
         "dbt": features.made_from.get("dbt"),
         "versions": versions(),
         "audited": audited,
-        "beside": dict(beside),
+        "alternatives": dict(alternatives),
         "days": [features.counts()[f"{end}_day"] for end in ("first", "last")],
     }
 

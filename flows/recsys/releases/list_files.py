@@ -10,29 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import RecsysError
-from recsys.recommenders import PROTOCOLS, Lists, Recommender
-from recsys.releases.business_rules import RULES, Ruling
+from recsys.recommenders import LIST_KINDS, Lists, Recommender
+from recsys.releases.business_rules import RULES, BusinessRules
 
 PAGE = 2**14  # bytes of SQLite's pages: lists that do not fit into a quarter of one take a page of their own
 CHUNK = 20_000  # users read at a time: bounds the memory
 
-Counts = dict[str, dict[str, int]]  # per protocol, what each rule kept out of lists
-Row = tuple[str, bytes, bytes]  # a user with the packed lists of both protocols
+Counts = dict[str, dict[str, int]]  # per kind of list, what each rule kept out of lists
+Row = tuple[str, bytes, bytes]  # a user with the packed lists of both kinds of list
 
 
-def write_lists(file: Path, recommender: Recommender, ruling: Ruling, user_ids: NDArray[np.str_]) -> Counts:
-    """Lists into a new file. Returns, per protocol, how often each rule kept an item out or moved it behind."""
-    counts = {protocol: np.zeros(len(RULES), np.int64) for protocol in PROTOCOLS}
+def write_lists(file: Path, recommender: Recommender, rules: BusinessRules, user_ids: NDArray[np.str_]) -> Counts:
+    """Lists into a new file. Returns, per kind of list, how often each rule kept an item out or moved it behind."""
+    counts = {list_kind: np.zeros(len(RULES), np.int64) for list_kind in LIST_KINDS}
 
     def rows() -> Iterator[Row]:
-        for start, ruled in ruling.rank(recommender, user_ids):
+        for start, ruled in rules.rank(recommender, user_ids):
             lists = [part.lists for part in ruled.values()]
             yield from zip(user_ids[start : start + len(lists[0].items)].tolist(), *map(pack, lists), strict=True)
-            for protocol, part in ruled.items():
-                counts[protocol] += part.counts
+            for list_kind, part in ruled.items():
+                counts[list_kind] += part.counts
 
     write_rows(file, rows())
-    return {protocol: dict(zip(RULES, found.tolist(), strict=True)) for protocol, found in counts.items()}
+    return {list_kind: dict(zip(RULES, found.tolist(), strict=True)) for list_kind, found in counts.items()}
 
 
 def write_rows(file: Path, rows: Iterable[Row]) -> None:
@@ -55,14 +55,14 @@ def connect(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
-def read_lists(file: Path, protocol: str, length: int, user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:
+def read_lists(file: Path, list_kind: str, length: int, user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:
     """All users in the order of their ids, some at a time, with their lists of at most `length` items; or one user alone, if there
     is such a list."""
-    if protocol not in PROTOCOLS:
-        raise RecsysError(f'protocol "{protocol}" is not known; choose one of {", ".join(PROTOCOLS)}')
+    if list_kind not in LIST_KINDS:
+        raise RecsysError(f'kind of list "{list_kind}" is not known; choose one of {", ".join(LIST_KINDS)}')
     one = "where user_id = ?" if user else ""
     with closing(connect(file)) as connection:
-        cursor = connection.execute(f"select user_id, {protocol} from lists {one} order by user_id", (user,) if user else ())
+        cursor = connection.execute(f"select user_id, {list_kind} from lists {one} order by user_id", (user,) if user else ())
         while rows := cursor.fetchmany(CHUNK):
             lists = Lists(np.full((len(rows), length), -1, np.int32), np.zeros((len(rows), length), np.float32))
             for row, (_, blob) in enumerate(rows):
@@ -71,9 +71,9 @@ def read_lists(file: Path, protocol: str, length: int, user: str = "") -> Iterat
             yield np.array([user for user, _ in rows]), lists
 
 
-def read_file(file: Path, protocol: str, length: int) -> tuple[NDArray[np.str_], Lists]:
+def read_file(file: Path, list_kind: str, length: int) -> tuple[NDArray[np.str_], Lists]:
     """Every user and list at once."""
-    users, lists = zip(*read_lists(file, protocol, length), strict=True)
+    users, lists = zip(*read_lists(file, list_kind, length), strict=True)
     return np.concatenate(users), Lists(
         np.concatenate([part.items for part in lists]), np.concatenate([part.scores for part in lists])
     )

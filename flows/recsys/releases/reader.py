@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.features import matrix_of_file
-from recsys.recommenders import PROTOCOLS
+from recsys.recommenders import LIST_KINDS
 from recsys.releases.files import HISTORY, about, lists_file, served
 from recsys.releases.list_files import connect, unpack
 from recsys.store import Snapshot
@@ -53,7 +53,7 @@ class Reader:
         path = release.path
         self.id = release.manifest.id
         self.about: dict[str, Any] = about(release)
-        self.protocol = served(self.about)
+        self.list_kind = served(self.about)
         self.as_of = date.fromisoformat(self.about["as_of"])
         items = pq.read_table(path / "items.parquet").to_pydict()
         self.item_ids: list[str] = items["item_id"]
@@ -75,11 +75,11 @@ class Reader:
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
         self.examples = self._examples(path / "examples.json")
         self._database = connect(lists_file(path))
-        beside = {file.stem: connect(file) for file in sorted((path / "beside").glob("*.sqlite"))}
-        self.models = beside | {self.about["recommender"]: self._database}
+        alternatives = {file.stem: connect(file) for file in sorted((path / "alternatives").glob("*.sqlite"))}
+        self.models = alternatives | {self.about["recommender"]: self._database}
         head = {"release": self.id, "as_of": self.about["as_of"]}
         self._heads = {model: json.dumps(head | {"model": model}, ensure_ascii=False)[:-1] for model in self.models}
-        self._select = {protocol: f"select {protocol} from lists where user_id = ?" for protocol in PROTOCOLS}
+        self._select = {list_kind: f"select {list_kind} from lists where user_id = ?" for list_kind in LIST_KINDS}
         self._told = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
 
     def _fallback(self, written: dict[str, Any]) -> dict[tuple[str, str], list[int]]:
@@ -93,8 +93,8 @@ class Reader:
         """Users to try; of the oracle's lists the items that may be shown."""
         users = json.loads(file.read_text())["users"] if file.exists() else []  # releases of version 0 have none
         for user in users:
-            for protocol, ids in user["oracle"].items():
-                user["oracle"][protocol] = [self.item(id) for id in ids if id in self.rows and self.listed[self.rows[id]]]
+            for list_kind, ids in user["oracle"].items():
+                user["oracle"][list_kind] = [self.item(id) for id in ids if id in self.rows and self.listed[self.rows[id]]]
         return users
 
     def item(self, item_id: str) -> dict[str, Any]:
@@ -110,13 +110,13 @@ class Reader:
         query = "select user_id from lists where user_id >= ? and user_id < ? order by user_id limit ?"
         return [user for (user,) in self._database.execute(query, (prefix, prefix + chr(0x10FFFF), limit))]
 
-    def recommend(self, user_id: str, k: int, protocol: str = "", segment: str = "", model: str = "") -> Answer:
+    def recommend(self, user_id: str, k: int, list_kind: str = "", segment: str = "", model: str = "") -> Answer:
         """The first k items of a user's list. Who has none gets what is popular in the segment, then what is popular with
         everybody, then the static list. Raises where no lists of the model are released."""
         if model and model not in self.models:
             raise RecsysError(f"release {self.id} has no lists of {model}; it has those of {', '.join(self.models)}")
         database = self.models[model] if model else self._database
-        found = database.execute(self._select[protocol or self.protocol], (user_id,)).fetchone()
+        found = database.execute(self._select[list_kind or self.list_kind], (user_id,)).fetchone()
         items, scores = self._unpack(found[0], k) if found else ([], [])
         if items:
             return Answer("personal", items, scores, ["personal" if score else "popular" for score in scores])
@@ -221,10 +221,10 @@ class Reader:
         if not users or not all(self.user(user) for user in users):
             raise RecsysError(f"release {self.id} knows no user, or some have a list only; {MEND}")
         for user in (*users, ""):
-            for protocol in PROTOCOLS:
+            for list_kind in LIST_KINDS:
                 for model in self.models:
                     self._judge(
-                        f"the {protocol} list of a canary", self.recommend(user, self.about["length"], protocol, model=model)
+                        f"the {list_kind} list of a canary", self.recommend(user, self.about["length"], list_kind, model=model)
                     )
         shown = self.recommend(users[0], self.about["length"]).items
         for item in shown:

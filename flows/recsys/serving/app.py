@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from recsys import RecsysError
 from recsys.releases import Answer, Reader
 from recsys.serving import schemas
-from recsys.serving.impressions import Exposures
+from recsys.serving.impressions import Impressions
 from recsys.serving.middleware import OPEN, Guard
 from recsys.serving.prometheus import Meters
 from recsys.serving.release_manager import Live, Patience
@@ -52,13 +52,15 @@ class Service:
     """Routes over the live release of a store. Ready once one is live; follows the pointers by itself, and stops gracefully."""
 
     def __init__(self, store: Store, settings: Settings):
-        self.dials = settings.serve
+        self.source_settings = settings.serve
         self.is_closed = not settings.dataset.max_age_days  # as monitoring takes it
-        self.live = Live(store, settings.rules.blocked, Patience(self.dials.canary_answers, self.dials.canary_failures))
-        self.exposures = Exposures(store) if self.dials.exposures else None
+        self.live = Live(
+            store, settings.rules.blocked, Patience(self.source_settings.canary_answers, self.source_settings.canary_failures)
+        )
+        self.impressions = Impressions(store) if self.source_settings.impressions else None
         self.registry = CollectorRegistry()
         self.lag = 0.0  # seconds by which this process is late
-        self.meters = Meters(self.registry, self.live, self.exposures)
+        self.meters = Meters(self.registry, self.live, self.impressions)
 
     def app(self, keys: Collection[str] = ()) -> Guard:
         about: dict[str, Any] = {"title": "reasonable-recs", "version": "1", "summary": "Lists of the live release"}
@@ -71,7 +73,7 @@ class Service:
         app.get("/metrics", responses=refusals(), response_class=Response)(self.metrics)
         app.get("/healthz")(self.healthz)
         app.get("/readyz", responses={503: {"model": schemas.Problem}})(self.readyz)
-        if self.dials.demo:
+        if self.source_settings.demo:
             app.get("/v1/users/{user_id:path}/history", response_model=schemas.User, responses=refusals(404, 503))(self.history)
             app.get("/v1/examples", response_model=list[schemas.Example], responses=refusals(503))(self.examples)
             app.get("/v1/users", response_model=list[str], responses=refusals(503))(self.users)
@@ -79,19 +81,24 @@ class Service:
             app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
         app.add_exception_handler(RequestValidationError, invalid)
         describe(app)
-        return Guard(app, self.dials.allowed_hosts, keys, self.registry, lambda: self.lag > self.dials.max_lag_seconds)
+        return Guard(
+            app, self.source_settings.allowed_hosts, keys, self.registry, lambda: self.lag > self.source_settings.max_lag_seconds
+        )
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(attempt, self.live.refresh)
-        tasks = [asyncio.create_task(self.measure()), asyncio.create_task(every(self.dials.poll_seconds, self.live.refresh))]
-        if self.exposures:
-            tasks.append(asyncio.create_task(every(self.dials.flush_seconds, self.exposures.flush)))
+        tasks = [
+            asyncio.create_task(self.measure()),
+            asyncio.create_task(every(self.source_settings.poll_seconds, self.live.refresh)),
+        ]
+        if self.impressions:
+            tasks.append(asyncio.create_task(every(self.source_settings.flush_seconds, self.impressions.flush)))
         yield
         for task in tasks:
             task.cancel()
-        if self.exposures:
-            self.exposures.flush()
+        if self.impressions:
+            self.impressions.flush()
 
     async def measure(self) -> None:
         """How long requests wait for their turn: what comes while that is too long is sent away."""
@@ -101,12 +108,12 @@ class Service:
             self.lag = time.monotonic() - start - TICK
 
     async def recommendations(self, request: Request) -> Response:
-        """The user's list: all items, or by `protocol=novel` those that are new to the user. Strangers get what is popular in
+        """The user's list: all items, or by `kind of list=novel` those that are new to the user. Strangers get what is popular in
         their `segment`, or with everybody."""
         asked = read(request)
 
         def question(reader: Reader) -> Answer:
-            return reader.recommend(asked.user_id, asked.k, asked.protocol, asked.segment, asked.model)
+            return reader.recommend(asked.user_id, asked.k, asked.list_kind, asked.segment, asked.model)
 
         reader, answer = await self._other(asked.release, question) if asked.release else self._ask(asked.user_id, question)
         user = reader.user(asked.user_id) if asked.reasons else None
@@ -190,7 +197,7 @@ class Service:
             raise HTTPException(404, "no lists of such a model are released; /v1/models lists them") from None
 
     async def _other(self, release: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
-        reader = await asyncio.to_thread(self.live.other, release) if self.dials.demo else None
+        reader = await asyncio.to_thread(self.live.other, release) if self.source_settings.demo else None
         if reader is None:
             raise HTTPException(404, "no such release can be compared; /v1/releases lists those of the demo")
         try:
@@ -209,8 +216,8 @@ class Service:
     ) -> Response:
         now = datetime.now(UTC)
         self.meters.count(reader, answer)
-        if self.exposures and shown and user_id and answer.items:
-            self.exposures.add(now, user_id, reader, model or reader.about["recommender"], answer)
+        if self.impressions and shown and user_id and answer.items:
+            self.impressions.add(now, user_id, reader, model or reader.about["recommender"], answer)
         today = reader.as_of if self.is_closed else now.date()
         return Response(reader.write(answer, today, reasons, model), media_type="application/json")
 

@@ -1,4 +1,4 @@
-"""Exposures: what was shown to whom, at which position, by which release. Kept in the store, so that a later run can hold it
+"""Impressions: what was shown to whom, at which position, by which release. Kept in the store, so that a later run can hold it
 against target events. Users are named by a keyed hash: a log tells nothing about a person without the store's salt."""
 
 import hashlib
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from recsys.releases import Answer, Reader
 from recsys.store import Conflict, Store
 
-FOLDER = "exposures"
+FOLDER = "impressions"
 MOST = 100_000  # answers kept in memory while the store cannot be written to
 Shown = tuple[datetime, str, Reader, str, Answer]
 encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -27,7 +27,7 @@ log = logging.getLogger("recsys.serving")
 
 
 @dataclass(frozen=True)
-class Exposure:
+class Impression:
     """One list that was shown: its items in the order of their positions, the first at 1."""
 
     at: datetime
@@ -38,7 +38,7 @@ class Exposure:
     items: list[str]
 
 
-class Exposures:
+class Impressions:
     """Gathers what was shown, and lays it into the store as one file at every `flush`. `dropped` counts the lists that found no
     room in memory and are lost."""
 
@@ -67,7 +67,7 @@ class Exposures:
                     self._write(day, part)
                 except Exception as error:  # a full or read-only disk stops no answer
                     dropped = self._put_back(part)
-                    log.error("%d exposures could not be written: %s; %d find no room in memory", len(part), error, dropped)
+                    log.error("%d impressions could not be written: %s; %d find no room in memory", len(part), error, dropped)
 
     def _put_back(self, shown: list[Shown]) -> int:
         """Keeps the oldest of what waits; returns how many lists find no room."""
@@ -102,12 +102,12 @@ def salt(store: Store) -> bytes:
     return store.note(name) or b""
 
 
-def read(store: Store, day: date) -> Iterator[Exposure]:
+def read(store: Store, day: date) -> Iterator[Impression]:
     """What was shown on a day, in no particular order."""
     for name in store.notes(f"{FOLDER}/{day.isoformat()}"):
         for line in (store.note(name) or b"").decode().splitlines():
             at, user, release, model, source, items = json.loads(line)
-            yield Exposure(datetime.fromisoformat(at), user, release, model, source, items)
+            yield Impression(datetime.fromisoformat(at), user, release, model, source, items)
 
 
 def export(store: Store, day: date, target: Path) -> int:

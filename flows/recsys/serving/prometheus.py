@@ -9,15 +9,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from recsys.releases import Answer, Reader
-from recsys.serving.impressions import Exposures
+from recsys.serving.impressions import Impressions
 from recsys.serving.release_manager import Live
 
 
 class Meters(Collector):
     """Counts answers by release and source; reads the rest where it is kept, when asked."""
 
-    def __init__(self, registry: CollectorRegistry, live: Live, exposures: Exposures | None):
-        self.live, self.exposures = live, exposures
+    def __init__(self, registry: CollectorRegistry, live: Live, impressions: Impressions | None):
+        self.live, self.impressions = live, impressions
         answers = Counter("recs_answers", "Lists answered by release and source", ["release", "source"], registry=registry)
         self._count = functools.cache(answers.labels)
         registry.register(self)
@@ -41,5 +41,7 @@ class Meters(Collector):
         yield CounterMetricFamily("recs_canaries_returned", "Canaries sent back", value=live.returns)
         for name in ("answers", "failures", "listed", "common"):
             yield GaugeMetricFamily(f"recs_canary_{name}", f"Of the present canary: {name}", value=live.tally[name])
-        dropped = self.exposures.dropped if self.exposures else 0
-        yield CounterMetricFamily("recs_exposures_dropped", "Lists shown that found no room in memory and are lost", value=dropped)
+        dropped = self.impressions.dropped if self.impressions else 0
+        yield CounterMetricFamily(
+            "recs_impressions_dropped", "Lists shown that found no room in memory and are lost", value=dropped
+        )

@@ -18,12 +18,12 @@ class Asked(BaseModel):
 
     user_id: Id
     k: Annotated[int, Field(ge=1, le=MOST)] = 10
-    protocol: Annotated[Literal["", "allow", "novel"], Field(description="all items, or those new to the user")] = ""
+    list_kind: Annotated[Literal["", "all_items", "new_items"], Field(description="all items, or those new to the user")] = ""
     segment: Annotated[Name, Field(description="of a stranger, who then gets what is popular there")] = ""
     model: Annotated[Name, Field(description="one of /v1/models")] = ""
     release: Annotated[Name, Field(description="in the demo: another one than the live release")] = ""
     reasons: Annotated[bool, Field(description="tell why each item is listed")] = False
-    shown: Annotated[bool, Field(description="false: nobody but the team sees it, so it is no exposure")] = True
+    shown: Annotated[bool, Field(description="false: nobody but the team sees it, so it is no impression")] = True
 
 
 class Item(BaseModel):
@@ -82,7 +82,7 @@ class User(BaseModel):
 
 
 class Example(BaseModel):
-    """A user to try. `oracle`: per protocol the best list that anybody could make, known of simulated users only."""
+    """A user to try. `oracle`: per kind of list the best list that anybody could make, known of simulated users only."""
 
     user_id: str
     segment: str

@@ -63,7 +63,7 @@ def parse(text: str) -> dict[str, Any]:
 def resolve(
     config: Mapping[str, Any], dataset: str = "", as_of: str = "", sample: float = 1.0, inputs: Mapping[str, str] = {}
 ) -> Settings:
-    """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are dials of the source.
+    """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are source settings of the source.
 
     Raises RecsysError naming the key, the value and what is allowed.
     """
@@ -79,8 +79,8 @@ def resolve(
     if not 0 < sample <= 1:
         raise RecsysError(f"SAMPLE {sample} is no share of the users; pass a number above 0 and up to 1")
     chosen = dict(_table(datasets[dataset], f"datasets.{dataset}"))
-    own = _table(chosen.get("dials", {}), f"datasets.{dataset}.dials")
-    chosen["dials"] = dict(own) | {name: path for name, path in inputs.items() if path}
+    own = _table(chosen.get("source_settings", {}), f"datasets.{dataset}.source_settings")
+    chosen["source_settings"] = dict(own) | {name: path for name, path in inputs.items() if path}
     build(Dataset, chosen, f"datasets.{dataset}")  # names a wrong key as config.toml does
     name = dataset if sample == 1 else f"{dataset}-sample-{sample:g}"
     values |= {

@@ -78,7 +78,7 @@ class EvaluationSettings:
 @section
 class ListSettings:
     length: Annotated[int, Field(ge=1, le=1_000)]
-    beside: Names
+    alternatives: Names
 
 
 @section
@@ -112,7 +112,7 @@ class ServeSettings:
     poll_seconds: Seconds
     max_lag_seconds: Seconds
     demo: bool
-    exposures: bool
+    impressions: bool
     flush_seconds: Seconds
     canary_answers: Count
     canary_failures: Share
@@ -138,7 +138,7 @@ class ServeSettings:
 
 
 @section
-class EvidenceSettings:
+class ValidationSettings:
     audit: bool
     seeds: Annotated[int, Field(ge=2, le=20)]
     resamples: Annotated[int, Field(ge=0, le=20)]
@@ -149,7 +149,7 @@ class EvidenceSettings:
 class Dataset:
     """Where events come from and what is predicted of them.
 
-    source: name of the class that lands raw data; `dials` are its own settings.
+    source: name of the class that lands raw data; `source settings` are its own settings.
     horizon_days, step_days: days that a list predicts, and the spacing of cutoffs, of which the horizon is a multiple.
     earliest_day: events before it are rejected: 1970-01-01 and 0001-01-01 are what a missing time often becomes.
     max_id_length: characters of a user's or item's id, above which its events are rejected. Ids are kept in columns as wide as the
@@ -181,7 +181,7 @@ class Dataset:
     item_attributes: Names = Field(default_factory=list)
     user_attributes: Names = Field(default_factory=list)
     text_attributes: Names = Field(default_factory=list)
-    dials: dict[str, Any] = Field(default_factory=dict)
+    source_settings: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("time_zone")
     @classmethod
@@ -264,7 +264,7 @@ class Settings:
     serve: ServeSettings
     recommenders: dict[str, dict[str, Any]]
     tune: dict[str, dict[str, list[Any]]]
-    evidence: EvidenceSettings
+    validation: ValidationSettings
     checks: dict[str, dict[str, Any]]
     cases: list[dict[str, Any]]
     dataset: Dataset
@@ -276,9 +276,9 @@ class Settings:
     def _fit_together(self) -> "Settings":
         if "popularity" not in self.recommenders:
             raise ValueError("recommenders.popularity is missing; it is the baseline nothing may be worse than, add its section")
-        for name in self.lists.beside:
+        for name in self.lists.alternatives:
             if name not in self.recommenders:
-                raise ValueError(f'lists.beside names "{name}"; choose of {", ".join(self.recommenders)}')
+                raise ValueError(f'lists.alternatives names "{name}"; choose of {", ".join(self.recommenders)}')
         if self.evaluation.k > self.lists.length:
             raise ValueError(
                 f"evaluation.k = {self.evaluation.k} is above lists.length = {self.lists.length}; what decides must be in"
@@ -292,9 +292,9 @@ class Settings:
         return self.name.removesuffix(f"-sample-{self.sample:g}")
 
     @property
-    def protocol(self) -> str:
+    def list_kind(self) -> str:
         """Name of the lists that decide and are served by default: "allow" (all items) or "novel" (items new to the user)."""
-        return "novel" if self.dataset.exclude_seen else "allow"
+        return "new_items" if self.dataset.exclude_seen else "all_items"
 
     @property
     def evaluated_days(self) -> list[int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.settings import Dataset
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Access:
 
 class Source(ABC):
     """Lands raw data as Parquet: `<table>.parquet` or a folder `<table>/` of Parquet files for every table it declares.
-    Its constructor takes the dials of its section in config.toml and the run's own (RAW=, EVENTS=, ITEMS=, USERS=)."""
+    Its constructor takes the source settings of its section in config.toml and the run's own (RAW=, EVENTS=, ITEMS=, USERS=)."""
 
     def configure(self, dataset: Dataset, endpoint: str) -> None:
         """Takes settings that are not the source's own: those of its dataset, and the address of an S3-compatible store."""
@@ -40,7 +40,7 @@ class Source(ABC):
         """Takes up what a source needs of the machine; raises RecsysError if anything is missing."""
 
     @abstractmethod
-    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+    def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
         """Fills an empty folder, and says what is odd about the data. `until` is the day after the last that is wanted, for
         sources that can go back in time; the others give all they have."""
 

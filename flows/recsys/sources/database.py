@@ -19,7 +19,7 @@ from recsys.sources.base import Access, Source
 from recsys.sources.events import Events
 from recsys.sources.files import Choose
 from recsys.sources.landing import Input, Origin, land
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 # What makes all queries see the database at the same moment, by driver. With any other driver each query sees a moment of its own.
 SNAPSHOT = {"postgresql": "set transaction isolation level repeatable read, read only"}
@@ -75,7 +75,7 @@ class Database(Source):
             if path.name not in known:
                 raise RecsysError(f"{self._name(path.stem)} is not read; rename it to one of {', '.join(known)}")
 
-    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+    def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
         given = [table for table in columns.TABLES if (self.queries / f"{table}.sql").is_file()]
         with self._connect() as connection:
             origins = {table: Origin(self._name(table), partial(self._read, connection, table)) for table in given}

@@ -14,7 +14,7 @@ from recsys.sources import columns, files
 from recsys.sources.base import Source
 from recsys.sources.landing import Input, Origin, land
 from recsys.store import s3_client
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 
 class Events(Source):
@@ -31,7 +31,7 @@ class Events(Source):
         columns.check_keys(dataset)
         self.dataset, self.endpoint = dataset, endpoint
 
-    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+    def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
         client, inputs, skipped, seen = self._client(), {}, [], {}
         for table, pattern in self.patterns.items():
             if pattern:
@@ -39,15 +39,15 @@ class Events(Source):
                 seen[table] = files.Seen()
                 inputs[table] = Input(f'{table.upper()} "{pattern}"', _origins(table.upper(), found.names, client, seen[table]))
                 skipped += found.skipped
-        verdicts = land(folder, inputs, self.dataset)
+        results = land(folder, inputs, self.dataset)
         if skipped:
             words = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they should be"
-            verdicts.append(Verdict("files_not_read", len(skipped), 0, "warn", False, words))
+            results.append(CheckResult("files_not_read", len(skipped), 0, "warn", False, words))
         if repeated := {name: first for one in seen.values() for name, first in one.repeated.items()}:
             shown = ", ".join(f"{name} (the same as {first})" for name, first in list(repeated.items())[:10])
             words = f"read once, because they hold the same as another file: {shown}; remove the copies"
-            verdicts.append(Verdict("files_given_twice", len(repeated), 0, "warn", False, words))
-        return verdicts
+            results.append(CheckResult("files_given_twice", len(repeated), 0, "warn", False, words))
+        return results
 
     def schemas(self) -> dict[str, pa.Schema]:
         """The columns of each table that is given, as its first file has them."""

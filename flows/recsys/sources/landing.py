@@ -13,7 +13,7 @@ import pyarrow.types as kinds
 from recsys import RecsysError
 from recsys.settings import Dataset, write_text
 from recsys.sources import columns, files
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 UTC = pa.timestamp("us", "UTC")
 NAMES_SHOWN = 30
@@ -45,7 +45,7 @@ class Input:
     origins: Iterable[Origin]
 
 
-def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[Verdict]:
+def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[CheckResult]:
     """Writes the tables events, items and users as Parquet files below the folder, and says which columns were ignored.
 
     Every table has all its columns (`columns.TABLES`) and the dataset's attributes. Ids and other text are text; numbers and
@@ -61,12 +61,12 @@ def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[Ve
     ignored = {name: table.ignored for name, table in tables.items() if table.ignored}
     seen = "; ".join(f"{inputs[name].where} {_shown(names)}" for name, names in ignored.items())
     words = f"ignored columns: {seen}; to use one, name it in columns, item_attributes or user_attributes"
-    found = [Verdict("ignored_columns", sum(map(len, ignored.values())), 0, "warn", True, words)] if ignored else []
+    found = [CheckResult("ignored_columns", sum(map(len, ignored.values())), 0, "warn", True, words)] if ignored else []
     for name, table in tables.items():
         if table.dropped:
             what = f"{table.dropped:,} rows of {inputs[name].where} have an id of more than {dataset.max_id_length} characters"
             words = f"{what} (max_id_length) and are left out; shorten these ids in the events too, or raise the setting"
-            found.append(Verdict(f"long_ids_of_{name}", table.dropped, 0, "warn", False, words))
+            found.append(CheckResult(f"long_ids_of_{name}", table.dropped, 0, "warn", False, words))
     return found
 
 

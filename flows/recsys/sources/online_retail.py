@@ -17,7 +17,7 @@ from recsys import RecsysError
 from recsys.settings import Text
 from recsys.sources import files
 from recsys.sources.base import Source
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 SCHEMA = pa.schema([
     ("InvoiceNo", pa.string()), ("StockCode", pa.string()), ("Description", pa.string()), ("Quantity", pa.int64()),
@@ -36,7 +36,7 @@ class OnlineRetail(Source):
     def __init__(self, url: Url, cache: Text, raw: str = ""):
         self.url, self.cache, self.raw = url, Path(cache), raw
 
-    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+    def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
         """Takes RAW=path (.xlsx, .csv, .parquet), or the official zip, which it downloads once."""
         if self.raw:
             path = Path(self.raw).expanduser()
@@ -165,7 +165,7 @@ def _moment(value: Any) -> datetime:
     raise ValueError(f'"{value}" is no time in any of the forms {", ".join(DATE_FORMATS)}')
 
 
-def _compare(path: Path) -> Verdict:
+def _compare(path: Path) -> CheckResult:
     table = pq.read_table(path, columns=["InvoiceNo", "CustomerID"])
     seen = {
         "rows": table.num_rows,
@@ -176,4 +176,4 @@ def _compare(path: Path) -> Verdict:
     words = "is the official one" if passed else "differs from the official one; figures will not compare with published ones"
     counts = ", ".join(f"{seen[name]:,} {name}" for name in OFFICIAL)
     official = ", ".join(f"{count:,} {name}" for name, count in OFFICIAL.items())
-    return Verdict("official_content", counts, official, "warn", passed, f"the file ({counts}) {words}")
+    return CheckResult("official_content", counts, official, "warn", passed, f"the file ({counts}) {words}")

@@ -14,7 +14,7 @@ SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail,
 def open_source(dataset: Dataset, endpoint: str = "") -> Source:
     """The source of a dataset, ready to land. `endpoint`: address of an S3-compatible store; empty for AWS."""
     _check(dataset, "datasets.*")
-    source = SOURCES[dataset.source](**dataset.dials)
+    source = SOURCES[dataset.source](**dataset.source_settings)
     source.configure(dataset, endpoint)
     return source
 
@@ -33,4 +33,4 @@ def check_config(settings: Settings) -> None:
 def _check(dataset: Dataset, section: str) -> None:
     if dataset.source not in SOURCES:
         raise RecsysError(f'config: {section}.source is "{dataset.source}"; it must be one of {", ".join(SOURCES)}')
-    check_parameters(SOURCES[dataset.source], dataset.dials, f"{section}.dials")
+    check_parameters(SOURCES[dataset.source], dataset.source_settings, f"{section}.source_settings")

@@ -21,7 +21,7 @@ from recsys.store.backends import S3, Backend, Conflict, Directory, Usage
 from recsys.store.faults import writing
 
 KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases", "part": "parts"}
-MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "evidence.json", "CURRENT", "history.jsonl", "CANARY"
+MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "validation_report.json", "CURRENT", "history.jsonl", "CANARY"
 NOTHING = "none"  # in CURRENT while the first release is published: a missing CURRENT beside a history is damage
 log = logging.getLogger(__name__)
 
@@ -221,23 +221,23 @@ class Store:
         """Every snapshot of a kind that exists and can be read, in the order of their ids."""
         return [id for id in self.backend.children(KINDS[kind]) if self.readable(kind, id)]
 
-    def attach_evidence(self, release: str, evidence: bytes) -> str:
-        """Lays a release's evidence beside its manifest, once made, and returns its sha256."""
-        self.backend.write(f"{_folder('release', release)}/{EVIDENCE}", evidence)
-        return hashlib.sha256(evidence).hexdigest()
+    def attach_report(self, release: str, report: bytes) -> str:
+        """Lays a release's validation report beside its manifest, once made, and returns its sha256."""
+        self.backend.write(f"{_folder('release', release)}/{EVIDENCE}", report)
+        return hashlib.sha256(report).hexdigest()
 
-    def evidence(self, release: str) -> bytes | None:
+    def report(self, release: str) -> bytes | None:
         return self.backend.read(f"{_folder('release', release)}/{EVIDENCE}")
 
     def current(self, strict: bool = True) -> str | None:
         """Id of the release that is served. A damaged or missing CURRENT is made good by the last line of the history, if its
-        release can be read and has evidence. Raises otherwise; if not `strict`, gives the last release that is told of."""
+        release can be read and has validation report. Raises otherwise; if not `strict`, gives the last release that is told of."""
         release, wrong = self.pointed()
         if not wrong:
             return release
         moves = _moves(self.backend.read(HISTORY))
         last = moves[-1]["release"] if moves and moves[-1] else ""
-        if self._is_kept(last) and self.readable("release", last) and _is_json(self.evidence(last)):
+        if self._is_kept(last) and self.readable("release", last) and _is_json(self.report(last)):
             self._warn(f"{wrong}; until then {last} counts as live, the last of {HISTORY}")
             return last
         if strict:

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from recsys.validation import cases, expectations, expected_changes
     from recsys.validation.audit import perturbations, replays
     from recsys.validation.cases import SEVERITIES
-    from recsys.validation.check_input import Subject
+    from recsys.validation.check_input import CheckInput
     from recsys.validation.checks import lists, raw
     from recsys.validation.checks.champion import released
     from recsys.validation.distributions import movements
-    from recsys.validation.registry import FAMILIES, check_config, complete_raw, examine, limits, required
+    from recsys.validation.registry import CHECKS, check_config, complete_raw, examine, limits, required
 
 __getattr__ = lazy(__name__, __file__)

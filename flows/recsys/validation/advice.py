@@ -17,7 +17,7 @@ from recsys.settings import Settings
 from recsys.store import Store
 from recsys.validation import expected_changes
 from recsys.validation.expected_changes import ExpectedChange
-from recsys.validation_report import Severity, Verdict
+from recsys.validation_report import CheckResult, Severity
 
 Names = dict[str, str | tuple[str, str]]
 
@@ -40,29 +40,29 @@ class Advisor:
     live: bool = False
     expected: Sequence[ExpectedChange] = ()
 
-    def complete(self, verdict: Verdict, family: str, module: ModuleType, suspect: str) -> Verdict:
+    def complete(self, result: CheckResult, check: str, module: ModuleType, suspect: str) -> CheckResult:
         """The check result with its setting and, if it failed, what is suspect, the change that was expected, and advice."""
-        check, verdict = f"{family}.{verdict.name}", replace(verdict, setting=self._setting(verdict, family, module))
-        if verdict.passed:
-            return verdict
-        verdict = replace(verdict, suspect=verdict.suspect or suspect)
+        check, result = f"{check}.{result.name}", replace(result, setting=self._setting(result, check, module))
+        if result.passed:
+            return result
+        result = replace(result, suspect=result.suspect or suspect)
         if change := next((one for one in self.expected if one.softens(check, self.as_of, self.today)), None):
-            words = f"{verdict.message}; expected: {change}"
-            verdict = replace(verdict, severity="warn", expected=str(change), message=words)
-        return replace(verdict, advice=self._advice(check, verdict.suspect)) if verdict.blocks else verdict
+            words = f"{result.message}; expected: {change}"
+            result = replace(result, severity="warn", expected=str(change), message=words)
+        return replace(result, advice=self._advice(check, result.suspect)) if result.blocks else result
 
-    def _setting(self, verdict: Verdict, family: str, module: ModuleType) -> str:
+    def _setting(self, result: CheckResult, check: str, module: ModuleType) -> str:
         known: Names | None = getattr(module, "SETTINGS", None)
-        if known is None and not verdict.setting:
-            return f"[checks.{family}] in config.toml" if fields(module.Limits) else ""
-        found = next((setting for pattern, setting in (known or {}).items() if fnmatch(verdict.name, pattern)), "")
-        names = (verdict.setting or pick(found, verdict.severity)).split()
-        return " and ".join(self._path(name, family) for name in names) + (" in config.toml" if names else "")
+        if known is None and not result.setting:
+            return f"[checks.{check}] in config.toml" if fields(module.Limits) else ""
+        found = next((setting for pattern, setting in (known or {}).items() if fnmatch(result.name, pattern)), "")
+        names = (result.setting or pick(found, result.severity)).split()
+        return " and ".join(self._path(name, check) for name in names) + (" in config.toml" if names else "")
 
-    def _path(self, name: str, family: str) -> str:
+    def _path(self, name: str, check: str) -> str:
         if name.startswith("dataset."):
             return f"datasets.{self.settings.dataset_name}.{name.removeprefix('dataset.')}"
-        return name if "." in name or name.startswith("[") else f"checks.{family}.{name}"
+        return name if "." in name or name.startswith("[") else f"checks.{check}.{name}"
 
     def _advice(self, check: str, suspect: str) -> str:
         """How to look at it, and how to go on."""

@@ -43,7 +43,7 @@ def refuse_unknown(case: dict[str, Any], release: Snapshot) -> None:
     from recsys.releases import read_lists
 
     about = f"release {release.manifest.id} of {case['dataset']}"
-    if not any(case["user"] in users for users, _ in read_lists(release, "allow")):
+    if not any(case["user"] in users for users, _ in read_lists(release, "all_items")):
         raise RecsysError(f'USER "{case["user"]}" has no list in {about}; pass an id that `make export` shows')
     items = set(pq.read_table(release.path / "items.parquet", columns=["item_id"])["item_id"].to_pylist())
     if unknown := [item for item in (*case["expect"], *case["not"]) if item not in items]:

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys import releases
-from recsys.evaluation import Interval, Stress, Window, Windows, compare
+from recsys.evaluation import Interval, Robustness, Window, Windows, compare
 from recsys.features import Features, State, matrix
-from recsys.recommenders import PROTOCOLS, Lists, Recommender, load
-from recsys.releases import Reader, Ruling
+from recsys.recommenders import LIST_KINDS, Lists, Recommender, load
+from recsys.releases import BusinessRules, Reader
 from recsys.settings import Settings
 from recsys.store import Snapshot, Store
 
 
 @dataclass(frozen=True)
-class Subject:
+class CheckInput:
     """A release that is not yet published, and all that led to it.
 
     evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one,
@@ -28,8 +28,8 @@ class Subject:
     past: the features as of its day, where that is an earlier one. judged: the features that the winner was trained and judged
     on, where those are not this run's.
     In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, every
-    recommender's holdout in disturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff, and of
-    disturbances.WORLD at the last.
+    recommender's holdout in perturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff, and of
+    perturbations.WORLD at the last.
     """
 
     store: Store
@@ -43,8 +43,8 @@ class Subject:
     champion: Snapshot | None = None
     past: Features | None = None
     twins: Sequence[Windows] = ()
-    stress: Mapping[str, Stress] = field(default_factory=dict)
-    rehearsed: Mapping[str, Features] = field(default_factory=dict)
+    robustness: Mapping[str, Robustness] = field(default_factory=dict)
+    bad_days: Mapping[str, Features] = field(default_factory=dict)
     judged: Features | None = None
     rival: Snapshot | None = None
 
@@ -55,15 +55,15 @@ class Subject:
 
     @property
     def repeat(self) -> str:
-        """The protocol that decides and is served by default."""
-        return self.settings.protocol
+        """The kind of list that decides and is served by default."""
+        return self.settings.list_kind
 
-    def holdout(self, name: str, protocol: str = "") -> Window:
-        return self.evaluations[name][protocol or self.repeat][0]
+    def holdout(self, name: str, list_kind: str = "") -> Window:
+        return self.evaluations[name][list_kind or self.repeat][0]
 
-    def gain(self, other: str, protocol: str) -> Interval:
+    def gain(self, other: str, list_kind: str) -> Interval:
         """By how much the winner is better than another recommender on the holdout, user by user."""
-        return compare([self.holdout(self.winner, protocol)], [self.holdout(other, protocol)], self.metric, self.settings)
+        return compare([self.holdout(self.winner, list_kind)], [self.holdout(other, list_kind)], self.metric, self.settings)
 
     @cached_property
     def state(self) -> State:
@@ -88,16 +88,16 @@ class Subject:
 
     @cached_property
     def models(self) -> dict[str, Recommender]:
-        """What made the lists of the release: the winner, and the recommenders of `lists.beside`."""
-        beside = self.release.manifest.made_from.get("beside", {})
-        return {name: load(self.store.load("model", id).path) for name, id in beside.items()} | {self.winner: self.model}
+        """What made the lists of the release: the winner, and the recommenders of `lists.alternatives`."""
+        alternatives = self.release.manifest.made_from.get("alternatives", {})
+        return {name: load(self.store.load("model", id).path) for name, id in alternatives.items()} | {self.winner: self.model}
 
     def rank(self, model: Recommender, user_ids: NDArray[np.str_], at_a_time: int = 0) -> dict[str, Lists]:
-        """Per protocol the lists that a model makes of some users, as they should be in the release; `at_a_time` as in `Ruling`."""
-        parts, found = [ruled for _, ruled in self.ruling.rank(model, user_ids, at_a_time)], {}
-        for protocol in PROTOCOLS:
-            lists = [part[protocol].lists for part in parts]
-            found[protocol] = Lists(np.concatenate([one.items for one in lists]), np.concatenate([one.scores for one in lists]))
+        """Per kind of list the lists that a model makes of some users, as they should be in the release; `at_a_time` as in `Ruling`."""
+        parts, found = [ruled for _, ruled in self.rules.rank(model, user_ids, at_a_time)], {}
+        for list_kind in LIST_KINDS:
+            lists = [part[list_kind].lists for part in parts]
+            found[list_kind] = Lists(np.concatenate([one.items for one in lists]), np.concatenate([one.scores for one in lists]))
         return found
 
     @cached_property
@@ -107,8 +107,8 @@ class Subject:
 
     @cached_property
     def lists(self) -> dict[str, tuple[NDArray[np.str_], Lists]]:
-        """Per protocol, every user and list of the release, read back as the service will."""
-        return {protocol: releases.read_all(self.release, protocol) for protocol in PROTOCOLS}
+        """Per kind of list, every user and list of the release, read back as the service will."""
+        return {list_kind: releases.read_all(self.release, list_kind) for list_kind in LIST_KINDS}
 
     @cached_property
     def had(self) -> sparse.csr_matrix:
@@ -117,6 +117,6 @@ class Subject:
         return matrix(np.ones(len(users)), users, items, self.state.shape)
 
     @cached_property
-    def ruling(self) -> Ruling:
+    def rules(self) -> BusinessRules:
         """What the lists must obey."""
-        return Ruling(self.state, self.settings)
+        return BusinessRules(self.state, self.settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from recsys.validation_report import Severity, Verdict
+from recsys.validation_report import CheckResult, Severity
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """An expectation under the verdict's name, with the sentence that says what must hold."""
+    """An expectation under the check result's name, with the sentence that says what must hold."""
 
     name: str
     expectation: "Expectation"
@@ -24,8 +24,8 @@ class Rule:
     severity: Severity = "block"
 
 
-def examine(table: pd.DataFrame, rules: list[Rule]) -> list[Verdict]:
-    """One verdict per rule on a pandas table."""
+def examine(table: pd.DataFrame, rules: list[Rule]) -> list[CheckResult]:
+    """One check result per rule on a pandas table."""
     import great_expectations as gx
 
     context = _context()
@@ -33,7 +33,7 @@ def examine(table: pd.DataFrame, rules: list[Rule]) -> list[Verdict]:
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": table})
     suite = gx.ExpectationSuite(name="border", expectations=[rule.expectation for rule in rules])
     results = {_key(result.expectation_config): result for result in batch.validate(suite).results}
-    return [_verdict(rule, results[_key(rule.expectation.configuration)]) for rule in rules]
+    return [_result(rule, results[_key(rule.expectation.configuration)]) for rule in rules]
 
 
 def document(borders: Mapping[str, tuple[pd.DataFrame, list[Rule]]], folder: Path) -> None:
@@ -71,14 +71,14 @@ def _key(configuration: Any) -> str:
     return f"{configuration.type} {sorted(kwargs.items(), key=str)}"
 
 
-def _verdict(rule: Rule, result: Any) -> Verdict:
+def _result(rule: Rule, result: Any) -> CheckResult:
     if result.exception_info.get("raised_exception"):
-        return Verdict(
+        return CheckResult(
             rule.name, "no result", "a result", rule.severity, False, f"{rule.message}: the check itself failed; see its log"
         )
     seen = result.result.get("observed_value", result.result.get("unexpected_count"))
     words = rule.message if result.success else f"{rule.message}, but it does not hold{_sample(result)}"
-    return Verdict(rule.name, _plain(seen), "holds", rule.severity, bool(result.success), words)
+    return CheckResult(rule.name, _plain(seen), "holds", rule.severity, bool(result.success), words)
 
 
 def _sample(result: Any) -> str:

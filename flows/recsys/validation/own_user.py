@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.features import State, matrix, places
-from recsys.recommenders import CHUNK, PROTOCOLS, position
+from recsys.recommenders import CHUNK, LIST_KINDS, position
 from recsys.releases import read_all
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Verdict
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import CheckResult
 
 PARTS, SMALLEST = 16, 100  # of the range of users, and users of one; more where parts would be larger than the writer's chunks
 DEVIATIONS = 3.0  # standard deviations of a mean within which it is noise: some hundred groups are looked at
@@ -44,57 +44,57 @@ class Fit:
         return Fit(self.rows[kept], self.signs[kept])
 
 
-def check(subject: Subject, users_of_part: int, min_users: int, min_own: float) -> Iterator[Verdict]:
+def check(inputs: CheckInput, users_of_part: int, min_users: int, min_own: float) -> Iterator[CheckResult]:
     """`users_of_part`: users looked at in each part of their range. `min_users`: the smallest group that says anything. `min_own`:
     share of the usual fit that must be left."""
-    known, rows = Known(subject), _drawn(subject.state, users_of_part, subject.settings.seed)
-    for protocol, (user_ids, lists) in subject.lists.items():
-        listed = _listed(subject, subject.state, user_ids, lists.items)
-        yield _judge(subject, known, protocol, listed, known.fit(listed, rows, PROTOCOLS[protocol]), min_users, min_own)
+    known, rows = Known(inputs), _drawn(inputs.state, users_of_part, inputs.settings.seed)
+    for list_kind, (user_ids, lists) in inputs.lists.items():
+        listed = _listed(inputs, inputs.state, user_ids, lists.items)
+        yield _judge(inputs, known, list_kind, listed, known.fit(listed, rows, LIST_KINDS[list_kind]), min_users, min_own)
 
 
 def _judge(
-    subject: Subject, known: "Known", protocol: str, listed: NDArray[np.int32], fit: Fit, min_users: int, min_own: float
-) -> Verdict:
+    inputs: CheckInput, known: "Known", list_kind: str, listed: NDArray[np.int32], fit: Fit, min_users: int, min_own: float
+) -> CheckResult:
     """The users of the holdout must be met as well as there. Others may be far from it: a group of them is wrong where lists made
     again fit better."""
-    name, where, (usual, users) = f"{protocol}_own_user", _where(subject), _reference(subject, known, protocol)
+    name, where, (usual, users) = f"{list_kind}_own_user", _where(inputs), _reference(inputs, known, list_kind)
     least = min_own * (usual.mean - usual.noise)
     if len(usual.rows) < min_users or least <= 0:
         words = (
             f"{where}, lists fit their own user no better than a similar one beyond noise ({usual}), so nothing is asked of these"
         )
-        return Verdict(name, fit.mean, 0.0, "block", True, words)
-    same = fit.of(np.isin(subject.state.user_ids, users))
+        return CheckResult(name, fit.mean, 0.0, "block", True, words)
+    same = fit.of(np.isin(inputs.state.user_ids, users))
     bad = {f"the users judged {where}": same} if len(same.rows) >= min_users and same.mean + same.noise < least else {}
-    groups = {group: fit.of(members) for group, members in _groups(subject.state, min_users).items()}
+    groups = {group: fit.of(members) for group, members in _groups(inputs.state, min_users).items()}
     low = [group for group in groups if len(groups[group].rows) >= min_users and groups[group].mean < least]
     for group in [] if bad else sorted(low, key=lambda group: groups[group].mean)[:SECOND_LOOKS]:
-        if _fits_worse(subject, known, protocol, listed, groups[group].rows[:SECOND_LOOK]):
+        if _fits_worse(inputs, known, list_kind, listed, groups[group].rows[:SECOND_LOOK]):
             bad[group] = groups[group]
     said = f"from -1 to 1, where 0 is chance; {usual.mean:.2f} {where}"
     if not bad:
-        return Verdict(name, fit.mean, least, "block", True, f"{protocol} lists fit their own users by {fit} ({said})")
+        return CheckResult(name, fit.mean, least, "block", True, f"{list_kind} lists fit their own users by {fit} ({said})")
     group, worst = next(iter(bad.items()))
     words = (
-        f"{protocol} lists do not fit their own users among {group}: {worst} ({said}). Lists and users were probably mixed up:"
+        f"{list_kind} lists do not fit their own users among {group}: {worst} ({said}). Lists and users were probably mixed up:"
         " compare the code that makes and writes lists with the last that passed"
     )
-    return Verdict(name, worst.mean, least, "block", False, words)
+    return CheckResult(name, worst.mean, least, "block", False, words)
 
 
-def _fits_worse(subject: Subject, known: "Known", protocol: str, listed: NDArray[np.int32], rows: NDArray[np.int64]) -> bool:
+def _fits_worse(inputs: CheckInput, known: "Known", list_kind: str, listed: NDArray[np.int32], rows: NDArray[np.int64]) -> bool:
     """Whether the lists of these users fit worse than those that the model makes again."""
-    users = subject.state.user_ids[rows]
-    made = _listed(subject, subject.state, users, subject.rank(subject.model, users)[protocol].items)
-    now, again = (known.fit(lists, rows, PROTOCOLS[protocol]) for lists in (listed, made))
+    users = inputs.state.user_ids[rows]
+    made = _listed(inputs, inputs.state, users, inputs.rank(inputs.model, users)[list_kind].items)
+    now, again = (known.fit(lists, rows, LIST_KINDS[list_kind]) for lists in (listed, made))
     gained = Fit(now.rows, again.signs - now.signs)
     return gained.mean > gained.noise
 
 
-def _listed(subject: Subject, state: State, user_ids: NDArray[np.str_], items: NDArray[np.int32]) -> NDArray[np.int32]:
+def _listed(inputs: CheckInput, state: State, user_ids: NDArray[np.str_], items: NDArray[np.int32]) -> NDArray[np.int32]:
     """Lists as deep as the holdout's, of all users of a state; -1 where there is no item, or one that the state does not know."""
-    listed = np.full((state.shape[0], max(subject.settings.evaluation.ks)), -1, np.int32)
+    listed = np.full((state.shape[0], max(inputs.settings.evaluation.ks)), -1, np.int32)
     rows, items = state.rows(user_ids), items[:, : listed.shape[1]]
     listed[rows[rows >= 0], : items.shape[1]] = np.where(items < state.shape[1], items, -1)[rows >= 0]
     return listed
@@ -135,45 +135,45 @@ def _drawn(state: State, size: int, seed: int) -> NDArray[np.int64]:
     return rows[position(parts[rows]) < size]
 
 
-def _where(subject: Subject) -> str:
-    return "on the holdout" if subject.winner in subject.evaluations else "in the live release"
+def _where(inputs: CheckInput) -> str:
+    return "on the holdout" if inputs.winner in inputs.evaluations else "in the live release"
 
 
-def _reference(subject: Subject, known: "Known", protocol: str) -> tuple[Fit, NDArray[np.str_]]:
+def _reference(inputs: CheckInput, known: "Known", list_kind: str) -> tuple[Fit, NDArray[np.str_]]:
     """How other lists of the same model fit, and the ids of their users: those of the holdout; where only lists are new, which is
     where nothing was evaluated, those that are live."""
-    novel = PROTOCOLS[protocol]
-    if subject.winner in subject.evaluations:
-        window, state = subject.holdout(subject.winner, protocol), subject.holdout_state
-        listed = _listed(subject, state, window.users, window.lists)
-        return Known(subject, state).fit(listed, state.rows(window.users), novel), window.users
-    if subject.champion is None:
+    exclude_seen = LIST_KINDS[list_kind]
+    if inputs.winner in inputs.evaluations:
+        window, state = inputs.holdout(inputs.winner, list_kind), inputs.holdout_state
+        listed = _listed(inputs, state, window.users, window.lists)
+        return Known(inputs, state).fit(listed, state.rows(window.users), exclude_seen), window.users
+    if inputs.champion is None:
         return Fit(np.zeros(0, np.int64), np.zeros(0)), np.zeros(0, str)
-    users, lists = read_all(subject.champion, protocol)
-    item_ids = pq.read_table(subject.champion.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
-    columns = np.append(places(subject.state.item_ids, item_ids.astype(str)), -1).astype(np.int32)
-    rows = subject.state.rows(users)
-    return known.fit(_listed(subject, subject.state, users, columns[lists.items]), rows[rows >= 0], novel), users[rows >= 0]
+    users, lists = read_all(inputs.champion, list_kind)
+    item_ids = pq.read_table(inputs.champion.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
+    columns = np.append(places(inputs.state.item_ids, item_ids.astype(str)), -1).astype(np.int32)
+    rows = inputs.state.rows(users)
+    return known.fit(_listed(inputs, inputs.state, users, columns[lists.items]), rows[rows >= 0], exclude_seen), users[rows >= 0]
 
 
 class Known:
     """What users of a state had, and how alike items are, by the release's similar items."""
 
-    def __init__(self, subject: Subject, state: State | None = None):
-        self.had = (state.owned() if state else subject.had).astype(bool).astype(np.float32)
-        self.similar, state = subject.reader.neighbours, state or subject.state
+    def __init__(self, inputs: CheckInput, state: State | None = None):
+        self.had = (state.owned() if state else inputs.had).astype(bool).astype(np.float32)
+        self.similar, state = inputs.reader.neighbours, state or inputs.state
         categories, codes = np.unique(state.items["category"], return_inverse=True)
         self.categories = matrix(np.ones(len(codes)), np.arange(len(codes)), codes, (len(codes), len(categories)))
         self.segments = np.unique(state.users["segment"], return_inverse=True)[1]
 
-    def fit(self, lists: NDArray[np.int32], rows: NDArray[np.int64], novel: bool) -> Fit:
+    def fit(self, lists: NDArray[np.int32], rows: NDArray[np.int64], exclude_seen: bool) -> Fit:
         """`lists` are of all users; those of `rows` are judged. Lists of new items hold nothing that the user had, so only what is
         like it counts there."""
         rows, others = self._pairs(rows)
         signs = np.zeros(len(rows))
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
-            for measure in (self._alike, self._same_category) if novel else (self._had, self._alike, self._same_category):
+            for measure in (self._alike, self._same_category) if exclude_seen else (self._had, self._alike, self._same_category):
                 own, other = (measure(users[part], lists[rows[part]]) for users in (rows, others))
                 signs[part] = np.where(signs[part] == 0, np.sign(own - other), signs[part])
         return Fit(rows, signs)

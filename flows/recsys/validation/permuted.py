@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.features import State, Table, places
 from recsys.recommenders import Lists, Recommender
-from recsys.releases import Ruling
+from recsys.releases import BusinessRules
 from recsys.settings import Settings
 
 
@@ -23,13 +23,13 @@ class Permuted:
         self._ids = state.item_ids, _ids(state.shape[1])[self.items]
         self.state = self._permute(state)
         blocked = self._renamed(np.array(settings.rules.blocked, str)).tolist()
-        self._ruling = Ruling(self.state, replace(settings, rules=replace(settings.rules, blocked=blocked)))
+        self._ruling = BusinessRules(self.state, replace(settings, rules=replace(settings.rules, blocked=blocked)))
 
     def rank(self, recommender: Recommender, rows: NDArray[np.int64]) -> Mapping[str, Lists]:
-        """Per protocol the lists of some users, given by their old rows; items are old rows as well."""
+        """Per kind of list the lists of some users, given by their old rows; items are old rows as well."""
         known = self._rename(recommender)
         (ranked,) = (ruled for _, ruled in self._ruling.rank(known, self.state.user_ids[self.users[rows]], len(rows)))
-        return {protocol: Lists(self._old[ruled.lists.items], ruled.lists.scores) for protocol, ruled in ranked.items()}
+        return {list_kind: Lists(self._old[ruled.lists.items], ruled.lists.scores) for list_kind, ruled in ranked.items()}
 
     def _rename(self, recommender: Recommender) -> Recommender:
         """The recommender with the new ids of the items that it learned from, and so those that it is made of."""

@@ -18,11 +18,11 @@ from recsys.settings import Count, Day, PositiveDays, Seed, Share
 from recsys.sources.base import Simulation
 from recsys.sources.shop.words import name_categories
 from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, Ints, World
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 TYPES = np.array(["view", "cart", "purchase", "return"])
 VIEW, ADD, PURCHASE, RETURN = range(4)
-SEGMENTS = np.array(["families", "offices", "collectors", "students"])  # who likes the natural, urban, classic and playful styles
+SEGMENTS = np.array(["checks", "offices", "collectors", "students"])  # who likes the natural, urban, classic and playful styles
 BLOCK_EVENTS = 500_000  # a file holds whole days, about so many events
 
 Columns = dict[str, np.ndarray]
@@ -53,7 +53,7 @@ class Shop(Simulation):
         self.world = World(users, items, days, events, seed, staples, newcomers)
         self.first_day = date.fromisoformat(first_day)
 
-    def land(self, folder: Path, until: date | None = None) -> list[Verdict]:
+    def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
         """Writes what had arrived before the day `until`, by default the world's last."""
         days = (until - self.first_day).days if until else self.world.days
         if not 0 < days <= self.world.days:

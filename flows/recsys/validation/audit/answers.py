@@ -1,4 +1,4 @@
-"""The lists of users before and after what disturbances.py does to them, and what can be measured on them."""
+"""The lists of users before and after what perturbations.py does to them, and what can be measured on them."""
 
 import time
 from collections.abc import Iterable
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from recsys.features import State
 from recsys.recommenders import popularity_order
 from recsys.validation.audit import perturbations
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Lists of `rows` of users, each of one group: by what is known; after the user's own disturbance, with the items as they
-    were, so that nobody answers for what others did; and in the whole disturbed world.
+    """Lists of `rows` of users, each of one group: by what is known; after the user's own perturbation, with the items as they
+    were, so that nobody answers for what others did; and in the whole perturbed world.
 
     cost: CPU seconds of ranking in the world with the giant, in units of those without.
     """
@@ -32,14 +32,14 @@ class Answers:
     cost: float
 
     @classmethod
-    def of(cls, subject: Subject) -> Self:
-        state, world = subject.state, subject.rehearsed[perturbations.WORLD].state(subject.features.as_of)
+    def of(cls, inputs: CheckInput) -> Self:
+        state, world = inputs.state, inputs.bad_days[perturbations.WORLD].state(inputs.features.as_of)
         groups = perturbations.groups(state)
         rows = np.concatenate(list(groups.values()))
 
         def ranked(known: State) -> tuple[NDArray[np.int32], float]:
             start = time.process_time()
-            lists = subject.model.recommend(state.user_ids[rows], subject.settings.lists.length, known)
+            lists = inputs.model.recommend(state.user_ids[rows], inputs.settings.lists.length, known)
             return lists.items, time.process_time() - start
 
         (after, _), (before, once), (crowd, again) = map(ranked, (replace(world, items=state.items), state, world))
@@ -47,18 +47,18 @@ class Answers:
         return cls(state, world, rows, names, before, after, crowd, again / max(once, 0.1))
 
     def kept(self, group: str, k: int) -> list[float]:
-        """For each user of a group, the share of the first k items that a disturbance leaves among the first k."""
+        """For each user of a group, the share of the first k items that a perturbation leaves among the first k."""
         return _overlap(self.before[self.group == group], self.after[self.group == group], k)
 
     def kept_in_crowd(self, k: int) -> list[float]:
-        """The same for those to whom nothing was done, in a world of others' disturbances; the item that was withdrawn apart."""
+        """The same for those to whom nothing was done, in a world of others' perturbations; the item that was withdrawn apart."""
         mine = self.group == "untouched"
         before = [items[items != self.withdrawn] for items in self.before[mine]]
         return _overlap(before, self.crowd[mine], k)
 
     @property
     def withdrawn(self) -> int:
-        """The item that is not for sale in the disturbed world."""
+        """The item that is not for sale in the perturbed world."""
         return int(popularity_order(self.state)[0]) if self.state.items["is_available"].any() else -2
 
     def falls(self) -> list[float]:

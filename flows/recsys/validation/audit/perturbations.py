@@ -1,4 +1,4 @@
-"""One more rehearsed world, on the day of serving: groups of users each undergo one disturbance of their events, so that one run
+"""One more rehearsed world, on the day of serving: groups of users each undergo one perturbation of their events, so that one run
 of dbt tells how the lists answer to all of them."""
 
 import hashlib
@@ -14,22 +14,22 @@ from recsys.recommenders import ItemToItem, popularity_order
 GROUPS = ("repeated_basket", "shuffled_day", "swapped_item", "dropped_basket", "new_category", "untouched")
 USERS = 60  # of each group, at most
 GIANT_EVENTS = 20_000
-WORLD = "disturbed"
+WORLD = "perturbed"
 
 EVENTS = f"""
     with planned as (
-        select events.*, disturbance, plan.item_id as planned_item, other_item, event_at::date as day,
+        select events.*, perturbation, plan.item_id as planned_item, other_item, event_at::date as day,
             dense_rank() over (partition by user_id, event_type order by session_id desc) = 1 and is_target as is_last
         from events join plan using (user_id)
     ),
     shuffled as (
-        select * replace (case when disturbance = 'shuffled_day' then times[place] else event_at end as event_at)
+        select * replace (case when perturbation = 'shuffled_day' then times[place] else event_at end as event_at)
         from (
             select *, list(event_at order by event_at desc) over (partition by user_id, day, event_type) as times,
                 row_number() over (partition by user_id, day, event_type order by event_at, event_id) as place
             from planned
         )
-        where not (disturbance = 'dropped_basket' and is_last)
+        where not (perturbation = 'dropped_basket' and is_last)
     ),
     catalogue as (
         select item_id, max(price) as price, row_number() over (order by item_id) - 1 as place, count(*) over () as items
@@ -42,22 +42,22 @@ EVENTS = f"""
     ),
     giant as (
         select *, row_number() over (order by copy, event_id) as number
-        from (select *, unnest(range({GIANT_EVENTS} // count(*) over () + 1)) as copy from planned where disturbance = 'giant')
+        from (select *, unnest(range({GIANT_EVENTS} // count(*) over () + 1)) as copy from planned where perturbation = 'giant')
         qualify number <= {GIANT_EVENTS}
     ),
     final as (
         from events anti join plan using (user_id)
         union all by name
         select event_id, user_id, event_at, event_type, quantity, price, session_id,
-            case when disturbance = 'swapped_item' and item_id = planned_item then other_item else item_id end as item_id
+            case when perturbation = 'swapped_item' and item_id = planned_item then other_item else item_id end as item_id
         from shuffled
         union all by name
         select event_id || '-again' as event_id, user_id, item_id, event_at, event_type, quantity, price, session_id
-        from planned where disturbance = 'repeated_basket' and is_last
+        from planned where perturbation = 'repeated_basket' and is_last
         union all by name
         select 'new-' || user_id as event_id, user_id, item_id, last_event_at as event_at, target as event_type, 1 as quantity,
             price, 'new' as session_id
-        from plan join catalogue using (item_id), span where disturbance = 'new_category'
+        from plan join catalogue using (item_id), span where perturbation = 'new_category'
         union all by name
         select 'giant-' || number as event_id, user_id, catalogue.item_id, event_type, quantity, giant.price,
             last_event_at - interval (number % days) day as event_at, 'giant-' || number as session_id
@@ -66,9 +66,9 @@ EVENTS = f"""
     from final"""
 ITEMS = """
     select items.* replace (
-        is_available and disturbance is null as is_available, case when disturbance is null then withdrawn_at end as withdrawn_at
+        is_available and perturbation is null as is_available, case when perturbation is null then withdrawn_at end as withdrawn_at
     )
-    from items left join (select item_id, disturbance from plan where disturbance = 'withdrawn') using (item_id)"""
+    from items left join (select item_id, perturbation from plan where perturbation = 'withdrawn') using (item_id)"""
 QUERIES = {"events": EVENTS, "items": ITEMS}
 
 
@@ -83,7 +83,7 @@ def groups(state: State) -> dict[str, NDArray[np.int64]]:
 
 
 def plan(state: State) -> pd.DataFrame:
-    """What befalls whom: user_id, disturbance, and where it is about an item, that item_id and the other_item in its place. The
+    """What befalls whom: user_id, perturbation, and where it is about an item, that item_id and the other_item in its place. The
     most popular item is withdrawn. Users without such an item (of another category, say) are left as they are."""
     found = groups(state)
     rows: list[tuple] = [
@@ -94,7 +94,7 @@ def plan(state: State) -> pd.DataFrame:
     rows += [(state.user_ids[user], "swapped_item", *pair) for user, pair in _swaps(state, found["swapped_item"])]
     rows += [(state.user_ids[user], "new_category", item, None) for user, item in _newcomers(state, found["new_category"])]
     rows += [(None, "withdrawn", state.item_ids[item], None) for item in popularity_order(state)[:1]]
-    return pd.DataFrame(rows, columns=["user_id", "disturbance", "item_id", "other_item"], dtype="string")
+    return pd.DataFrame(rows, columns=["user_id", "perturbation", "item_id", "other_item"], dtype="string")
 
 
 def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]]:

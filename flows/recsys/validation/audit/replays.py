@@ -1,5 +1,5 @@
 """Rehearsal: what the pipeline makes of a bad day, before one comes. A feature snapshot's own events become raw data again, as
-they were or disturbed, and go through the same dbt project."""
+they were or perturbed, and go through the same dbt project."""
 
 from datetime import date
 from typing import Any
@@ -9,7 +9,7 @@ from recsys.settings import Settings
 from recsys.store import Store
 
 AS_IT_WAS: dict[str, str] = {"events": "from events", "items": "from items", "users": "from users"}
-WORLDS: dict[str, dict[str, str]] = {
+BAD_DAYS: dict[str, dict[str, str]] = {
     "as_it_was": {},
     "lost_events": {"events": "from events where md5(event_id) >= '1999'"},  # one in ten
     "lost_day": {"events": "from events where event_at::date <> (select max(event_at)::date - 1 from events)"},
@@ -38,9 +38,9 @@ VIEWS = """
 
 
 def replay(
-    store: Store, features: Features, settings: Settings, until: date, disturbed: dict[str, str] = {}, plan: Any = None
+    store: Store, features: Features, settings: Settings, until: date, perturbed: dict[str, str] = {}, plan: Any = None
 ) -> str:
-    """The events before a day, the items and the users of a feature snapshot as raw data of the `events` source; `disturbed`
+    """The events before a day, the items and the users of a feature snapshot as raw data of the `events` source; `perturbed`
     gives queries that put other rows in the place of one of the three, and may read a table `plan`. Returns the id of the raw
     snapshot."""
     raw = store.find("raw", store.load("features", features.id).manifest.parents["raw"])
@@ -51,7 +51,7 @@ def replay(
             connection.execute(VIEWS.format(escaped(features.path), until, **described))
             if plan is not None:
                 connection.register("plan", plan)
-            for table, query in (AS_IT_WAS | disturbed).items():
+            for table, query in (AS_IT_WAS | perturbed).items():
                 query = f"select {SENT} from ({query})" if table == "events" else query
                 connection.execute(f"copy (from ({query}) order by all) to '{escaped(folder)}/{table}.parquet' (format parquet)")
         return store.commit(folder, "raw", {"source": "events", "landed_on": raw.made_from["landed_on"]}, {"raw": raw.id}).id

@@ -1,5 +1,5 @@
-"""Behaviour: how lists answer where one thing is disturbed and nothing else is (RecList: Chia et al. 2022,
-doi:10.1145/3487553.3524215). What befalls whom is in disturbances.py."""
+"""Behaviour: how lists answer where one thing is perturbed and nothing else is (RecList: Chia et al. 2022,
+doi:10.1145/3487553.3524215). What befalls whom is in perturbations.py."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ from pydantic import Field
 from recsys.recommenders import popularity_order
 from recsys.settings import Positive, Share, section
 from recsys.validation.audit.answers import Answers
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Severity, Verdict
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import CheckResult, Severity
 
 
 @section
@@ -37,49 +37,49 @@ KEPT: dict[str, tuple[Severity, str]] = {
 }
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    answers, k = Answers.of(subject), subject.settings.evaluation.k
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    answers, k = Answers.of(inputs), inputs.settings.evaluation.k
     keep = f"lists keep {{:.0%}} of their first {k} items"
     for name, (severity, words) in KEPT.items():
         yield _mean(name, answers.kept(name, k), getattr(limits, name), severity, f"where {words}, {keep}")
     words = "items of a last basket that is not known fall by {:.1f} places"
     yield _mean("dropped_items_fall", answers.falls(), limits.dropped_items_fall, "warn", words)
-    a_target = subject.settings.dataset.a_target
+    a_target = inputs.settings.dataset.a_target
     words = f"a category rises for {{:.0%}} of those with {a_target} in it for the first time"
     yield _mean("new_category_rises", [rise > 0 for rise in answers.rises()], limits.new_category_rises, "warn", words)
-    yield _mean("others_stay", answers.kept_in_crowd(k), limits.others_stay, "warn", f"where only others are disturbed, {keep}")
+    yield _mean("others_stay", answers.kept_in_crowd(k), limits.others_stay, "warn", f"where only others are perturbed, {keep}")
     yield _giant(answers, limits)
     yield _withdrawn(answers)
-    yield _stranger(subject)
+    yield _stranger(inputs)
 
 
-def _mean(name: str, found: Sequence[float], least: float, severity: Severity, words: str) -> Verdict:
+def _mean(name: str, found: Sequence[float], least: float, severity: Severity, words: str) -> CheckResult:
     """On a mean, which `words` take; where there is nothing of the kind, it passes and says so."""
     if not found:
-        return Verdict(name, "no figure", least, severity, True, f"{name} is not applicable: there is no such user or item")
+        return CheckResult(name, "no figure", least, severity, True, f"{name} is not applicable: there is no such user or item")
     mean = float(np.mean(found))
     said = f"{words.format(mean)}, on average over {len(found)} of them; {least:g} is the least that is expected"
-    return Verdict(name, mean, least, severity, mean >= least, said)
+    return CheckResult(name, mean, least, severity, mean >= least, said)
 
 
-def _giant(answers: Answers, limits: Limits) -> Verdict:
+def _giant(answers: Answers, limits: Limits) -> CheckResult:
     cost, most = answers.cost, limits.giant_cost
     words = f"ranking with a user of 20,000 events takes {cost:.1f} times the CPU, at most {most:g} is expected"
-    return Verdict("giant_cost", cost, most, "warn", cost <= most, words)
+    return CheckResult("giant_cost", cost, most, "warn", cost <= most, words)
 
 
-def _withdrawn(answers: Answers) -> Verdict:
+def _withdrawn(answers: Answers) -> CheckResult:
     before, after = ((lists == answers.withdrawn).any(1).sum() for lists in (answers.before, answers.crowd))
     words = f"the most popular item stood in {before} of {len(answers.rows)} lists, and in {after} once it was withdrawn; none may"
-    return Verdict("withdrawn_item_vanishes", int(after), 0, "block", bool(after == 0), words)
+    return CheckResult("withdrawn_item_vanishes", int(after), 0, "block", bool(after == 0), words)
 
 
-def _stranger(subject: Subject) -> Verdict:
-    state, k = subject.state, subject.settings.evaluation.k
+def _stranger(inputs: CheckInput) -> CheckResult:
+    state, k = inputs.state, inputs.settings.evaluation.k
     stranger = np.array(["x" * (state.user_ids.dtype.itemsize // 4 + 1)])  # longer than every known id
-    told = json.loads((subject.release.path / "fallback.json").read_text())["all"]
-    given = subject.model.recommend(stranger, state.shape[1], state).items[0]
-    shown, popular = (subject.ruling.shorten(items)[:k] for items in (given[given >= 0], popularity_order(state)))
+    told = json.loads((inputs.release.path / "fallback.json").read_text())["all"]
+    given = inputs.model.recommend(stranger, state.shape[1], state).items[0]
+    shown, popular = (inputs.rules.shorten(items)[:k] for items in (given[given >= 0], popularity_order(state)))
     same = sum(a == b == c for a, b, c in zip(shown, told, popular, strict=False))
     words = f"{same} of {len(popular)} items that a stranger gets are the recently popular ones, and all must be"
-    return Verdict("stranger_gets_fallback", same, len(popular), "block", same == len(popular), words)
+    return CheckResult("stranger_gets_fallback", same, len(popular), "block", same == len(popular), words)

@@ -11,8 +11,8 @@ from recsys.evaluation import beyond_accuracy, coverage, target_share
 from recsys.features import State
 from recsys.recommenders import FILL_DAYS
 from recsys.settings import Positive, Share, section
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Verdict, grade
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import CheckResult, grade
 
 
 @section
@@ -34,33 +34,33 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    state = subject.state
-    for protocol, (user_ids, lists) in subject.lists.items():
-        shown = lists.items[:, : subject.settings.evaluation.k]
-        yield from _breadth(protocol, shown, state, subject.settings.dataset.target, limits)
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    state = inputs.state
+    for list_kind, (user_ids, lists) in inputs.lists.items():
+        shown = lists.items[:, : inputs.settings.evaluation.k]
+        yield from _diversity(list_kind, shown, state, inputs.settings.dataset.target, limits)
         known = state.users["target_events"][state.rows(user_ids)] > 0  # without one, a user is nobody in particular
-        few = state.items["is_available"].sum() <= subject.settings.evaluation.k  # so that all lists have the same items
-        blocks = protocol == "allow" and subject.winner != "popularity" and not few  # popularity gives everybody the same
-        yield from _sameness(protocol, shown[known] if known.any() else shown, limits, limits.block_same if blocks else math.inf)
+        few = state.items["is_available"].sum() <= inputs.settings.evaluation.k  # so that all lists have the same items
+        blocks = list_kind == "all_items" and inputs.winner != "popularity" and not few  # popularity gives everybody the same
+        yield from _sameness(list_kind, shown[known] if known.any() else shown, limits, limits.block_same if blocks else math.inf)
 
 
-def _breadth(protocol: str, lists: NDArray[np.int32], state: State, target: str, limits: Limits) -> Iterator[Verdict]:
-    available, k, words = state.items["is_available"], lists.shape[1], f"{protocol} lists, first {lists.shape[1]}"
+def _diversity(list_kind: str, lists: NDArray[np.int32], state: State, target: str, limits: Limits) -> Iterator[CheckResult]:
+    available, k, words = state.items["is_available"], lists.shape[1], f"{list_kind} lists, first {lists.shape[1]}"
     most = int(available.sum())
     share, least = float(coverage(lists, most)), limits.min_coverage * min(1, lists.size / max(most, 1))
     said = f"{words}: {share:.1%} of {most:,} available items stand in some list; at least {least:.1%} are expected"
-    yield Verdict(f"{protocol}_coverage", share, least, "warn", share >= least, said)
+    yield CheckResult(f"{list_kind}_coverage", share, least, "warn", share >= least, said)
     inequality = gini(np.bincount(lists[lists >= 0], minlength=len(available))[available])
     said = f"{words}: the Gini index of how often available items are listed is {inequality:.3f}"
-    yield grade(f"{protocol}_exposure_gini", inequality, limits.max_gini, math.inf, said)
+    yield grade(f"{list_kind}_exposure_gini", inequality, limits.max_gini, math.inf, said)
     recent = state.history["days"] <= FILL_DAYS
     if recent.any():
         users = np.unique(state.history["user_index"][recent], return_inverse=True)[1].astype(np.int32)
         scores = beyond_accuracy(lists, users, state.history["item_index"][recent], target_share(state), [k])
         bias = float(scores[f"popularity_bias@{k}"].mean())
         said = f"{words}: listed items are {bias:.2f} times as popular as those of the last {FILL_DAYS} days' {target} events"
-        yield grade(f"{protocol}_popularity_bias", bias, limits.max_popularity_bias, math.inf, said)
+        yield grade(f"{list_kind}_popularity_bias", bias, limits.max_popularity_bias, math.inf, said)
 
 
 def gini(counts: NDArray) -> float:
@@ -69,10 +69,10 @@ def gini(counts: NDArray) -> float:
     return float(((2 * ranks - len(counts) - 1) * np.sort(counts)).sum() / max(len(counts) * counts.sum(), 1))
 
 
-def _sameness(protocol: str, lists: NDArray[np.int32], limits: Limits, block: float) -> Iterator[Verdict]:
+def _sameness(list_kind: str, lists: NDArray[np.int32], limits: Limits, block: float) -> Iterator[CheckResult]:
     most = Counter(row.tobytes() for row in lists).most_common(1)[0][1] / len(lists)
-    said = f"{protocol} lists: {most:.1%} of {len(lists):,} users have the very same first {lists.shape[1]} items"
-    yield grade(f"{protocol}_same_list", most, limits.warn_same_list, block, said)
+    said = f"{list_kind} lists: {most:.1%} of {len(lists):,} users have the very same first {lists.shape[1]} items"
+    yield grade(f"{list_kind}_same_list", most, limits.warn_same_list, block, said)
     most = Counter(lists[:, 0].tolist()).most_common(1)[0][1] / len(lists)
-    said = f"{protocol} lists: one item stands first in {most:.1%} of {len(lists):,} lists"
-    yield grade(f"{protocol}_same_first", most, limits.warn_same_first, math.inf, said)  # a novelty that all want is no fault
+    said = f"{list_kind} lists: one item stands first in {most:.1%} of {len(lists):,} lists"
+    yield grade(f"{list_kind}_same_first", most, limits.warn_same_first, math.inf, said)  # a novelty that all want is no fault

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import date
 
 from recsys.settings import Days, section
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Verdict
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import CheckResult
 
 
 @section
@@ -16,30 +16,30 @@ class Limits:
 
 SETTINGS: dict[str, str | tuple[str, str]] = {
     "freshness": ("dataset.max_age_days", "dataset.max_age_days block_days"),
-    "model_age": ("evidence.max_model_age_days", "evidence.max_model_age_days block_model_days"),
+    "model_age": ("validation.max_model_age_days", "validation.max_model_age_days block_model_days"),
 }
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    yield _model(subject, limits)
-    last, normal = date.fromisoformat(subject.features.counts()["last_day"]), subject.settings.dataset.max_age_days
-    age = (subject.today - last).days
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    yield _model(inputs, limits)
+    last, normal = date.fromisoformat(inputs.features.counts()["last_day"]), inputs.settings.dataset.max_age_days
+    age = (inputs.today - last).days
     if not normal:
-        yield Verdict(
+        yield CheckResult(
             "freshness", age, "any", "warn", True, f"the last event is of {last}; closed histories are not asked to be fresh"
         )
         return
-    words = f"the last event is of {last}, {age} days before {subject.today}; {normal} are normal (max_age_days)"
+    words = f"the last event is of {last}, {age} days before {inputs.today}; {normal} are normal (max_age_days)"
     severe = age > normal + limits.block_days
-    yield Verdict("freshness", age, normal, "block" if severe else "warn", age <= normal, words)
+    yield CheckResult("freshness", age, normal, "block" if severe else "warn", age <= normal, words)
 
 
-def _model(subject: Subject, limits: Limits) -> Verdict:
+def _model(inputs: CheckInput, limits: Limits) -> CheckResult:
     """Daily lists rely on what was proven of the model at its training. An old model makes better lists than none, so this
     warns first, and blocks much later."""
-    trained, most = subject.trained_as_of, subject.settings.evidence.max_model_age_days
-    age = (subject.features.as_of - trained).days
-    words = f"the model was trained on events before {trained}, {age} days before {subject.features.as_of}; {most} days are normal"
+    trained, most = inputs.trained_as_of, inputs.settings.validation.max_model_age_days
+    age = (inputs.features.as_of - trained).days
+    words = f"the model was trained on events before {trained}, {age} days before {inputs.features.as_of}; {most} days are normal"
     last = most + limits.block_model_days
     words += "" if age <= most else f", {last} the most: train a new one with `make run`"
-    return Verdict("model_age", age, most, "block" if age > last else "warn", age <= most, words, suspect="model")
+    return CheckResult("model_age", age, most, "block" if age > last else "warn", age <= most, words, suspect="model")

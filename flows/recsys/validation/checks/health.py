@@ -8,9 +8,9 @@ from scipy import sparse
 
 from recsys.recommenders import Ranker, Recommender
 from recsys.settings import Share, section
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from recsys.validation.distributions import unsound
-from recsys.validation_report import Verdict, grade
+from recsys.validation_report import CheckResult, grade
 
 Learned = Any  # an array or a sparse matrix
 
@@ -28,20 +28,22 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    learned = dict(_learned(subject.model, subject.winner))
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    learned = dict(_learned(inputs.model, inputs.winner))
     broken = [name for name, array in learned.items() if not _finite(array)]
     yield _none("learned_finite", broken, f"of {len(learned)} learned arrays hold a NaN or an infinity")
-    yield _none("learned_sizes", list(_misshapen(subject, learned)), f"of {len(learned)} learned arrays have a wrong size")
-    wrong = [protocol for protocol, (_, lists) in subject.lists.items() if not np.isfinite(lists.scores).all()]
-    yield _none("scores_finite", wrong, f"of {len(subject.lists)} protocols have a NaN or an infinity among the released scores")
-    yield _constant(subject, limits)
-    found = unsound(subject.holdout_state, subject.state, limits.min_present)
+    yield _none("learned_sizes", list(_misshapen(inputs, learned)), f"of {len(learned)} learned arrays have a wrong size")
+    wrong = [list_kind for list_kind, (_, lists) in inputs.lists.items() if not np.isfinite(lists.scores).all()]
+    yield _none("scores_finite", wrong, f"of {len(inputs.lists)} kinds of list have a NaN or an infinity among the released scores")
+    yield _constant(inputs, limits)
+    found = unsound(inputs.holdout_state, inputs.state, limits.min_present)
     yield _none("feature_columns", list(found), "features are infinite, or empty that were not before")
 
 
-def _none(name: str, found: Sequence[str], words: str) -> Verdict:
-    return Verdict(name, len(found), 0, "block", not found, f"{len(found)} {words}" + (f": {'; '.join(found)}" if found else ""))
+def _none(name: str, found: Sequence[str], words: str) -> CheckResult:
+    return CheckResult(
+        name, len(found), 0, "block", not found, f"{len(found)} {words}" + (f": {'; '.join(found)}" if found else "")
+    )
 
 
 def _learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
@@ -51,9 +53,9 @@ def _learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
             yield f"{name}.{attribute}", value
         if isinstance(value, Ranker):
             yield from ((f"{name}.{part}", array) for part, array in value.learned().items())
-        for part, proposer in value.items() if isinstance(value, dict) else ():
-            if isinstance(proposer, Recommender):
-                yield from _learned(proposer, f"{name}.{part}")
+        for part, candidate_source in value.items() if isinstance(value, dict) else ():
+            if isinstance(candidate_source, Recommender):
+                yield from _learned(candidate_source, f"{name}.{part}")
 
 
 def _finite(array: Learned) -> bool:
@@ -62,26 +64,26 @@ def _finite(array: Learned) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
-def _misshapen(subject: Subject, learned: dict[str, Learned]) -> Iterator[str]:
-    items = subject.state.item_ids
+def _misshapen(inputs: CheckInput, learned: dict[str, Learned]) -> Iterator[str]:
+    items = inputs.state.item_ids
     for name, array in learned.items():
         if name.endswith(".item_ids_") and not np.array_equal(array, items):
-            yield f"{name} has {array.size:,} items that are not the {len(items):,} of {subject.state.cutoff}"
+            yield f"{name} has {array.size:,} items that are not the {len(items):,} of {inputs.state.cutoff}"
         elif sparse.issparse(array) and array.shape != (len(items), len(items)):
             yield f"{name} is of shape {array.shape}, not of {len(items):,} items by as many"
-        elif name.count(".") == 1 and not array.size:  # of a sparse one, its entries; a proposer may know nothing
+        elif name.count(".") == 1 and not array.size:  # of a sparse one, its entries; a candidate source may know nothing
             yield f"{name} is empty"
 
 
-def _constant(subject: Subject, limits: Limits) -> Verdict:
+def _constant(inputs: CheckInput, limits: Limits) -> CheckResult:
     """Among all items, and of users with a page of scores other than 0: a score of 0 is not the recommender's, it fills the list
     up, and counts of few items may well tie."""
-    scores, page = subject.lists["allow"][1].scores, max(2, subject.settings.evaluation.k)
+    scores, page = inputs.lists["all_items"][1].scores, max(2, inputs.settings.evaluation.k)
     scored = scores != 0
     lowest, highest = np.where(scored, scores, np.inf).min(1), np.where(scored, scores, -np.inf).max(1)
     several = scored.sum(1) >= page
-    nothing = 0.0 if scores.any() or subject.winner == "popularity" else 1.0  # of days on which nothing sold
+    nothing = 0.0 if scores.any() or inputs.winner == "popularity" else 1.0  # of days on which nothing sold
     share = float((lowest == highest)[several].mean()) if several.any() else nothing
-    said = f"{several.sum():,} of {len(scores):,} users have {page} items or more that {subject.winner} scored"
+    said = f"{several.sum():,} of {len(scores):,} users have {page} items or more that {inputs.winner} scored"
     said += f", {share:.1%} of these all the same" if scores.any() else "; it scored nothing at all"
     return grade("constant_scores", share, limits.warn_constant, limits.block_constant, said)

@@ -29,7 +29,7 @@ from recsys.features import ESTABLISHED, STEP, DailyProfile, Features, Quarantin
 from recsys.releases import connect, unpack
 from recsys.settings import Count, PositiveShare, section
 from recsys.store import Snapshot
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from recsys.validation.past_days import (
     CALIBRATED,
     DEFAULT,
@@ -49,7 +49,7 @@ from recsys.validation.past_days import (
     vanished,
     weekly,
 )
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 QUIET = 28  # days without the same finding, after which it is told again
 SHORT = 1.5  # times as large as usual must a change be to matter in a history of less than eight weeks
@@ -137,26 +137,26 @@ class Detector:
     faults: Callable[[DailyProfile, Limits], Iterator[Fault]] = lambda profile, limits: iter(())
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    features = subject.features
-    live = _live_profile(subject)
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    features = inputs.features
+    live = _live_profile(inputs)
     days = new_days(live, features.daily_profile, features.as_of, limits)
     yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
-    yield known_items(subject.champion, subject.state, limits)
-    yield known_users(subject.champion, subject.state, limits)
-    yield known_histories(subject.champion, subject.state, subject.settings.dataset.target, limits)
+    yield known_items(inputs.champion, inputs.state, limits)
+    yield known_users(inputs.champion, inputs.state, limits)
+    yield known_histories(inputs.champion, inputs.state, inputs.settings.dataset.target, limits)
     yield past_days(live, features.daily_profile, limits)
-    yield impossible_times(read_quarantine(features.path, subject.settings))
+    yield impossible_times(read_quarantine(features.path, inputs.settings))
 
 
-def _live_profile(subject: Subject) -> DailyProfile | None:
+def _live_profile(inputs: CheckInput) -> DailyProfile | None:
     """The days that the live release has seen, as it saw them; None where nothing is live, or its features are gone."""
-    store, live = subject.store, subject.champion
+    store, live = inputs.store, inputs.champion
     id = live.manifest.parents.get("features", "") if live else ""
     if live is None or store.find("features", id) is None:
         return None
     with store.borrow("features", id) as snapshot:
-        return Features(snapshot, subject.settings).daily_profile.before(releases.as_of(live))
+        return Features(snapshot, inputs.settings).daily_profile.before(releases.as_of(live))
 
 
 def new_days(live: DailyProfile | None, now: DailyProfile, as_of: date, limits: Limits) -> int:
@@ -183,7 +183,7 @@ def _was_sent_anew(live: DailyProfile, now: DailyProfile, day: date, limits: Lim
     return False
 
 
-def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, folder: str = "features") -> list[Verdict]:
+def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, folder: str = "features") -> list[CheckResult]:
     """One check result per detector, by the days of the profile before `day`; it may go on after it.
 
     Changes that began within the newest `days` warn; what collapsed within them, or within the newest seven, blocks. folder: where
@@ -193,12 +193,12 @@ def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, fold
     return [_judge(detector, profile, min(days, profile.days), limits, folder) for detector in DETECTORS]
 
 
-def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits, folder: str) -> Verdict:
+def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits, folder: str) -> CheckResult:
     is_long = profile.days - days >= WEEK * WEEKS
     series, threshold = _measure(detector, profile, days, limits, is_long)
     groups = [(one, group) for one in series for group in range(len(one.seen))]
     if not groups or not profile.days:
-        return Verdict(detector.name, "none", "none", "warn", True, "the history has nothing to compare with")
+        return CheckResult(detector.name, "none", "none", "warn", True, "the history has nothing to compare with")
     distance = np.nan_to_num(np.concatenate([one.distance for one in series]))
     unusual = _unusual(series, threshold, is_long)
     new = _began(unusual, np.concatenate([one.seen > one.high for one in series]))
@@ -214,12 +214,14 @@ def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits,
     if faults:
         since = profile.first + timedelta(faults[0].day)
         words = f"since {since}: {faults[0].words}; {_how_to_look(detector, profile, faults[0].day, folder)}"
-        return Verdict(detector.name, float(faults[0].value), float(faults[0].limit), "block", False, words)
+        return CheckResult(detector.name, float(faults[0].value), float(faults[0].limit), "block", False, words)
     if new.any():
-        return Verdict(detector.name, value, threshold, "warn", False, f"{words}; {_how_to_look(detector, profile, day, folder)}")
+        return CheckResult(
+            detector.name, value, threshold, "warn", False, f"{words}; {_how_to_look(detector, profile, day, folder)}"
+        )
     if unusual[:, last].any():
         words += f"; unusual since {_since(unusual, profile)}, which was told then"
-    return Verdict(detector.name, value, threshold, "warn", True, words)
+    return CheckResult(detector.name, value, threshold, "warn", True, words)
 
 
 def _measure(detector: Detector, profile: DailyProfile, days: int, limits: Limits, is_long: bool) -> tuple[list[Series], float]:
@@ -603,10 +605,10 @@ DETECTORS = (
 )
 
 
-def known_users(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
+def known_users(live: Snapshot | None, now: State, limits: Limits) -> CheckResult:
     """Segments of the users that the live release knows."""
     if live is None:
-        return Verdict("known_users", "none", "none", "warn", True, "nothing is live yet, so no user is known")
+        return CheckResult("known_users", "none", "none", "warn", True, "nothing is live yet, so no user is known")
     with closing(connect(releases.lists_file(live.path))) as connection:
         ids, segments = (np.array(column) for column in zip(*connection.execute("select user_id, segment from users"), strict=True))
     rows = places(now.user_ids, ids)
@@ -617,15 +619,15 @@ def known_users(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
         row = int((was != found).argmax())
         words += f", such as {ids[rows >= 0][row]}, who was of {was[row]!r} and is of {found[row]!r}"
     words += f"; above {limits.warn_known_items:.0%} warns"
-    return Verdict("known_users", changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
+    return CheckResult("known_users", changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
 
 
-def known_histories(live: Snapshot | None, now: State, target: str, limits: Limits) -> Verdict:
+def known_histories(live: Snapshot | None, now: State, target: str, limits: Limits) -> CheckResult:
     """The last target events of some users, as the live release keeps them: they must be of the same users and items still. Events
     before the first that is known now are left out, and so are users and items that are not known now."""
     name = "known_histories"
     if live is None or releases.about(live)["target"] != target:
-        return Verdict(name, "none", "none", "warn", True, f"no release for {target} is live, so no history is known")
+        return CheckResult(name, "none", "none", "warn", True, f"no release for {target} is live, so no history is known")
     ids = pq.read_table(live.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False).astype(str)
     with closing(connect(releases.lists_file(live.path))) as connection:
         known = np.array([user for (user,) in connection.execute("select user_id from users order by user_id")], str)
@@ -634,7 +636,7 @@ def known_histories(live: Snapshot | None, now: State, target: str, limits: Limi
         query = "select bought from users where user_id = ?"
         kept = [unpack(connection.execute(query, (user,)).fetchone()[0]) for user in known.tolist()]
     if not kept:
-        return Verdict(name, 0, "none", "warn", True, "no user of the live release is known any more")
+        return CheckResult(name, 0, "none", "warn", True, "no user of the live release is known any more")
     items, days = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     users, items = np.repeat(places(now.user_ids, known), [len(listed) for listed, _ in kept]), places(now.item_ids, ids)[items]
     days = np.floor(-days) - (now.cutoff - releases.as_of(live)).days
@@ -649,9 +651,11 @@ def known_histories(live: Snapshot | None, now: State, target: str, limits: Limi
         day = now.cutoff + timedelta(int(days[row]))
         words += f", such as the one of user {now.user_ids[users[row]]} with item {now.item_ids[items[row]]} on {day}"
     if share >= LOST and len(lost) >= limits.min_events:
-        return Verdict(name, share, LOST, "block", False, f"{words}: ids of users or items seem to be mixed up, {LOST:.0%} blocks")
+        return CheckResult(
+            name, share, LOST, "block", False, f"{words}: ids of users or items seem to be mixed up, {LOST:.0%} blocks"
+        )
     words += f"; above {limits.warn_past_days:.0%} warns"
-    return Verdict(name, share, limits.warn_past_days, "warn", share <= limits.warn_past_days, words)
+    return CheckResult(name, share, limits.warn_past_days, "warn", share <= limits.warn_past_days, words)
 
 
 def _keys(users: NDArray, items: NDArray, days: NDArray, state: State) -> NDArray[np.int64]:
@@ -659,20 +663,20 @@ def _keys(users: NDArray, items: NDArray, days: NDArray, state: State) -> NDArra
     return (days.astype(np.int64) * state.shape[0] + users) * state.shape[1] + items
 
 
-def impossible_times(found: Quarantine) -> Verdict:
+def impossible_times(found: Quarantine) -> CheckResult:
     """Events that are rejected for a time that cannot be: they are of no day, so that no day can tell them."""
     wrong = {reason: count for reason in ("bad_time", "too_early", "future") if (count := found.rejected.get(reason, 0))}
     share = sum(wrong.values()) / max(found.sent, 1)
     reasons = "".join(f", {count:,} {reason}" for reason, count in wrong.items())
     words = f"{sum(wrong.values()):,} of {found.sent:,} events have impossible times{reasons}; above {IMPOSSIBLE:.1%} warns"
-    return Verdict("impossible_times", share, IMPOSSIBLE, "warn", share <= IMPOSSIBLE, words)
+    return CheckResult("impossible_times", share, IMPOSSIBLE, "warn", share <= IMPOSSIBLE, words)
 
 
-def past_days(live: DailyProfile | None, now: DailyProfile, limits: Limits) -> Verdict:
+def past_days(live: DailyProfile | None, now: DailyProfile, limits: Limits) -> CheckResult:
     """Days that the live release knew already, by what it knew: the past does not change by itself."""
     if live is None or not live.days:
         words = "no features of a live release are kept, so no day can have changed"
-        return Verdict("past_days", "none", "none", "warn", True, words)
+        return CheckResult("past_days", "none", "none", "warn", True, words)
     first = min(live.first, now.first)
     then, found = (
         np.pad(one.of("events"), ((one.first - first).days, 0))[: max((live.first - first).days + live.days - WEEK, 0)]
@@ -687,20 +691,22 @@ def past_days(live: DailyProfile | None, now: DailyProfile, limits: Limits) -> V
         day = int(np.where(changed, np.abs(then - found), -1).argmax())
         words += f"; {first + timedelta(day)} has {found[day]:,}, and had {then[day]:,}"
     words += f"; above {limits.warn_past_days:.0%} of all events warns"
-    return Verdict("past_days", share, limits.warn_past_days, "warn", share <= limits.warn_past_days, words)
+    return CheckResult("past_days", share, limits.warn_past_days, "warn", share <= limits.warn_past_days, words)
 
 
-def known_items(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
+def known_items(live: Snapshot | None, now: State, limits: Limits) -> CheckResult:
     """Titles and categories of the items that the live release knows. Where an item has the title of another one, or the items of a
     category are scattered over others, ids are mixed up; other changes are somebody's decision."""
     name = "known_items"
     if live is None:
-        return Verdict(name, "none", "none", "warn", True, "nothing is live yet, so no item is known")
+        return CheckResult(name, "none", "none", "warn", True, "nothing is live yet, so no item is known")
     table = pq.read_table(live.path / "items.parquet", columns=["item_id", "title", "category"])
     ids, titles, categories = (column.to_numpy(zero_copy_only=False).astype(str) for column in table.columns)
     rows = places(now.item_ids, ids)
     if not (rows >= 0).any():
-        return Verdict(name, 0, len(ids), "warn", False, f"none of the {len(ids):,} items of the live release is known any more")
+        return CheckResult(
+            name, 0, len(ids), "warn", False, f"none of the {len(ids):,} items of the live release is known any more"
+        )
     owner = dict(zip(titles.tolist(), ids.tolist(), strict=True))
     ids, titles, categories = (values[rows >= 0] for values in (ids, titles, categories))
     rows = rows[rows >= 0]
@@ -718,9 +724,9 @@ def known_items(live: Snapshot | None, now: State, limits: Limits) -> Verdict:
         words += f"; {ids[row]} was {titles[row]!r} in {categories[row]!r} and is {title[row]!r} in {category[row]!r}"
     if mixed.mean() >= limits.block_known_items and mixed.sum() >= limits.min_events:
         words += f": ids seem to be mixed up, above {limits.block_known_items:.0%} blocks"
-        return Verdict(name, float(mixed.mean()), limits.block_known_items, "block", False, words)
+        return CheckResult(name, float(mixed.mean()), limits.block_known_items, "block", False, words)
     words += f"; above {limits.warn_known_items:.0%} warns"
-    return Verdict(name, changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
+    return CheckResult(name, changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
 
 
 def _went_together(before: NDArray[np.str_], after: NDArray[np.str_]) -> NDArray[np.bool_]:

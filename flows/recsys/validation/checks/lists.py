@@ -8,12 +8,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.features import State, places
-from recsys.recommenders import PROTOCOLS, Lists
-from recsys.releases import Ruling, read_all
+from recsys.recommenders import LIST_KINDS, Lists
+from recsys.releases import BusinessRules, read_all
 from recsys.settings import Count, Share, section
-from recsys.validation.check_input import Subject
+from recsys.validation.check_input import CheckInput
 from recsys.validation.expectations import Rule, examine
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -33,26 +33,28 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    beside = [(f"{name}_{protocol}", protocol, name) for name in subject.settings.lists.beside for protocol in PROTOCOLS]
-    for name, protocol, recommender in [(protocol, protocol, "") for protocol in PROTOCOLS] + beside:
-        user_ids, lists = read_all(subject.release, protocol, recommender) if recommender else subject.lists[protocol]
-        yield _served(name, user_ids, lists, subject.state, PROTOCOLS[protocol], limits)
-        yield _users(name, user_ids, subject.state)
-        yield from examine(*border(name, lists, subject.ruling))
-        yield _falling(name, user_ids, lists, subject.ruling)
-        if PROTOCOLS[protocol]:
-            yield _new(name, user_ids, lists, subject)
-        if subject.ruling.capped:
-            yield _shared(name, user_ids, lists, subject.ruling)
-    yield _fallback(subject)
-    yield _known(subject)
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    alternatives = [
+        (f"{name}_{list_kind}", list_kind, name) for name in inputs.settings.lists.alternatives for list_kind in LIST_KINDS
+    ]
+    for name, list_kind, recommender in [(list_kind, list_kind, "") for list_kind in LIST_KINDS] + alternatives:
+        user_ids, lists = read_all(inputs.release, list_kind, recommender) if recommender else inputs.lists[list_kind]
+        yield _served(name, user_ids, lists, inputs.state, LIST_KINDS[list_kind], limits)
+        yield _users(name, user_ids, inputs.state)
+        yield from examine(*border(name, lists, inputs.rules))
+        yield _falling(name, user_ids, lists, inputs.rules)
+        if LIST_KINDS[list_kind]:
+            yield _new(name, user_ids, lists, inputs)
+        if inputs.rules.capped:
+            yield _shared(name, user_ids, lists, inputs.rules)
+    yield _fallback(inputs)
+    yield _known(inputs)
 
 
-def border(protocol: str, lists: Lists, ruling: Ruling) -> tuple[pd.DataFrame, list[Rule]]:
+def border(list_kind: str, lists: Lists, rules: BusinessRules) -> tuple[pd.DataFrame, list[Rule]]:
     from great_expectations import expectations as gxe
 
-    state, length = ruling.state, ruling.length
+    state, length = rules.state, rules.length
     rows, ranks = np.nonzero(lists.items >= 0)
     items = lists.items[rows, ranks]
     known = items < state.shape[1]
@@ -63,51 +65,51 @@ def border(protocol: str, lists: Lists, ruling: Ruling) -> tuple[pd.DataFrame, l
             "item": items,
             "score": lists.scores[rows, ranks],
             "servable": known & state.items["is_available"][np.where(known, items, 0)],
-            "allowed": known & ruling.listed[np.where(known, items, 0)],
+            "allowed": known & rules.listed[np.where(known, items, 0)],
         }
     )
     return table, [
         Rule(
-            f"{protocol}_items_available",
+            f"{list_kind}_items_available",
             gxe.ExpectColumnValuesToBeInSet(column="servable", value_set=[True]),
             "every listed item is known and for sale",
         ),
         Rule(
-            f"{protocol}_items_allowed",
+            f"{list_kind}_items_allowed",
             gxe.ExpectColumnValuesToBeInSet(column="allowed", value_set=[True]),
             "no listed item is hidden by a rule",
         ),
         Rule(
-            f"{protocol}_ranks",
+            f"{list_kind}_ranks",
             gxe.ExpectColumnValuesToBeBetween(column="rank", min_value=1, max_value=length),
             f"ranks run from 1 to {length}",
         ),
         Rule(
-            f"{protocol}_no_item_twice",
+            f"{list_kind}_no_item_twice",
             gxe.ExpectCompoundColumnsToBeUnique(column_list=["row", "item"]),
             "no list holds an item twice",
         ),
         Rule(
-            f"{protocol}_scores",
+            f"{list_kind}_scores",
             gxe.ExpectColumnValuesToBeBetween(column="score", min_value=-LARGEST, max_value=LARGEST),
             "every score is a finite number",
         ),
     ]  # fmt: skip
 
 
-def _served(name: str, user_ids: NDArray[np.str_], lists: Lists, state: State, novel: bool, limits: Limits) -> Verdict:
+def _served(name: str, user_ids: NDArray[np.str_], lists: Lists, state: State, exclude_seen: bool, limits: Limits) -> CheckResult:
     """Where fewer items are for sale, or new to a user, a list of all of them is long enough."""
     available, pairs = state.items["is_available"], state.user_items
     had = np.bincount(pairs["user_index"], (pairs["baskets"] > 0) & available[pairs["item_index"]], len(state.user_ids))
-    wanted = np.minimum(limits.min_length, available.sum() - (had if novel else 0))
+    wanted = np.minimum(limits.min_length, available.sum() - (had if exclude_seen else 0))
     found, lengths = places(user_ids, state.user_ids), (lists.items >= 0).sum(1)
     share = float(((found >= 0) & (lengths[found] >= wanted)).mean())
     least = limits.min_users_served
     words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {limits.min_length} items, or of all there are for them"
-    return Verdict(f"{name}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")
+    return CheckResult(f"{name}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")
 
 
-def _users(name: str, user_ids: NDArray[np.str_], state: State) -> Verdict:
+def _users(name: str, user_ids: NDArray[np.str_], state: State) -> CheckResult:
     """Each user of the features must have one list, and nobody else."""
     strange, missing = np.setdiff1d(user_ids, state.user_ids), np.setdiff1d(state.user_ids, user_ids)
     wrong = len(strange) + len(missing)
@@ -115,15 +117,15 @@ def _users(name: str, user_ids: NDArray[np.str_], state: State) -> Verdict:
     if wrong:
         words += f", but {len(missing):,} of these have none and {len(strange):,} are of others, such as {[*missing, *strange][0]};"
         words += " make the lists again from these features"
-    return Verdict(f"{name}_users", wrong, 0, "block", not wrong, words)
+    return CheckResult(f"{name}_users", wrong, 0, "block", not wrong, words)
 
 
-def _falling(name: str, user_ids: NDArray[np.str_], lists: Lists, ruling: Ruling) -> Verdict:
+def _falling(name: str, user_ids: NDArray[np.str_], lists: Lists, rules: BusinessRules) -> CheckResult:
     """Where a category may not take more than its share of the first items, what moves behind them may score above them. What fills
     a list up has a score of 0 and stands behind all else, whatever sign the scores have."""
     scores = np.where(lists.scores == 0, -np.inf, lists.scores)
     rises = (scores[:, 1:] > scores[:, :-1]) & (lists.items[:, 1:] >= 0)
-    wrong = np.flatnonzero(rises.sum(1) > int(ruling.capped))
+    wrong = np.flatnonzero(rises.sum(1) > int(rules.capped))
     words = f"scores of {name} lists fall from rank to rank"
     if len(wrong):
         place = int(rises[wrong[0]].argmax()) + 2
@@ -131,13 +133,13 @@ def _falling(name: str, user_ids: NDArray[np.str_], lists: Lists, ruling: Ruling
             f", but they rise in {len(wrong):,} of {len(user_ids):,}: user {user_ids[wrong[0]]} has the first rise at rank {place};"
         )
         words += " items and scores were sorted in different orders, or not at all"
-    return Verdict(f"{name}_scores_fall", len(wrong), 0, "block", not len(wrong), words)
+    return CheckResult(f"{name}_scores_fall", len(wrong), 0, "block", not len(wrong), words)
 
 
-def _new(name: str, user_ids: NDArray[np.str_], lists: Lists, subject: Subject) -> Verdict:
+def _new(name: str, user_ids: NDArray[np.str_], lists: Lists, inputs: CheckInput) -> CheckResult:
     """Against all target events, of which a state keeps the most recent ones only."""
-    state, (row, rank) = subject.state, np.nonzero((lists.items >= 0) & (lists.items < subject.state.shape[1]))
-    users, items, had = state.rows(user_ids)[row], lists.items[row, rank], subject.had.tocoo()
+    state, (row, rank) = inputs.state, np.nonzero((lists.items >= 0) & (lists.items < inputs.state.shape[1]))
+    users, items, had = state.rows(user_ids)[row], lists.items[row, rank], inputs.had.tocoo()
     known = users >= 0
     wrong = known & np.isin(users * state.shape[1] + items, had.row.astype(np.int64) * state.shape[1] + had.col)
     people, words = np.unique(users[wrong]), f"{name} lists hold only items that are new to their user"
@@ -145,41 +147,41 @@ def _new(name: str, user_ids: NDArray[np.str_], lists: Lists, subject: Subject) 
         item = state.item_ids[items[wrong][0]]
         words += f", but {len(people):,} of {len(user_ids):,} hold others: user {state.user_ids[users[wrong][0]]} has had {item};"
         words += " the lists of all items may have been written in their place, or lists of other users"
-    return Verdict(f"{name}_items_new", len(people), 0, "block", not len(people), words)
+    return CheckResult(f"{name}_items_new", len(people), 0, "block", not len(people), words)
 
 
-def _shared(name: str, user_ids: NDArray[np.str_], lists: Lists, ruling: Ruling) -> Verdict:
+def _shared(name: str, user_ids: NDArray[np.str_], lists: Lists, rules: BusinessRules) -> CheckResult:
     """No category takes more than its share of the first items while another item of the list could stand there."""
-    k, categories = ruling.k, np.append(ruling.categories, -1)
+    k, categories = rules.k, np.append(rules.categories, -1)
     codes = np.where(lists.items >= 0, categories[np.minimum(lists.items, len(categories) - 1)], -1)
     first, behind = codes[:, :k], codes[:, k:]
     counts = ((first[:, :, None] == first[:, None, :]) & (first >= 0)[:, :, None]).sum(2)
-    over = (counts > ruling.most).any(1)
+    over = (counts > rules.most).any(1)
     wrong = [
-        row for row in np.flatnonzero(over) if any((first[row] == code).sum() < ruling.most for code in set(behind[row]) - {-1})
+        row for row in np.flatnonzero(over) if any((first[row] == code).sum() < rules.most for code in set(behind[row]) - {-1})
     ]
-    words = f"no category takes more than {ruling.most} of the first {k} items of {name} lists"
+    words = f"no category takes more than {rules.most} of the first {k} items of {name} lists"
     if wrong:
         words += f" unless no others are left, but in {len(wrong):,} of {len(user_ids):,} one does, first that of user"
         words += f" {user_ids[wrong[0]]}; apply rules.max_category_share to every list"
-    return Verdict(f"{name}_category_share", len(wrong), 0, "block", not wrong, words)
+    return CheckResult(f"{name}_category_share", len(wrong), 0, "block", not wrong, words)
 
 
-def _fallback(subject: Subject) -> Verdict:
+def _fallback(inputs: CheckInput) -> CheckResult:
     """On what strangers get."""
-    kept = json.loads((subject.release.path / "fallback.json").read_text())
+    kept = json.loads((inputs.release.path / "fallback.json").read_text())
     shown = {item for items in (kept["all"], kept["static"], *kept["segments"].values()) for item in items}
-    wrong = sorted(shown - set(subject.state.item_ids[subject.ruling.listed].tolist()))
+    wrong = sorted(shown - set(inputs.state.item_ids[inputs.rules.listed].tolist()))
     words = f"{len(wrong)} items of the fallback may not be listed{', such as ' + wrong[0] if wrong else ''}; none may be there"
-    return Verdict("fallback_items_allowed", len(wrong), 0, "block", not wrong, words)
+    return CheckResult("fallback_items_allowed", len(wrong), 0, "block", not wrong, words)
 
 
-def _known(subject: Subject) -> Verdict:
+def _known(inputs: CheckInput) -> CheckResult:
     """A misspelt id in a rule hides nothing, and nobody would see it."""
-    rules, state = subject.settings.rules, subject.state
+    rules, state = inputs.settings.rules, inputs.state
     asked = {*rules.blocked, *rules.static}, set(rules.blocked_categories)
     known = set(state.item_ids.tolist()), set(state.items["category"].tolist())
     strange = sorted((asked[0] - known[0]) | (asked[1] - known[1]))
     words = f"the rules name {len(strange)} items or categories that nobody knows"
     words += f": {', '.join(strange[:5])}; correct [rules] in config.toml" if strange else ""
-    return Verdict("rules_known", len(strange), 0, "warn", not strange, words)
+    return CheckResult("rules_known", len(strange), 0, "warn", not strange, words)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from recsys.settings import Count, section
 from recsys.validation.expectations import Rule, examine
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 
 
 @section
@@ -17,7 +17,7 @@ class Limits:
 SETTINGS: dict[str, str | tuple[str, str]] = {"raw_rows": "min_events"}
 
 
-def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits) -> list[Verdict]:
+def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits) -> list[CheckResult]:
     return examine(*border(profile, max_null_share, limits))
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from recsys.evaluation import compare
 from recsys.settings import Count, Share, section
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Verdict
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import CheckResult
 
 
 @section
@@ -21,19 +21,19 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    undisturbed = subject.holdout(subject.winner).scores[subject.metric].mean()
-    for world, windows in subject.stress[subject.winner].items():
-        window, baseline = windows[subject.repeat], subject.stress["popularity"][world][subject.repeat]
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    undisturbed = inputs.holdout(inputs.winner).scores[inputs.metric].mean()
+    for world, windows in inputs.robustness[inputs.winner].items():
+        window, baseline = windows[inputs.repeat], inputs.robustness["popularity"][world][inputs.repeat]
         if len(window.users) < limits.min_users:
-            who = f"{len(window.users)} users with {subject.settings.dataset.a_target}"
+            who = f"{len(window.users)} users with {inputs.settings.dataset.a_target}"
             words = f"{world}: {who}, {limits.min_users} are needed for a figure that means something"
-            yield Verdict(f"stress_{world}", len(window.users), limits.min_users, "warn", False, words)
+            yield CheckResult(f"stress_{world}", len(window.users), limits.min_users, "warn", False, words)
             continue
-        gain = compare([window], [baseline], subject.metric, subject.settings)
-        words = f"{world}: {subject.winner} against popularity in the same world: {subject.metric} differs by {gain}"
-        yield Verdict(f"stress_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, words)
-        if undisturbed and len(window.users) == len(subject.holdout(subject.winner).users):
-            loss = float(1 - window.scores[subject.metric].mean() / undisturbed)
-            words = f"{world}: {loss:.1%} of {subject.metric} is lost; up to {limits.max_loss:.0%} is borne"
-            yield Verdict(f"stress_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, words)
+        gain = compare([window], [baseline], inputs.metric, inputs.settings)
+        words = f"{world}: {inputs.winner} against popularity in the same world: {inputs.metric} differs by {gain}"
+        yield CheckResult(f"stress_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, words)
+        if undisturbed and len(window.users) == len(inputs.holdout(inputs.winner).users):
+            loss = float(1 - window.scores[inputs.metric].mean() / undisturbed)
+            words = f"{world}: {loss:.1%} of {inputs.metric} is lost; up to {limits.max_loss:.0%} is borne"
+            yield CheckResult(f"stress_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, words)

@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from recsys.evaluation import Window
 from recsys.settings import NotNegative, Share, section
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Severity, Verdict
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import CheckResult, Severity
 
 
 @section
@@ -33,18 +33,18 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    windows = [subject.holdout(subject.winner), *(twin[subject.repeat][0] for twin in subject.twins)]
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    windows = [inputs.holdout(inputs.winner), *(twin[inputs.repeat][0] for twin in inputs.twins)]
     if len(windows) == 1:
-        yield Verdict("seeds", 1, 1, "warn", True, f"{subject.winner} draws nothing: every seed gives the same model")
+        yield CheckResult("seeds", 1, 1, "warn", True, f"{inputs.winner} draws nothing: every seed gives the same model")
         return
-    values = np.array([window.scores[subject.metric] for window in windows])  # (fits, users)
+    values = np.array([window.scores[inputs.metric] for window in windows])  # (fits, users)
     spread = _spread(values)
     severity: Severity = "block" if spread > limits.block_spread else "warn"
-    words = f"{subject.metric} of {len(windows)} fits lies within {spread:.1%} of its mean; {limits.max_spread:.0%} is normal"
-    yield Verdict("seeds_spread", spread, limits.max_spread, severity, spread <= limits.max_spread, words)
-    yield _groups(subject, values, limits)
-    yield _overlap(windows, subject.settings.evaluation.k, limits)
+    words = f"{inputs.metric} of {len(windows)} fits lies within {spread:.1%} of its mean; {limits.max_spread:.0%} is normal"
+    yield CheckResult("seeds_spread", spread, limits.max_spread, severity, spread <= limits.max_spread, words)
+    yield _groups(inputs, values, limits)
+    yield _overlap(windows, inputs.settings.evaluation.k, limits)
 
 
 def _spread(values: np.ndarray) -> float:
@@ -53,24 +53,24 @@ def _spread(values: np.ndarray) -> float:
     return float(np.abs(means - means.mean()).max() / max(means.mean(), 1e-9))
 
 
-def _groups(subject: Subject, values: np.ndarray, limits: Limits) -> Verdict:
+def _groups(inputs: CheckInput, values: np.ndarray, limits: Limits) -> CheckResult:
     """The same among the users with few, some and many baskets: an even mean can hide what groups lose and win."""
-    users = subject.holdout_state.rows(subject.holdout(subject.winner).users)
-    rank = np.argsort(np.argsort(subject.holdout_state.users["baskets"][users], kind="stable"), kind="stable")
+    users = inputs.holdout_state.rows(inputs.holdout(inputs.winner).users)
+    rank = np.argsort(np.argsort(inputs.holdout_state.users["baskets"][users], kind="stable"), kind="stable")
     group = rank * 3 // max(len(rank), 1)
     spreads = {name: _spread(values[:, group == n]) for n, name in enumerate(("few", "some", "many")) if (group == n).any()}
     worst = max(spreads, key=lambda name: spreads[name])
-    words = f"of users with {worst} baskets, {subject.metric} lies within {spreads[worst]:.1%}, the widest of three groups"
+    words = f"of users with {worst} baskets, {inputs.metric} lies within {spreads[worst]:.1%}, the widest of three groups"
     limit = limits.max_group_spread
-    return Verdict(
+    return CheckResult(
         "seeds_spread_in_groups", spreads[worst], limit, "warn", spreads[worst] <= limit, f"{words}; {limit:.0%} is normal"
     )
 
 
-def _overlap(windows: list[Window], k: int, limits: Limits) -> Verdict:
+def _overlap(windows: list[Window], k: int, limits: Limits) -> CheckResult:
     first, *others = (window.lists[:, :k] for window in windows)
     lengths = np.maximum((first >= 0).sum(1), 1)  # below k where fewer items are for sale
     same = [((first[:, :, None] == other[:, None, :]) & (first[:, :, None] >= 0)).sum((1, 2)) / lengths for other in others]
     overlap = float(np.mean(same))
     words = f"the first {k} items of two fits share {overlap:.0%}; below {limits.min_overlap:.0%} lists hang on chance"
-    return Verdict("seeds_overlap", overlap, limits.min_overlap, "warn", overlap >= limits.min_overlap, words)
+    return CheckResult("seeds_overlap", overlap, limits.min_overlap, "warn", overlap >= limits.min_overlap, words)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pydantic import model_validator
 
 from recsys.settings import Share, advise_exclude_seen, section
-from recsys.validation.check_input import Subject
-from recsys.validation_report import Verdict
+from recsys.validation.check_input import CheckInput
+from recsys.validation_report import CheckResult
 
 
 @section
@@ -24,8 +24,8 @@ class Limits:
 SETTINGS: dict[str, str | tuple[str, str]] = {"exclude_seen": "few many dataset.exclude_seen"}
 
 
-def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
-    dataset, share = subject.settings.dataset, subject.features.repeat_share()
+def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+    dataset, share = inputs.settings.dataset, inputs.features.repeat_share()
     wanted = advise_exclude_seen(share, limits.few, limits.many)
     words = f"{share:.1%} of the {dataset.target} events are on an item with {dataset.a_target} by the same user on an earlier day"
     if wanted in (None, dataset.exclude_seen):
@@ -33,4 +33,4 @@ def check(subject: Subject, limits: Limits) -> Iterator[Verdict]:
     else:
         words += f"; consider exclude_seen = {str(wanted).lower()} in config.toml"
     limit = limits.many if dataset.exclude_seen else limits.few
-    yield Verdict("exclude_seen", share, limit, "warn", wanted in (None, dataset.exclude_seen), words)
+    yield CheckResult("exclude_seen", share, limit, "warn", wanted in (None, dataset.exclude_seen), words)

@@ -3,59 +3,59 @@
 from dataclasses import replace
 
 from recsys import daily_lists, pipeline
-from recsys.validation_report import Verdict
+from recsys.validation_report import CheckResult
 from runs import Run
 from sabotages.harness import sabotage
 
 REMADE = "remade|own|remade|agree"
 
 
-@sabotage("evidence", "block", "refused")
-def evidence_edited_by_hand(run: Run) -> None:
-    """A check result is renamed in the evidence beside the release."""
-    assert run.evidence
-    run.store.attach_evidence(run.release_id, run.evidence.to_json().replace(b"allow_users_served", b"allow_users_serve"))
+@sabotage("report", "block", "refused")
+def report_edited_by_hand(run: Run) -> None:
+    """A check result is renamed in the validation report beside the release."""
+    assert run.report
+    run.store.attach_report(run.release_id, run.report.to_json().replace(b"all_items_users_served", b"all_items_users_serve"))
 
 
-@sabotage("evidence", "block", "refused")
-def evidence_of_another_run(run: Run) -> None:
-    """The evidence speaks of other content."""
-    assert run.evidence
-    run.evidence = replace(run.evidence, content="of another run")
-    run.store.attach_evidence(run.release_id, run.evidence.to_json())
+@sabotage("report", "block", "refused")
+def report_of_another_run(run: Run) -> None:
+    """The validation report speaks of other content."""
+    assert run.report
+    run.report = replace(run.report, content="of another run")
+    run.store.attach_report(run.release_id, run.report.to_json())
 
 
-@sabotage("evidence", "block", "refused")
-def a_family_left_out(run: Run) -> None:
-    """The family of checks on lists has not spoken."""
-    assert run.evidence
-    run.evidence = replace(run.evidence, on_data={name: found for name, found in run.evidence.on_data.items() if name != "lists"})
-    run.store.attach_evidence(run.release_id, run.evidence.to_json())
+@sabotage("report", "block", "refused")
+def a_check_left_out(run: Run) -> None:
+    """The checks on lists has not spoken."""
+    assert run.report
+    run.report = replace(run.report, on_data={name: found for name, found in run.report.on_data.items() if name != "lists"})
+    run.store.attach_report(run.release_id, run.report.to_json())
 
 
-@sabotage("evidence", "block", "lists")
+@sabotage("report", "block", "lists")
 def a_result_that_blocks(run: Run) -> None:
     """A check result blocks, and publishing is asked all the same."""
-    assert run.evidence
-    failed = Verdict("lists", 0, 1, "block", False, "made up")
-    run.evidence = replace(run.evidence, on_data=run.evidence.on_data | {"lists": [failed]})
-    run.store.attach_evidence(run.release_id, run.evidence.to_json())
+    assert run.report
+    failed = CheckResult("lists", 0, 1, "block", False, "made up")
+    run.report = replace(run.report, on_data=run.report.on_data | {"lists": [failed]})
+    run.store.attach_report(run.release_id, run.report.to_json())
 
 
-@sabotage("evidence", "block", "refused")
+@sabotage("report", "block", "refused")
 def a_file_changed_after_the_checks(run: Run) -> None:
     """A byte of a released file changes after the checks."""
     flip(run, "release", run.release_id, "lists.sqlite")
 
 
-@sabotage("evidence", "block", "refused")
+@sabotage("report", "block", "refused")
 def a_damaged_model(run: Run) -> None:
     """A byte of the saved model changes before lists are made."""
     flip(run, "model", run.champion.model_id if run.lists_only else run.choice.model_id, "learned.npz")
     run.go("recommend", "validate")
 
 
-@sabotage("evidence", "block", "refused")
+@sabotage("report", "block", "refused")
 def damaged_features(run: Run) -> None:
     """A byte of the features changes before lists are made."""
     flip(run, "features", run.features_id, "fct_events.parquet")
@@ -69,33 +69,33 @@ def flip(run: Run, kind: str, id: str, name: str) -> None:
     file.write_bytes(data)
 
 
-@sabotage("evidence", "block", "refused", places=("later",))
+@sabotage("report", "block", "refused", places=("later",))
 def another_champion_meanwhile(run: Run) -> None:
     """Another model goes live while the run is judged."""
     assert run.choice
-    assert run.evidence
+    assert run.report
     other = replace(run, choice=replace(run.choice, winner="item_to_item", model_id=run.choice.models["item_to_item"]))
     other.recommend()
     run.store.point(other.release_id, run.champion)
 
 
-@sabotage("evidence", "block", "model_age|refused", places=("daily",))
+@sabotage("report", "block", "model_age|refused", places=("daily",))
 def a_model_too_old(run: Run) -> None:
     """The live model is older than its settings allow."""
     limits = run.settings.checks["freshness"] | {"block_model_days": 1}
-    evidence = replace(run.settings.evidence, max_model_age_days=1)
-    run.settings = replace(run.settings, evidence=evidence, checks=run.settings.checks | {"freshness": limits})
+    report = replace(run.settings.validation, max_model_age_days=1)
+    run.settings = replace(run.settings, report=report, checks=run.settings.checks | {"freshness": limits})
     run.go("recommend", "validate")
 
 
-@sabotage("evidence", "block", "refused", places=("daily",))
+@sabotage("report", "block", "refused", places=("daily",))
 def lists_for_another_target(run: Run) -> None:
     """The target of the settings is not the one that the live model predicts."""
     run.settings = replace(run.settings, dataset=replace(run.settings.dataset, target="subscribe"))
     run.go("land", "validate")
 
 
-@sabotage("evidence", "block", REMADE + "|served|refused", places=("daily",))
+@sabotage("report", "block", REMADE + "|served|refused", places=("daily",))
 def a_shard_missing(run: Run) -> None:
     """The lists of one shard of users are not gathered."""
     half = pipeline.open_features(run.store, run.features_id, run.settings).counts()["users"] // 2
