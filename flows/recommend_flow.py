@@ -78,13 +78,18 @@ class RecommendFlow(BaseFlow):
 
     @step
     def publish(self):
-        """Move CURRENT, last, if the validation report allows it and no other champion went live meanwhile. Alert of old data or models."""
+        """Move CURRENT, last, if the validation report allows it and no other champion went live. Alert of old data or models."""
         from datetime import UTC, datetime
 
-        from recsys.daily_lists import publish
+        from recsys.daily_lists import required
+        from recsys.publishing import ValidatedRelease, give_way, publish
 
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.live_id = publish(self.store, self.release_id, self.report, self.champion, self.settings, at=at)
+        release, at = (
+            ValidatedRelease(self.release_id, self.report, self.champion.release),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        checks = required(self.report, self.settings)
+        self.live_id = publish(self.store, release, checks, on_conflict=give_way, at=at).id
         self.warn("publish", [one for one in self.report.checks.get("freshness", []) if not one.passed])
         self.next(self.end)
 

@@ -100,12 +100,14 @@ class TrainFlow(BaseFlow):
     def publish(self):
         """Move CURRENT, last, if the validation report allows it and no other champion went live meanwhile; or CANARY."""
         from datetime import UTC, datetime
+        from functools import partial
 
-        from recsys.relisting import Candidate, publish
+        from recsys.pipeline import list_again
+        from recsys.publishing import ValidatedRelease, publish
 
-        candidate, share = Candidate(self.release_id, self.report, self.champion), self.canary if self.canary >= 0 else None
-        made_by = (self.choice, self.required, self.today, self.settings, self.project)
-        published = publish(self.store, candidate, *made_by, share, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        release, share = ValidatedRelease(self.release_id, self.report, self.champion), self.canary if self.canary >= 0 else None
+        relist = partial(list_again, choice=self.choice, today=self.today, settings=self.settings, project=self.project)
+        published = publish(self.store, release, self.required, share, relist, at=datetime.now(UTC).isoformat(timespec="seconds"))
         self.release_id, self.report = published.id, published.report
         self.next(self.end)
 

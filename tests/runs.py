@@ -22,8 +22,8 @@ from odd_data import shop
 from recsys import daily_lists, pipeline
 from recsys.features import warehouse
 from recsys.pipeline import Choice
-from recsys.publishing import publication
 from recsys.publishing.lifecycle import promote, rollback, try_out
+from recsys.publishing.publication import ValidatedRelease, give_way, publish
 from recsys.publishing.retention import free
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
@@ -89,9 +89,10 @@ class Run:
     def publish(self) -> None:
         assert self.report
         if self.lists_only:
-            daily_lists.publish(self.store, self.release_id, self.report, self.champion, self.settings)
+            release = ValidatedRelease(self.release_id, self.report, self.champion.release)
+            publish(self.store, release, daily_lists.required(self.report, self.settings), on_conflict=give_way)
         else:
-            publication.publish(self.store, self.release_id, self.report, self.champion, registry.required(audit=False))
+            publish(self.store, ValidatedRelease(self.release_id, self.report, self.champion), registry.required(audit=False))
 
     def go(self, first: str = "land", last: str = "publish") -> None:
         """Every step from one to another."""

@@ -24,7 +24,7 @@ URL = "http://localhost"  # serve.allowed_hosts has it
 def publish_copy(
     store: Store, inputs: CheckInput, id: str, live: bool = True, hurt: str = "", change: Callable[[Path], object] = str
 ) -> None:
-    """A copy of the subject's release under another id, with validation report. `change`: what is done to its folder before it is committed;
+    """A copy of a release under another id, with a validation report. `change`: what is done to its folder before it is committed;
     `hurt`: a file that is overwritten afterwards."""
     parents = inputs.release.manifest.parents
     with store.draft() as folder:

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Fork, assert_refused, make_release
 from recsys.publishing.lifecycle import rollback
-from recsys.publishing.publication import publish
+from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.publishing.verification import verify
 from recsys.store.faults import describe_error
 from recsys.store.snapshots import Store, open_store
@@ -51,7 +51,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
 def two_releases(root: Path) -> Store:
     store = open_store(str(root), "shop")
     for id in ("a", "b"):
-        publish(store, id, make_release(store, id, id), store.current(), ["lists"])
+        publish(store, ValidatedRelease(id, make_release(store, id, id), store.current()), ["lists"])
     return store
 
 

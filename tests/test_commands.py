@@ -8,7 +8,7 @@ import pytest
 
 from cli.app import command_line
 from conftest import Fork, assert_refused, make_release
-from recsys.publishing.publication import publish
+from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.store.snapshots import Canary, Store, open_store
 
 
@@ -20,7 +20,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     for id in "abc":
         report = make_release(store, id, id)
         if id != "c":
-            publish(store, id, report, store.current(), ["lists"])
+            publish(store, ValidatedRelease(id, report, store.current()), ["lists"])
     return fork
 
 
@@ -115,7 +115,7 @@ def test_every_verb_of_the_store_works_in_the_store_that_is_given(tmp_path: Path
     fork = Fork(tmp_path / "fork")
     for id in "ab":
         given = open_store(str(tmp_path / "given"), "shop")
-        publish(given, id, make_release(given, id, id), given.current(), ["lists"])
+        publish(given, ValidatedRelease(id, make_release(given, id, id), given.current()), ["lists"])
     for verb, (arguments, words) in IN_THE_STORE.items():
         done = fork.run(verb, STORE=str(tmp_path / "given"), **{name: value.format(tmp_path) for name, value in arguments.items()})
         assert words.format(tmp_path) in done.stdout + done.stderr, verb

@@ -10,7 +10,7 @@ import pytest
 from conftest import Fork, assert_refused, make_release
 from recsys import RecsysError
 from recsys.publishing.lifecycle import listed, previous, rollback, try_out
-from recsys.publishing.publication import publish
+from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.publishing.verification import verify
 from recsys.serving.release_manager import Live, Patience
 from recsys.settings.run import Settings
@@ -24,7 +24,7 @@ GARBLED = [b"", b"\n", b"\x00\x00\x00", b"\xff\xfe", b"<html>\n<body>", b"b\nc\n
 def abc(store: Store) -> Store:
     """A store in which a, then b, then c went live."""
     for id in "abc":
-        publish(store, id, make_release(store, id, id), store.current(), ["lists"])
+        publish(store, ValidatedRelease(id, make_release(store, id, id), store.current()), ["lists"])
     return store
 
 
@@ -51,13 +51,13 @@ def test_a_damaged_current_is_made_good_by_the_history(abc: Store, garbled: byte
     assert "CURRENT" in caplog.text
     assert moves(abc) == [("a", None), ("b", "a"), ("c", "b")]
     assert len(abc.faults()) == 1
-    publish(abc, "d", make_release(abc, "d", "d"), "c", ["lists"])
+    publish(abc, ValidatedRelease("d", make_release(abc, "d", "d"), "c"), ["lists"])
     assert abc.backend.read(CURRENT) == b"d\n"
     assert abc.faults() == []
 
 
 def test_the_first_release_is_live_though_current_was_deleted(store: Store) -> None:
-    publish(store, "a", make_release(store, "a"), None, ["lists"])
+    publish(store, ValidatedRelease("a", make_release(store, "a"), None), ["lists"])
     store.backend.remove(CURRENT)
     assert store.current() == "a"
 
@@ -91,7 +91,7 @@ def test_a_damaged_current_is_refused_where_the_history_names_nothing_whole(abc:
     report = make_release(abc, "d", "d")
     for expected in (None, "b", "c"):
         with pytest.raises(RecsysError, match="make rollback RELEASE="):
-            publish(abc, "d", report, expected, ["lists"])
+            publish(abc, ValidatedRelease("d", report, expected), ["lists"])
     with pytest.raises(RecsysError, match="make rollback RELEASE="):
         rollback(abc)
     assert abc.backend.read(CURRENT) == b""
@@ -130,7 +130,7 @@ def test_verbs_refuse_in_one_line_and_tell_the_way(tmp_path: Path) -> None:
     fork = Fork(tmp_path)
     store = open_store(str(tmp_path / "data" / "store"), "shop")
     for id in "abc":
-        publish(store, id, make_release(store, id, id), store.current(), ["lists"])
+        publish(store, ValidatedRelease(id, make_release(store, id, id), store.current()), ["lists"])
     store.backend.write(CURRENT, b"\n\n")
     store.backend.write(CANARY, b"")
     doctor = fork.run("doctor")
@@ -188,14 +188,14 @@ def test_a_damaged_line_is_left_out_and_the_moves_beside_it_are_linked(
 def test_a_history_that_is_gone_keeps_nobody_from_publishing_and_going_back(abc: Store) -> None:
     abc.backend.remove(HISTORY)
     assert moves(abc) == [("c", None)]
-    publish(abc, "d", make_release(abc, "d", "d"), "c", ["lists"])
+    publish(abc, ValidatedRelease("d", make_release(abc, "d", "d"), "c"), ["lists"])
     assert previous(abc) == "c"
     assert rollback(abc, "a") == "a"
 
 
 def test_a_move_after_a_line_that_was_cut_off_has_a_line_of_its_own(abc: Store) -> None:
     abc.backend.write(HISTORY, (abc.backend.read(HISTORY) or b"")[:-20])
-    publish(abc, "d", make_release(abc, "d", "d"), "c", ["lists"])
+    publish(abc, ValidatedRelease("d", make_release(abc, "d", "d"), "c"), ["lists"])
     assert moves(abc) == [("a", None), ("b", "a"), ("c", "b"), ("d", "c")]
 
 

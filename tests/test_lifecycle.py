@@ -10,7 +10,7 @@ import pytest
 from conftest import make_release, make_settings
 from recsys import RecsysError
 from recsys.publishing.lifecycle import listed, previous, promote, rollback, try_out
-from recsys.publishing.publication import publish, same_champion
+from recsys.publishing.publication import ValidatedRelease, publish, same_champion
 from recsys.store.backends import Conflict
 from recsys.store.snapshots import Canary, Store, open_store
 from recsys.validation_report import CheckResult, ValidationReport
@@ -21,7 +21,7 @@ CHECKS = ["lists", "baseline"]
 def live(store: Store, id: str, model: str = "m1", day: int = 1) -> ValidationReport:
     """Makes a release of a model and publishes it."""
     report = make_release(store, id, id, date(2024, 2, day), model)
-    publish(store, id, report, store.current(), CHECKS)
+    publish(store, ValidatedRelease(id, report, store.current()), CHECKS)
     return report
 
 
@@ -102,7 +102,7 @@ def test_what_was_judged_against_the_release_rolled_back_from_is_a_conflict(abc:
     report = make_release(abc, "d")
     rollback(abc)
     with pytest.raises(Conflict):
-        publish(abc, "d", report, "c", CHECKS)
+        publish(abc, ValidatedRelease("d", report, "c"), CHECKS)
     with pytest.raises(Conflict, match="another champion"):
         same_champion(abc, "c")
     assert abc.current() == "b"
@@ -137,7 +137,7 @@ def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc
 def test_a_promotion_that_was_killed_before_its_end_is_ended(abc: Store) -> None:
     report = make_release(abc, "d")
     try_out(abc, "d", 0.0)
-    publish(abc, "d", report, "c", CHECKS)
+    publish(abc, ValidatedRelease("d", report, "c"), CHECKS)
     moves = len(abc.history())
     assert promote(abc, CHECKS) == "d"
     assert abc.canary() is None
@@ -195,10 +195,10 @@ def test_what_cannot_be_a_canary_is_refused(abc: Store, release: str, share: flo
 def test_a_release_is_published_as_a_canary_by_the_same_door(abc: Store) -> None:
     report = make_release(abc, "d")
     with pytest.raises(RecsysError, match="no check result of drift"):
-        publish(abc, "d", report, "c", ["drift"], share=0.1)
+        publish(abc, ValidatedRelease("d", report, "c"), ["drift"], share=0.1)
     with pytest.raises(Conflict):
-        publish(abc, "d", report, "b", CHECKS, share=0.1)
-    publish(abc, "d", report, "c", CHECKS, share=0.1)
+        publish(abc, ValidatedRelease("d", report, "b"), CHECKS, share=0.1)
+    publish(abc, ValidatedRelease("d", report, "c"), CHECKS, share=0.1)
     assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.1, "c"))
     abc.point_canary(None, "c")
     assert abc.canary() is None

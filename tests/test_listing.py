@@ -8,9 +8,10 @@ import pytest
 
 from conftest import PROJECT, make_settings
 from recsys import RecsysError, daily_lists, pipeline
-from recsys.daily_lists import Champion, champion, check_target, gather, publish, recommend, shards, validate
+from recsys.daily_lists import Champion, champion, check_target, gather, recommend, shards, validate
+from recsys.publishing import publication
 from recsys.publishing.lifecycle import rollback
-from recsys.publishing.publication import publish as publish_release
+from recsys.publishing.publication import ValidatedRelease, give_way
 from recsys.recommenders import base
 from recsys.recommenders.registry import load
 from recsys.releases import files
@@ -24,6 +25,12 @@ from recsys.validation_report import CheckResult, ValidationReport, require
 
 TODAY = date(2026, 1, 1)
 Shop = tuple[Store, Settings, list[CheckResult], str]
+
+
+def publish(store: Store, release: str, report: ValidationReport, champion: Champion, settings: Settings) -> str:
+    """As RecommendFlow does."""
+    validated = ValidatedRelease(release, report, champion.release)
+    return publication.publish(store, validated, daily_lists.required(report, settings), on_conflict=give_way).id
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,7 @@ def _train(store: Store, settings: Settings) -> None:
     choice = pipeline.choose([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
     id = pipeline.recommend(store, choice, features, settings, {})
     report = pipeline.validate(store, id, results, choice, None, {}, TODAY, settings, PROJECT)
-    publish_release(store, id, report, None, required(audit=False))
+    publication.publish(store, ValidatedRelease(id, report, None), required(audit=False))
 
 
 def make(shop: Shop, per_shard: int = 2_000, asked: Settings | None = None) -> tuple[str, Champion, int]:
@@ -137,7 +144,7 @@ def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_train
         other, _, _ = make(shop)
         store.attach_report(other, refused.to_json())
         with pytest.raises(RecsysError, match="worse than before"):
-            publish_release(store, other, refused, live.release, [])
+            publication.publish(store, ValidatedRelease(other, refused, live.release), [])
     assert publish(store, release, report, live, settings) == release == store.current()
     rollback(store)
 

@@ -12,7 +12,7 @@ from cli.production import store_branch
 from cli.variables import Place
 from conftest import ROOT, Fork, assert_refused, make_release, make_settings, write_release
 from recsys import RecsysError
-from recsys.publishing.publication import publish
+from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.settings.loading import parse
 from recsys.store.snapshots import Canary, Store, open_store
 
@@ -118,7 +118,7 @@ def shared(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Fork:
     fork.set("store", "root", f"{s3}/shared")
     kept = live(fork)
     for id in "ab":
-        publish(kept, id, make_release(kept, id, id), kept.current(), ["lists"])
+        publish(kept, ValidatedRelease(id, make_release(kept, id, id), kept.current()), ["lists"])
     made_from = {"recommender": "popularity", "code": {"commit": "0" * 40, "dirty": True}, "config": asdict(make_settings())}
     with kept.draft() as folder:
         write_release(folder, "c")
@@ -135,7 +135,7 @@ def test_what_is_moved_on_a_shared_store_is_one_s_own_unless_production_is_meant
     own, production = live(shared, "user.tester"), live(shared)
     assert_refused(shared.run("releases"), "no release yet", "/shared/user.tester (yours; PRODUCTION=1 for production)")
     for id in "xy":
-        publish(own, id, make_release(own, id, id), own.current(), ["lists"])
+        publish(own, ValidatedRelease(id, make_release(own, id, id), own.current()), ["lists"])
     told = shared.run("rollback").stdout
     assert (own.current(), production.current()) == ("x", "b")
     assert "/shared/user.tester (yours; PRODUCTION=1 for production)" in told

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import PASSED, make_release
 from recsys import RecsysError
-from recsys.publishing.publication import publish
+from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.store.backends import Conflict
 from recsys.store.snapshots import Store
 from recsys.validation_report import CheckResult, ValidationReport
@@ -17,7 +17,7 @@ FAILED = CheckResult("ndcg", 0.1, 0.2, "block", False, "NDCG@10 is 0.1, less tha
 
 def attach_and_publish(store: Store, release: str, report: ValidationReport, expected: str | None) -> None:
     store.attach_report(release, report.to_json())
-    publish(store, release, report, expected, checks=["lists", "baseline"])
+    publish(store, ValidatedRelease(release, report, expected), checks=["lists", "baseline"])
 
 
 @pytest.fixture
@@ -95,14 +95,14 @@ def test_report_edited_after_it_was_attached_is_refused(store: Store, report: Va
     assert edited != attached
     store.attach_report("new", edited)
     with pytest.raises(RecsysError, match=r"validation_report.json of release new is not what its checks wrote"):
-        publish(store, "new", report, expected="live", checks=["lists", "baseline"])
+        publish(store, ValidatedRelease("new", report, "live"), checks=["lists", "baseline"])
     assert store.current() == "live"
 
 
 def test_report_that_was_never_attached_is_refused(store: Store, report: ValidationReport) -> None:
     store.backend.remove("releases/new/validation_report.json")
     with pytest.raises(RecsysError, match=r"validation_report.json of release new is not what its checks wrote"):
-        publish(store, "new", report, expected="live", checks=["lists", "baseline"])
+        publish(store, ValidatedRelease("new", report, "live"), checks=["lists", "baseline"])
     assert store.current() == "live"
 
 
@@ -114,7 +114,7 @@ def test_a_release_changed_after_it_was_checked_is_refused(store: Store, report:
 def test_a_release_judged_against_another_champion_is_a_conflict(store: Store, report: ValidationReport) -> None:
     store.attach_report("new", report.to_json())
     with pytest.raises(Conflict, match="another run published live"):
-        publish(store, "new", report, expected=None, checks=["lists", "baseline"])
+        publish(store, ValidatedRelease("new", report, None), checks=["lists", "baseline"])
     assert store.current() == "live"
 
 

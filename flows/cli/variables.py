@@ -17,8 +17,7 @@ from typer.exceptions import TyperException
 
 from cli.production import PRODUCTION, ROOT, branch_name, describe_store, is_shared, store_branch
 from recsys import RecsysError
-from recsys.settings import Settings, parse, resolve
-from recsys.settings import parse_day as parse_date
+from recsys.settings import Settings, parse, parse_date, resolve
 from recsys.settings import read as read_operations
 from recsys.store import Store, open_store
 from recsys.validation import cases, expected_changes

@@ -9,16 +9,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from recsys import RecsysError, publishing, releases, validation
+from recsys import RecsysError, releases, validation
 from recsys.pipeline import open_features
 from recsys.recommenders import CHUNK, load
 from recsys.releases import BusinessRules, Counts, lineage, read_rows, write_rows
 from recsys.settings import Settings
-from recsys.store import Conflict, Store
+from recsys.store import Store
 from recsys.validation import CHECKS, CheckInput
 from recsys.validation_report import CheckResult, ValidationReport
-
-ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def validate(
     settings: Settings,
     project: Path,
 ) -> ValidationReport:
-    """release -> validation report on it, laid beside it: data and lists are judged anew, the model by the champion's own validation report."""
+    """release -> its validation report, kept beside it. Data and lists are checked anew; models keep the champion's results."""
     release, live = store.load("release", release_id), store.load("release", champion.release)
     settings, warnings = _as_chosen(champion, settings)
     proven, parents = ValidationReport.read(store.report(champion.release)), release.manifest.parents
@@ -173,24 +171,3 @@ def required(report: ValidationReport, settings: Settings) -> list[str]:
     training would need now."""
     needed = {*report.on_model, *validation.required(settings.validation.audit)}
     return [name for name, check in CHECKS.items() if check.on == "data" or name in needed]
-
-
-def publish(store: Store, release_id: str, report: ValidationReport, champion: Champion, settings: Settings, **facts: Any) -> str:
-    """Publishes lists of the champion's model, and returns what is live then: where others went live meanwhile that know as many
-    days, those stay. Raises Conflict where the champion is another one, or somebody rolled back. After a kill it may be called
-    again: what it did, it does not do twice, even if somebody rolled back since. `facts` stand beside the move in the history."""
-    if publishing.published(store, release_id):
-        return release_id
-    expected: str | None = champion.release
-    for attempt in range(ATTEMPTS):
-        try:
-            publishing.publish(store, release_id, report, expected, required(report, settings), **facts)
-            break
-        except Conflict:
-            live, ours = (store.load("release", id) for id in (store.current() or champion.release, release_id))
-            if releases.as_of(live) >= releases.as_of(ours):
-                return live.manifest.id
-            if attempt == ATTEMPTS - 1:
-                raise
-            expected = publishing.same_champion(store, expected)
-    return release_id

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from recsys import RecsysError, evaluation, recommenders, releases, sources, validation
 from recsys.evaluation import Robustness, Window, Windows, evaluate
 from recsys.features import Features, Quarantine, warehouse
+from recsys.publishing import ValidatedRelease, follow_champion
 from recsys.recommenders import Recommender, TooLittleData, create, load
 from recsys.releases import lineage
 from recsys.settings import Settings, event_types
@@ -29,8 +30,8 @@ def check_settings(settings: Settings) -> None:
 
 
 def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[CheckResult]]:
-    """source -> raw snapshot, with check results on it. Landing the same files again finds the first snapshot. Only a database needs
-    `access`. Raises where the target is missing, or event types are not known."""
+    """source -> raw snapshot, with check results on it. Landing the same files again finds the first snapshot. Only a
+    database needs `access`. Raises where the target is missing, or event types are not known."""
     source = open_source(settings.dataset, settings.store.endpoint)
     if access:
         source.prepare(access)
@@ -273,7 +274,7 @@ def recommend(
         models = {name: choice.models[name] for name in settings.lists.alternatives}
         alternatives = {name: load(store.load("model", id).path) for name, id in models.items()}
         trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
-        releases.write(folder, recommender, alternatives, state, holdout, settings, trained_as_of)
+        releases.write(folder, recommender, alternatives, state, evaluation.holdout_table(holdout), settings, trained_as_of)
         made_from = lineage.origin(recommender, models, features, settings, code, audited)
         parents = {"model": choice.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
@@ -325,3 +326,26 @@ def _past(store: Store, champion: Snapshot | None, features: Features, settings:
     raw_id = store.load("features", features.id).manifest.parents["raw"]
     built = build_features(store, raw_id, replace(settings, as_of=releases.as_of(champion)), project)
     return open_features(store, built.id, settings)
+
+
+def list_again(
+    store: Store, release: ValidatedRelease, live: Snapshot, choice: Choice, today: date, settings: Settings, project: Path
+) -> ValidatedRelease:
+    """For `publish`, if another release went live meanwhile. If the champion has newer lists, returns the same model's lists on the
+    live release's data: the model keeps its check results, data and lists are checked again. Raises Conflict if the champion is
+    another one."""
+    release = follow_champion(store, release, live)
+    manifest = store.load("release", release.id).manifest
+    later = replace(settings, as_of=releases.as_of(live))
+    if releases.as_of(live) <= releases.as_of(store.load("release", release.id)):
+        return release
+    raw_id = store.load("features", live.manifest.parents["features"]).manifest.parents["raw"]
+    features_id = build_features(store, raw_id, later, project).id
+    id = recommend(store, choice, features_id, later, manifest.made_from["code"], manifest.made_from["audited"])
+    made, features = store.load("release", id), open_features(store, features_id, later)
+    inputs = CheckInput(store, later, project, made, features, choice.winner, choice.evaluations, today, live)
+    seen = ValidationReport.read(store.report(live.manifest.id))
+    on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | validation.examine(inputs, audit=False, on=("data",))
+    report = replace(release.report, features=features_id, content=made.manifest.content, on_data=on_data)
+    store.attach_report(id, report.to_json())
+    return ValidatedRelease(id, report, release.champion)

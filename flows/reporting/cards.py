@@ -14,7 +14,7 @@ from recsys.settings import Settings
 
 
 def show_evaluations(choice: Choice, oracle: Mapping[str, Window], settings: Settings) -> None:
-    """Per kind of list, the holdout's metrics of every recommender as a table and a chart, and what the winner gains on each; then who
+    """By kind of list, the holdout's metrics of every recommender as a table and a chart, and the winner's gain on each; then who
     was skipped. `oracle`: its window per kind of list, where there is one."""
     winner = choice.winner
     current.card.append(Markdown(f"# {settings.name}: {winner} is chosen"))

@@ -1,5 +1,5 @@
-"""Proof: what shows that something was done. Each finder reads check results of the live release, test results or files, and says what
-it read and what that is worth: 1, or 0 if it is missing; half of it where a person had to do it."""
+"""What shows that something was done. Each finder reads check results of the live release, test results or files, and says what it
+read and what that is worth: 1, or 0 if it is missing; half of it where a person had to do it."""
 
 import re
 from collections import defaultdict

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import failures, sabotage
-from recsys.evaluation.holdout import evaluate
+from recsys.evaluation.holdout import evaluate, holdout_table
 from recsys.recommenders.registry import create
 from recsys.releases import files
 from recsys.releases.business_rules import BusinessRules
@@ -348,7 +348,7 @@ def test_the_other_list_kind_as_the_one_that_is_served(inputs: CheckInput, tmp_p
 
 def test_metrics_of_another_model(inputs: CheckInput, tmp_path: Path) -> None:
     other = {list_kind: windows[0] for list_kind, windows in inputs.evaluations["popularity"].items()}
-    kept = changed(inputs, tmp_path, lambda folder: pq.write_table(files.holdout_table(other), folder / "holdout.parquet"))
+    kept = changed(inputs, tmp_path, lambda folder: pq.write_table(holdout_table(other), folder / "holdout.parquet"))
     assert list(blocked(kept, "released")) == ["holdout_kept"]
 
 
@@ -371,8 +371,7 @@ def test_scores_that_tie_may_swap_their_items() -> None:
 
 @pytest.mark.slow
 def test_a_category_takes_no_more_than_its_share(inputs: CheckInput, tmp_path: Path) -> None:
-    rules = replace(inputs.settings.rules, max_category_share=0.3)
-    capped = replace(inputs.settings, rules=rules)
+    capped = replace(inputs.settings, rules=replace(inputs.settings.rules, max_category_share=0.3))
     assert "all_items_category_share" in blocked(sabotage(inputs, settings=capped), "lists")
     rules = BusinessRules(inputs.state, capped)
 
@@ -400,9 +399,7 @@ def test_a_healthy_release_of_any_recommender_passes(inputs: CheckInput, tmp_pat
     made = Snapshot(folder, manifest)
     lists = {list_kind: files.read_all(made, list_kind) for list_kind in inputs.lists}
     windows = {name: evaluate(create(name, {}), inputs.features, inputs.settings, inputs.features.evaluated[:1])}
-    pq.write_table(
-        files.holdout_table({list_kind: found[0] for list_kind, found in windows[name].items()}), folder / "holdout.parquet"
-    )
+    pq.write_table(holdout_table({list_kind: found[0] for list_kind, found in windows[name].items()}), folder / "holdout.parquet")
     healthy = sabotage(inputs, release=made, winner=name, model=model, lists=lists, evaluations=windows)
     assert blocked(healthy) == {}
     assert blocked(replace(healthy, evaluations={}, champion=made)) == {}

@@ -15,7 +15,7 @@ import pytest
 from cli.serve import read_keys, refuse_open_door
 from conftest import Fork, assert_refused, make_release
 from recsys import RecsysError
-from recsys.publishing.publication import publish
+from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.store.snapshots import open_store
 from serving_shop import wait
 
@@ -104,7 +104,7 @@ def process(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 def test_it_answers_from_the_store_that_is_given(command: list[str], tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "given"), "shop")
-    publish(store, "a", make_release(store, "a"), None, ["lists"])
+    publish(store, ValidatedRelease("a", make_release(store, "a"), None), ["lists"])
     with started([*command, f"STORE={tmp_path / 'given'}"]) as (_, port):
         wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/users/u0/recommendations", timeout=5).status == 200)
 

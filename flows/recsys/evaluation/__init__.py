@@ -6,18 +6,17 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.evaluation.holdout import (
-        Ranker,
         Robustness,
         Window,
         Windows,
         caption,
         compare,
         evaluate,
+        holdout_table,
         judge,
         oracle,
         per_user,
         rank_by,
-        rank_by_truth,
         relevant,
         require_outcomes,
         robustness,

@@ -1,34 +1,32 @@
 """Holdout by time: fit before a cutoff, rank at it, score against the horizon after it."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.evaluation.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
 from recsys.features import Features, State, places
-from recsys.recommenders import LIST_KINDS, Recommender, TooLittleData, load
+from recsys.recommenders import LIST_KINDS, RankFunction, Recommender, TooLittleData, load, rank_by_truth
 from recsys.releases import BusinessRules, read_file, write_lists
 from recsys.settings import Settings
 from recsys.sources import Simulation
 from recsys.store import writing
 
-CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
 LATER_WEEK = "later_week"
 FEWEST = 10  # users, below which the bootstrap's interval of a difference is too narrow to decide anything
-
-Ranker = Callable[[NDArray, bool], NDArray[np.int32]]  # lists of rows of users, only new items or all
 
 
 @dataclass(frozen=True)
 class Window:
-    """Scores at one cutoff under one kind of list, row by row for `users`, seen before it and with a target event after it, and their
+    """Scores at one cutoff of one kind of list, row by row for `users`, seen before it and with a target event after it, and their
     lists, as long as the longest that is scored."""
 
     cutoff: date
@@ -69,7 +67,7 @@ def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, set
         return judge(rank, state, labels, settings)
 
 
-def _released(file: Path, recommender: Recommender, state: State, rows: NDArray[np.int32], settings: Settings) -> Ranker:
+def _released(file: Path, recommender: Recommender, state: State, rows: NDArray[np.int32], settings: Settings) -> RankFunction:
     """Ranks rows of users by lists that are written and read as a release's are: without business rules, as deep as is scored."""
     depth = max(settings.evaluation.ks)
     write_lists(file, recommender, BusinessRules.unruled(state, settings, depth), state.user_ids[rows])
@@ -130,7 +128,7 @@ def robustness(recommender: Recommender, features: Features, worlds: Mapping[str
     return found
 
 
-def rank_by(recommender: Recommender, known: State, state: State, settings: Settings) -> Ranker:
+def rank_by(recommender: Recommender, known: State, state: State, settings: Settings) -> RankFunction:
     """Ranks rows of users of a state by what is known in another one, whose users and items may be fewer."""
     columns = np.append(places(state.item_ids, known.item_ids), -1).astype(np.int32)
 
@@ -147,31 +145,7 @@ def oracle(source: Simulation, features: Features, settings: Settings) -> dict[s
     return judge(rank, state, features.labels(state.cutoff), settings)
 
 
-def rank_by_truth(source: Simulation, state: State, listed: NDArray[np.bool_], settings: Settings) -> Ranker:
-    """Ranks by what a simulation alone knows. A recommender can beat these lists by luck only.
-
-    Listed items are ranked by expected target events; those of which none is expected are left out. Where relevance is binary,
-    the best list for NDCG is close to one by the chance of any target event; expected ones give nearly the same order, the
-    very same where they come independently (Poisson).
-    """
-    owned = state.owned()
-
-    def best(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
-        expected = source.truth(state.user_ids[rows], state.item_ids, state.cutoff, settings.dataset.horizon_days)
-        expected[:, ~listed] = 0
-        if exclude_seen:
-            expected[owned[rows].nonzero()] = 0
-        order = np.argsort(-expected, 1, kind="stable")[:, : max(settings.evaluation.ks)]
-        return np.where(np.take_along_axis(expected, order, 1) > 0, order, -1).astype(np.int32)
-
-    def rank(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
-        parts = np.array_split(rows, -(-len(rows) * state.shape[1] // CELLS) or 1)
-        return np.concatenate([best(part, exclude_seen) for part in parts])
-
-    return rank
-
-
-def judge(rank: Ranker, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, Window]:
+def judge(rank: RankFunction, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, Window]:
     """Per kind of list, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not. Labels are
     users and items of the state; where there are none, nobody is in the window."""
     windows = {}
@@ -199,6 +173,15 @@ def target_share(state: State) -> NDArray[np.float64]:
     """Of the users with a target event before the cutoff, those with one on each item; at least one, so that the
     self-information of an item without any is finite."""
     return np.maximum(state.items["target_users"], 1) / max((state.users["target_events"] > 0).sum(), 1)
+
+
+def holdout_table(windows: Mapping[str, Window]) -> pa.Table:
+    """Users of the holdout with their scores, kind of list by kind of list."""
+    parts = [
+        pa.table({"list_kind": pa.array([list_kind] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
+        for list_kind, window in windows.items()
+    ]
+    return pa.concat_tables(parts)
 
 
 def per_user(windows: Sequence[Window], metric: str) -> dict[str, float]:

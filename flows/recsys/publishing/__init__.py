@@ -6,7 +6,7 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.publishing.lifecycle import listed, promote, rollback, try_out
-    from recsys.publishing.publication import publish, published, same_champion
+    from recsys.publishing.publication import ValidatedRelease, follow_champion, give_way, publish, same_champion
     from recsys.publishing.retention import free, unneeded
     from recsys.publishing.verification import verified, verify
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from recsys import RecsysError
-from recsys.publishing.publication import publish, same_champion
+from recsys.publishing.publication import ValidatedRelease, publish, same_champion
 from recsys.publishing.verification import verify
 from recsys.settings import Settings
 from recsys.store import Canary, Conflict, Store
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Listed:
     """A release as people look for it. as_of: the day of its lists; days: the first and the last of its data, where its manifest
-    tells them. metrics: means of its holdout by kind of list; none, and no as_of, where that file is damaged. roles: live, previous,
-    canary, pinned."""
+    tells them. metrics: means of its holdout by kind of list; none, and no as_of, where that file is damaged. roles: live,
+    previous, canary, pinned."""
 
     id: str
     as_of: date | None
@@ -122,7 +122,7 @@ def promote(store: Store, checks: Iterable[str], **facts: Any) -> str:
         report = ValidationReport.read(store.report(canary.release))
         if report is None:
             raise RecsysError(f"release {canary.release} has no validation report that can be read; run the flow again")
-        publish(store, canary.release, report, _replaced(store, canary), checks, **facts)
+        publish(store, ValidatedRelease(canary.release, report, _replaced(store, canary)), checks, **facts)
     store.point_canary(None, canary.release)
     return canary.release
 

@@ -1,5 +1,5 @@
-"""Verifying: may this release be served? Its bytes, its formats, its structure, its own validation report, and what the service's own
-code answers from it. Whoever moves a pointer asks here first."""
+"""Verifies that a release may be served: its bytes, formats and structure, its own validation report, and what the service's code
+answers from it. Every move of a pointer verifies first."""
 
 import json
 import zipfile
@@ -33,8 +33,8 @@ def verify(store: Store, release: str) -> ValidationReport:
 
 
 def verified(store: Store, release: str) -> Snapshot:
-    """A release that is whole, in formats that carry no code, and whose own validation report reads, is bound to it and blocks nothing.
-    Raises RecsysError otherwise. What is left to ask is the service's own code."""
+    """A release that is whole, in formats that carry no code, with a readable validation report that is its own and blocks nothing.
+    Raises RecsysError otherwise. The service's own code is not asked yet."""
     snapshot = store.load("release", release)
     for name in snapshot.manifest.files:
         _refuse_code(release, snapshot.path / name, name)
@@ -146,7 +146,7 @@ def _tally(blobs: list[bytes], listed: NDArray[np.bool_], length: int) -> dict[s
 
 
 def _report(store: Store, manifest: Manifest) -> ValidationReport:
-    """A release's own validation report, whichever checks spoke; raises if there is none, it is of another release, or it blocks."""
+    """A release's own validation report, whichever checks ran; raises if there is none, it is another release's, or it blocks."""
     report = ValidationReport.read(store.report(manifest.id))
     if report is None or not report.results:
         raise RecsysError(f"release {manifest.id} has no validation report that can be read; {MEND}")

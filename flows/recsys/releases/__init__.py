@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         about,
         as_of,
         export,
-        holdout_table,
         lists_file,
         new_id,
         prices,

@@ -116,7 +116,7 @@ def _looks(state: State, row: int) -> list[tuple[int, int]]:
 
 
 def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate], float]:
-    """What the candidate sources of a two-stage recommender propose, best first, and the score, or its log-odds, that all start from."""
+    """What the candidate sources propose, best first, and the score, or its log-odds, that all start from."""
     ((_, found),) = candidates(model.candidate_sources, state, np.array([row]))
     used = model.select(found)
     scores = model.score(used)

@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys import RecsysError
-from recsys.evaluation import Window, rank_by_truth
 from recsys.features import State, formulas, places
-from recsys.recommenders import FILL_DAYS, LIST_KINDS, ItemToItem, Lists, Recommender, popularity_order, position
+from recsys.recommenders import FILL_DAYS, LIST_KINDS, ItemToItem, Lists, Recommender, popularity_order, position, rank_by_truth
 from recsys.releases import list_files
 from recsys.releases.business_rules import BusinessRules
 from recsys.releases.list_files import Counts, pack
@@ -43,15 +42,15 @@ def write(
     recommender: Recommender,
     alternatives: Mapping[str, Recommender],
     state: State,
-    holdout: Mapping[str, Window],
+    holdout: pa.Table,
     settings: Settings,
     trained_as_of: date | None = None,
 ) -> None:
-    """Fills a release's folder. `beside`: other recommenders whose lists are released as well. `holdout`: the winner's window
-    per kind of list. Lists and fallback obey the rules of the settings; holdout.parquet is of the model without them."""
+    """Fills a release's folder. `alternatives`: other recommenders whose lists are released as well. `holdout`: every user's scores
+    on the winner's holdout."""
     rules = BusinessRules(state, settings)
     counts = write_ranked(folder, recommender, alternatives, rules, state.user_ids)
-    pq.write_table(holdout_table(holdout), folder / "holdout.parquet")
+    pq.write_table(holdout, folder / "holdout.parquet")
     write_others(folder, recommender.name, counts, rules, settings, trained_as_of or state.cutoff)
 
 
@@ -192,15 +191,6 @@ def _fallback(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
     static = places(state.item_ids, np.array(settings.rules.static, str))
     static = static[static >= 0]
     return {"all": rules.shorten(order), "segments": lists, "static": state.item_ids[static[rules.listed[static]]].tolist()}
-
-
-def holdout_table(windows: Mapping[str, Window]) -> pa.Table:
-    """Users of the holdout with their scores, kind of list by kind of list."""
-    parts = [
-        pa.table({"list_kind": pa.array([list_kind] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
-        for list_kind, window in windows.items()
-    ]
-    return pa.concat_tables(parts)
 
 
 def about(release: Snapshot) -> dict[str, Any]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         Text,
         build,
         check_parameters,
-        parse_day,
+        parse_date,
         section,
     )
 

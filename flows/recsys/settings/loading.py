@@ -15,8 +15,7 @@ from recsys import RecsysError
 from recsys.settings.deployment import SECTIONS, AlertSettings, Cloud, MonitorSettings, Operations, Resources, Schedule
 from recsys.settings.deployment import read as read_operations
 from recsys.settings.run import Dataset, Settings
-from recsys.settings.validation import build, check_parameters, section
-from recsys.settings.validation import parse_day as parse_date
+from recsys.settings.validation import build, check_parameters, parse_date, section
 
 __all__ = [
     "AlertSettings",

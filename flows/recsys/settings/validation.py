@@ -18,7 +18,7 @@ from recsys import RecsysError
 Kind = TypeVar("Kind")
 
 
-def parse_day(text: str) -> date:
+def parse_date(text: str) -> date:
     """An ISO date. Raises ValueError with what to write."""
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         try:
@@ -36,7 +36,7 @@ def _refuse_repeats(names: list[str]) -> list[str]:
 
 
 def _is_day(text: str) -> str:
-    parse_day(text)
+    parse_date(text)
     return text
 
 

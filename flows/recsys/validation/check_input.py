@@ -93,7 +93,8 @@ class CheckInput:
         return {name: load(self.store.load("model", id).path) for name, id in alternatives.items()} | {self.winner: self.model}
 
     def rank(self, model: Recommender, user_ids: NDArray[np.str_], at_a_time: int = 0) -> dict[str, Lists]:
-        """Per kind of list the lists that a model makes of some users, as they should be in the release; `at_a_time` as in `Ruling`."""
+        """By kind of list, the lists that a model makes for some users, as they should be in the release; `at_a_time` as in
+        `BusinessRules`."""
         parts, found = [ruled for _, ruled in self.rules.rank(model, user_ids, at_a_time)], {}
         for list_kind in LIST_KINDS:
             lists = [part[list_kind].lists for part in parts]

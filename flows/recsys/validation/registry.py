@@ -43,9 +43,11 @@ __all__ = ["CHECKS", "Check", "CheckInput", "complete_raw", "examine", "limits",
 
 @dataclass(frozen=True)
 class Check:
-    """`on` says what its check results are bound to: the model, or this run's data and lists. `when` says where it runs: in every run,
-    in audits only (`make audit`, scheduled training), or at the border, when raw data lands. `suspect` is what a failure speaks
-    against, where that is not `on`."""
+    """A registered check.
+
+    on: what its results are bound to, the model, or this run's data and lists. when: it runs in every run, in audits only (`make
+    audit`, scheduled training), or when raw data lands. suspect: what a failure speaks against, where that is not `on`.
+    """
 
     module: Any
     on: Literal["model", "data"]

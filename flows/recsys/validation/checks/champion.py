@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.evaluation import Ranker, Window, compare, judge, rank_by
+from recsys.evaluation import Window, compare, judge, rank_by
 from recsys.features import State, places
-from recsys.recommenders import LIST_KINDS, SIMPLE, TooLittleData, create
+from recsys.recommenders import LIST_KINDS, SIMPLE, RankFunction, TooLittleData, create
 from recsys.releases import about, as_of, read_all, trained_as_of
 from recsys.settings import Count, section
 from recsys.store import Snapshot
@@ -110,7 +110,7 @@ def _since(inputs: CheckInput, champion: Snapshot, live: date) -> dict[str, tupl
     return {list_kind: (ours[list_kind], theirs[list_kind]) for list_kind in LIST_KINDS}
 
 
-def released(champion: Snapshot, state: State) -> Ranker:
+def released(champion: Snapshot, state: State) -> RankFunction:
     """The champion's own lists, in the items of a state."""
     item_ids = pq.read_table(champion.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
     columns = np.append(places(state.item_ids, item_ids.astype(str)), -1).astype(np.int32)

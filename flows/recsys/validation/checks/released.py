@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys import RecsysError
+from recsys.evaluation import holdout_table
 from recsys.features import State
 from recsys.recommenders import CHUNK, FILL_DAYS, ItemToItem, Lists, Recommender, position
-from recsys.releases import HISTORY, holdout_table, prices
+from recsys.releases import HISTORY, prices
 from recsys.settings import Count, Share, section
 from recsys.validation import own_user
 from recsys.validation.check_input import CheckInput

@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys import pipeline, relisting
+from recsys import pipeline
 from recsys.pipeline import Choice
 from recsys.publishing import publication
 from recsys.publishing.lifecycle import rollback
+from recsys.publishing.publication import ATTEMPTS, ValidatedRelease
 from recsys.publishing.publication import publish as door
 from recsys.releases import files
-from recsys.relisting import ATTEMPTS, Candidate
 from recsys.settings.run import Settings
 from recsys.store.backends import Conflict
 from recsys.store.snapshots import Store, open_store
@@ -36,7 +37,7 @@ class Shop:
     choices: list[Choice]
     report: ValidationReport | None = None
 
-    def make(self, model: int, day: date, champion: str | None = None) -> Candidate:
+    def make(self, model: int, day: date, champion: str | None = None) -> ValidatedRelease:
         """A release of a model's lists on a day, with the validation report of the first one."""
         settings = replace(self.settings, as_of=day)
         id = pipeline.recommend(self.store, self.choices[model], self.features[day], settings, {})
@@ -46,16 +47,16 @@ class Shop:
             self.report = pipeline.validate(self.store, id, self.raw, choice, None, {}, TODAY, settings, PROJECT)
         report = replace(self.report, model=choice.model_id, features=features, content=release.manifest.content)
         self.store.attach_report(id, report.to_json())
-        return Candidate(id, report, champion)
+        return ValidatedRelease(id, report, champion)
 
-    def publish(self, candidate: Candidate, model: int) -> Candidate:
-        made_by = (self.choices[model], required(audit=False), TODAY, self.settings, PROJECT)
-        return relisting.publish(self.store, candidate, *made_by, at="noon")
+    def publish(self, candidate: ValidatedRelease, model: int) -> ValidatedRelease:
+        relist = partial(pipeline.list_again, choice=self.choices[model], today=TODAY, settings=self.settings, project=PROJECT)
+        return publication.publish(self.store, candidate, required(audit=False), on_conflict=relist, at="noon")
 
     def live(self, model: int, day: date) -> str:
         """Publishes a model's lists as another run does."""
         made = self.make(model, day)
-        door(self.store, made.id, made.report, self.store.current(), required(audit=False))
+        door(self.store, ValidatedRelease(made.id, made.report, self.store.current()), required(audit=False))
         return made.id
 
 
@@ -133,11 +134,15 @@ def test_another_champion_and_a_rollback_are_a_conflict(shop: Shop, meanwhile: C
 def test_who_always_comes_second_gives_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     challenger, others = shop.make(1, EARLY, shop.live(0, EARLY)), []
 
-    def beaten(*arguments: Any, **facts: Any) -> None:
-        others.append(shop.live(0, EARLY))
-        door(*arguments, **facts)
+    move = publication._move
 
-    monkeypatch.setattr(publication, "publish", beaten)
+    def beaten(*arguments: Any) -> None:
+        monkeypatch.setattr(publication, "_move", move)
+        others.append(shop.live(0, EARLY))
+        monkeypatch.setattr(publication, "_move", beaten)
+        move(*arguments)
+
+    monkeypatch.setattr(publication, "_move", beaten)
     with pytest.raises(Conflict):
         shop.publish(challenger, 1)
     assert len(others) == ATTEMPTS
