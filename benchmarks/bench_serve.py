@@ -26,7 +26,7 @@ from cli.variables import Place
 from recsys import RecsysError
 from recsys.recommenders.base import Lists
 from recsys.releases.files import read_lists
-from recsys.releases.list_files import CHUNK, Row, connect, pack, unpack, write_rows
+from recsys.releases.list_files import CHUNK, ListRow, connect, pack, unpack, write_rows
 from recsys.serving.app import Service
 from recsys.serving.impressions import Impressions
 from recsys.store.snapshots import open_store
@@ -183,7 +183,7 @@ def look_ups() -> dict[str, float]:
         return {"CPU s to write": built, "GB": path.stat().st_size / 1e9, "look-up p50 us": p50, "look-up p99 us": p99}
 
 
-def drawn() -> Iterator[Row]:
+def drawn() -> Iterator[ListRow]:
     """Users with packed lists of both kinds of list."""
     rng = np.random.default_rng(0)
     for first in range(0, USERS, CHUNK):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from recsys import pipeline
-from recsys.evaluation.holdout import Window, holdout_table
+from recsys.evaluation.holdout import ScoredWindow, holdout_table
 from recsys.features.state import State
 from recsys.recommenders.base import LIST_KINDS
 from recsys.recommenders.registry import create
@@ -141,7 +141,7 @@ def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1))
     state = make_state(np.array([[2, 1, 0, 1, 0, 1], [1, 0, 0, 1, 1, 0], [0, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 0]]))
     state = replace(state, cutoff=cutoff, items=state.items | {"title": np.array([f"{mark} {id}" for id in state.item_ids])})
     scores = {"ndcg@10": np.array([0.5, 0.25])}
-    window = Window(cutoff, state.user_ids[:2], scores, np.zeros((2, 3), np.int32), 3)
+    window = ScoredWindow(cutoff, state.user_ids[:2], scores, np.zeros((2, 3), np.int32), 3)
     popularity, windows = create("popularity", {"days": 7}).fit(state), dict.fromkeys(LIST_KINDS, window)
     files.write(folder, popularity, {}, state, holdout_table(windows), make_settings())
 

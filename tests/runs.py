@@ -206,11 +206,11 @@ def cheap(prepared: Path) -> Iterator[None]:
     takes longer than its queries here. Nothing is synced: what a killed process wrote stays."""
     main, names = duckdb.connect(), map("memory_{}".format, itertools.count())
 
-    def build(raw: Any, variables: Any, settings: Any, project: Path, folder: Path) -> warehouse.Cost:
+    def build(raw: Any, variables: Any, settings: Any, project: Path, folder: Path) -> warehouse.DbtCost:
         with tempfile.TemporaryDirectory(prefix="warehouse-"):
             for path in prepared.glob("*.parquet"):
                 shutil.copyfile(path, folder / path.name)
-        return warehouse.Cost(0, 0)
+        return warehouse.DbtCost(0, 0)
 
     @contextmanager
     def connect(_: str) -> Iterator[duckdb.DuckDBPyConnection]:

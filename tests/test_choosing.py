@@ -8,7 +8,7 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.evaluation.holdout import Window
+from recsys.evaluation.holdout import ScoredWindow
 from recsys.pipeline import Recipe, Trained, choose
 from recsys.recommenders.base import LIST_KINDS
 
@@ -19,7 +19,7 @@ USERS = np.array([f"u{row:02}" for row in range(30)])
 def trained(name: str, score: float, windows: int = 3) -> Trained:
     """A recommender with the same score for everybody on the holdout and the windows of selection before it."""
     found = [
-        Window(date(2024, 6 - month, 1), USERS, {"ndcg@10": np.full(30, score)}, np.zeros((30, 1), np.int32), 1)
+        ScoredWindow(date(2024, 6 - month, 1), USERS, {"ndcg@10": np.full(30, score)}, np.zeros((30, 1), np.int32), 1)
         for month in range(windows)
     ]
     return Trained(Recipe(name, {}), dict.fromkeys(LIST_KINDS, found), {}, f"model of {name}")

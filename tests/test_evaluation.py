@@ -11,7 +11,7 @@ import pytest
 from conftest import make_settings, make_state
 from recsys import RecsysError
 from recsys.evaluation import holdout
-from recsys.evaluation.holdout import Window, compare, oracle, share_of, summarise, target_share
+from recsys.evaluation.holdout import ScoredWindow, compare, oracle, share_of, summarise, target_share
 from recsys.features.snapshot import Features
 from recsys.recommenders.base import Lists, TooLittleData
 from recsys.recommenders.registry import create
@@ -57,7 +57,7 @@ class Known:
 FEATURES = cast(Features, Known())
 
 
-def listed(window: Window) -> dict[str, list[int]]:
+def listed(window: ScoredWindow) -> dict[str, list[int]]:
     return {user: row[row >= 0].tolist() for user, row in zip(window.users.tolist(), window.lists, strict=True)}
 
 
@@ -97,7 +97,7 @@ def test_an_item_nobody_bought_counts_as_bought_by_one() -> None:
 @pytest.mark.parametrize(("users", "decides"), [(9, False), (10, True)])
 def test_a_difference_over_few_users_decides_nothing(users: int, decides: bool) -> None:
     names, lists = np.array([f"u{row:02}" for row in range(users)]), np.zeros((users, 1), np.int32)
-    better, worse = (Window(date(2024, 2, 1), names, {"ndcg@10": np.full(users, score)}, lists, 1) for score in (0.9, 0.1))
+    better, worse = (ScoredWindow(date(2024, 2, 1), names, {"ndcg@10": np.full(users, score)}, lists, 1) for score in (0.9, 0.1))
     found = compare([better], [worse], "ndcg@10", SETTINGS)
     assert found.mean == pytest.approx(0.8)
     assert (found.low > 0) == decides

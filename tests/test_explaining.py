@@ -14,7 +14,7 @@ from cli.explanation import show
 from recsys import RecsysError, pipeline
 from recsys.features.state import State
 from recsys.recommenders.two_stage import CANDIDATE_SOURCES
-from recsys.releases.explanation import Explanation, Stranger, explain
+from recsys.releases.explanation import Explanation, UnknownUser, explain
 from recsys.validation.check_input import CheckInput
 
 
@@ -55,7 +55,7 @@ def test_history_is_newest_first_and_what_was_bought_is_kept_out_of_new_items_li
     assert not bought & set(one.items)
 
 
-def printed(one: Explanation | Stranger, item: str = "") -> str:
+def printed(one: Explanation | UnknownUser, item: str = "") -> str:
     console = Console(width=200, file=io.StringIO(), record=True)
     show(one, item, 10, console)
     return console.export_text()
@@ -85,7 +85,7 @@ def test_of_an_item_that_a_rule_hides_the_rule_is_named(inputs: CheckInput) -> N
 
 def test_a_stranger_is_told_the_ladder(inputs: CheckInput) -> None:
     one = explain(inputs.store, inputs.release.manifest.id, "nobody", "all_items")
-    assert isinstance(one, Stranger)
+    assert isinstance(one, UnknownUser)
     assert list(one.rungs)[-2:] == ["recently popular", "static"]
     assert "not known to this release" in printed(one)
 

@@ -12,10 +12,10 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.evaluation.holdout import Window
+from recsys.evaluation.holdout import ScoredWindow
 from recsys.evaluation.metrics import Interval
 from recsys.features.snapshot import Features
-from recsys.monitoring import Stay, _kept, _realised, report, stays
+from recsys.monitoring import LivePeriod, _kept, _realised, report, stays
 from recsys.releases.files import about
 from recsys.settings.deployment import MonitorSettings
 from recsys.settings.run import Settings
@@ -43,8 +43,8 @@ def history(*moves: tuple[str, str | None, str]) -> Any:
     return SimpleNamespace(history=lambda: kept, read=read)
 
 
-def stay(release: str, start: str, end: str) -> Stay:
-    return Stay(release, date.fromisoformat(start), date.fromisoformat(end))
+def stay(release: str, start: str, end: str) -> LivePeriod:
+    return LivePeriod(release, date.fromisoformat(start), date.fromisoformat(end))
 
 
 def test_a_release_is_live_from_the_day_it_was_published_until_the_next_one_is() -> None:
@@ -114,12 +114,12 @@ def test_a_rollback_in_a_closed_history_takes_place_on_the_last_day_that_was_rea
     ]
 
 
-def windows(ours: float, popular: float, users: int = 60) -> list[tuple[Window, Window]]:
-    def window(mean: float) -> Window:
+def windows(ours: float, popular: float, users: int = 60) -> list[tuple[ScoredWindow, ScoredWindow]]:
+    def window(mean: float) -> ScoredWindow:
         hits = np.zeros(users)
         hits[: round(mean * users)] = 1
         names = np.array([f"u{row:03}" for row in range(users)])
-        return Window(TODAY, names, {"hit_rate@10": hits, "ndcg@10": hits}, np.zeros((users, 20), np.int32), 40)
+        return ScoredWindow(TODAY, names, {"hit_rate@10": hits, "ndcg@10": hits}, np.zeros((users, 20), np.int32), 40)
 
     return [(window(ours), window(popular))]
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import Fork, assert_refused, make_settings
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
-from reporting.plots import Row, Scale, plot
+from reporting.plots import PlotRow, Scale, plot
 from reporting.report import render, settings_of
 from reporting.statements import count, result, silent
 
@@ -165,7 +165,7 @@ def test_ticks_are_round_and_inside() -> None:
 
 @pytest.mark.parametrize("dots", [[], [0.0], [0.3, 0.3], [-1.0, 2.0]])
 def test_a_plot_of_anything_is_whole(dots: list[float]) -> None:
-    assert LOUD in Page(str(plot([Row(LOUD, dots, "words")], "caption", zero=False))).words
+    assert LOUD in Page(str(plot([PlotRow(LOUD, dots, "words")], "caption", zero=False))).words
 
 
 def test_settings_that_the_code_has_outgrown_give_way_to_the_present_ones(copy: Store, settings: Settings) -> None:

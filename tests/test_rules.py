@@ -12,7 +12,7 @@ from scipy import sparse
 
 from conftest import make_settings, make_state
 from recsys import RecsysError
-from recsys.evaluation.holdout import Window, holdout_table
+from recsys.evaluation.holdout import ScoredWindow, holdout_table
 from recsys.features.state import State
 from recsys.recommenders.base import LIST_KINDS, Recommender, Scorer
 from recsys.releases import files
@@ -162,7 +162,7 @@ def test_whatever_the_rules_no_hidden_item_none_twice_and_otherwise_the_models_o
 
 
 def write(folder: Path, state: State, chosen: Settings, **alternatives: Recommender) -> Snapshot:
-    window = Window(state.cutoff, state.user_ids, {}, np.zeros((2, 4), np.int32), ITEMS)
+    window = ScoredWindow(state.cutoff, state.user_ids, {}, np.zeros((2, 4), np.int32), ITEMS)
     files.write(folder, Fixed(), alternatives, state, holdout_table({"all_items": window}), chosen)
     return Snapshot(folder, Manifest("release", "r", {}, {}, {}))
 

@@ -148,7 +148,7 @@ class Landed:
         dataset = {"horizon_days": 7, "step_days": 7, "max_quarantine": max_quarantine, "time_zone": self.time_zone}
         return make_settings("events", inputs=self.inputs, checks={"raw": {"min_events": 1}}, dataset=dataset, as_of=as_of)
 
-    def build(self, max_quarantine: float = 1.0, as_of: str = "") -> pipeline.Built:
+    def build(self, max_quarantine: float = 1.0, as_of: str = "") -> pipeline.BuiltFeatures:
         return pipeline.build_features(self.store, self.raw_id, self.settings(max_quarantine, as_of), PROJECT)
 
 
@@ -157,7 +157,7 @@ class Built:
     """A feature snapshot, to be asked in SQL."""
 
     landed: Landed
-    result: pipeline.Built
+    result: pipeline.BuiltFeatures
 
     def query(self, columns: str, tables: str) -> list[tuple]:
         with duckdb.connect() as connection:

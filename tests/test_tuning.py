@@ -9,7 +9,7 @@ import pytest
 
 from conftest import make_settings
 from recsys import RecsysError
-from recsys.evaluation.holdout import Window
+from recsys.evaluation.holdout import ScoredWindow
 from recsys.evaluation.tuning import Trial, Variant, advice, findings, log, variants
 from recsys.settings.run import Settings
 
@@ -21,11 +21,11 @@ def tuned(space: Any, name: str = "item_to_item") -> Settings:
     return make_settings(tune={name: space})
 
 
-def windows(allow: float, exclude_seen: float) -> dict[str, list[Window]]:
+def windows(allow: float, exclude_seen: float) -> dict[str, list[ScoredWindow]]:
     """One selection window of 40 users who all score the same."""
     users, lists = np.array([f"u{user:02}" for user in range(40)]), np.zeros((40, 1), np.int32)
     return {
-        list_kind: [Window(date(2024, 2, 1), users, {"ndcg@10": np.full(40, value)}, lists, 1)]
+        list_kind: [ScoredWindow(date(2024, 2, 1), users, {"ndcg@10": np.full(40, value)}, lists, 1)]
         for list_kind, value in (("all_items", allow), ("new_items", exclude_seen))
     }
 

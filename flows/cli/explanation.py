@@ -9,18 +9,18 @@ from rich.table import Table
 from cli.terminal import table
 from recsys import RecsysError
 from recsys.features import State, places
-from recsys.releases import HIDING, Candidate, Explanation, Stranger
+from recsys.releases import HIDING, ExplainedItem, Explanation, UnknownUser
 
 BASKETS, LOOKS, CANDIDATES, ITEMS, FEATURES = 5, 10, 20, 3, 8  # how many of each are shown
 
 
-def show(found: Explanation | Stranger, item_id: str, k: int, console: Console) -> None:
+def show(found: Explanation | UnknownUser, item_id: str, k: int, console: Console) -> None:
     """Prints an explanation; with an item, that item's features instead of those of the top items."""
-    for part in _stranger(found, k) if isinstance(found, Stranger) else _parts(found, item_id, k):
+    for part in _stranger(found, k) if isinstance(found, UnknownUser) else _parts(found, item_id, k):
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
 
 
-def _stranger(found: Stranger, k: int) -> Iterator[str]:
+def _stranger(found: UnknownUser, k: int) -> Iterator[str]:
     yield f"user {found.user_id} is not known to this release, so gets the list of its segment, if that is told, else the next:"
     for name, items in found.rungs.items():
         yield f"  {name}: {', '.join(items[:k]) or 'empty'}"
@@ -73,13 +73,13 @@ def _candidates(found: Explanation) -> Table:
     return table(("score", "item", "proposed by, with its own score"), rows)
 
 
-def _sum(found: Explanation, one: Candidate) -> str:
+def _sum(found: Explanation, one: ExplainedItem) -> str:
     total = found.base + sum(one.added.values())
     score = f"score {one.score:.4f}" + (f" is log-odds {total:+.3f}" if found.is_probability else "")
     return f"\n{name(found.state, one.item)}: {score}, of which {found.base:+.3f} is every item's"
 
 
-def _contributions(one: Candidate, most: int) -> Table:
+def _contributions(one: ExplainedItem, most: int) -> Table:
     """Features by what they added; all of them if `most` is 0."""
     features = sorted(one.added, key=lambda feature: -abs(one.added[feature]))[: most or None]
     rows = ((f"{one.added[feature]:+.3f}", feature, f"{one.features[feature]:.4g}") for feature in features)
@@ -92,7 +92,7 @@ def _row(state: State, item_id: str) -> int:
     return row
 
 
-def _asked(found: Explanation, item_id: str) -> list[Candidate]:
+def _asked(found: Explanation, item_id: str) -> list[ExplainedItem]:
     row = _row(found.state, item_id)
     return [one for one in found.candidates if one.item == row]
 

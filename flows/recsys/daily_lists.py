@@ -12,7 +12,7 @@ from typing import Any
 from recsys import RecsysError, releases, validation
 from recsys.pipeline import open_features
 from recsys.recommenders import CHUNK, load
-from recsys.releases import BusinessRules, Counts, lineage, read_rows, write_rows
+from recsys.releases import BusinessRules, RuleCounts, lineage, read_rows, write_rows
 from recsys.settings import Settings
 from recsys.store import Store
 from recsys.validation import CHECKS, CheckInput
@@ -131,7 +131,7 @@ def _join(folder: Path, parts: Sequence[Path]) -> None:
         write_rows(folder / name, (row for part in parts for row in read_rows(part / name)))
 
 
-def _sum(parts: Sequence[Path]) -> Counts:
+def _sum(parts: Sequence[Path]) -> RuleCounts:
     found = [json.loads((part / "counts.json").read_text()) for part in parts]
     return {
         list_kind: {rule: sum(counts[list_kind][rule] for counts in found) for rule in rules}

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import RecsysError, releases, validation
-from recsys.evaluation import Interval, Window, bootstrap, compare, judge, per_user, rank_by
+from recsys.evaluation import Interval, ScoredWindow, bootstrap, compare, judge, per_user, rank_by
 from recsys.features import Features, State, places
 from recsys.recommenders import create
 from recsys.settings import MonitorSettings, Settings
@@ -31,7 +31,7 @@ SETTINGS = {  # of each check; that of a check that is not here has a fixed thre
 
 
 @dataclass(frozen=True)
-class Stay:
+class LivePeriod:
     """Days on which a release was live, from `start` to the day before `end`."""
 
     release: str
@@ -40,7 +40,7 @@ class Stay:
 
 
 @dataclass(frozen=True)
-class Day:
+class MonitoredDay:
     """What sampled users with a target event on a day had been shown. metrics: hit_rate@k and ndcg@k of those who had a list;
     none if nobody did."""
 
@@ -52,12 +52,12 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Report:
+class MonitoringReport:
     """realised and promised: hit_rate@k and ndcg@k over all days, and on the live release's holdout."""
 
     as_of: str
     live: str
-    days: list[Day]
+    days: list[MonitoredDay]
     realised: dict[str, Interval]
     promised: dict[str, float]
     results: list[CheckResult]
@@ -75,7 +75,7 @@ class Report:
         return f"monitor/{self.as_of}.json"
 
 
-def report(store: Store, features: Features, today: date, limits: MonitorSettings, settings: Settings) -> Report:
+def report(store: Store, features: Features, today: date, limits: MonitorSettings, settings: Settings) -> MonitoringReport:
     """Everything on what is live, and was; kept in the store. Raises if nothing is live. Reads one release at a time: of an object
     store, no more than one release and its features are on the local disk besides `features`."""
     live = store.current()
@@ -92,12 +92,12 @@ def report(store: Store, features: Features, today: date, limits: MonitorSetting
         results = [*_kept(windows, realised, promised, limits, settings), *_state(store, release, features, limits, settings)]
     results.append(_events(features, today, settings))
     results = [replace(result, setting=_setting(result.name, settings)) for result in results]
-    made = Report(features.as_of.isoformat(), live, days, realised, promised, results)
+    made = MonitoringReport(features.as_of.isoformat(), live, days, realised, promised, results)
     store.update(made.name, lambda known: made.to_json())
     return made
 
 
-def stays(store: Store, as_of: date, days: int, settings: Settings) -> list[Stay]:
+def stays(store: Store, as_of: date, days: int, settings: Settings) -> list[LivePeriod]:
     """Releases that were live in the last days before `as_of`, by the history of `CURRENT`.
 
     A release is live from the day it was published (`at` of the move), or from its own `as_of` if that is later: it has seen the
@@ -114,7 +114,7 @@ def stays(store: Store, as_of: date, days: int, settings: Settings) -> list[Stay
         moves.append((release, max(known, default=date.min), made_from is not None))
     ends, first = [*(day for _, day, _ in moves[1:]), as_of], as_of - timedelta(days=days)
     found = [
-        Stay(release, max(start, first), min(end, as_of))
+        LivePeriod(release, max(start, first), min(end, as_of))
         for (release, start, is_kept), end in zip(moves, ends, strict=False)
         if is_kept
     ]
@@ -130,7 +130,9 @@ def _as_of(store: Store, release: str) -> date | None:
     return date.fromisoformat(json.loads(facts)["as_of"]) if facts else None
 
 
-def _judged(store: Store, stay: Stay, features: Features, settings: Settings) -> Iterator[tuple[Day, Window, Window]]:
+def _judged(
+    store: Store, stay: LivePeriod, features: Features, settings: Settings
+) -> Iterator[tuple[MonitoredDay, ScoredWindow, ScoredWindow]]:
     """Per day, the target events against the release's lists, and against recent popularity as of the release's day."""
     with store.borrow("release", stay.release) as release:
         state = _then(store, release, settings)
@@ -144,14 +146,14 @@ def _judged(store: Store, stay: Stay, features: Features, settings: Settings) ->
         known = (rows >= 0) & (columns >= 0)
         ours, popular = (judge(rank, state, (rows[known], columns[known]), settings)[settings.list_kind] for rank in rankers)
         means = {name: float(ours.scores[name].mean()) for name in _names(settings)} if len(ours.users) else {}
-        yield Day(day.isoformat(), stay.release, len(set(users.tolist())), len(ours.users), means), ours, popular
+        yield MonitoredDay(day.isoformat(), stay.release, len(set(users.tolist())), len(ours.users), means), ours, popular
 
 
 def _names(settings: Settings) -> list[str]:
     return [f"{metric}@{settings.evaluation.k}" for metric in SHOWN]
 
 
-def _realised(windows: list[tuple[Window, Window]], settings: Settings) -> dict[str, Interval]:
+def _realised(windows: list[tuple[ScoredWindow, ScoredWindow]], settings: Settings) -> dict[str, Interval]:
     """Over all days, each user's mean counting once; empty if there was no target event."""
     if not windows:
         return {}
@@ -166,7 +168,7 @@ def _promised(release: Snapshot, settings: Settings) -> dict[str, float]:
 
 
 def _kept(
-    windows: list[tuple[Window, Window]],
+    windows: list[tuple[ScoredWindow, ScoredWindow]],
     realised: dict[str, Interval],
     promised: dict[str, float],
     limits: MonitorSettings,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys import RecsysError, evaluation, recommenders, releases, sources, validation
-from recsys.evaluation import Robustness, Window, Windows, evaluate
+from recsys.evaluation import Robustness, ScoredWindow, ScoredWindows, evaluate
 from recsys.features import Features, Quarantine, warehouse
 from recsys.publishing import ValidatedRelease, follow_champion
 from recsys.recommenders import Recommender, TooLittleData, create, load
@@ -57,7 +57,7 @@ def _check_types(raw: Snapshot, settings: Settings) -> None:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltFeatures:
     """A feature snapshot, and whether it was found or made."""
 
     id: str
@@ -67,7 +67,7 @@ class Built:
     dbt_overhead: float  # CPU seconds of dbt besides SQL
 
 
-def build_features(store: Store, raw_id: str, settings: Settings, project: Path, serving: bool = False) -> Built:
+def build_features(store: Store, raw_id: str, settings: Settings, project: Path, serving: bool = False) -> BuiltFeatures:
     """raw snapshot -> dbt -> feature snapshot; an unchanged one is found, not rebuilt. `serving`: at the last cutoff alone."""
     raw = store.load("raw", raw_id)
     variables = warehouse.parameters(raw.manifest, settings, serving)
@@ -80,7 +80,7 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
             store.commit(folder, "features", made_from, {"raw": raw_id}, id)
             overhead = cost.total - cost.sql
     features = open_features(store, id, settings)
-    return Built(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
+    return BuiltFeatures(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
 
 
 def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path, target: Path, is_escaped: bool = False) -> int:
@@ -160,7 +160,7 @@ class Trained:
     """
 
     recipe: Recipe
-    windows: Windows
+    windows: ScoredWindows
     robustness: Robustness
     model_id: str
     left_out: Sequence[str] = ()
@@ -205,9 +205,9 @@ class Choice:
 
     winner: str
     model_id: str
-    evaluations: dict[str, Windows]
+    evaluations: dict[str, ScoredWindows]
     robustness: dict[str, Robustness]
-    twins: list[Windows]
+    twins: list[ScoredWindows]
     models: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -248,14 +248,14 @@ def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained]
     return able, skipped
 
 
-def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, Window]:
+def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, ScoredWindow]:
     """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation
     of the target."""
     source = open_simulation(settings.dataset)
     return evaluation.oracle(source, open_features(store, features_id, settings), settings) if source else {}
 
 
-def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id: str, settings: Settings) -> Windows:
+def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id: str, settings: Settings) -> ScoredWindows:
     """feature snapshot -> scores of a recommender with these parameters on the selection windows. The holdout stays unseen."""
     features = open_features(store, features_id, settings)
     return evaluate(create(name, parameters, settings.seed), features, settings, features.evaluated[1:])

@@ -6,14 +6,14 @@ from typing import Any
 from metaflow import current
 from metaflow.cards import Markdown, Table, VegaChart
 
-from recsys.evaluation import Interval, Window, caption, compare, share_of, summarise
-from recsys.monitoring import Report
+from recsys.evaluation import Interval, ScoredWindow, caption, compare, share_of, summarise
+from recsys.monitoring import MonitoringReport
 from recsys.pipeline import Choice
 from recsys.recommenders import LIST_KINDS
 from recsys.settings import Settings
 
 
-def show_evaluations(choice: Choice, oracle: Mapping[str, Window], settings: Settings) -> None:
+def show_evaluations(choice: Choice, oracle: Mapping[str, ScoredWindow], settings: Settings) -> None:
     """By kind of list, the holdout's metrics of every recommender as a table and a chart, and the winner's gain on each; then who
     was skipped. `oracle`: its window per kind of list, where there is one."""
     winner = choice.winner
@@ -34,7 +34,7 @@ def show_evaluations(choice: Choice, oracle: Mapping[str, Window], settings: Set
         current.card.append(_differences(holdout, winner, settings))
 
 
-def _metrics(shown: Mapping[str, Window], summaries: Mapping[str, dict[str, Interval]], settings: Settings) -> Table:
+def _metrics(shown: Mapping[str, ScoredWindow], summaries: Mapping[str, dict[str, Interval]], settings: Settings) -> Table:
     """A row per metric and a column per recommender."""
     metrics = next(iter(summaries.values()))
     rows = [[metric, *(str(summary[metric]) for summary in summaries.values())] for metric in metrics]
@@ -44,7 +44,7 @@ def _metrics(shown: Mapping[str, Window], summaries: Mapping[str, dict[str, Inte
     return Table(rows, headers=["", *shown])
 
 
-def _differences(holdout: Mapping[str, Window], winner: str, settings: Settings) -> Table:
+def _differences(holdout: Mapping[str, ScoredWindow], winner: str, settings: Settings) -> Table:
     """A row per metric at k and a column per recommender that did not win."""
     others = [name for name in holdout if name != winner]
     metrics = [metric for metric in holdout[winner].scores if metric.endswith(f"@{settings.evaluation.k}")]
@@ -90,7 +90,7 @@ def _chart(summaries: Mapping[str, dict[str, Interval]], metric: str, winner: st
     }
 
 
-def show_monitoring(report: Report, settings: Settings) -> None:
+def show_monitoring(report: MonitoringReport, settings: Settings) -> None:
     """What was realised beside what was promised, every check result, and the days as a chart and a table."""
     metric = f"hit_rate@{settings.evaluation.k}"
     current.card.append(Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"))
@@ -104,7 +104,7 @@ def show_monitoring(report: Report, settings: Settings) -> None:
     current.card.append(Table(days, headers=["day", "release", users, "of them with a list", metric]))
 
 
-def _days(report: Report, metric: str) -> dict[str, Any]:
+def _days(report: MonitoringReport, metric: str) -> dict[str, Any]:
     values = [
         {"day": one.day, "release": one.release, "value": one.metrics[metric], "users": one.listed}
         for one in report.days

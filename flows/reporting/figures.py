@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from recsys.evaluation import Interval, Window, bootstrap, caption, compare, share_of, summarise
+from recsys.evaluation import Interval, ScoredWindow, bootstrap, caption, compare, share_of, summarise
 from recsys.pipeline import Choice, Trained
 from recsys.recommenders import LIST_KINDS
 from recsys.settings import Settings
 from recsys.store import Snapshot
 from recsys.validation_report import CheckResult
-from reporting.plots import Row, plot
+from reporting.plots import PlotRow, plot
 
 SEGMENTS = 8  # the largest, which are shown apart
 ENOUGH = 10  # users, below which a mean is an anecdote
@@ -31,7 +31,7 @@ class Made:
 
     run: str
     choice: Choice
-    oracle: dict[str, Window]
+    oracle: dict[str, ScoredWindow]
     trained: list[Trained]
 
 
@@ -44,7 +44,7 @@ class Figure:
     tables: dict[str, list[dict[str, Any]]]
 
 
-def holdout(release: Snapshot) -> dict[str, Window]:
+def holdout(release: Snapshot) -> dict[str, ScoredWindow]:
     """Per kind of list the winner's window, but for its lists."""
     about = json.loads((release.path / "release.json").read_text())
     cutoff = date.fromisoformat(about["as_of"]) - timedelta(days=about["horizon_days"])
@@ -53,11 +53,11 @@ def holdout(release: Snapshot) -> dict[str, Window]:
     for list_kind in LIST_KINDS:
         rows = table[table["list_kind"] == list_kind]
         scores = {str(name): rows[name].to_numpy() for name in rows if "@" in str(name)}
-        windows[list_kind] = Window(cutoff, rows["user_id"].to_numpy(str), scores, np.empty((len(rows), 0), np.int32), 0)
+        windows[list_kind] = ScoredWindow(cutoff, rows["user_id"].to_numpy(str), scores, np.empty((len(rows), 0), np.int32), 0)
     return windows
 
 
-def metrics(winner: str, own: Mapping[str, Window], made: Made | None, settings: Settings) -> Iterator[Figure]:
+def metrics(winner: str, own: Mapping[str, ScoredWindow], made: Made | None, settings: Settings) -> Iterator[Figure]:
     """Per kind of list, every recommender and the oracle; the winner alone, `own`, where the run is gone."""
     decides, how = f"ndcg@{settings.evaluation.k}", (settings.evaluation.bootstraps, settings.seed)
     for list_kind, window in own.items():
@@ -70,7 +70,7 @@ def metrics(winner: str, own: Mapping[str, Window], made: Made | None, settings:
             name: summarise(one, depths, settings) or bootstrap(one.scores, *how) for name, one in (windows | oracle).items()
         }
         rows = [
-            Row(name, [found[decides].mean], str(found[decides]), found[decides][1:], _kind(name, winner, oracle))
+            PlotRow(name, [found[decides].mean], str(found[decides]), found[decides][1:], _kind(name, winner, oracle))
             for name, found in summaries.items()
         ]
         alternatives = {name: _alternatives(name, winner, windows, oracle, settings) for name in summaries}
@@ -80,12 +80,12 @@ def metrics(winner: str, own: Mapping[str, Window], made: Made | None, settings:
         yield Figure(title, plot(rows, f"{decides}, mean over users with its 95% interval"), tables)
 
 
-def _kind(name: str, winner: str, oracle: Mapping[str, Window]) -> str:
+def _kind(name: str, winner: str, oracle: Mapping[str, ScoredWindow]) -> str:
     return "chosen" if name == winner else "oracle" if name in oracle else ""
 
 
 def _alternatives(
-    name: str, winner: str, windows: dict[str, Window], oracle: dict[str, Window], settings: Settings
+    name: str, winner: str, windows: dict[str, ScoredWindow], oracle: dict[str, ScoredWindow], settings: Settings
 ) -> dict[str, Any]:
     """What NDCG is beside others': the winner's gain on a recommender, user by user, and its share of the oracle's."""
     found: dict[str, Any] = {}
@@ -111,7 +111,7 @@ def _table(
     return rows
 
 
-def slices(window: Window, features: Path, settings: Settings) -> Markup:
+def slices(window: ScoredWindow, features: Path, settings: Settings) -> Markup:
     """The winner's NDCG by the users' segment, and by their target events before the holdout."""
     metric = f"ndcg@{settings.evaluation.k}"
     table = pq.read_table(features / "feat_users.parquet", filters=[("cutoff", "=", pd.Timestamp(window.cutoff))])
@@ -130,12 +130,12 @@ def slices(window: Window, features: Path, settings: Settings) -> Markup:
     return plot(rows, f"{metric}, mean over users with its 95% interval; the line is everybody's", rows[0].dots[0])
 
 
-def _slice(name: str, values: NDArray, settings: Settings) -> Row:
+def _slice(name: str, values: NDArray, settings: Settings) -> PlotRow:
     """One group of users; without an interval where they are too few for one."""
     found = bootstrap({name: values}, settings.evaluation.bootstraps, settings.seed)[name]
     enough = len(values) >= ENOUGH
     words = f"{found if enough else f'{found.mean:.3f}'} of {len(values):,} users"
-    return Row(name, [found.mean], words, found[1:] if enough else None, "chosen" if name == "everybody" else "")
+    return PlotRow(name, [found.mean], words, found[1:] if enough else None, "chosen" if name == "everybody" else "")
 
 
 def stability(made: Made, settings: Settings) -> Markup | None:
@@ -150,13 +150,13 @@ def stability(made: Made, settings: Settings) -> Markup | None:
     }
     worlds = {name: one[served] for name, one in choice.robustness.get(choice.winner, {}).items()}
     found |= {name.replace("_", " "): [_mean(one, metric)] for name, one in worlds.items() if len(one.users)}
-    first = Row("what is served", [own.mean], str(own), own[1:], "chosen")
-    rows = [Row(name, dots, _against(dots, own.mean)) for name, dots in found.items() if dots]
+    first = PlotRow("what is served", [own.mean], str(own), own[1:], "chosen")
+    rows = [PlotRow(name, dots, _against(dots, own.mean)) for name, dots in found.items() if dots]
     words = f"{metric} on the holdout, a dot per fit; the line is what is served"
     return plot([first, *rows], words, own.mean, zero=False) if rows else None
 
 
-def _mean(window: Window, metric: str) -> float:
+def _mean(window: ScoredWindow, metric: str) -> float:
     return float(window.scores[metric].mean())
 
 
@@ -169,7 +169,7 @@ def _against(dots: Sequence[float], served: float) -> str:
 def drift(results: Sequence[CheckResult]) -> Markup | None:
     """Values as shares of their thresholds, of the check results that have numbers; None where there are none."""
     rows = [
-        Row(
+        PlotRow(
             one.name,
             [one.value / one.threshold],
             f"{one.value:.3g} of {one.threshold:.3g}{'' if one.passed else ', failed'}",

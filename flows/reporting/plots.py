@@ -11,7 +11,7 @@ HEIGHT = 26  # pixels of a strip
 
 
 @dataclass(frozen=True)
-class Row:
+class PlotRow:
     """Dots on a strip, with an interval behind them where there is one. `kind` is a class of the style sheet."""
 
     name: str
@@ -38,7 +38,7 @@ class Scale:
         return [round(place * step, 12) for place in range(first, last + 1)]
 
 
-def plot(rows: Sequence[Row], caption: str, reference: float | None = None, zero: bool = True) -> Markup:
+def plot(rows: Sequence[PlotRow], caption: str, reference: float | None = None, zero: bool = True) -> Markup:
     """A figure of rows on one scale, which begins at 0 unless told otherwise. `reference` is a line through all of them."""
     scale = _scale(rows, reference, zero)
     strips = Markup("").join(
@@ -50,7 +50,7 @@ def plot(rows: Sequence[Row], caption: str, reference: float | None = None, zero
     return Markup('<figure class="plot"><figcaption>{}</figcaption>{}{}</figure>').format(caption, strips, _axis(scale))
 
 
-def _scale(rows: Sequence[Row], reference: float | None, zero: bool) -> Scale:
+def _scale(rows: Sequence[PlotRow], reference: float | None, zero: bool) -> Scale:
     seen = [value for row in rows for value in (*row.dots, *(row.interval or ()))]
     seen += [reference] if reference is not None else []
     low, high = min(seen, default=0.0), max(seen, default=1.0)
@@ -72,7 +72,7 @@ def _grid(scale: Scale, reference: float | None) -> Markup:
     return Markup("").join(_line(kind, (x, x), ("0", "100%")) for kind, x in lines)
 
 
-def _marks(row: Row, scale: Scale) -> Markup:
+def _marks(row: PlotRow, scale: Scale) -> Markup:
     bar = _line("interval", (scale(row.interval[0]), scale(row.interval[1])), ("50%", "50%")) if row.interval else Markup("")
     return bar + Markup("").join(Markup('<circle cx="{}" cy="50%" r="5"/>').format(scale(dot)) for dot in row.dots)
 

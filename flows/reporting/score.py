@@ -16,13 +16,13 @@ from reporting.proof import Finder, Sources, any_of, every, files, half, nothing
 SECTIONS = ("data", "model", "infrastructure", "monitoring")
 
 
-class Item(NamedTuple):
+class Question(NamedTuple):
     section: str
     name: str
     finder: Finder
 
 
-class Answer(NamedTuple):
+class ScoreAnswer(NamedTuple):
     section: str
     name: str
     score: float
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 ITEMS = (
-    Item(
+    Question(
         "data",
         "Feature expectations are captured in a schema",
         every(
@@ -38,9 +38,9 @@ ITEMS = (
             tests("test_every_model_builds_and_every_test_passes"),
         ),
     ),
-    Item("data", "All features are beneficial", nothing("no feature is left out to see what it is worth")),
-    Item("data", "No feature's cost is too much", nothing("the cost of a single feature is not measured")),
-    Item(
+    Question("data", "All features are beneficial", nothing("no feature is left out to see what it is worth")),
+    Question("data", "No feature's cost is too much", nothing("the cost of a single feature is not measured")),
+    Question(
         "data",
         "Features adhere to meta-level requirements",
         tests(
@@ -49,12 +49,12 @@ ITEMS = (
             "test_a_new_feature_that_peeks_one_day_past_the_cutoff_is_caught",
         ),
     ),
-    Item(
+    Question(
         "data",
         "The data pipeline has appropriate privacy controls",
         half(written("data/README.md", r"^#+ .*[Pp]rivacy"), "written, not enforced"),
     ),
-    Item(
+    Question(
         "data",
         "New features can be added quickly",
         every(
@@ -62,7 +62,7 @@ ITEMS = (
             tests("test_every_number_of_the_feature_models_is_a_feature"),
         ),
     ),
-    Item(
+    Question(
         "data",
         "All input feature code is tested",
         every(
@@ -73,8 +73,8 @@ ITEMS = (
             ),
         ),
     ),
-    Item("model", "Model specs are reviewed and submitted", half(submitted, "that it was reviewed is not seen")),
-    Item(
+    Question("model", "Model specs are reviewed and submitted", half(submitted, "that it was reviewed is not seen")),
+    Question(
         "model",
         "Offline and online metrics correlate",
         half(
@@ -82,16 +82,16 @@ ITEMS = (
             "the target events, not what was clicked",
         ),
     ),
-    Item("model", "All hyperparameters have been tuned", tuned),
-    Item("model", "The impact of model staleness is known", nothing("no curve of accuracy by the model's age is made")),
-    Item("model", "A simpler model is not better", results("baseline")),
-    Item("model", "Model quality is sufficient on important data slices", results("slices")),
-    Item(
+    Question("model", "All hyperparameters have been tuned", tuned),
+    Question("model", "The impact of model staleness is known", nothing("no curve of accuracy by the model's age is made")),
+    Question("model", "A simpler model is not better", results("baseline")),
+    Question("model", "Model quality is sufficient on important data slices", results("slices")),
+    Question(
         "model",
         "The model is tested for considerations of inclusion",
         nothing("impression of groups of users and items is not measured"),
     ),
-    Item(
+    Question(
         "infrastructure",
         "Training is reproducible",
         tests(
@@ -100,7 +100,7 @@ ITEMS = (
             "test_locks_are_pinned_by_hash_without_addresses",
         ),
     ),
-    Item(
+    Question(
         "infrastructure",
         "Model specs are unit tested",
         tests(
@@ -109,7 +109,7 @@ ITEMS = (
             "test_it_tells_what_will_be_bought_and_shuffled_labels_bring_it_to_chance",
         ),
     ),
-    Item(
+    Question(
         "infrastructure",
         "The ML pipeline is integration tested",
         tests(
@@ -117,7 +117,7 @@ ITEMS = (
             "test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day",
         ),
     ),
-    Item(
+    Question(
         "infrastructure",
         "Model quality is validated before serving",
         every(
@@ -128,12 +128,12 @@ ITEMS = (
             ),
         ),
     ),
-    Item(
+    Question(
         "infrastructure",
         "The model is debuggable",
         tests("test_a_step_can_be_run_again", "test_the_list_is_the_one_that_the_release_holds"),
     ),
-    Item(
+    Question(
         "infrastructure",
         "Models are canaried before serving",
         tests(
@@ -141,7 +141,7 @@ ITEMS = (
             "test_a_failing_canary_drops_no_answer_and_is_sent_back",
         ),
     ),
-    Item(
+    Question(
         "infrastructure",
         "Serving models can be rolled back",
         every(
@@ -149,13 +149,13 @@ ITEMS = (
             written("Makefile", r"^rollback:"),
         ),
     ),
-    Item(
+    Question(
         "monitoring",
         "Dependency changes result in notification",
         half(tests("test_a_diff_tells_what_changed_section_by_section"), "somebody has to ask for it"),
     ),
-    Item("monitoring", "Data invariants hold for inputs", results("raw", "drift", "history")),
-    Item(
+    Question("monitoring", "Data invariants hold for inputs", results("raw", "drift", "history")),
+    Question(
         "monitoring",
         "Training and serving are not skewed",
         any_of(
@@ -163,14 +163,14 @@ ITEMS = (
             half(tests("test_features_of_a_past_day_are_those_built_on_that_day"), "not on the live data"),
         ),
     ),
-    Item("monitoring", "Models are not too stale", tests("test_lists_of_a_model_that_is_too_old_are_not_published")),
-    Item("monitoring", "Models are numerically stable", results("health")),
-    Item(
+    Question("monitoring", "Models are not too stale", tests("test_lists_of_a_model_that_is_too_old_are_not_published")),
+    Question("monitoring", "Models are numerically stable", results("health")),
+    Question(
         "monitoring",
         "Computing performance has not regressed",
         nothing("a run tells its cost, but no earlier one is compared"),
     ),
-    Item(
+    Question(
         "monitoring",
         "Prediction quality has not regressed",
         any_of(
@@ -187,12 +187,12 @@ ITEMS = (
 )
 
 
-def items(sources: Sources) -> list[Answer]:
+def items(sources: Sources) -> list[ScoreAnswer]:
     """All 28 with what was read for them."""
-    return [Answer(item.section, item.name, *item.finder(sources)) for item in ITEMS]
+    return [ScoreAnswer(item.section, item.name, *item.finder(sources)) for item in ITEMS]
 
 
-def sums(answers: Sequence[Answer]) -> dict[str, float]:
+def sums(answers: Sequence[ScoreAnswer]) -> dict[str, float]:
     return {section: sum(answer.score for answer in answers if answer.section == section) for section in SECTIONS}
 
 

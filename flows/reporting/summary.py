@@ -107,7 +107,7 @@ def learned(path: str) -> tuple[list[str], list[str]]:
     return data.log, data.advice
 
 
-class Left:
+class RunRecord:
     """What a run left behind, finished or refused: each artifact as the last of its tasks that has it kept it; `name in left` tells
     whether one has."""
 
@@ -139,7 +139,7 @@ class Left:
 
 def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a TrainFlow found, chose, made and cost; one that was refused, as far as it came."""
-    left = Left(path)
+    left = RunRecord(path)
     settings = left.settings
     _print_data(left, settings, console)
     if "choice" in left:
@@ -161,7 +161,7 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
 
 def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a RecommendFlow made and cost; one that was refused, as far as it came."""
-    left = Left(path)
+    left = RunRecord(path)
     settings = left.settings
     _print_data(left, settings, console)
     if "champion" in left:
@@ -175,7 +175,7 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"release     [bold]{left.live_id}[/bold] is live{other}")
 
 
-def _print_data(left: Left, settings: Settings, console: Console) -> None:
+def _print_data(left: RunRecord, settings: Settings, console: Console) -> None:
     """The data that a run saw, and what became of it."""
     if "built" not in left:
         console.print(f"\n[bold]{settings.name}[/bold]")
@@ -192,7 +192,7 @@ def _print_data(left: Left, settings: Settings, console: Console) -> None:
     console.print(f"features    {built.id} {'reused' if built.reused else 'built'}")
 
 
-def _print_lists(left: Left, settings: Settings, console: Console) -> None:
+def _print_lists(left: RunRecord, settings: Settings, console: Console) -> None:
     """What the rules did to the lists, and what all checks said; before there are lists, the checks of the raw data."""
     if "release_id" in left:
         console.print(_rules(left, settings), soft_wrap=True)
@@ -204,7 +204,7 @@ def _print_lists(left: Left, settings: Settings, console: Console) -> None:
         _print_results({"raw": left.raw_results}, console)
 
 
-def _print_refused(left: Left, console: Console) -> None:
+def _print_refused(left: RunRecord, console: Console) -> None:
     """That nothing was published, and where to look."""
     made = "release_id" in left
     told = f"[bold]{left.release_id}[/bold] is not published" if made else "none was made"
@@ -251,7 +251,7 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
         yield f"selection   on {windows} of {wanted} windows (evaluation.selection_windows): {why}{chosen}"
 
 
-def _metrics(data: Left, list_kind: str, settings: Settings) -> Table | str:
+def _metrics(data: RunRecord, list_kind: str, settings: Settings) -> Table | str:
     holdout = {name: windows[list_kind][0] for name, windows in data.choice.evaluations.items()}
     title = f"holdout, {caption(list_kind, holdout[data.choice.winner], settings)}"
     if not len(holdout[data.choice.winner].users):
@@ -270,7 +270,7 @@ def _metrics(data: Left, list_kind: str, settings: Settings) -> Table | str:
     return table
 
 
-def _rules(data: Left, settings: Settings) -> str:
+def _rules(data: RunRecord, settings: Settings) -> str:
     """What was kept out of the released lists, rule by rule."""
     counts = about(store_of(data.run, settings).load("release", data.release_id))["rules"]
     told = [

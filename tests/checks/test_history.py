@@ -16,13 +16,13 @@ from recsys.features.daily_profile import DailyProfile
 from recsys.features.warehouse import Quarantine
 from recsys.store.snapshots import Manifest, Snapshot
 from recsys.validation.check_input import CheckInput
-from recsys.validation.checks.history import DETECTORS, Limits, detect, impossible_times, known_items, new_days, past_days
+from recsys.validation.checks.history import DETECTORS, HistoryLimits, detect, impossible_times, known_items, new_days, past_days
 from recsys.validation.past_days import calibrate
 from recsys.validation.registry import limits
 from recsys.validation_report import CheckResult
 
 FIRST, DAYS = date(2024, 1, 1), 140
-LIMITS: Limits = limits("history", make_settings())
+LIMITS: HistoryLimits = limits("history", make_settings())
 WEEKDAYS = np.array([0.8, 0.9, 1.0, 1.0, 1.1, 1.3, 0.9])
 Change = Callable[[dict[str, dict[str, np.ndarray]]], None]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import make_settings, make_state
-from recsys.evaluation.holdout import Window
+from recsys.evaluation.holdout import ScoredWindow
 from recsys.recommenders.base import LIST_KINDS
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks import baseline, champion, freshness, robustness, seeds
@@ -25,14 +25,14 @@ USERS = np.array([f"u{row:03}" for row in range(200)])
 DAY = date(2024, 1, 4)
 
 
-def window(mean: float, spread: float = 0.05, seed: int = 0, first: int = 0) -> Window:
+def window(mean: float, spread: float = 0.05, seed: int = 0, first: int = 0) -> ScoredWindow:
     """Scores around a mean; lists of the ten items from `first` on."""
     scores = np.random.default_rng(seed).normal(mean, spread, len(USERS))
     lists = np.tile(np.arange(first, first + 10, dtype=np.int32), (len(USERS), 1))
-    return Window(DAY, USERS, {"ndcg@10": scores}, lists, 40)
+    return ScoredWindow(DAY, USERS, {"ndcg@10": scores}, lists, 40)
 
 
-def windows(mean: float, **how: Any) -> dict[str, list[Window]]:
+def windows(mean: float, **how: Any) -> dict[str, list[ScoredWindow]]:
     return {list_kind: [window(mean, **how)] for list_kind in LIST_KINDS}
 
 
@@ -122,7 +122,7 @@ def test_a_champion_that_was_judged_on_another_horizon_is_not_compared(tmp_path:
     assert failed(champion, challenger(0.1, live(tmp_path, 0.3, horizon=14))) == {"champion": "warn"}
 
 
-def audited(*twins: dict[str, list[Window]]) -> CheckInput:
+def audited(*twins: dict[str, list[ScoredWindow]]) -> CheckInput:
     state = make_state(np.ones((len(USERS), 2), int))
     state = replace(state, user_ids=USERS, users=state.users | {"baskets": np.arange(len(USERS))})
     made = inputs(0.3, twins=twins)

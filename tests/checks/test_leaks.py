@@ -15,7 +15,7 @@ from conftest import failed
 from recsys.features.snapshot import Features
 from recsys.store.snapshots import Snapshot
 from recsys.validation.check_input import CheckInput
-from recsys.validation.checks.leaks import Limits, check
+from recsys.validation.checks.leaks import LeaksLimits, check
 
 
 def test_a_healthy_release_passes(audited: CheckInput) -> None:
@@ -73,7 +73,7 @@ def described(inputs: CheckInput, leaks: dict[tuple[str, str], float]) -> CheckI
 
 def test_an_attribute_that_tells_later_events_is_named_with_its_value(audited: CheckInput) -> None:
     leaks = {("item", "price"): 0.1, ("item", "total_sold"): 0.934, ("user", "status"): 0.7}
-    (found,) = [one for one in check(described(audited, leaks), Limits()) if one.name == "attributes_leak"]
+    (found,) = [one for one in check(described(audited, leaks), LeaksLimits()) if one.name == "attributes_leak"]
     assert (found.passed, found.blocks, found.value) == (False, False, 0.934)
     assert "item total_sold 0.93, left out; user status 0.70, text, so still in use" in found.message
     assert "price" not in found.message
@@ -81,7 +81,7 @@ def test_an_attribute_that_tells_later_events_is_named_with_its_value(audited: C
 
 def test_attributes_without_valid_from_are_named_and_pass(audited: CheckInput) -> None:
     inputs = described(audited, {("item", "price"): 0.1, ("item", "dated"): 0.0, ("user", "status"): 0.2})
-    found = {one.name: one for one in check(inputs, Limits())}["attributes_without_valid_from"]
+    found = {one.name: one for one in check(inputs, LeaksLimits())}["attributes_without_valid_from"]
     assert found.passed
     assert found.message.startswith("2 of 3 attributes have no valid_from")
     assert found.message.endswith(": item price (number), user status (text)")

@@ -18,7 +18,7 @@ from recsys.evaluation.holdout import evaluate, holdout_table
 from recsys.recommenders.registry import create
 from recsys.releases import files
 from recsys.releases.business_rules import BusinessRules
-from recsys.releases.list_files import Row, read_rows, unpack, write_rows
+from recsys.releases.list_files import ListRow, read_rows, unpack, write_rows
 from recsys.store.snapshots import Snapshot
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.released import difference
@@ -42,7 +42,7 @@ def blocked(inputs: CheckInput, *checks: str) -> dict[str, str]:
     return found
 
 
-def rewritten(change: Callable[[list[Row]], list[Row]], name: str = "lists.sqlite") -> Callable[[Path], None]:
+def rewritten(change: Callable[[list[ListRow]], list[ListRow]], name: str = "lists.sqlite") -> Callable[[Path], None]:
     """Changes the rows of lists in a release's folder."""
 
     def write(folder: Path) -> None:
@@ -63,7 +63,7 @@ def rewritten(change: Callable[[list[Row]], list[Row]], name: str = "lists.sqlit
     return write
 
 
-def shifted(rows: list[Row], allow: bool = True, exclude_seen: bool = True, part: slice = slice(None)) -> list[Row]:
+def shifted(rows: list[ListRow], allow: bool = True, exclude_seen: bool = True, part: slice = slice(None)) -> list[ListRow]:
     """Each user's lists are those of the next user."""
     kept = rows[part]
     others = kept[1:] + kept[:1]
@@ -74,7 +74,9 @@ def shifted(rows: list[Row], allow: bool = True, exclude_seen: bool = True, part
     return rows
 
 
-def each_list(change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Callable[[list[Row]], list[Row]]:
+def each_list(
+    change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> Callable[[list[ListRow]], list[ListRow]]:
     """Changes items and scores of every list."""
 
     def pack(blob: bytes) -> bytes:
@@ -112,7 +114,7 @@ def test_lists_of_the_next_user_in_one_segment(inputs: CheckInput, tmp_path: Pat
     segment = str(names[sizes.argmax()])
     members = set(state.user_ids[state.users["segment"] == segment].tolist())
 
-    def rotate(rows: list[Row]) -> list[Row]:
+    def rotate(rows: list[ListRow]) -> list[ListRow]:
         return [row for row in rows if row[0] not in members] + shifted([row for row in rows if row[0] in members])
 
     found = blocked(changed(inputs, tmp_path, rewritten(rotate)), "released")
@@ -148,7 +150,7 @@ def test_one_old_item_that_the_capped_history_forgot(inputs: CheckInput, tmp_pat
     users, items = inputs.features.target_pairs()
     user, item = str(inputs.state.user_ids[users[0]]), int(items[0])
 
-    def put(rows: list[Row]) -> list[Row]:
+    def put(rows: list[ListRow]) -> list[ListRow]:
         found = []
         for id, allow, exclude_seen in rows:
             listed, scores = unpack(exclude_seen)

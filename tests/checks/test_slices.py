@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from conftest import failures, sabotage
-from recsys.evaluation.holdout import Window, Windows
+from recsys.evaluation.holdout import ScoredWindow, ScoredWindows
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks import slices
 from recsys.validation.distributions import thirds
 
 
-def scored(inputs: CheckInput, name: str, scores: np.ndarray) -> Windows:
+def scored(inputs: CheckInput, name: str, scores: np.ndarray) -> ScoredWindows:
     """A recommender's windows, with these scores of the holdout's users among all items."""
     window = replace(inputs.holdout(name, "all_items"), scores={inputs.metric: scores})
     return {**inputs.evaluations[name], "all_items": [window]}
@@ -58,7 +58,7 @@ def test_lists_that_never_hold_what_sells_little_warn(inputs: CheckInput) -> Non
 
 
 def test_slices_of_few_users_say_nothing(inputs: CheckInput) -> None:
-    results = list(slices.check(inputs, slices.Limits(min_users=10_000, min_share=1.0, min_item_share=1.0)))
+    results = list(slices.check(inputs, slices.SlicesLimits(min_users=10_000, min_share=1.0, min_item_share=1.0)))
     assert len(results) == 4
     assert all(result.passed and "none is large enough" in result.message for result in results)
 
@@ -69,7 +69,7 @@ def test_ties_stay_in_one_third() -> None:
 
 
 def test_where_nobody_bought_anything_new_there_are_no_slices(inputs: CheckInput) -> None:
-    def nobody(windows: dict[str, list[Window]]) -> dict[str, list[Window]]:
+    def nobody(windows: dict[str, list[ScoredWindow]]) -> dict[str, list[ScoredWindow]]:
         exclude_seen = windows["new_items"][0]
         scores = {name: values[:0] for name, values in exclude_seen.scores.items()}
         return windows | {

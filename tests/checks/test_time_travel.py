@@ -9,7 +9,7 @@ import pytest
 from conftest import failed
 from recsys.recommenders.base import Lists
 from recsys.recommenders.registry import RECOMMENDERS
-from recsys.recommenders.two_stage import Joined, TwoStage
+from recsys.recommenders.two_stage import FeatureTable, TwoStage
 from recsys.validation.audit.chance import areas_under_curve
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks import time_travel
@@ -23,7 +23,7 @@ def test_a_healthy_release_passes(audited: CheckInput) -> None:
 
 def test_features_that_differ_from_those_of_that_day_are_found(audited: CheckInput) -> None:
     then = replace(audited, bad_days={**audited.bad_days, "as_it_was": audited.bad_days["lost_events"]})
-    results = list(time_travel.check(then, time_travel.Limits(1.0, 1.0)))
+    results = list(time_travel.check(then, time_travel.TimeTravelLimits(1.0, 1.0)))
     assert [result.name for result in results if result.blocks] == ["features_of_that_day"]
     assert "feat_users.target_events in " in results[0].message
 
@@ -50,13 +50,13 @@ def test_a_model_that_knows_the_answers_without_learning_them_is_found(
 
 def test_a_feature_made_of_the_labels_is_found_and_named(audited: CheckInput, monkeypatch: pytest.MonkeyPatch) -> None:
     users, items = audited.features.labels(audited.features.evaluated[0])
-    bought, honest, width = users.astype(np.int64) * audited.state.shape[1] + items, Joined.features, audited.state.shape[1]
+    bought, honest, width = users.astype(np.int64) * audited.state.shape[1] + items, FeatureTable.features, audited.state.shape[1]
 
-    def features(self: Joined, rows: np.ndarray, columns: np.ndarray) -> dict[str, np.ndarray]:
+    def features(self: FeatureTable, rows: np.ndarray, columns: np.ndarray) -> dict[str, np.ndarray]:
         return honest(self, rows, columns) | {"pair_trend": np.isin(rows * width + columns, bought).astype(np.float32)}
 
-    monkeypatch.setattr(Joined, "features", features)
-    result = time_travel._too_good(audited, time_travel.Limits(max_shuffled=1.0, max_auc=0.97))
+    monkeypatch.setattr(FeatureTable, "features", features)
+    result = time_travel._too_good(audited, time_travel.TimeTravelLimits(max_shuffled=1.0, max_auc=0.97))
     assert result.blocks
     assert "pair_trend 1.000" in result.message
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys.evaluation.holdout import Windows, compare, evaluate
+from recsys.evaluation.holdout import ScoredWindows, compare, evaluate
 from recsys.evaluation.metrics import Interval
 from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
@@ -46,7 +46,7 @@ class Shop:
     store: Store
     raw: str
     settings: Settings
-    _windows: dict[str, Windows] = field(default_factory=dict)
+    _windows: dict[str, ScoredWindows] = field(default_factory=dict)
 
     def features(self, name: str) -> Features:
         """With one item attribute, or none for an empty name."""
@@ -54,7 +54,7 @@ class Shop:
         chosen = replace(self.settings, dataset=replace(self.settings.dataset, item_attributes=attributes))
         return open_features(self.store, build_features(self.store, self.raw, chosen, PROJECT).id, chosen)
 
-    def windows(self, name: str) -> Windows:
+    def windows(self, name: str) -> ScoredWindows:
         """How good two_stage is with it on the holdout and the selection windows."""
         if name not in self._windows:
             features = self.features(name)

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import make_state
 from recsys import RecsysError
-from recsys.features.state import State, Window
+from recsys.features.state import State, TrainingWindow
 from recsys.recommenders.base import Recommender, TooLittleData
 from recsys.recommenders.rankers import RANKERS
 from recsys.recommenders.rankers.base import NothingLearned
@@ -61,14 +61,14 @@ def recommender(request: pytest.FixtureRequest) -> Recommender:
     return create(name, {"ranker": ranker} if ranker else {})
 
 
-def colour_window() -> Window:
+def colour_window() -> TrainingWindow:
     """A window in which everybody took the item of their colour that they lacked."""
     before = checkerboard()
     users = np.arange(USERS)
     numbers = np.array([int(user[1:]) for user in before.user_ids])
     missing = [f"i{number % 2 + 2 * ((number // 2) % (ITEMS // 2))}" for number in numbers]
     items = np.searchsorted(before.item_ids, missing)
-    return Window(("window", date(2024, 1, 1)), lambda: before, lambda: (users.astype(np.int32), items.astype(np.int32)))
+    return TrainingWindow(("window", date(2024, 1, 1)), lambda: before, lambda: (users.astype(np.int32), items.astype(np.int32)))
 
 
 def fitted(recommender: Recommender, state: State) -> Recommender:
@@ -186,7 +186,7 @@ def test_without_anything_to_learn_from_it_says_so(name: str) -> None:
 def test_where_all_candidates_are_taken_there_is_nothing_to_tell_apart() -> None:
     state = make_state(np.ones((4, 3), int))
     users, items = (index.ravel().astype(np.int32) for index in np.indices((4, 3)))
-    window = Window(("all", date(2024, 1, 1)), lambda: state, lambda: (users, items))
+    window = TrainingWindow(("all", date(2024, 1, 1)), lambda: state, lambda: (users, items))
     with pytest.raises(TooLittleData, match="12 of 12 candidates"):
         create("two_stage", {}).fit(state, [window])
 

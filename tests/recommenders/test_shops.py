@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import PROJECT, make_settings
-from recsys.evaluation.holdout import Window, compare, evaluate
+from recsys.evaluation.holdout import ScoredWindow, compare, evaluate
 from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders.base import LIST_KINDS, TooLittleData
@@ -28,7 +28,7 @@ BAD_DAYS: dict[str, dict[str, Any]] = {
 SPREAD = {"all_items": 0.02, "new_items": 0.05}  # of three seeds' NDCG@10, largest / smallest - 1
 
 Open = Callable[[dict[str, Any]], tuple[Features, Settings]]
-Evaluations = dict[str, dict[str, list[Window]]]
+Evaluations = dict[str, dict[str, list[ScoredWindow]]]
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Open:
     return build
 
 
-def on_holdout(features: Features, settings: Settings, name: str, seed: int) -> dict[str, list[Window]]:
+def on_holdout(features: Features, settings: Settings, name: str, seed: int) -> dict[str, list[ScoredWindow]]:
     """Of two_stage as in config.toml, of any other with its default parameters."""
     parameters = settings.recommenders[name] if name == "two_stage" else {}
     return evaluate(create(name, parameters, seed), features, settings, features.evaluated[:1])
 
 
-def accuracy(windows: list[Window]) -> float:
+def accuracy(windows: list[ScoredWindow]) -> float:
     return float(windows[0].scores["ndcg@10"].mean())
 
 

@@ -45,7 +45,7 @@ def user(inputs: CheckInput) -> str:
 
 def items(answer: Any) -> list[str]:
     assert answer.status_code == 200, answer.text
-    schemas.Answer.model_validate_json(answer.content)
+    schemas.Recommendations.model_validate_json(answer.content)
     return [item["item_id"] for item in answer.json()["items"]]
 
 
@@ -114,7 +114,7 @@ def test_similar_items_are_listed_and_an_unknown_one_is_not_found(client: TestCl
 
 def test_the_demo_knows_users_histories_models_and_releases(client: TestClient, user: str) -> None:
     assert user in client.get("/v1/users", params={"prefix": user}).json()
-    schemas.User.model_validate_json(client.get(f"/v1/users/{user}/history").content)
+    schemas.UserProfile.model_validate_json(client.get(f"/v1/users/{user}/history").content)
     assert client.get("/v1/users/nobody/history").status_code == 404
     models = TypeAdapter(list[schemas.Model]).validate_json(client.get("/v1/models").content)
     assert [(model.name, model.default) for model in models] == [("two_stage", True)]

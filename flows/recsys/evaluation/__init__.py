@@ -7,8 +7,8 @@ from recsys.lazy import lazy
 if TYPE_CHECKING:
     from recsys.evaluation.holdout import (
         Robustness,
-        Window,
-        Windows,
+        ScoredWindow,
+        ScoredWindows,
         caption,
         compare,
         evaluate,

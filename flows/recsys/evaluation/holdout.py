@@ -25,7 +25,7 @@ FEWEST = 10  # users, below which the bootstrap's interval of a difference is to
 
 
 @dataclass(frozen=True)
-class Window:
+class ScoredWindow:
     """Scores at one cutoff of one kind of list, row by row for `users`, seen before it and with a target event after it, and their
     lists, as long as the longest that is scored."""
 
@@ -36,11 +36,13 @@ class Window:
     available: int  # items that could have been listed
 
 
-Windows = dict[str, list[Window]]  # per kind of list, newest first; under the one that is not served, windows may have no users
-Robustness = dict[str, dict[str, Window]]  # per perturbed world and kind of list, the holdout
+ScoredWindows = dict[
+    str, list[ScoredWindow]
+]  # per kind of list, newest first; under the one that is not served, windows may have no users
+Robustness = dict[str, dict[str, ScoredWindow]]  # per perturbed world and kind of list, the holdout
 
 
-def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> Windows:
+def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> ScoredWindows:
     """Per kind of list, a window for each cutoff, newest first, as far back as users can be judged and the recommender can learn.
 
     The recommender is fitted anew at each; lists are made by the saved and loaded model, as in production. Nothing is read that
@@ -59,7 +61,7 @@ def evaluate(recommender: Recommender, features: Features, settings: Settings, c
     return {list_kind: [window[list_kind] for window in windows] for list_kind in LIST_KINDS}
 
 
-def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, settings: Settings) -> dict[str, Window]:
+def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, settings: Settings) -> dict[str, ScoredWindow]:
     state, labels = features.state(cutoff), features.labels(cutoff)
     with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
         recommender.fit(state, features.windows(cutoff)).save(Path(folder))
@@ -138,14 +140,14 @@ def rank_by(recommender: Recommender, known: State, state: State, settings: Sett
     return rank
 
 
-def oracle(source: Simulation, features: Features, settings: Settings) -> dict[str, Window]:
+def oracle(source: Simulation, features: Features, settings: Settings) -> dict[str, ScoredWindow]:
     """The holdout's window of the oracle's lists, per kind of list."""
     state = features.state(features.evaluated[0])
     rank = rank_by_truth(source, state, state.items["is_available"], settings)
     return judge(rank, state, features.labels(state.cutoff), settings)
 
 
-def judge(rank: RankFunction, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, Window]:
+def judge(rank: RankFunction, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, ScoredWindow]:
     """Per kind of list, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not. Labels are
     users and items of the state; where there are none, nobody is in the window."""
     windows = {}
@@ -153,7 +155,9 @@ def judge(rank: RankFunction, state: State, labels: tuple[NDArray, NDArray], set
         asked, users, items = relevant(*labels, state, exclude_seen)
         lists, ks = rank(asked, exclude_seen), settings.evaluation.ks
         scores = score(lists, users, items, state.shape[1], ks) | beyond_accuracy(lists, users, items, target_share(state), ks)
-        windows[list_kind] = Window(state.cutoff, state.user_ids[asked], scores, lists, int(state.items["is_available"].sum()))
+        windows[list_kind] = ScoredWindow(
+            state.cutoff, state.user_ids[asked], scores, lists, int(state.items["is_available"].sum())
+        )
     return windows
 
 
@@ -175,7 +179,7 @@ def target_share(state: State) -> NDArray[np.float64]:
     return np.maximum(state.items["target_users"], 1) / max((state.users["target_events"] > 0).sum(), 1)
 
 
-def holdout_table(windows: Mapping[str, Window]) -> pa.Table:
+def holdout_table(windows: Mapping[str, ScoredWindow]) -> pa.Table:
     """Users of the holdout with their scores, kind of list by kind of list."""
     parts = [
         pa.table({"list_kind": pa.array([list_kind] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
@@ -184,7 +188,7 @@ def holdout_table(windows: Mapping[str, Window]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def per_user(windows: Sequence[Window], metric: str) -> dict[str, float]:
+def per_user(windows: Sequence[ScoredWindow], metric: str) -> dict[str, float]:
     """A user's metric, averaged over the windows in which the user counts: users are what the bootstrap draws."""
     users = np.concatenate([window.users for window in windows] or [np.zeros(0, str)])
     values = np.concatenate([window.scores[metric] for window in windows] or [np.zeros(0)])
@@ -193,7 +197,7 @@ def per_user(windows: Sequence[Window], metric: str) -> dict[str, float]:
     return dict(zip(names.tolist(), means.tolist(), strict=True))
 
 
-def compare(a: Sequence[Window], b: Sequence[Window], metric: str, settings: Settings) -> Interval:
+def compare(a: Sequence[ScoredWindow], b: Sequence[ScoredWindow], metric: str, settings: Settings) -> Interval:
     """Paired difference a - b over the users of both, which are the same. Fewer than FEWEST users decide nothing."""
     left, right = per_user(a, metric), per_user(b, metric)
     difference = np.array([left[user] - right[user] for user in left])
@@ -202,13 +206,13 @@ def compare(a: Sequence[Window], b: Sequence[Window], metric: str, settings: Set
     return bootstrap({metric: difference}, settings.evaluation.bootstraps, settings.seed)[metric]
 
 
-def share_of(oracle: Window, window: Window, settings: Settings) -> float:
+def share_of(oracle: ScoredWindow, window: ScoredWindow, settings: Settings) -> float:
     """Share of the oracle's NDCG@k that a window's lists reach."""
     metric = f"ndcg@{settings.evaluation.k}"
     return float(window.scores[metric].mean() / oracle.scores[metric].mean())
 
 
-def caption(list_kind: str, window: Window, settings: Settings) -> str:
+def caption(list_kind: str, window: ScoredWindow, settings: Settings) -> str:
     """`all items, served: 536 users with a purchase in the 28 days from 2025-01-07`."""
     items = "only items new to the user" if LIST_KINDS[list_kind] else "all items"
     served = ", served" if list_kind == settings.list_kind else ""
@@ -216,7 +220,7 @@ def caption(list_kind: str, window: Window, settings: Settings) -> str:
     return f"{items}{served}: {users} in the {settings.dataset.horizon_days} days from {window.cutoff}"
 
 
-def summarise(window: Window, ks: Sequence[int], settings: Settings) -> dict[str, Interval]:
+def summarise(window: ScoredWindow, ks: Sequence[int], settings: Settings) -> dict[str, Interval]:
     """Every metric of a window with its interval, depth by depth."""
     how = (settings.evaluation.bootstraps, settings.seed)
     coverages = {f"coverage@{k}": bootstrap_coverage(window.lists[:, :k], window.available, *how) for k in ks}
@@ -224,13 +228,13 @@ def summarise(window: Window, ks: Sequence[int], settings: Settings) -> dict[str
     return {metric: interval for k in ks for metric, interval in found.items() if metric.endswith(f"@{k}")}
 
 
-def select(evaluations: Mapping[str, Windows], settings: Settings) -> str:
+def select(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> str:
     """The simplest recommender, in the order of config.toml, that no other beats beyond noise on the selection windows under
     the configured kind of list; the simplest of all where there are no such windows."""
     return unbeaten({name: evaluations[name] for name in settings.recommenders if name in evaluations}, settings)[0]
 
 
-def steadiest(twins: Mapping[str, tuple[Windows, Robustness]], settings: Settings) -> str:
+def steadiest(twins: Mapping[str, tuple[ScoredWindows, Robustness]], settings: Settings) -> str:
     """Of one recommender under several seeds, those that none beats beyond noise are as good as each other; this is the one of
     them whose worst stress, on the holdout, is best (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
     metric, served = f"ndcg@{settings.evaluation.k}", settings.list_kind
@@ -242,7 +246,7 @@ def steadiest(twins: Mapping[str, tuple[Windows, Robustness]], settings: Setting
     return max(near, key=lambda name: min(scores[name], default=0.0))
 
 
-def unbeaten(evaluations: Mapping[str, Windows], settings: Settings) -> list[str]:
+def unbeaten(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> list[str]:
     """Those that no other beats beyond noise on the selection windows that all have; the one with the highest mean is always among
     them."""
     metric = f"ndcg@{settings.evaluation.k}"

@@ -17,7 +17,7 @@ from recsys.store import Manifest, Snapshot, Store
 
 ABSENT = "-"  # no such setting or version, or a manifest written before they were told, or a snapshot that is gone
 
-Row = tuple[str, str, str, str]  # what is compared, in a, in b, and what the two make of each other
+DiffRow = tuple[str, str, str, str]  # what is compared, in a, in b, and what the two make of each other
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ListChange:
     went: int
 
 
-def diff(store: Store, a: str, b: str, settings: Settings) -> dict[str, list[Row]]:
+def diff(store: Store, a: str, b: str, settings: Settings) -> dict[str, list[DiffRow]]:
     """Section by section what changed from release a to release b. `settings` are the reader's: they set k and the bootstrap."""
     old, new = trace(store, a), trace(store, b)
     before, after = old["release"].made_from, new["release"].made_from
@@ -58,7 +58,7 @@ def _holdout(made: Mapping[str, Manifest]) -> Any:
     return days, features and features.parents["raw"]
 
 
-def _data(store: Store, old: Mapping[str, Manifest], new: Mapping[str, Manifest], settings: Settings) -> list[Row]:
+def _data(store: Store, old: Mapping[str, Manifest], new: Mapping[str, Manifest], settings: Settings) -> list[DiffRow]:
     was, now = (_facts(store, made, settings) for made in (old, new))
     same = {name: "same" if was[name] is not None and was[name] == now[name] else "" for name in was}
     return [(name, _told(was[name]), _told(now[name]), same[name]) for name in was]
@@ -72,7 +72,7 @@ def _facts(store: Store, made: Mapping[str, Manifest], settings: Settings) -> di
     return facts | {name.replace("_", " "): counts.get(name) for name in ("events", "users", "items", "first_day", "last_day")}
 
 
-def _sql(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Row]:
+def _sql(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[DiffRow]:
     """The project's hash, then the files that differ."""
     if not old or not new:
         return [("dbt project", _told(old and old["project"]), _told(new and new["project"]), "")]
@@ -84,7 +84,7 @@ def _sql(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[R
     return [("dbt project", old["project"], new["project"], f"{len(files)} files"), *rows]
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Row]:
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[DiffRow]:
     return [(name, _told(was), _told(now), "") for name, (was, now) in changes(old, new).items()]
 
 
@@ -96,7 +96,7 @@ def _told(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _metric(a: Snapshot, b: Snapshot, list_kind: str, paired: bool, settings: Settings) -> Row:
+def _metric(a: Snapshot, b: Snapshot, list_kind: str, paired: bool, settings: Settings) -> DiffRow:
     """Means of NDCG@k, and the paired difference b - a over the users of both where the holdout is the same."""
     metric = f"ndcg@{settings.evaluation.k}"
     old, new = (_scores(release, list_kind, metric) for release in (a, b))
@@ -115,7 +115,7 @@ def _scores(release: Snapshot, list_kind: str, metric: str) -> dict[str, float]:
     return dict(zip(columns["user_id"], columns[metric], strict=True))
 
 
-def _lists(a: Snapshot, b: Snapshot, list_kind: str, k: int) -> Row:
+def _lists(a: Snapshot, b: Snapshot, list_kind: str, k: int) -> DiffRow:
     found = compare_lists(a, b, list_kind, k)
     told = f"{found.changed / max(found.users, 1):.1%} of {found.users:,} users changed, overlap {found.overlap:.3f}"
     moved = f"; {found.came:,} users came, {found.went:,} went" if found.came or found.went else ""

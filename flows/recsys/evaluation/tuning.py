@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recsys import RecsysError
-from recsys.evaluation.holdout import Window, compare
+from recsys.evaluation.holdout import ScoredWindow, compare
 from recsys.evaluation.metrics import Interval
 from recsys.recommenders import LIST_KINDS, create
 from recsys.settings import Settings
@@ -38,13 +38,13 @@ class Trial:
     """What came of a variant: its selection windows by kind of list and its CPU seconds, or the error that ended it."""
 
     variant: Variant
-    windows: dict[str, list[Window]] = field(default_factory=dict)
+    windows: dict[str, list[ScoredWindow]] = field(default_factory=dict)
     cpu_seconds: float = 0.0
     error: str = ""
 
 
 @dataclass(frozen=True)
-class Finding:
+class TuningResult:
     """A variant against the base: difference of NDCG@k by kind of list, CPU seconds as a ratio, and the word on it; or an error."""
 
     variant: Variant
@@ -73,7 +73,7 @@ def variants(settings: Settings, name: str) -> list[Variant]:
     return [Variant(own), *tried]
 
 
-def findings(trials: Iterable[Trial], settings: Settings) -> list[Finding]:
+def findings(trials: Iterable[Trial], settings: Settings) -> list[TuningResult]:
     """Every variant against the base, paired by user over the selection windows. Raises if the base itself failed."""
     base, *others = sorted(trials, key=lambda trial: trial.variant.changed != "")  # the rest keep their order
     if base.error:
@@ -81,9 +81,9 @@ def findings(trials: Iterable[Trial], settings: Settings) -> list[Finding]:
     return [judge(trial, base, settings) for trial in others]
 
 
-def judge(trial: Trial, base: Trial, settings: Settings) -> Finding:
+def judge(trial: Trial, base: Trial, settings: Settings) -> TuningResult:
     if trial.error:
-        return Finding(trial.variant, {}, 0.0, "failed", trial.error)
+        return TuningResult(trial.variant, {}, 0.0, "failed", trial.error)
     both = min(len(one.windows[settings.list_kind]) for one in (trial, base))  # windows, the newest first
     differences = {
         list_kind: compare(
@@ -91,7 +91,7 @@ def judge(trial: Trial, base: Trial, settings: Settings) -> Finding:
         )
         for list_kind in LIST_KINDS
     }
-    return Finding(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.list_kind]))
+    return TuningResult(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.list_kind]))
 
 
 def word(difference: Interval) -> str:
@@ -100,13 +100,13 @@ def word(difference: Interval) -> str:
     return "worse" if difference.high < 0 else "within noise"
 
 
-def log(found: Sequence[Finding], name: str, day: str, features_id: str, settings: Settings) -> list[str]:
+def log(found: Sequence[TuningResult], name: str, day: str, features_id: str, settings: Settings) -> list[str]:
     """A line of tuning.md for each finding."""
     where = f"{day} {settings.name}, features {features_id}, {name}"
     return [f"- {where}: {finding.variant.change}: {measured(finding, settings)}" for finding in found]
 
 
-def measured(finding: Finding, settings: Settings) -> str:
+def measured(finding: TuningResult, settings: Settings) -> str:
     """`ndcg@10 allow +0.0020 [-0.0031, +0.0069], novel ...; 0.83 of the CPU; within noise`."""
     if finding.error:
         return f"failed: {' '.join(finding.error.split())[:300]}"
@@ -118,7 +118,7 @@ def signed(difference: Interval) -> str:
     return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
 
 
-def advice(found: Sequence[Finding], name: str, settings: Settings) -> list[str]:
+def advice(found: Sequence[TuningResult], name: str, settings: Settings) -> list[str]:
     """Which change is best, and the line that makes it; or that none is better."""
     served = settings.list_kind
     better = [finding for finding in found if finding.word == "better"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys.features import daily_profile
 from recsys.features.attributes import FEWEST, partial_association, partial_correlation
 from recsys.features.daily_profile import DailyProfile
-from recsys.features.state import Attribute, State, Table, Window, matrix
+from recsys.features.state import Attribute, State, Table, TrainingWindow, matrix
 from recsys.features.warehouse import connect, escaped, literal
 from recsys.settings import Settings, event_types
 from recsys.store import Snapshot
@@ -188,11 +188,11 @@ class Features:
         pairs = matrix(met["target_pairs"], met["subject_index"], met["value_index"], shape)
         return Attribute(entity, name, found["value"], value_index, found["recent"], pairs)
 
-    def windows(self, cutoff: date) -> list[Window]:
+    def windows(self, cutoff: date) -> list[TrainingWindow]:
         """Earlier cutoffs whose horizons ended by this one, newest first."""
         horizon = timedelta(days=self.settings.dataset.horizon_days)
         return [
-            Window((self.id, earlier), partial(self.state, earlier), partial(self.labels, earlier))
+            TrainingWindow((self.id, earlier), partial(self.state, earlier), partial(self.labels, earlier))
             for earlier in self.cutoffs
             if earlier + horizon <= cutoff
         ]

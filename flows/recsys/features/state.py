@@ -109,7 +109,7 @@ def matrix_of_file(parts: Mapping[str, NDArray], shape: Sequence[int]) -> sparse
 
 
 @dataclass(frozen=True)
-class Window:
+class TrainingWindow:
     """An earlier cutoff whose horizon is over: what was known then, and the users and items of the target events after it.
     Read when asked for."""
 

@@ -29,7 +29,7 @@ MOST_TOLERATED = 0.3  # share of rejected events, above which nobody is told to 
 
 
 @dataclass(frozen=True)
-class Cost:
+class DbtCost:
     """CPU seconds of a dbt call, and the part of them that was SQL."""
 
     total: float
@@ -80,7 +80,7 @@ def project_hashes(project: Path) -> dict[str, Any]:
     return {"project": digest(files), "files": files}
 
 
-def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> Cost:
+def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> DbtCost:
     """Runs dbt over a raw snapshot and writes every model with a contract to the folder as `<model>.parquet`."""
     with tempfile.TemporaryDirectory(prefix="warehouse-") as scratch:
         file = Path(scratch) / "warehouse.duckdb"
@@ -149,7 +149,7 @@ def _table(file: str) -> str:
     return Path(file).parts[0].removesuffix(".parquet")
 
 
-def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[Cost, Path]:
+def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[DbtCost, Path]:
     """dbt in a process of its own (inside this one it would keep the file's lock and its memory): `build` of the pipeline's
     models, or other arguments. Returns the cost and the folder with dbt's own results."""
     target = file.parent / "target"
@@ -172,7 +172,7 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     if not results.exists() or not (ran := json.loads(results.read_text())["results"]):
         lines = said.splitlines()[-1:] + [line for line in said.splitlines() if remedy(line)]
         raise RecsysError(f"dbt could not start: {with_remedy(lines[-1] if lines else 'it was killed, maybe out of memory')}")
-    return Cost(total, min(total, sum(result["execution_time"] for result in ran))), target
+    return DbtCost(total, min(total, sum(result["execution_time"] for result in ran))), target
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:

@@ -119,7 +119,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Counts:
+class EventCounts:
     """Accepted events. repeats: share of the target events whose item the user had one with on an earlier day."""
 
     events: int
@@ -171,7 +171,7 @@ class Profile:
     entities: list[Entities] = field(default_factory=list)
     quarantine: Quarantine | None = None
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    counts: Counts | None = None
+    counts: EventCounts | None = None
     times: Times | None = None
     horizons: list[Horizon] = field(default_factory=list)
     horizon: Horizon | None = None
@@ -439,7 +439,7 @@ class _Check:
             "select count(*), count(*) filter (where is_target) from int_events_accepted"
         ).fetchall()[0]
         repeats = repeat_share(connection, "(from int_events_accepted where is_target)")
-        self.found.counts = Counts(events, targets, spreads["user_id"], spreads["item_id"], repeats)
+        self.found.counts = EventCounts(events, targets, spreads["user_id"], spreads["item_id"], repeats)
         advised = advise_exclude_seen(repeats, **self.settings.checks["seen"])
         if advised:
             self.propose("exclude_seen", True, f"{repeats:.1%} of the {self.found.target} events repeat an item")

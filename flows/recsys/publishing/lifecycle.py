@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Listed:
+class ReleaseSummary:
     """A release as people look for it. as_of: the day of its lists; days: the first and the last of its data, where its manifest
     tells them. metrics: means of its holdout by kind of list; none, and no as_of, where that file is damaged. roles: live,
     previous, canary, pinned."""
@@ -34,7 +34,7 @@ class Listed:
     roles: list[str]
 
 
-def listed(store: Store, settings: Settings) -> list[Listed]:
+def listed(store: Store, settings: Settings) -> list[ReleaseSummary]:
     """Every release that exists and can be read, newest first."""
     pointed, metric, found = dict[str, list[str]](), f"ndcg@{settings.evaluation.k}", []
     try:
@@ -47,7 +47,7 @@ def listed(store: Store, settings: Settings) -> list[Listed]:
             means = _means(store.read("release", id, "holdout.parquet"), metric)
             facts = store.read("release", id, "release.json")
             as_of = date.fromisoformat(json.loads(facts)["as_of"]) if facts else None
-            found.append(Listed(id, as_of, days, recommender, means, pointed.get(id, [])))
+            found.append(ReleaseSummary(id, as_of, days, recommender, means, pointed.get(id, [])))
     return found
 
 

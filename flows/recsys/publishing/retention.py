@@ -8,7 +8,7 @@ from recsys import RecsysError
 from recsys.publishing.lifecycle import roles
 from recsys.store import KINDS, Canary, Conflict, Manifest, Store
 
-Name = tuple[str, str]  # a snapshot's kind and id
+SnapshotName = tuple[str, str]  # a snapshot's kind and id
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def unneeded(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
     return [Unneeded(*name, usage.bytes) for name, usage in folders.items() if name not in needed]
 
 
-def with_parents(names: Iterable[Name], manifests: dict[Name, Manifest]) -> set[Name]:
+def with_parents(names: Iterable[SnapshotName], manifests: dict[SnapshotName, Manifest]) -> set[SnapshotName]:
     """Snapshots, those they were made from, and so on back to the raw data."""
     found, wanted = set(), set(names)
     while wanted:

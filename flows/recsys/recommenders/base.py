@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys import RecsysError
-from recsys.features import State, Window, matrix_of_file, places
+from recsys.features import State, TrainingWindow, matrix_of_file, places
 from recsys.recommenders.top_k import rank
 
 CHUNK = 2_000  # users ranked at a time: bounds the memory
@@ -48,7 +48,7 @@ class Recommender(ABC):
     item_ids_: NDArray[np.str_]
     left_out: Sequence[str] = ()  # features that the last fit did without, since they have too few values
 
-    def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
+    def fit(self, state: State, windows: Sequence[TrainingWindow] = ()) -> Self:
         """Learns from everything before the state's cutoff. `windows`: earlier cutoffs whose horizons ended by then, newest
         first, for those that learn from outcomes. Raises TooLittleData where there is nothing to learn from."""
         self.learn(state)

@@ -11,7 +11,7 @@ from pydantic import Field
 from scipy import sparse
 
 from recsys import RecsysError
-from recsys.features import Attribute, State, Window
+from recsys.features import Attribute, State, TrainingWindow
 from recsys.recommenders import rankers
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
@@ -92,7 +92,7 @@ class TwoStage(Recommender):
         self.resample = resample
         self._learned_from: dict[Any, Examples | None] = {}
 
-    def fit(self, state: State, windows: Sequence[Window] = ()) -> Self:
+    def fit(self, state: State, windows: Sequence[TrainingWindow] = ()) -> Self:
         parts = [part for part in (self._examples(window) for window in windows[: self.windows]) if part is not None]
         if not parts:
             raise TooLittleData(
@@ -121,13 +121,13 @@ class TwoStage(Recommender):
     def _fit(self, state: State) -> None:
         self.candidate_sources = fit_candidate_sources(state)
 
-    def _examples(self, window: Window) -> Examples | None:
+    def _examples(self, window: TrainingWindow) -> Examples | None:
         """A window's candidates to learn from; made once however many fits learn from it."""
         if window.key not in self._learned_from:
             self._learned_from[window.key] = self._make_examples(window)
         return self._learned_from[window.key]
 
-    def _make_examples(self, window: Window) -> Examples | None:
+    def _make_examples(self, window: TrainingWindow) -> Examples | None:
         state, (users, items) = window.state(), window.labels()
         if not len(users):
             return None
@@ -153,7 +153,7 @@ class TwoStage(Recommender):
 
     def scorer(self, state: State) -> Scorer:
         candidate_sources = {name: candidate_source.scorer(state) for name, candidate_source in self.candidate_sources.items()}
-        joined = Joined(state)
+        joined = FeatureTable(state)
 
         def score(rows: NDArray[np.int64]) -> sparse.csr_matrix:
             parts = []
@@ -214,13 +214,16 @@ def candidates(
     candidate_sources: Mapping[str, Recommender], state: State, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
     """Candidates of some users at a time."""
-    scorers, joined = {name: candidate_source.scorer(state) for name, candidate_source in candidate_sources.items()}, Joined(state)
+    scorers, joined = (
+        {name: candidate_source.scorer(state) for name, candidate_source in candidate_sources.items()},
+        FeatureTable(state),
+    )
     for start in range(0, len(rows), ROWS):
         chunk = rows[start : start + ROWS]
         yield chunk, propose(scorers, joined, chunk)
 
 
-def propose(scorers: Mapping[str, Callable], joined: "Joined", rows: NDArray[np.int64]) -> Candidates:
+def propose(scorers: Mapping[str, Callable], joined: "FeatureTable", rows: NDArray[np.int64]) -> Candidates:
     """The union of every candidate source's best available items, with every candidate source's score and the joined features."""
     width = joined.state.shape[1]
     available = sparse.diags(joined.state.items["is_available"].astype(np.float32))
@@ -250,7 +253,7 @@ def _find(there: NDArray[np.int64], values: NDArray, codes: NDArray[np.int64]) -
     return np.where(there[found] == codes, values[found], 0).astype(np.float32)
 
 
-class Joined:
+class FeatureTable:
     """The dbt features of a state, to be looked up for pairs of user and item."""
 
     def __init__(self, state: State):

@@ -10,7 +10,7 @@ from recsys.lazy import lazy
 if TYPE_CHECKING:
     from recsys.releases import lineage
     from recsys.releases.business_rules import HIDING, BusinessRules
-    from recsys.releases.explanation import Candidate, Explanation, Stranger, explain
+    from recsys.releases.explanation import ExplainedItem, Explanation, UnknownUser, explain
     from recsys.releases.files import (
         HISTORY,
         about,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         write_ranked,
     )
     from recsys.releases.lineage import changes, made_under, trace
-    from recsys.releases.list_files import CHUNK, Counts, connect, read_file, read_rows, unpack, write_lists, write_rows
+    from recsys.releases.list_files import CHUNK, RuleCounts, connect, read_file, read_rows, unpack, write_lists, write_rows
     from recsys.releases.reader import Answer, Reader
 
 __getattr__ = lazy(__name__, __file__)

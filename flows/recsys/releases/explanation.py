@@ -17,7 +17,7 @@ from recsys.store import Snapshot, Store
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ExplainedItem:
     """An item that was proposed: its score, who proposed it with which score, its features, and what each added to the score, or to
     its log-odds (see Explanation)."""
 
@@ -42,7 +42,7 @@ class Explanation:
     rules: BusinessRules
     baskets: list[tuple[float, list[int]]]
     looks: list[tuple[int, int]]
-    candidates: list[Candidate]
+    candidates: list[ExplainedItem]
     base: float
     is_probability: bool
     removed: list[tuple[int, str]]
@@ -52,14 +52,14 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Stranger:
+class UnknownUser:
     """A user that the release does not know: ids of what all strangers get, by rung of the ladder, first to last."""
 
     user_id: str
     rungs: dict[str, list[str]]
 
 
-def explain(store: Store, release_id: str, user_id: str, list_kind: str) -> Explanation | Stranger:
+def explain(store: Store, release_id: str, user_id: str, list_kind: str) -> Explanation | UnknownUser:
     """Loads what made a release, and makes one user's list again."""
     release, model, features = _open(store, release_id)
     state = features.state(features.as_of)
@@ -97,10 +97,10 @@ def _open(store: Store, id: str) -> tuple[Snapshot, Recommender, Features]:
     return release, load(model.path), Features(features, made_under(release.manifest))
 
 
-def _stranger(release: Snapshot, user_id: str) -> Stranger:
+def _stranger(release: Snapshot, user_id: str) -> UnknownUser:
     kept = json.loads((release.path / "fallback.json").read_text())
     segments = {f"recently popular in segment {name}": items for name, items in kept["segments"].items()}
-    return Stranger(user_id, segments | {"recently popular": kept["all"], "static": kept["static"]})
+    return UnknownUser(user_id, segments | {"recently popular": kept["all"], "static": kept["static"]})
 
 
 def _baskets(state: State, row: int) -> list[tuple[float, list[int]]]:
@@ -115,7 +115,7 @@ def _looks(state: State, row: int) -> list[tuple[int, int]]:
     return sorted(zip(state.looks["days"][mine].tolist(), state.looks["item_index"][mine].tolist(), strict=True))
 
 
-def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate], float]:
+def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[ExplainedItem], float]:
     """What the candidate sources propose, best first, and the score, or its log-odds, that all start from."""
     ((_, found),) = candidates(model.candidate_sources, state, np.array([row]))
     used = model.select(found)
@@ -123,7 +123,7 @@ def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Candidate
     added, base = model.fitted_ranker.contributions(used.features)
     proposed_by = dict(_proposed(found))
     made = [
-        Candidate(
+        ExplainedItem(
             int(found.items[place]),
             float(scores[place]),
             {

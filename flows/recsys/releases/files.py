@@ -22,7 +22,7 @@ from recsys.features import State, formulas, places
 from recsys.recommenders import FILL_DAYS, LIST_KINDS, ItemToItem, Lists, Recommender, popularity_order, position, rank_by_truth
 from recsys.releases import list_files
 from recsys.releases.business_rules import BusinessRules
-from recsys.releases.list_files import Counts, pack
+from recsys.releases.list_files import RuleCounts, pack
 from recsys.settings import Settings
 from recsys.sources import open_simulation
 from recsys.store import Snapshot
@@ -55,7 +55,7 @@ def write(
 
 
 def write_others(
-    folder: Path, recommender: str, counts: Counts, rules: BusinessRules, settings: Settings, trained_as_of: date
+    folder: Path, recommender: str, counts: RuleCounts, rules: BusinessRules, settings: Settings, trained_as_of: date
 ) -> None:
     """All files of a release but lists, which are there already, and holdout.parquet."""
     state = rules.state
@@ -80,7 +80,7 @@ def write_others(
 
 def write_ranked(
     folder: Path, recommender: Recommender, alternatives: Mapping[str, Recommender], rules: BusinessRules, users: NDArray[np.str_]
-) -> Counts:
+) -> RuleCounts:
     """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
     counts = list_files.write_lists(lists_file(folder), recommender, rules, users)
     for name, other in alternatives.items():

@@ -16,15 +16,15 @@ from recsys.releases.business_rules import RULES, BusinessRules
 PAGE = 2**14  # bytes of SQLite's pages: lists that do not fit into a quarter of one take a page of their own
 CHUNK = 20_000  # users read at a time: bounds the memory
 
-Counts = dict[str, dict[str, int]]  # per kind of list, what each rule kept out of lists
-Row = tuple[str, bytes, bytes]  # a user with the packed lists of both kinds of list
+RuleCounts = dict[str, dict[str, int]]  # per kind of list, what each rule kept out of lists
+ListRow = tuple[str, bytes, bytes]  # a user with the packed lists of both kinds of list
 
 
-def write_lists(file: Path, recommender: Recommender, rules: BusinessRules, user_ids: NDArray[np.str_]) -> Counts:
+def write_lists(file: Path, recommender: Recommender, rules: BusinessRules, user_ids: NDArray[np.str_]) -> RuleCounts:
     """Lists into a new file. Returns, per kind of list, how often each rule kept an item out or moved it behind."""
     counts = {list_kind: np.zeros(len(RULES), np.int64) for list_kind in LIST_KINDS}
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[ListRow]:
         for start, ruled in rules.rank(recommender, user_ids):
             lists = [part.lists for part in ruled.values()]
             yield from zip(user_ids[start : start + len(lists[0].items)].tolist(), *map(pack, lists), strict=True)
@@ -35,7 +35,7 @@ def write_lists(file: Path, recommender: Recommender, rules: BusinessRules, user
     return {list_kind: dict(zip(RULES, found.tolist(), strict=True)) for list_kind, found in counts.items()}
 
 
-def write_rows(file: Path, rows: Iterable[Row]) -> None:
+def write_rows(file: Path, rows: Iterable[ListRow]) -> None:
     """Users with their packed lists, in the order of their ids, into a new file: the same rows make the same bytes."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
@@ -44,7 +44,7 @@ def write_rows(file: Path, rows: Iterable[Row]) -> None:
         connection.executemany("insert into lists values (?, ?, ?)", rows)
 
 
-def read_rows(file: Path) -> Iterator[Row]:
+def read_rows(file: Path) -> Iterator[ListRow]:
     """What `write_rows` wrote."""
     with closing(connect(file)) as connection:
         yield from connection.execute("select user_id, allow, novel from lists order by user_id")

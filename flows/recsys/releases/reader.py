@@ -37,7 +37,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class User:
+class ReleaseUser:
     """Rows of the items of the last target events, newest first, and how many days before the release each was."""
 
     segment: str
@@ -139,10 +139,10 @@ class Reader:
         items = list(sources)[:k]
         return Answer(sources[items[0]] if items else "none", items, [0.0] * len(items), [sources[item] for item in items])
 
-    def user(self, user_id: str) -> User | None:
+    def user(self, user_id: str) -> ReleaseUser | None:
         """What the release knows of a user; none if it has no list of theirs."""
         found = self._database.execute("select segment, bought from users where user_id = ?", (user_id,)).fetchone()
-        return User(found[0], *self._unpack(found[1], HISTORY)) if found else None
+        return ReleaseUser(found[0], *self._unpack(found[1], HISTORY)) if found else None
 
     def similar(self, item: int, k: int) -> Answer:
         """The items that most often have target events by the same users."""

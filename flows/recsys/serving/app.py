@@ -19,9 +19,9 @@ from recsys import RecsysError
 from recsys.releases import Answer, Reader
 from recsys.serving import schemas
 from recsys.serving.impressions import Impressions
-from recsys.serving.middleware import OPEN, Guard
-from recsys.serving.prometheus import Meters
-from recsys.serving.release_manager import Live, Patience
+from recsys.serving.middleware import OPEN, Middleware
+from recsys.serving.prometheus import ServiceMetrics
+from recsys.serving.release_manager import Patience, ReleaseManager
 from recsys.settings import Settings
 from recsys.store import Store
 
@@ -43,7 +43,7 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 LISTED: dict[str, Any] = {
-    "response_model": schemas.Answer,
+    "response_model": schemas.Recommendations,
     "responses": refusals(400, 404, 413, 503) | {422: {"model": schemas.Invalid}},
 }
 
@@ -54,15 +54,15 @@ class Service:
     def __init__(self, store: Store, settings: Settings):
         self.source_settings = settings.serve
         self.is_closed = not settings.dataset.max_age_days  # as monitoring takes it
-        self.live = Live(
+        self.live = ReleaseManager(
             store, settings.rules.blocked, Patience(self.source_settings.canary_answers, self.source_settings.canary_failures)
         )
         self.impressions = Impressions(store) if self.source_settings.impressions else None
         self.registry = CollectorRegistry()
         self.lag = 0.0  # seconds by which this process is late
-        self.meters = Meters(self.registry, self.live, self.impressions)
+        self.meters = ServiceMetrics(self.registry, self.live, self.impressions)
 
-    def app(self, keys: Collection[str] = ()) -> Guard:
+    def app(self, keys: Collection[str] = ()) -> Middleware:
         about: dict[str, Any] = {"title": "reasonable-recs", "version": "1", "summary": "Lists of the live release"}
         app = FastAPI(**about, lifespan=self.lifespan, redoc_url=None, max_body_size=MOST_BYTES, telemetry=UNTOLD)
         asked: dict[str, Any] = {"openapi_extra": parameters(schemas.Asked, "user_id")}
@@ -74,14 +74,16 @@ class Service:
         app.get("/healthz")(self.healthz)
         app.get("/readyz", responses={503: {"model": schemas.Problem}})(self.readyz)
         if self.source_settings.demo:
-            app.get("/v1/users/{user_id:path}/history", response_model=schemas.User, responses=refusals(404, 503))(self.history)
+            app.get("/v1/users/{user_id:path}/history", response_model=schemas.UserProfile, responses=refusals(404, 503))(
+                self.history
+            )
             app.get("/v1/examples", response_model=list[schemas.Example], responses=refusals(503))(self.examples)
             app.get("/v1/users", response_model=list[str], responses=refusals(503))(self.users)
             app.get("/v1/releases", response_model=list[schemas.Release], responses=refusals(503))(self.releases)
             app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
         app.add_exception_handler(RequestValidationError, invalid)
         describe(app)
-        return Guard(
+        return Middleware(
             app, self.source_settings.allowed_hosts, keys, self.registry, lambda: self.lag > self.source_settings.max_lag_seconds
         )
 
@@ -147,15 +149,15 @@ class Service:
         shared = {"release": reader.id, "target": reader.about["target"]}
         return [schemas.Model(name=name, default=name == winner, **shared) for name in reader.models]
 
-    async def history(self, user_id: Id) -> schemas.User:
+    async def history(self, user_id: Id) -> schemas.UserProfile:
         """What the release knows of a user. In the demo only."""
         reader = self._reader()
         user = reader.user(user_id)
         if user is None:
             raise HTTPException(404, "no such user in the live release; strangers get what is popular")
         ids = [reader.item_ids[item] for item in user.seen]
-        seen = [schemas.Seen(days=days, **reader.item(id)) for id, days in zip(ids, user.days, strict=True)]
-        return schemas.User(segment=user.segment, seen=seen)
+        seen = [schemas.SeenItem(days=days, **reader.item(id)) for id, days in zip(ids, user.days, strict=True)]
+        return schemas.UserProfile(segment=user.segment, seen=seen)
 
     async def users(self, prefix: Prefix = "", limit: K = 20) -> list[str]:
         """Some users of the live release, to try. In the demo only."""

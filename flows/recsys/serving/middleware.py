@@ -24,7 +24,7 @@ BUSY = JSONResponse({"detail": "too many requests wait; try again in a second"},
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
-class Guard:
+class Middleware:
     """Refuses requests to a host name that is not allowed and those without a key, and sends requests away while too many wait.
     Counts and times every answer by its route, never by its path, because paths hold ids.
 

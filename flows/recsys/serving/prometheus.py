@@ -10,13 +10,13 @@ from prometheus_client.registry import Collector
 
 from recsys.releases import Answer, Reader
 from recsys.serving.impressions import Impressions
-from recsys.serving.release_manager import Live
+from recsys.serving.release_manager import ReleaseManager
 
 
-class Meters(Collector):
+class ServiceMetrics(Collector):
     """Counts answers by release and source; reads the rest where it is kept, when asked."""
 
-    def __init__(self, registry: CollectorRegistry, live: Live, impressions: Impressions | None):
+    def __init__(self, registry: CollectorRegistry, live: ReleaseManager, impressions: Impressions | None):
         self.live, self.impressions = live, impressions
         answers = Counter("recs_answers", "Lists answered by release and source", ["release", "source"], registry=registry)
         self._count = functools.cache(answers.labels)

@@ -29,7 +29,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Trial:
+class CanaryTrial:
     """A canary that is open. share: of the users who see it; at 0 it is asked beside, and never shown."""
 
     reader: Reader
@@ -39,14 +39,14 @@ class Trial:
         return self.share == 0 or (bool(user_id) and in_share(user_id, self.share))
 
 
-class Live:
+class ReleaseManager:
     """The releases in use. `refresh` may run in a thread of its own: a request takes its reader once, so no answer mixes two
     releases, and a reader that was replaced lives until its last request is answered."""
 
     def __init__(self, store: Store, blocked: Collection[str], patience: Patience):
         self.store, self.blocked, self.patience = store, blocked, patience
         self.current: Reader | None = None
-        self.canary: Trial | None = None
+        self.canary: CanaryTrial | None = None
         self.tally: Counter[str] = Counter()  # the canary's answers, failures, and items in common with the live lists
         self.loaded = self.refusals = self.returns = 0
         self._refused: dict[str, float] = {}  # releases that could not be served, and when
@@ -73,7 +73,7 @@ class Live:
         reader = held or (self._open(pointer.release) if pointer else None)
         if reader is not held:
             self.tally.clear()
-        self.canary = Trial(reader, pointer.share) if reader and pointer else None
+        self.canary = CanaryTrial(reader, pointer.share) if reader and pointer else None
 
     def _open(self, release: str) -> Reader | None:
         """None if it cannot be served, or could not a moment ago."""

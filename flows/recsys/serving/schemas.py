@@ -40,7 +40,7 @@ class Reason(BaseModel):
     item_id: str | None
 
 
-class Listed(Item):
+class ListedItem(Item):
     """`score`: the recommender's; 0 for what fills a list up."""
 
     score: float
@@ -48,7 +48,7 @@ class Listed(Item):
     reason: Reason | None = None
 
 
-class Answer(BaseModel):
+class Recommendations(BaseModel):
     """`as_of`: the day whose events the release has not seen any more; `age_days`: how long ago that is, and 0 in a closed
     history, of which that day counts as today."""
 
@@ -57,7 +57,7 @@ class Answer(BaseModel):
     as_of: str
     age_days: int
     source: Literal["personal", "session", "similar", "segment", "popular", "static", "none"]
-    items: list[Listed]
+    items: list[ListedItem]
 
 
 class Session(BaseModel):
@@ -69,16 +69,16 @@ class Session(BaseModel):
     shown: bool = True
 
 
-class Seen(Item):
+class SeenItem(Item):
     days: float
 
 
-class User(BaseModel):
+class UserProfile(BaseModel):
     """What the release knows of a user: the items of the last target events, newest first, and how many
     days before `as_of` each was."""
 
     segment: str
-    seen: list[Seen]
+    seen: list[SeenItem]
 
 
 class Example(BaseModel):

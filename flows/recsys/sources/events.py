@@ -36,7 +36,7 @@ class Events(Source):
         for table, pattern in self.patterns.items():
             if pattern:
                 found = files.find(pattern, table.upper(), client)
-                seen[table] = files.Seen()
+                seen[table] = files.KnownFiles()
                 inputs[table] = Input(f'{table.upper()} "{pattern}"', _origins(table.upper(), found.names, client, seen[table]))
                 skipped += found.skipped
         results = land(folder, inputs, self.dataset)
@@ -75,7 +75,7 @@ def _keep(wanted: Collection[str], names: Sequence[str]) -> list[str]:
     return [name for name in names if name in wanted]
 
 
-def _origins(setting: str, names: list[str], client: Any, seen: files.Seen) -> Iterator[Origin]:
+def _origins(setting: str, names: list[str], client: Any, seen: files.KnownFiles) -> Iterator[Origin]:
     for name in names:
         where = f'{setting} "{name}"'
         yield Origin(where, partial(files.read, name, where, client=client, seen=seen))

@@ -68,14 +68,14 @@ class NestedColumns(ValueError):
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """Names of the files to read, in order, and of data files that were passed over because `_` marks them as unfinished."""
 
     names: list[str]
     skipped: list[str]
 
 
-def find(pattern: str, setting: str, client: Any = None) -> Found:
+def find(pattern: str, setting: str, client: Any = None) -> FoundFile:
     """The files that a file, folder or glob names, on disk or as `s3://bucket/key`; of a folder all that lie below it.
 
     setting: what messages call the pattern. client: of S3, where the files are there.
@@ -101,11 +101,11 @@ def find(pattern: str, setting: str, client: Any = None) -> Found:
             raise _unknown_ending(f'{setting} "{name}"', name)
     if not read:
         raise RecsysError(f'{setting} "{pattern}" holds no file to read; {ACCEPTED}, or a folder or glob of them')
-    return Found(read, skipped)
+    return FoundFile(read, skipped)
 
 
 @dataclass
-class Seen:
+class KnownFiles:
     """The files that one landing has read, by their content. repeated: those that held the same as an earlier one, and that one."""
 
     names: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -135,7 +135,7 @@ def read(
     choose: Choose = lambda names: names,
     client: Any = None,
     encoding: str = "utf8",
-    seen: Seen | None = None,
+    seen: KnownFiles | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Batches of a file's wanted columns: of a Parquet file in its own types, of others as text. Folders such as
     `dt=2024-01-01/` are columns too, unless the file has them.

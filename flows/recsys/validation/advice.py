@@ -19,7 +19,7 @@ from recsys.validation import expected_changes
 from recsys.validation.expected_changes import ExpectedChange
 from recsys.validation_report import CheckResult, Severity
 
-Names = dict[str, str | tuple[str, str]]
+SettingNames = dict[str, str | tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Advisor:
         return replace(result, advice=self._advice(check, result.suspect)) if result.blocks else result
 
     def _setting(self, result: CheckResult, check: str, module: ModuleType) -> str:
-        known: Names | None = getattr(module, "SETTINGS", None)
+        known: SettingNames | None = getattr(module, "SETTINGS", None)
         if known is None and not result.setting:
             return f"[checks.{check}] in config.toml" if fields(module.Limits) else ""
         found = next((setting for pattern, setting in (known or {}).items() if fnmatch(result.name, pattern)), "")

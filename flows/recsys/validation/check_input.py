@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys import releases
-from recsys.evaluation import Interval, Robustness, Window, Windows, compare
+from recsys.evaluation import Interval, Robustness, ScoredWindow, ScoredWindows, compare
 from recsys.features import Features, State, matrix
 from recsys.recommenders import LIST_KINDS, Lists, Recommender, load
 from recsys.releases import BusinessRules, Reader
@@ -38,11 +38,11 @@ class CheckInput:
     release: Snapshot
     features: Features
     winner: str
-    evaluations: Mapping[str, Windows]
+    evaluations: Mapping[str, ScoredWindows]
     today: date = date.min
     champion: Snapshot | None = None
     past: Features | None = None
-    twins: Sequence[Windows] = ()
+    twins: Sequence[ScoredWindows] = ()
     robustness: Mapping[str, Robustness] = field(default_factory=dict)
     bad_days: Mapping[str, Features] = field(default_factory=dict)
     judged: Features | None = None
@@ -58,7 +58,7 @@ class CheckInput:
         """The kind of list that decides and is served by default."""
         return self.settings.list_kind
 
-    def holdout(self, name: str, list_kind: str = "") -> Window:
+    def holdout(self, name: str, list_kind: str = "") -> ScoredWindow:
         return self.evaluations[name][list_kind or self.repeat][0]
 
     def gain(self, other: str, list_kind: str) -> Interval:

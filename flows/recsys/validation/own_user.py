@@ -21,7 +21,7 @@ SECOND_LOOKS, SECOND_LOOK = 5, 200  # groups, and users of each, whose lists are
 
 
 @dataclass(frozen=True)
-class Fit:
+class UserFit:
     """Of some users: 1 where the own list fits the own history better than the other user's, -1 where worse, 0 where alike."""
 
     rows: NDArray[np.int64]
@@ -38,23 +38,29 @@ class Fit:
     def noise(self) -> float:
         return DEVIATIONS * float(self.signs.std()) / max(len(self.signs), 1) ** 0.5 if len(self.signs) else 0.0
 
-    def of(self, members: NDArray[np.bool_]) -> "Fit":
+    def of(self, members: NDArray[np.bool_]) -> "UserFit":
         """The same of those in a mask over all users."""
         kept = members[self.rows]
-        return Fit(self.rows[kept], self.signs[kept])
+        return UserFit(self.rows[kept], self.signs[kept])
 
 
 def check(inputs: CheckInput, users_of_part: int, min_users: int, min_own: float) -> Iterator[CheckResult]:
     """`users_of_part`: users looked at in each part of their range. `min_users`: the smallest group that says anything. `min_own`:
     share of the usual fit that must be left."""
-    known, rows = Known(inputs), _drawn(inputs.state, users_of_part, inputs.settings.seed)
+    known, rows = UserHistory(inputs), _drawn(inputs.state, users_of_part, inputs.settings.seed)
     for list_kind, (user_ids, lists) in inputs.lists.items():
         listed = _listed(inputs, inputs.state, user_ids, lists.items)
         yield _judge(inputs, known, list_kind, listed, known.fit(listed, rows, LIST_KINDS[list_kind]), min_users, min_own)
 
 
 def _judge(
-    inputs: CheckInput, known: "Known", list_kind: str, listed: NDArray[np.int32], fit: Fit, min_users: int, min_own: float
+    inputs: CheckInput,
+    known: "UserHistory",
+    list_kind: str,
+    listed: NDArray[np.int32],
+    fit: UserFit,
+    min_users: int,
+    min_own: float,
 ) -> CheckResult:
     """The users of the holdout must be met as well as there. Others may be far from it: a group of them is wrong where lists made
     again fit better."""
@@ -83,12 +89,14 @@ def _judge(
     return CheckResult(name, worst.mean, least, "block", False, words)
 
 
-def _fits_worse(inputs: CheckInput, known: "Known", list_kind: str, listed: NDArray[np.int32], rows: NDArray[np.int64]) -> bool:
+def _fits_worse(
+    inputs: CheckInput, known: "UserHistory", list_kind: str, listed: NDArray[np.int32], rows: NDArray[np.int64]
+) -> bool:
     """Whether the lists of these users fit worse than those that the model makes again."""
     users = inputs.state.user_ids[rows]
     made = _listed(inputs, inputs.state, users, inputs.rank(inputs.model, users)[list_kind].items)
     now, again = (known.fit(lists, rows, LIST_KINDS[list_kind]) for lists in (listed, made))
-    gained = Fit(now.rows, again.signs - now.signs)
+    gained = UserFit(now.rows, again.signs - now.signs)
     return gained.mean > gained.noise
 
 
@@ -139,16 +147,16 @@ def _where(inputs: CheckInput) -> str:
     return "on the holdout" if inputs.winner in inputs.evaluations else "in the live release"
 
 
-def _reference(inputs: CheckInput, known: "Known", list_kind: str) -> tuple[Fit, NDArray[np.str_]]:
+def _reference(inputs: CheckInput, known: "UserHistory", list_kind: str) -> tuple[UserFit, NDArray[np.str_]]:
     """How other lists of the same model fit, and the ids of their users: those of the holdout; where only lists are new, which is
     where nothing was evaluated, those that are live."""
     exclude_seen = LIST_KINDS[list_kind]
     if inputs.winner in inputs.evaluations:
         window, state = inputs.holdout(inputs.winner, list_kind), inputs.holdout_state
         listed = _listed(inputs, state, window.users, window.lists)
-        return Known(inputs, state).fit(listed, state.rows(window.users), exclude_seen), window.users
+        return UserHistory(inputs, state).fit(listed, state.rows(window.users), exclude_seen), window.users
     if inputs.champion is None:
-        return Fit(np.zeros(0, np.int64), np.zeros(0)), np.zeros(0, str)
+        return UserFit(np.zeros(0, np.int64), np.zeros(0)), np.zeros(0, str)
     users, lists = read_all(inputs.champion, list_kind)
     item_ids = pq.read_table(inputs.champion.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
     columns = np.append(places(inputs.state.item_ids, item_ids.astype(str)), -1).astype(np.int32)
@@ -156,7 +164,7 @@ def _reference(inputs: CheckInput, known: "Known", list_kind: str) -> tuple[Fit,
     return known.fit(_listed(inputs, inputs.state, users, columns[lists.items]), rows[rows >= 0], exclude_seen), users[rows >= 0]
 
 
-class Known:
+class UserHistory:
     """What users of a state had, and how alike items are, by the release's similar items."""
 
     def __init__(self, inputs: CheckInput, state: State | None = None):
@@ -166,7 +174,7 @@ class Known:
         self.categories = matrix(np.ones(len(codes)), np.arange(len(codes)), codes, (len(codes), len(categories)))
         self.segments = np.unique(state.users["segment"], return_inverse=True)[1]
 
-    def fit(self, lists: NDArray[np.int32], rows: NDArray[np.int64], exclude_seen: bool) -> Fit:
+    def fit(self, lists: NDArray[np.int32], rows: NDArray[np.int64], exclude_seen: bool) -> UserFit:
         """`lists` are of all users; those of `rows` are judged. Lists of new items hold nothing that the user had, so only what is
         like it counts there."""
         rows, others = self._pairs(rows)
@@ -176,7 +184,7 @@ class Known:
             for measure in (self._alike, self._same_category) if exclude_seen else (self._had, self._alike, self._same_category):
                 own, other = (measure(users[part], lists[rows[part]]) for users in (rows, others))
                 signs[part] = np.where(signs[part] == 0, np.sign(own - other), signs[part])
-        return Fit(rows, signs)
+        return UserFit(rows, signs)
 
     def _pairs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Users with another one of the same segment who had about as many items. Who had nothing, or is alone, is left out."""

@@ -21,7 +21,7 @@ FEWEST_CALIBRATED = 28  # days; with fewer, DEFAULT is the threshold
 DEFAULT = 3.5  # standard deviations
 
 Floats = NDArray[np.float64]
-Days = NDArray[np.bool_]  # one flag per day
+DayFlags = NDArray[np.bool_]  # one flag per day
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,13 @@ class Series:
 
 
 def levels(
-    name: str, counts: NDArray[np.int64], left_out: Days, times: float, fewest: int, is_up_only: bool = False, unit: str = "count"
+    name: str,
+    counts: NDArray[np.int64],
+    left_out: DayFlags,
+    times: float,
+    fewest: int,
+    is_up_only: bool = False,
+    unit: str = "count",
 ) -> Series:
     """Daily counts against their own level. times: the smallest change that matters, up or down. fewest: events below which a day
     says nothing. left_out: unusual days, with which no other day is compared."""
@@ -76,7 +82,7 @@ def shares(
     names: list[str],
     parts: NDArray[np.int64],
     whole: NDArray[np.int64],
-    left_out: Days,
+    left_out: DayFlags,
     least: float,
     fewest: int,
     direction: int = 0,

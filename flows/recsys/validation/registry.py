@@ -50,37 +50,38 @@ class Check:
     """
 
     module: Any
+    limits: type
     on: Literal["model", "data"]
     when: Literal["always", "audit", "landing"] = "always"
     suspect: str = ""
 
 
 CHECKS: dict[str, Check] = {
-    "raw": Check(raw, "data", "landing"),
-    "freshness": Check(freshness, "data"),
-    "lists": Check(lists, "data", suspect="lists"),
-    "released": Check(released, "data", suspect="lists"),
-    "baseline": Check(baseline, "model"),
-    "champion": Check(champion, "model"),
-    "seeds": Check(seeds, "model", "audit"),
-    "robustness": Check(robustness, "model", "audit"),
-    "slices": Check(slices, "model"),
-    "diversity": Check(diversity, "data", suspect="lists"),
-    "health": Check(health, "model"),
-    "drift": Check(drift, "data"),
-    "history": Check(history, "data"),
-    "seen": Check(seen, "data"),
-    "list_stability": Check(list_stability, "data", suspect="lists"),
-    "leaks": Check(leaks, "model"),
-    "cases": Check(cases, "data", suspect="lists"),
-    "time_travel": Check(time_travel, "model", "audit"),
-    "behaviour": Check(behaviour, "model", "audit"),
+    "raw": Check(raw, raw.RawLimits, "data", "landing"),
+    "freshness": Check(freshness, freshness.FreshnessLimits, "data"),
+    "lists": Check(lists, lists.ListsLimits, "data", suspect="lists"),
+    "released": Check(released, released.ReleasedLimits, "data", suspect="lists"),
+    "baseline": Check(baseline, baseline.BaselineLimits, "model"),
+    "champion": Check(champion, champion.ChampionLimits, "model"),
+    "seeds": Check(seeds, seeds.SeedsLimits, "model", "audit"),
+    "robustness": Check(robustness, robustness.RobustnessLimits, "model", "audit"),
+    "slices": Check(slices, slices.SlicesLimits, "model"),
+    "diversity": Check(diversity, diversity.DiversityLimits, "data", suspect="lists"),
+    "health": Check(health, health.HealthLimits, "model"),
+    "drift": Check(drift, drift.DriftLimits, "data"),
+    "history": Check(history, history.HistoryLimits, "data"),
+    "seen": Check(seen, seen.SeenLimits, "data"),
+    "list_stability": Check(list_stability, list_stability.ListStabilityLimits, "data", suspect="lists"),
+    "leaks": Check(leaks, leaks.LeaksLimits, "model"),
+    "cases": Check(cases, cases.CasesLimits, "data", suspect="lists"),
+    "time_travel": Check(time_travel, time_travel.TimeTravelLimits, "model", "audit"),
+    "behaviour": Check(behaviour, behaviour.BehaviourLimits, "model", "audit"),
 }
 
 
 def limits(name: str, settings: Settings) -> Any:
     """A check's thresholds; raises naming the one that is missing or not known."""
-    found = build(CHECKS[name].module.Limits, settings.checks.get(name, {}), f"checks.{name}")
+    found = build(CHECKS[name].limits, settings.checks.get(name, {}), f"checks.{name}")
     for key, value in vars(found).items():
         block = getattr(found, key.replace("warn_", "block_", 1), value)
         if key.startswith("warn_") and value > block:

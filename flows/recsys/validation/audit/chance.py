@@ -5,16 +5,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import rankdata
 
-from recsys.features import State, Window
+from recsys.features import State, TrainingWindow
 from recsys.recommenders import Recommender, Scorer
 
 
-def draw_labels(window: Window, seed: int) -> Window:
+def draw_labels(window: TrainingWindow, seed: int) -> TrainingWindow:
     """As many target events, by any of the same users, of any items for sale."""
     users, available = np.unique(window.labels()[0]), np.flatnonzero(window.state().items["is_available"])
     draw, count = np.random.default_rng([seed, window.cutoff.toordinal()]), len(window.labels()[0])
     drawn = draw.choice(users, count).astype(np.int32), draw.choice(available, count).astype(np.int32)
-    return Window(window.key, window.state, lambda: drawn)
+    return TrainingWindow(window.key, window.state, lambda: drawn)
 
 
 class ByLot(Recommender):

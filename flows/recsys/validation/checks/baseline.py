@@ -9,14 +9,14 @@ from recsys.validation_report import CheckResult, Severity
 
 
 @section
-class Limits:
+class BaselineLimits:
     min_users: Count
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {"holdout_users": "min_users"}
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: BaselineLimits) -> Iterator[CheckResult]:
     users = len(inputs.holdout(inputs.winner).users)
     who = f"{users:,} users returned with {inputs.settings.dataset.a_target} in the holdout"
     words = f"{who}; {limits.min_users} are needed for an interval that means something"

@@ -16,7 +16,7 @@ from recsys.validation_report import CheckResult, Severity
 
 
 @section
-class Limits:
+class BehaviourLimits:
     repeated_basket: Share
     shuffled_day: Share
     swapped_item: Share
@@ -27,7 +27,7 @@ class Limits:
     giant_cost: Positive
 
 
-SETTINGS = {name: name for name in Limits.__annotations__}  # a check has the name of its setting
+SETTINGS = {name: name for name in BehaviourLimits.__annotations__}  # a check has the name of its setting
 
 KEPT: dict[str, tuple[Severity, str]] = {
     "repeated_basket": ("block", "the last basket is sent again in its session"),
@@ -37,7 +37,7 @@ KEPT: dict[str, tuple[Severity, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: BehaviourLimits) -> Iterator[CheckResult]:
     answers, k = Answers.of(inputs), inputs.settings.evaluation.k
     keep = f"lists keep {{:.0%}} of their first {k} items"
     for name, (severity, words) in KEPT.items():
@@ -62,7 +62,7 @@ def _mean(name: str, found: Sequence[float], least: float, severity: Severity, w
     return CheckResult(name, mean, least, severity, mean >= least, said)
 
 
-def _giant(answers: Answers, limits: Limits) -> CheckResult:
+def _giant(answers: Answers, limits: BehaviourLimits) -> CheckResult:
     cost, most = answers.cost, limits.giant_cost
     words = f"ranking with a user of 20,000 events takes {cost:.1f} times the CPU, at most {most:g} is expected"
     return CheckResult("giant_cost", cost, most, "warn", cost <= most, words)

@@ -9,11 +9,11 @@ from recsys.validation_report import CheckResult
 
 
 @section
-class Limits:
+class CasesLimits:
     """Nothing to set: each case has its own severity."""
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: CasesLimits) -> Iterator[CheckResult]:
     cases = inputs.settings.cases
     failed = [result for result in (_result(inputs, case) for case in cases) if result]
     yield from failed

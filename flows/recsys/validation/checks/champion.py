@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.evaluation import Window, compare, judge, rank_by
+from recsys.evaluation import ScoredWindow, compare, judge, rank_by
 from recsys.features import State, places
 from recsys.recommenders import LIST_KINDS, SIMPLE, RankFunction, TooLittleData, create
 from recsys.releases import about, as_of, read_all, trained_as_of
@@ -21,14 +21,14 @@ from recsys.validation_report import CheckResult, Severity
 
 
 @section
-class Limits:
+class ChampionLimits:
     min_users: Count
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {}
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: ChampionLimits) -> Iterator[CheckResult]:
     champion = inputs.rival or inputs.champion
     if champion is None:
         yield from _first(inputs, limits)
@@ -54,7 +54,7 @@ def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
         yield _result(inputs, limits, list_kind, challenger, theirs, where, "the live release")
 
 
-def _first(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def _first(inputs: CheckInput, limits: ChampionLimits) -> Iterator[CheckResult]:
     """Where nothing is live yet, the best simple recommender is the champion."""
     for list_kind in LIST_KINDS:
         simple = {name: inputs.holdout(name, list_kind) for name in SIMPLE if name in inputs.evaluations}
@@ -64,7 +64,7 @@ def _first(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
 
 
 def _result(
-    inputs: CheckInput, limits: Limits, list_kind: str, ours: Window, theirs: Window, where: str, rival: str
+    inputs: CheckInput, limits: ChampionLimits, list_kind: str, ours: ScoredWindow, theirs: ScoredWindow, where: str, rival: str
 ) -> CheckResult:
     severity: Severity = "block" if list_kind == inputs.repeat else "warn"
     name, users = f"{list_kind}_not_worse_than_champion", len(ours.users)
@@ -78,7 +78,7 @@ def _result(
     return CheckResult(name, gain.mean, 0.0, severity, gain.high >= 0, words)
 
 
-def _kept(inputs: CheckInput, champion: Snapshot) -> dict[str, tuple[Window, Window]]:
+def _kept(inputs: CheckInput, champion: Snapshot) -> dict[str, tuple[ScoredWindow, ScoredWindow]]:
     """Both on the holdout, over the users of both: the champion's metrics are those that its release kept."""
     table = pq.read_table(champion.path / "holdout.parquet")
     list_kinds, users = (
@@ -95,7 +95,7 @@ def _kept(inputs: CheckInput, champion: Snapshot) -> dict[str, tuple[Window, Win
     return found
 
 
-def _since(inputs: CheckInput, champion: Snapshot, live: date) -> dict[str, tuple[Window, Window]]:
+def _since(inputs: CheckInput, champion: Snapshot, live: date) -> dict[str, tuple[ScoredWindow, ScoredWindow]]:
     """Lists of the challenger's recipe as of the champion's day, and the champion's own, against the target events since."""
     assert inputs.past is not None
     state, settings = inputs.past.state(live), inputs.settings

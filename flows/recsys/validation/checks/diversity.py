@@ -16,7 +16,7 @@ from recsys.validation_report import CheckResult, grade
 
 
 @section
-class Limits:
+class DiversityLimits:
     min_coverage: Share
     max_gini: Share
     max_popularity_bias: Positive
@@ -34,7 +34,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: DiversityLimits) -> Iterator[CheckResult]:
     state = inputs.state
     for list_kind, (user_ids, lists) in inputs.lists.items():
         shown = lists.items[:, : inputs.settings.evaluation.k]
@@ -45,7 +45,9 @@ def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
         yield from _sameness(list_kind, shown[known] if known.any() else shown, limits, limits.block_same if blocks else math.inf)
 
 
-def _diversity(list_kind: str, lists: NDArray[np.int32], state: State, target: str, limits: Limits) -> Iterator[CheckResult]:
+def _diversity(
+    list_kind: str, lists: NDArray[np.int32], state: State, target: str, limits: DiversityLimits
+) -> Iterator[CheckResult]:
     available, k, words = state.items["is_available"], lists.shape[1], f"{list_kind} lists, first {lists.shape[1]}"
     most = int(available.sum())
     share, least = float(coverage(lists, most)), limits.min_coverage * min(1, lists.size / max(most, 1))
@@ -69,7 +71,7 @@ def gini(counts: NDArray) -> float:
     return float(((2 * ranks - len(counts) - 1) * np.sort(counts)).sum() / max(len(counts) * counts.sum(), 1))
 
 
-def _sameness(list_kind: str, lists: NDArray[np.int32], limits: Limits, block: float) -> Iterator[CheckResult]:
+def _sameness(list_kind: str, lists: NDArray[np.int32], limits: DiversityLimits, block: float) -> Iterator[CheckResult]:
     most = Counter(row.tobytes() for row in lists).most_common(1)[0][1] / len(lists)
     said = f"{list_kind} lists: {most:.1%} of {len(lists):,} users have the very same first {lists.shape[1]} items"
     yield grade(f"{list_kind}_same_list", most, limits.warn_same_list, block, said)

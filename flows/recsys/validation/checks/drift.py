@@ -17,7 +17,7 @@ FEWEST_GONE = 10  # items that a lost file takes along, at least: three items ma
 
 
 @section
-class Limits:
+class DriftLimits:
     min_rows: Count
     warn_psi: NotNegative
     warn_gone: Share
@@ -30,13 +30,13 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: DriftLimits) -> Iterator[CheckResult]:
     yield _features(inputs, limits)
     yield _catalogue(inputs, limits)
     yield _returned(inputs)
 
 
-def _features(inputs: CheckInput, limits: Limits) -> CheckResult:
+def _features(inputs: CheckInput, limits: DriftLimits) -> CheckResult:
     """Only warns: a season, growth and a new model of the same events move features as far as a fault does."""
     moved = movements(inputs.holdout_state, inputs.state, limits.min_rows)
     worst = sorted(moved, key=lambda name: -moved[name])[:3]
@@ -45,7 +45,7 @@ def _features(inputs: CheckInput, limits: Limits) -> CheckResult:
     return grade("feature_drift", moved[worst[0]] if worst else 0.0, limits.warn_psi, math.inf, words)
 
 
-def _catalogue(inputs: CheckInput, limits: Limits) -> CheckResult:
+def _catalogue(inputs: CheckInput, limits: DriftLimits) -> CheckResult:
     """Of the items that sold and were available in the live release, or as of the holdout where nothing is live. An item without
     a target event may have been gone already: a catalogue's own flag has no date."""
     now, then = inputs.state, inputs.holdout_state

@@ -9,7 +9,7 @@ from recsys.validation_report import CheckResult
 
 
 @section
-class Limits:
+class FreshnessLimits:
     block_days: Days
     block_model_days: Days = 90
 
@@ -20,7 +20,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: FreshnessLimits) -> Iterator[CheckResult]:
     yield _model(inputs, limits)
     last, normal = date.fromisoformat(inputs.features.counts()["last_day"]), inputs.settings.dataset.max_age_days
     age = (inputs.today - last).days
@@ -34,7 +34,7 @@ def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
     yield CheckResult("freshness", age, normal, "block" if severe else "warn", age <= normal, words)
 
 
-def _model(inputs: CheckInput, limits: Limits) -> CheckResult:
+def _model(inputs: CheckInput, limits: FreshnessLimits) -> CheckResult:
     """Daily lists rely on what was proven of the model at its training. An old model makes better lists than none, so this
     warns first, and blocks much later."""
     trained, most = inputs.trained_as_of, inputs.settings.validation.max_model_age_days

@@ -16,7 +16,7 @@ Learned = Any  # an array or a sparse matrix
 
 
 @section
-class Limits:
+class HealthLimits:
     min_present: Share
     warn_constant: Share
     block_constant: Share
@@ -28,7 +28,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: HealthLimits) -> Iterator[CheckResult]:
     learned = dict(_learned(inputs.model, inputs.winner))
     broken = [name for name, array in learned.items() if not _finite(array)]
     yield _none("learned_finite", broken, f"of {len(learned)} learned arrays hold a NaN or an infinity")
@@ -75,7 +75,7 @@ def _misshapen(inputs: CheckInput, learned: dict[str, Learned]) -> Iterator[str]
             yield f"{name} is empty"
 
 
-def _constant(inputs: CheckInput, limits: Limits) -> CheckResult:
+def _constant(inputs: CheckInput, limits: HealthLimits) -> CheckResult:
     """Among all items, and of users with a page of scores other than 0: a score of 0 is not the recommender's, it fills the list
     up, and counts of few items may well tie."""
     scores, page = inputs.lists["all_items"][1].scores, max(2, inputs.settings.evaluation.k)

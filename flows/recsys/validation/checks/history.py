@@ -36,7 +36,7 @@ from recsys.validation.past_days import (
     FEWEST_DAYS,
     RECENT,
     WEEKS,
-    Days,
+    DayFlags,
     Floats,
     Series,
     before,
@@ -74,11 +74,11 @@ SLICES = {
 }
 
 Above1 = Annotated[float, Field(gt=1, le=1_000)]
-Measure = Callable[[DailyProfile, Days, "Limits"], Iterator[Series]]
+Measure = Callable[[DailyProfile, DayFlags, "HistoryLimits"], Iterator[Series]]
 
 
 @section
-class Limits:
+class HistoryLimits:
     false_alarms_per_year: Annotated[float, Field(gt=0, le=365)]
     min_events: Count
     warn_volume: Above1
@@ -134,10 +134,10 @@ class Detector:
     name: str
     measure: Measure
     query: str
-    faults: Callable[[DailyProfile, Limits], Iterator[Fault]] = lambda profile, limits: iter(())
+    faults: Callable[[DailyProfile, HistoryLimits], Iterator[Fault]] = lambda profile, limits: iter(())
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: HistoryLimits) -> Iterator[CheckResult]:
     features = inputs.features
     live = _live_profile(inputs)
     days = new_days(live, features.daily_profile, features.as_of, limits)
@@ -159,7 +159,7 @@ def _live_profile(inputs: CheckInput) -> DailyProfile | None:
         return Features(snapshot, inputs.settings).daily_profile.before(releases.as_of(live))
 
 
-def new_days(live: DailyProfile | None, now: DailyProfile, as_of: date, limits: Limits) -> int:
+def new_days(live: DailyProfile | None, now: DailyProfile, as_of: date, limits: HistoryLimits) -> int:
     """How many of the newest days the live release has not seen, or has seen otherwise, since they were sent anew; at most 28."""
     if live is None:
         return JUDGED
@@ -171,7 +171,7 @@ def new_days(live: DailyProfile | None, now: DailyProfile, as_of: date, limits: 
     return 1
 
 
-def _was_sent_anew(live: DailyProfile, now: DailyProfile, day: date, limits: Limits) -> bool:
+def _was_sent_anew(live: DailyProfile, now: DailyProfile, day: date, limits: HistoryLimits) -> bool:
     """Whether a day's counts differ by more than what arrives late."""
     then, today = (day - live.first).days, (day - now.first).days
     for dimension in now.counts.keys() - {"largest_user", "largest_item", "rejected", "copies"}:
@@ -183,7 +183,7 @@ def _was_sent_anew(live: DailyProfile, now: DailyProfile, day: date, limits: Lim
     return False
 
 
-def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, folder: str = "features") -> list[CheckResult]:
+def detect(profile: DailyProfile, day: date, limits: HistoryLimits, days: int = 1, folder: str = "features") -> list[CheckResult]:
     """One check result per detector, by the days of the profile before `day`; it may go on after it.
 
     Changes that began within the newest `days` warn; what collapsed within them, or within the newest seven, blocks. folder: where
@@ -193,7 +193,7 @@ def detect(profile: DailyProfile, day: date, limits: Limits, days: int = 1, fold
     return [_judge(detector, profile, min(days, profile.days), limits, folder) for detector in DETECTORS]
 
 
-def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits, folder: str) -> CheckResult:
+def _judge(detector: Detector, profile: DailyProfile, days: int, limits: HistoryLimits, folder: str) -> CheckResult:
     is_long = profile.days - days >= WEEK * WEEKS
     series, threshold = _measure(detector, profile, days, limits, is_long)
     groups = [(one, group) for one in series for group in range(len(one.seen))]
@@ -224,7 +224,9 @@ def _judge(detector: Detector, profile: DailyProfile, days: int, limits: Limits,
     return CheckResult(detector.name, value, threshold, "warn", True, words)
 
 
-def _measure(detector: Detector, profile: DailyProfile, days: int, limits: Limits, is_long: bool) -> tuple[list[Series], float]:
+def _measure(
+    detector: Detector, profile: DailyProfile, days: int, limits: HistoryLimits, is_long: bool
+) -> tuple[list[Series], float]:
     """The series and their threshold, measured twice: the second time without the days that were unusual the first time. Of a row
     of unusual days only the first two weeks are left out, for a change that lasts longer is the new level."""
     left_out, threshold = np.zeros(profile.days, bool), DEFAULT
@@ -259,7 +261,7 @@ def _began(unusual: NDArray[np.bool_], is_above: NDArray[np.bool_]) -> NDArray[n
     return found
 
 
-def _first_days(unusual: NDArray[np.bool_], most: int) -> Days:
+def _first_days(unusual: NDArray[np.bool_], most: int) -> DayFlags:
     """Days with a flag, without those that follow so many others in a row."""
     run, kept = 0, np.zeros(unusual.shape[1], np.bool_)
     for day in range(unusual.shape[1]):
@@ -284,27 +286,27 @@ def _how_to_look(detector: Detector, profile: DailyProfile, day: int, folder: st
 # What blocks.
 
 
-def _low(counts: NDArray[np.int64], limits: Limits) -> NDArray[np.bool_]:
+def _low(counts: NDArray[np.int64], limits: HistoryLimits) -> NDArray[np.bool_]:
     """Days with next to nothing of what their weekday usually has, by group."""
     seen = np.atleast_2d(counts).astype(float)
     usual = np.nan_to_num(weekly(seen))
     return (usual >= limits.min_events) & (seen < limits.block_left * usual)
 
 
-def _first_of_low(low: Days, limits: Limits) -> Iterator[int]:
+def _first_of_low(low: DayFlags, limits: HistoryLimits) -> Iterator[int]:
     """The first low day of the last week, if enough of them are low and so is the newest: a shop that was closed opens again."""
     if len(low) >= WEEK and low[-1] and low[-WEEK:].sum() >= limits.block_days:
         yield len(low) - WEEK + int(np.flatnonzero(low[-WEEK:])[0])
 
 
-def _collapse(dimension: str, profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _collapse(dimension: str, profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     low = _low(profile.of(dimension), limits)[0]
     for day in _first_of_low(low, limits):
         words = f"{low[-WEEK:].sum()} of the last 7 days have less than {limits.block_left:.0%} of the {dimension} that are usual"
         yield Fault(day, words, low[-WEEK:].sum(), limits.block_days)
 
 
-def _lost_slices(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _lost_slices(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Next to nothing is left of slices that had much of all events, while other slices go on."""
     closed = _low(profile.of("events"), limits)[0]
     for dimension in ("category", "segment"):
@@ -319,7 +321,7 @@ def _lost_slices(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
                 yield Fault(day, words, lost[-1], limits.block_lost)
 
 
-def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _changed_types(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Many events have another type, and a type that was frequent has lost half of its events, on a day that was not quiet."""
     if "event_type" not in profile.counts:
         return
@@ -335,7 +337,9 @@ def _changed_types(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
         yield Fault(int(day), words, moved[day], limits.block_types)
 
 
-def _established_gone(dimension: str, established: tuple[str, str], profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _established_gone(
+    dimension: str, established: tuple[str, str], profile: DailyProfile, limits: HistoryLimits
+) -> Iterator[Fault]:
     """Next to nothing of what was known is seen, on a day that was not quiet. Of items, half as much is enough: a new collection
     may take most of the events, but not all."""
     whole, known = (counts[None].astype(float) for counts in (profile.of(dimension), profile.of(*established)))
@@ -348,7 +352,7 @@ def _established_gone(dimension: str, established: tuple[str, str], profile: Dai
         yield Fault(int(day), f"{words}: ids seem to be others than before", gone, 1 - limits.block_left)
 
 
-def _mixed_up(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _mixed_up(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Users who are known are gone, or come back to what they had hardly more often than other users would."""
     yield from _established_gone("users", ("users", "established"), profile, limits)
     known, again, chance = (profile.of("events", value)[None].astype(float) for value in ("established", "again", "chance"))
@@ -369,7 +373,7 @@ def _prices_of(profile: DailyProfile) -> tuple[Floats, NDArray[np.int64]]:
     return steps[order] * STEP, counts[order] if counts is not None else np.zeros((0, profile.days), np.int64)
 
 
-def _other_unit(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _other_unit(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Many prices have moved by one large factor, or most of them far away."""
     yield from _prices_gone(profile, limits)
     steps, counts = _prices_of(profile)
@@ -389,7 +393,7 @@ def _other_unit(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
             yield Fault(int(day), words, away[day], MOST)
 
 
-def _prices_gone(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _prices_gone(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Most events that usually have a price have none, or one of 0."""
     whole, without = profile.of("events")[None].astype(float), profile.of("price_band", "none") + profile.of("price_band", "zero")
     share, usual = without / np.maximum(whole, 1), weekly(without[None].astype(float)) / np.maximum(weekly(whole), 1)
@@ -399,7 +403,7 @@ def _prices_gone(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
         yield Fault(int(day), words, share[0, day], usual[0, day] + MOST)
 
 
-def _sent_again(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _sent_again(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Far more events than usual repeat earlier ones to the second."""
     whole, again = (counts[None].astype(float) for counts in (profile.of("events"), profile.of("repeated")))
     share, usual = again / np.maximum(whole, 1), weekly(again) / np.maximum(weekly(whole), 1)
@@ -409,7 +413,7 @@ def _sent_again(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
         yield Fault(int(day), words, float(share[0, day]), float(usual[0, day]) + SENT_AGAIN)
 
 
-def _without_times(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
+def _without_times(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """All events fall into one hour, on a day with many."""
     if "hour" not in profile.counts:
         return
@@ -423,11 +427,11 @@ def _without_times(profile: DailyProfile, limits: Limits) -> Iterator[Fault]:
 # What warns.
 
 
-def _level(dimension: str, profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _level(dimension: str, profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     yield levels(dimension, profile.of(dimension), left_out, limits.warn_volume, limits.min_events)
 
 
-def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _mix(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     whole = profile.of("events")
     for dimension, what in SLICES.items():
         if len(profile.values.get(dimension, [])) > 1:
@@ -443,7 +447,7 @@ def _mix(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Seri
         yield replace(found, label=lambda group, day: f"item {profile.values['largest_item'][counts[:, day].argmax()]}")
 
 
-def _types(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _types(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     """The type that moved most: where one type gains, others lose. And types that stopped coming."""
     if len(names := profile.values.get("event_type", [])) > 1:
         counts, whole = profile.counts["event_type"], profile.of("events")
@@ -457,7 +461,7 @@ def _types(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
             yield vanished([f"{name} events" for name in names], counts, limits.block_left, limits.min_events, days)
 
 
-def _prices(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _prices(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     steps, counts = _prices_of(profile)
     if not len(steps):
         return
@@ -472,7 +476,7 @@ def _prices(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[S
     yield Series(lambda group, day: label, np.exp(moved), np.exp(-spread), np.exp(spread), distance, size, "times")
 
 
-def _repeats(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _repeats(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     """Users who take again what they had do so less, on one day or in a week. Users who avoid it, as with films, do so more."""
     known, again, chance = (profile.of("events", value) for value in ("established", "again", "chance"))
     falls = {"direction": -1, "is_relative": True}
@@ -488,7 +492,7 @@ def _repeats(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[
 
 
 def _own_share(
-    known: NDArray[np.int64], again: NDArray[np.int64], chance: NDArray[np.int64], left_out: Days, limits: Limits
+    known: NDArray[np.int64], again: NDArray[np.int64], chance: NDArray[np.int64], left_out: DayFlags, limits: HistoryLimits
 ) -> Series:
     """By how much more users take again what they had than others would, in 7 days, against the two weeks before."""
     of_days = [np.where(left_out, 0.0, counts)[None] for counts in (known, again - chance)]
@@ -505,13 +509,13 @@ def _own_share(
     return Series(lambda group, day: label, own / np.maximum(events, 1), usual, usual, distance, size, "share")
 
 
-def _catalogue(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _catalogue(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     yield levels("items with an event:", profile.of("items"), left_out, 1.5 * limits.warn_volume, limits.min_events)
     known, whole = profile.of("established_items"), profile.of("events")
     yield shares(["events on known items:"], known, whole, left_out, limits.warn_fall, limits.min_events, -1, is_relative=True)
 
 
-def _copies(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _copies(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     whole = profile.of("events")
     name = "events on new items that have the title and category of older ones:"
     yield shares([name], profile.of("copies"), whole, left_out, 0.4 * limits.warn_share, limits.min_events, 1)
@@ -519,7 +523,7 @@ def _copies(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[S
     yield shares([name], profile.of("repeated"), whole, left_out, 2 * limits.warn_share, limits.min_events, 1)
 
 
-def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _account(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     """Of no interest where the busiest user has few of the events."""
     if "largest_user" in profile.counts:
         counts, whole = profile.counts["largest_user"], profile.of("events")
@@ -530,7 +534,7 @@ def _account(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[
         )
 
 
-def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _hours(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     """How far the hours of a day, or of up to a week where days have few events, are from the usual ones, and how much closer they
     are with the clock turned."""
     if len(profile.values.get("hour", [])) < 2:
@@ -571,7 +575,7 @@ def _hours(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Se
         )
 
 
-def _rejected(profile: DailyProfile, left_out: Days, limits: Limits) -> Iterator[Series]:
+def _rejected(profile: DailyProfile, left_out: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     if "rejected" in profile.counts:
         counts, names = profile.counts["rejected"], [f"events rejected as {reason}:" for reason in profile.values["rejected"]]
         yield shares(names, counts, profile.of("events") + counts.sum(0), left_out, limits.warn_share, limits.min_events, 1)
@@ -605,7 +609,7 @@ DETECTORS = (
 )
 
 
-def known_users(live: Snapshot | None, now: State, limits: Limits) -> CheckResult:
+def known_users(live: Snapshot | None, now: State, limits: HistoryLimits) -> CheckResult:
     """Segments of the users that the live release knows."""
     if live is None:
         return CheckResult("known_users", "none", "none", "warn", True, "nothing is live yet, so no user is known")
@@ -622,7 +626,7 @@ def known_users(live: Snapshot | None, now: State, limits: Limits) -> CheckResul
     return CheckResult("known_users", changed, limits.warn_known_items, "warn", changed <= limits.warn_known_items, words)
 
 
-def known_histories(live: Snapshot | None, now: State, target: str, limits: Limits) -> CheckResult:
+def known_histories(live: Snapshot | None, now: State, target: str, limits: HistoryLimits) -> CheckResult:
     """The last target events of some users, as the live release keeps them: they must be of the same users and items still. Events
     before the first that is known now are left out, and so are users and items that are not known now."""
     name = "known_histories"
@@ -672,7 +676,7 @@ def impossible_times(found: Quarantine) -> CheckResult:
     return CheckResult("impossible_times", share, IMPOSSIBLE, "warn", share <= IMPOSSIBLE, words)
 
 
-def past_days(live: DailyProfile | None, now: DailyProfile, limits: Limits) -> CheckResult:
+def past_days(live: DailyProfile | None, now: DailyProfile, limits: HistoryLimits) -> CheckResult:
     """Days that the live release knew already, by what it knew: the past does not change by itself."""
     if live is None or not live.days:
         words = "no features of a live release are kept, so no day can have changed"
@@ -694,7 +698,7 @@ def past_days(live: DailyProfile | None, now: DailyProfile, limits: Limits) -> C
     return CheckResult("past_days", share, limits.warn_past_days, "warn", share <= limits.warn_past_days, words)
 
 
-def known_items(live: Snapshot | None, now: State, limits: Limits) -> CheckResult:
+def known_items(live: Snapshot | None, now: State, limits: HistoryLimits) -> CheckResult:
     """Titles and categories of the items that the live release knows. Where an item has the title of another one, or the items of a
     category are scattered over others, ids are mixed up; other changes are somebody's decision."""
     name = "known_items"

@@ -13,7 +13,7 @@ from recsys.validation_report import CheckResult
 
 
 @section
-class Limits:
+class LeaksLimits:
     """Nothing to set: one leak is too many."""
 
 
@@ -23,7 +23,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: LeaksLimits) -> Iterator[CheckResult]:
     faults = inputs.features.label_faults()
     target = inputs.settings.dataset.target
     labels = f"of {faults['all']:,} labels, {{:,}}"

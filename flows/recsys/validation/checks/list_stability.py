@@ -19,7 +19,7 @@ USERS = 2_000  # whose lists are made by simple recommenders at a first release
 
 
 @section
-class Limits:
+class ListStabilityLimits:
     min_users: Count
     warn_changed: Share
     block_changed: Share
@@ -37,7 +37,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResult]:
     live, k = inputs.champion, inputs.settings.evaluation.k
     if live is None:
         yield from _first(inputs, limits)
@@ -55,7 +55,7 @@ def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
     yield from _diversity({"the live release": _listed(inputs, live)}, _listed(inputs, inputs.release), inputs, limits)
 
 
-def _first(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def _first(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResult]:
     """Where nothing is live yet, lists of some users are held against those that simple recommenders make of them."""
     users, lists = inputs.lists[inputs.repeat]
     some, k = slice(None, None, -(-len(users) // USERS) or 1), inputs.settings.evaluation.k
@@ -74,7 +74,7 @@ def _listed(inputs: CheckInput, release: Snapshot) -> NDArray[np.int32]:
 
 
 def _diversity(
-    was: Mapping[str, NDArray[np.int32]], now: NDArray[np.int32], inputs: CheckInput, limits: Limits
+    was: Mapping[str, NDArray[np.int32]], now: NDArray[np.int32], inputs: CheckInput, limits: ListStabilityLimits
 ) -> Iterator[CheckResult]:
     """`was`: lists by whose they are. Lists may cover as many items as the broadest of them, and be as popular as any of them."""
     most, whose = int(inputs.state.items["is_available"].sum()), " and ".join(was)

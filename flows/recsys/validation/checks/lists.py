@@ -19,7 +19,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 @section
-class Limits:
+class ListsLimits:
     min_users_served: Share
     min_length: Count
 
@@ -33,7 +33,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: ListsLimits) -> Iterator[CheckResult]:
     alternatives = [
         (f"{name}_{list_kind}", list_kind, name) for name in inputs.settings.lists.alternatives for list_kind in LIST_KINDS
     ]
@@ -97,7 +97,9 @@ def border(list_kind: str, lists: Lists, rules: BusinessRules) -> tuple[pd.DataF
     ]  # fmt: skip
 
 
-def _served(name: str, user_ids: NDArray[np.str_], lists: Lists, state: State, exclude_seen: bool, limits: Limits) -> CheckResult:
+def _served(
+    name: str, user_ids: NDArray[np.str_], lists: Lists, state: State, exclude_seen: bool, limits: ListsLimits
+) -> CheckResult:
     """Where fewer items are for sale, or new to a user, a list of all of them is long enough."""
     available, pairs = state.items["is_available"], state.user_items
     had = np.bincount(pairs["user_index"], (pairs["baskets"] > 0) & available[pairs["item_index"]], len(state.user_ids))

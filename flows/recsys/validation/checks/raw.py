@@ -10,19 +10,19 @@ from recsys.validation_report import CheckResult
 
 
 @section
-class Limits:
+class RawLimits:
     min_events: Count
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {"raw_rows": "min_events"}
 
 
-def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits) -> list[CheckResult]:
+def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: RawLimits) -> list[CheckResult]:
     return examine(*border(profile, max_null_share, limits))
 
 
 def border(
-    profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: Limits
+    profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: RawLimits
 ) -> tuple[pd.DataFrame, list[Rule]]:
     """`profile` as the warehouse makes it; `max_null_share` as the source declares it. The first table holds the events."""
     from great_expectations import expectations as gxe

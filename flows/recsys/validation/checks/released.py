@@ -29,7 +29,7 @@ Ranked = Sequence[tuple[str, float]]  # ids with their scores, or days, in the o
 
 
 @section
-class Limits:
+class ReleasedLimits:
     users: Count
     alone: Count
     items: Count
@@ -42,7 +42,7 @@ class Limits:
 SETTINGS = {"*_lists_permuted": "min_permuted", "*_own_user": "min_own"}
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: ReleasedLimits) -> Iterator[CheckResult]:
     rows = sample(inputs.state, limits.users, inputs.settings.seed)
     permuted = Permuted(inputs.state, inputs.settings, inputs.settings.seed)
     for name, model in inputs.models.items():
@@ -75,7 +75,7 @@ def sample(state: State, size: int, seed: int) -> NDArray[np.int64]:
 
 
 def _lists(
-    inputs: CheckInput, limits: Limits, name: str, model: Recommender, permuted: Permuted, rows: NDArray[np.int64]
+    inputs: CheckInput, limits: ReleasedLimits, name: str, model: Recommender, permuted: Permuted, rows: NDArray[np.int64]
 ) -> Iterator[CheckResult]:
     """Of one recommender: the lists of some users by the saved model, together, alone, and with users and items in other rows."""
     user_ids, reader = inputs.state.user_ids[rows], inputs.reader

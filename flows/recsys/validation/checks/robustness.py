@@ -9,7 +9,7 @@ from recsys.validation_report import CheckResult
 
 
 @section
-class Limits:
+class RobustnessLimits:
     min_users: Count
     max_loss: Share
 
@@ -21,7 +21,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: RobustnessLimits) -> Iterator[CheckResult]:
     undisturbed = inputs.holdout(inputs.winner).scores[inputs.metric].mean()
     for world, windows in inputs.robustness[inputs.winner].items():
         window, baseline = windows[inputs.repeat], inputs.robustness["popularity"][world][inputs.repeat]

@@ -6,21 +6,21 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import model_validator
 
-from recsys.evaluation import Window
+from recsys.evaluation import ScoredWindow
 from recsys.settings import NotNegative, Share, section
 from recsys.validation.check_input import CheckInput
 from recsys.validation_report import CheckResult, Severity
 
 
 @section
-class Limits:
+class SeedsLimits:
     max_spread: NotNegative
     max_group_spread: NotNegative
     min_overlap: Share
     block_spread: NotNegative
 
     @model_validator(mode="after")
-    def _warn_first(self) -> "Limits":
+    def _warn_first(self) -> "SeedsLimits":
         if self.max_spread > self.block_spread:
             raise ValueError(f"max_spread = {self.max_spread:g} is above block_spread = {self.block_spread:g}; lower it")
         return self
@@ -33,7 +33,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 }
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: SeedsLimits) -> Iterator[CheckResult]:
     windows = [inputs.holdout(inputs.winner), *(twin[inputs.repeat][0] for twin in inputs.twins)]
     if len(windows) == 1:
         yield CheckResult("seeds", 1, 1, "warn", True, f"{inputs.winner} draws nothing: every seed gives the same model")
@@ -53,7 +53,7 @@ def _spread(values: np.ndarray) -> float:
     return float(np.abs(means - means.mean()).max() / max(means.mean(), 1e-9))
 
 
-def _groups(inputs: CheckInput, values: np.ndarray, limits: Limits) -> CheckResult:
+def _groups(inputs: CheckInput, values: np.ndarray, limits: SeedsLimits) -> CheckResult:
     """The same among the users with few, some and many baskets: an even mean can hide what groups lose and win."""
     users = inputs.holdout_state.rows(inputs.holdout(inputs.winner).users)
     rank = np.argsort(np.argsort(inputs.holdout_state.users["baskets"][users], kind="stable"), kind="stable")
@@ -67,7 +67,7 @@ def _groups(inputs: CheckInput, values: np.ndarray, limits: Limits) -> CheckResu
     )
 
 
-def _overlap(windows: list[Window], k: int, limits: Limits) -> CheckResult:
+def _overlap(windows: list[ScoredWindow], k: int, limits: SeedsLimits) -> CheckResult:
     first, *others = (window.lists[:, :k] for window in windows)
     lengths = np.maximum((first >= 0).sum(1), 1)  # below k where fewer items are for sale
     same = [((first[:, :, None] == other[:, None, :]) & (first[:, :, None] >= 0)).sum((1, 2)) / lengths for other in others]

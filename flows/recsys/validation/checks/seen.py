@@ -10,12 +10,12 @@ from recsys.validation_report import CheckResult
 
 
 @section
-class Limits:
+class SeenLimits:
     few: Share
     many: Share
 
     @model_validator(mode="after")
-    def _differ(self) -> "Limits":
+    def _differ(self) -> "SeenLimits":
         if self.few > self.many:
             raise ValueError(f"few = {self.few:g} is above many = {self.many:g}; lower it")
         return self
@@ -24,7 +24,7 @@ class Limits:
 SETTINGS: dict[str, str | tuple[str, str]] = {"exclude_seen": "few many dataset.exclude_seen"}
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: SeenLimits) -> Iterator[CheckResult]:
     dataset, share = inputs.settings.dataset, inputs.features.repeat_share()
     wanted = advise_exclude_seen(share, limits.few, limits.many)
     words = f"{share:.1%} of the {dataset.target} events are on an item with {dataset.a_target} by the same user on an earlier day"

@@ -17,7 +17,7 @@ Values = dict[str, NDArray[np.float64]]  # of the users in each slice, and of ev
 
 
 @section
-class Limits:
+class SlicesLimits:
     min_users: Count
     min_share: Share
     min_item_share: Share
@@ -26,7 +26,7 @@ class Limits:
 SETTINGS: dict[str, str | tuple[str, str]] = {"slices_floor": "min_share", "item_slices_floor": "min_item_share"}
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: SlicesLimits) -> Iterator[CheckResult]:
     for list_kind in LIST_KINDS:
         if not len(inputs.holdout(inputs.winner, list_kind).users):
             words = f"{list_kind} kind of list: nobody can be judged, so there are no slices of users"
@@ -64,13 +64,13 @@ def _by_item(inputs: CheckInput) -> Values:
     return recalls
 
 
-def _intervals(inputs: CheckInput, values: Values, limits: Limits) -> dict[str, Interval]:
+def _intervals(inputs: CheckInput, values: Values, limits: SlicesLimits) -> dict[str, Interval]:
     kept = {name: part for name, part in values.items() if name and len(part) >= limits.min_users}
     how = (inputs.settings.evaluation.bootstraps, inputs.settings.seed, ERROR / max(len(kept), 1))
     return {name: bootstrap({"": part}, *how)[""] for name, part in kept.items()}
 
 
-def _not_worse(inputs: CheckInput, list_kind: str, gains: Values, limits: Limits) -> CheckResult:
+def _not_worse(inputs: CheckInput, list_kind: str, gains: Values, limits: SlicesLimits) -> CheckResult:
     found = _intervals(inputs, gains, limits)
     worst = min(found, key=lambda name: found[name].high, default="none is large enough")
     high = found[worst].high if found else 0.0
@@ -81,7 +81,7 @@ def _not_worse(inputs: CheckInput, list_kind: str, gains: Values, limits: Limits
     )
 
 
-def _floor(name: str, inputs: CheckInput, what: str, values: Values, least: float, limits: Limits) -> CheckResult:
+def _floor(name: str, inputs: CheckInput, what: str, values: Values, least: float, limits: SlicesLimits) -> CheckResult:
     """The mean of the worst slice as a share of everybody's."""
     found, whole = _intervals(inputs, values, limits), float(values[""].mean())
     worst = min(found, key=lambda slice: found[slice].mean, default="none is large enough")

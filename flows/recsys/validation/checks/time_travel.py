@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation import Window, compare, judge
+from recsys.evaluation import ScoredWindow, compare, judge
 from recsys.recommenders import Recommender, TooLittleData, TwoStage, candidates, create, fit_candidate_sources
 from recsys.settings import Share, section
 from recsys.validation.audit.chance import ByLot, areas_under_curve, draw_labels
@@ -17,7 +17,7 @@ WINDOWS = 2  # that shuffled labels are learned from: chance needs no more
 
 
 @section
-class Limits:
+class TimeTravelLimits:
     max_shuffled: Share
     max_auc: Share
 
@@ -25,7 +25,7 @@ class Limits:
 SETTINGS: dict[str, str | tuple[str, str]] = {"shuffled_labels": "max_shuffled", "no_feature_too_good": "max_auc"}
 
 
-def check(inputs: CheckInput, limits: Limits) -> Iterator[CheckResult]:
+def check(inputs: CheckInput, limits: TimeTravelLimits) -> Iterator[CheckResult]:
     yield _built_on_the_day(inputs)
     if isinstance(inputs.model, TwoStage):  # the one that learns from outcomes
         yield _shuffled(inputs, limits)
@@ -39,7 +39,7 @@ def _built_on_the_day(inputs: CheckInput) -> CheckResult:
     return CheckResult("features_of_that_day", len(differ), 0, "block", not differ, words)
 
 
-def _shuffled(inputs: CheckInput, limits: Limits) -> CheckResult:
+def _shuffled(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
     """Learned from outcomes that were drawn by lot, a model must fall to what its candidates in any order reach; accuracy that is
     left was learned elsewhere (permutation tests: Ojala and Garriga 2010, jmlr.org/papers/v11/ojala10a.html)."""
     state, seed = inputs.holdout_state, inputs.settings.seed
@@ -59,7 +59,7 @@ def _shuffled(inputs: CheckInput, limits: Limits) -> CheckResult:
     return CheckResult("shuffled_labels", sure, most, "block", sure <= most, said)
 
 
-def _on_holdout(model: Recommender, inputs: CheckInput) -> Window:
+def _on_holdout(model: Recommender, inputs: CheckInput) -> ScoredWindow:
     """Its window, under the kind of list that decides."""
     state, length = inputs.holdout_state, max(inputs.settings.evaluation.ks)
     labels = inputs.features.labels(state.cutoff)
@@ -70,7 +70,7 @@ def _on_holdout(model: Recommender, inputs: CheckInput) -> Window:
     return judge(rank, state, labels, inputs.settings)[inputs.repeat]
 
 
-def _too_good(inputs: CheckInput, limits: Limits) -> CheckResult:
+def _too_good(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
     """A column that tells labels from the other candidates all by itself was made with them in sight. Looked at apart among what
     users have had and what is new to them: where nearly all labels are repeats, to have had an item is honest and tells it all."""
     state = inputs.holdout_state
