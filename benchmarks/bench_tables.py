@@ -124,12 +124,12 @@ def peers(name: str, result: Result) -> str:
     if not result["peers"]:
         return ""
     ours = result["peers"]["two_stage"]
-    allow, exclude_seen = (f"{words} ({ours[of]['users']:,} users)" for of, words in LIST_KINDS.items())
+    all_items, exclude_seen = (f"{words} ({ours[of]['users']:,} users)" for of, words in LIST_KINDS.items())
     rows = []
     for each, found in result["peers"].items():
         ratio = found["cpu_seconds"] / ours["cpu_seconds"]
         rows.append([each, f"{found['cpu_seconds']:.2f}", f"{ratio:.3f}", *(interval(found[of]) for of in LIST_KINDS)])
-    return table([f"{title(name, result)}, holdout", "CPU s", "of two_stage", allow, exclude_seen], rows)
+    return table([f"{title(name, result)}, holdout", "CPU s", "of two_stage", all_items, exclude_seen], rows)
 
 
 def interval(found: Result) -> str:

@@ -37,7 +37,7 @@ def release(
     """A release of one-letter items; NDCG@5 of each user is half, and `gain` more."""
     with store.draft() as folder:
         with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
-            connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null)")
+            connection.execute("create table lists (user_id text primary key, all_items blob not null, new_items blob not null)")
             for user, listed in lists.items():
                 blob = np.array([items.index(item) for item in listed], "<i4").tobytes() + np.ones(len(listed), "<f4").tobytes()
                 connection.execute("insert into lists values (?, ?, ?)", (user, blob, blob))
@@ -117,8 +117,8 @@ def test_a_diff_tells_what_changed_section_by_section(store: Store) -> None:
     ]
     assert found["code"] == [("lock", "d" * 12, "e" * 12, ""), ("versions.numpy", "2.0", "2.1", "")]
     assert found["config"] == [("seed", "7", "8", "")]
-    assert found["metrics"][0] == ("ndcg@5 allow", "0.5000", "0.7500", "+0.2500 [+0.2500, +0.2500] over 4 users")
-    assert found["lists"][1] == ("top 5 novel", "4", "4", "25.0% of 4 users changed, overlap 1.000")
+    assert found["metrics"][0] == ("ndcg@5 all_items", "0.5000", "0.7500", "+0.2500 [+0.2500, +0.2500] over 4 users")
+    assert found["lists"][1] == ("top 5 new_items", "4", "4", "25.0% of 4 users changed, overlap 1.000")
 
 
 @pytest.mark.parametrize(("raw", "variables"), [("r2", {}), ("r1", {"as_of": "2024-01-01"})], ids=["other data", "another day"])
@@ -128,7 +128,7 @@ def test_scores_of_another_holdout_are_not_paired(store: Store, raw: str, variab
     release(store, "a", LISTS)
     release(store, "b", LISTS, features="f2", gain=0.25)
     found = diff(store, "a", "b", SETTINGS)
-    assert found["metrics"][0] == ("ndcg@5 allow", "0.5000", "0.7500", "not paired: another holdout")
+    assert found["metrics"][0] == ("ndcg@5 all_items", "0.5000", "0.7500", "not paired: another holdout")
     assert ("events", "30", "31", "") in found["data"]
 
 

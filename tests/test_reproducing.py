@@ -86,7 +86,7 @@ def test_what_differs_and_what_may_have_made_it_differ_is_told(shop: Shop, tmp_p
     told = [line.partition(" differs")[0] for line in found.differences]
     assert {"features: feat_items.parquet", "release: lists.sqlite"} <= set(told)
     assert "features: feat_users.parquet" not in told
-    assert f"lists, allow: {users} of {users} users get other items or another order" in told
+    assert f"lists, all_items: {users} of {users} users get other items or another order" in told
     assert sorted(line.partition(" was")[0] for line in found.other) == [
         "code: commit",
         "dbt: files.models/features/feat_items.sql",
@@ -104,7 +104,7 @@ def test_the_manifest_of_a_release_tells_what_made_it(shop: Shop) -> None:
     assert origin["seeds"] == {"run": 7, "model": 11, "source": 1}
     assert origin["audited"]
     assert origin["alternatives"] == {"popularity": trace(store, shop.releases["popularity"])["model"].id}
-    assert "beside/popularity.sqlite" in made["release"].files
+    assert "alternatives/popularity.sqlite" in made["release"].files
     assert origin["config"]["dataset"]["source_settings"]["users"] == 60
     assert "models/features/feat_items.sql" in origin["dbt"]["files"]
     assert {"python", "sqlite", "duckdb", "numpy"} <= origin["versions"].keys()

@@ -133,11 +133,11 @@ def test_what_a_dirty_tree_made_was_not_submitted(tmp_path: Path) -> None:
     ("log", "worth"),
     [
         ("", 0),
-        ("- 2026-11-21 shop, features f, two_stage: trees = 20, not 10: ndcg@10 allow +0.1; within noise", 0),
-        ("- 2026-11-21 retail, features f, two_stage: leaves = 15, not 31: ndcg@10 allow +0.1; within noise", 0),
-        ("- 2026-11-21 shop, features f, two_stage: leaves = 15, not 31: ndcg@10 allow +0.1; within noise", 1),
-        ("- 2026-11-21 shop, features f, two_stage: leaves = 15, not 31: ndcg@10 allow +0.1; better", 0.5),
-        ("- 2026-11-21 shop, features f, two_stage: leaves = 31, not 15: ndcg@10 allow +0.1; better", 1),
+        ("- 2026-11-21 shop, features f, two_stage: trees = 20, not 10: ndcg@10 all_items +0.1; within noise", 0),
+        ("- 2026-11-21 retail, features f, two_stage: leaves = 15, not 31: ndcg@10 all_items +0.1; within noise", 0),
+        ("- 2026-11-21 shop, features f, two_stage: leaves = 15, not 31: ndcg@10 all_items +0.1; within noise", 1),
+        ("- 2026-11-21 shop, features f, two_stage: leaves = 15, not 31: ndcg@10 all_items +0.1; better", 0.5),
+        ("- 2026-11-21 shop, features f, two_stage: leaves = 31, not 15: ndcg@10 all_items +0.1; better", 1),
     ],
     ids=["nothing tried", "another parameter", "other data", "tried", "better and not taken", "better and taken"],
 )

@@ -113,7 +113,7 @@ def test_settings_survive_a_release() -> None:
 
 
 def test_the_committed_schema_is_the_code_s() -> None:
-    made = config_schema(RECOMMENDERS, {name: check.module.Limits for name, check in CHECKS.items()})
+    made = config_schema(RECOMMENDERS, {name: check.limits for name, check in CHECKS.items()})
     assert json.loads((ROOT / "config.schema.json").read_text()) == made, "run `make schema` and commit config.schema.json"
 
 
@@ -204,7 +204,7 @@ def leaves(part: dict[str, Any], schema: dict[str, Any], *path: str) -> Iterator
 def all_settings() -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
     """Every setting that config.toml may have, by its path, with its schema."""
     config = values()
-    schema = config_schema(RECOMMENDERS, {name: check.module.Limits for name, check in CHECKS.items()})
+    schema = config_schema(RECOMMENDERS, {name: check.limits for name, check in CHECKS.items()})
     operations = schema_of(Operations)
     several = [("schedule", name, schema_of(Schedule)) for name in config["schedule"]]
     several += [("resources", name, schema_of(Resources)) for name in config["resources"]]

@@ -21,17 +21,17 @@ def tuned(space: Any, name: str = "item_to_item") -> Settings:
     return make_settings(tune={name: space})
 
 
-def windows(allow: float, exclude_seen: float) -> dict[str, list[ScoredWindow]]:
+def windows(all_items: float, exclude_seen: float) -> dict[str, list[ScoredWindow]]:
     """One selection window of 40 users who all score the same."""
     users, lists = np.array([f"u{user:02}" for user in range(40)]), np.zeros((40, 1), np.int32)
     return {
         list_kind: [ScoredWindow(date(2024, 2, 1), users, {"ndcg@10": np.full(40, value)}, lists, 1)]
-        for list_kind, value in (("all_items", allow), ("new_items", exclude_seen))
+        for list_kind, value in (("all_items", all_items), ("new_items", exclude_seen))
     }
 
 
-def trial(allow: float, exclude_seen: float, variant: Variant = FIFTEEN, cpu_seconds: float = 5.0) -> Trial:
-    return Trial(variant, windows(allow, exclude_seen), cpu_seconds)
+def trial(all_items: float, exclude_seen: float, variant: Variant = FIFTEEN, cpu_seconds: float = 5.0) -> Trial:
+    return Trial(variant, windows(all_items, exclude_seen), cpu_seconds)
 
 
 base = trial(0.5, 0.5, BASE, cpu_seconds=10.0)
@@ -70,10 +70,10 @@ def test_a_space_is_lists_by_parameter(wrong: object) -> None:
 
 
 @pytest.mark.parametrize(("all_items", "word"), [(0.6, "better"), (0.4, "worse"), (0.5, "within noise")])
-def test_the_word_goes_by_the_served_list_kind(allow: float, word: str) -> None:
-    found = findings([trial(allow, 0.1), base], make_settings())
+def test_the_word_goes_by_the_served_list_kind(all_items: float, word: str) -> None:
+    found = findings([trial(all_items, 0.1), base], make_settings())
     assert [finding.word for finding in found] == [word]
-    assert [finding.word for finding in findings([trial(0.1, allow), base], make_settings(dataset={"exclude_seen": True}))] == [
+    assert [finding.word for finding in findings([trial(0.1, all_items), base], make_settings(dataset={"exclude_seen": True}))] == [
         word
     ]
 
@@ -89,7 +89,7 @@ def test_the_log_says_what_was_tried_and_what_came_of_it_failures_included() -> 
     found = findings([base, trial(0.6, 0.4), failed], make_settings())
     assert log(found, "two_stage", "2026-01-02", "f1", make_settings()) == [
         "- 2026-01-02 shop, features f1, two_stage: leaves = 15, not 31:"
-        " ndcg@10 allow +0.1000 [+0.1000, +0.1000], novel -0.1000 [-0.1000, -0.1000]; 0.50 of the CPU; better",
+        " ndcg@10 all_items +0.1000 [+0.1000, +0.1000], new_items -0.1000 [-0.1000, -0.1000]; 0.50 of the CPU; better",
         "- 2026-01-02 shop, features f1, two_stage: leaves = 1, not 31: failed: ValueError: leaves is 1",
     ]
 

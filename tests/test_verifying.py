@@ -91,7 +91,7 @@ def alternatives(sql: str) -> Callable[[Path], None]:
     def run(folder: Path) -> None:
         (folder / "alternatives").mkdir()
         shutil.copyfile(folder / "lists.sqlite", folder / "alternatives" / "popularity.sqlite")
-        query(sql, "beside/popularity.sqlite")(folder)
+        query(sql, "alternatives/popularity.sqlite")(folder)
 
     return run
 
@@ -122,21 +122,27 @@ def fewer_list_kinds(folder: Path) -> None:
     [
         (lambda folder: (folder / "fallback.json").unlink(), "has no fallback.json"),
         (fewer_items, "neighbours.npz is of 6 items, items.parquet of 5"),
-        (fewer_items, "4 allow places name no item"),
-        (fewer_list_kinds, "holdout.parquet has nothing of allow"),
+        (fewer_items, "4 all_items places name no item"),
+        (fewer_list_kinds, "holdout.parquet has nothing of all_items"),
         (edit("fallback.json", all=["i0", "i9"]), "fallback.json names i9"),
-        (edit("release.json", length=1), "4 allow lists are cut off or longer than 1"),
-        (query("update lists set allow = substr(allow, 2) where user_id = 'u0'"), "1 allow lists are cut off"),
-        (query("update lists set novel = x'070000000000803f'"), "4 novel places name no item"),
+        (edit("release.json", length=1), "4 all_items lists are cut off or longer than 1"),
+        (query("update lists set all_items = substr(all_items, 2) where user_id = 'u0'"), "1 all_items lists are cut off"),
+        (query("update lists set new_items = x'070000000000803f'"), "4 new_items places name no item"),
         (query("delete from lists where user_id = 'u0'"), "lists of 3 users, and knows 4"),
         (query("drop table users"), "no such table: users"),
-        (query("update lists set allow = x'00000000000000000000803f0000803f'"), "lists.sqlite: 4 allow lists hold an item twice"),
-        (query("update lists set novel = x'000000000000c07f' where user_id = 'u1'"), "1 novel scores are no number"),
-        (query("update lists set allow = x'' where user_id < 'u3'"), "3 allow lists are empty"),
-        (hide("i0"), "4 allow places name an item that may not be shown"),
+        (
+            query("update lists set all_items = x'00000000000000000000803f0000803f'"),
+            "lists.sqlite: 4 all_items lists hold an item twice",
+        ),
+        (query("update lists set new_items = x'000000000000c07f' where user_id = 'u1'"), "1 new_items scores are no number"),
+        (query("update lists set all_items = x'' where user_id < 'u3'"), "3 all_items lists are empty"),
+        (hide("i0"), "4 all_items places name an item that may not be shown"),
         (edit("fallback.json", static=["i8"]), "fallback.json names i8"),
-        (alternatives("update lists set allow = x'0000'"), "beside/popularity.sqlite: 4 allow lists are cut off"),
-        (alternatives("delete from lists where user_id = 'u0'"), "beside/popularity.sqlite has lists of 3 users, and knows 4"),
+        (alternatives("update lists set all_items = x'0000'"), "alternatives/popularity.sqlite: 4 all_items lists are cut off"),
+        (
+            alternatives("delete from lists where user_id = 'u0'"),
+            "alternatives/popularity.sqlite has lists of 3 users, and knows 4",
+        ),
         (lambda folder: (folder / "lists.sqlite").write_bytes(b"SQLite format 3\0"), "cannot be read"),
         (lambda folder: (folder / "release.json").write_text("{"), "cannot be read"),
     ],
@@ -150,7 +156,7 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path, hurt: Callable[[Pat
 
 def test_half_of_the_lists_may_be_empty(tmp_path: Path) -> None:
     store = open_store(str(tmp_path), "shop")
-    make_broken(store, query("update lists set novel = x'' where user_id < 'u2'"))
+    make_broken(store, query("update lists set new_items = x'' where user_id < 'u2'"))
     assert verified(store, "r")
 
 

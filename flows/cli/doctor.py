@@ -55,6 +55,6 @@ def schema() -> None:
     from recsys.settings import config_schema
     from recsys.validation import CHECKS
 
-    made = config_schema(RECOMMENDERS, {name: check.module.Limits for name, check in CHECKS.items()})
+    made = config_schema(RECOMMENDERS, {name: check.limits for name, check in CHECKS.items()})
     SCHEMA.write_text(json.dumps(made, indent=1) + "\n")
     say(f"written to {SCHEMA.name}")

@@ -11,7 +11,7 @@ from recsys import RecsysError
 from recsys.store import Store, open_store
 
 Release = Annotated[str, option("one of `make releases`; by default, the live one", shown="ID")]
-New = Annotated[bool, option("lists of new items only, without those that the user had before", "--novel")]
+New = Annotated[bool, option("lists of new items only, without those that the user had before", "--new_items")]
 
 
 def releases(place: Place) -> None:

@@ -39,7 +39,7 @@ def test_every_setting_that_a_check_names_exists() -> None:
         named = {part for one in settings.values() for text in ([one] if isinstance(one, str) else one) for part in text.split()}
         for setting in named:
             if "." not in setting and not setting.startswith("["):
-                assert setting in check.module.Limits.__annotations__, (name, setting)
+                assert setting in check.limits.__annotations__, (name, setting)
                 continue
             place: Any = values
             for part in setting.strip("[]").split("."):

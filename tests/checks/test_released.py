@@ -63,12 +63,12 @@ def rewritten(change: Callable[[list[ListRow]], list[ListRow]], name: str = "lis
     return write
 
 
-def shifted(rows: list[ListRow], allow: bool = True, exclude_seen: bool = True, part: slice = slice(None)) -> list[ListRow]:
+def shifted(rows: list[ListRow], all_items: bool = True, exclude_seen: bool = True, part: slice = slice(None)) -> list[ListRow]:
     """Each user's lists are those of the next user."""
     kept = rows[part]
     others = kept[1:] + kept[:1]
     rows[part] = [
-        (user, other[1] if allow else own_allow, other[2] if exclude_seen else own_new_items)
+        (user, other[1] if all_items else own_allow, other[2] if exclude_seen else own_new_items)
         for (user, own_allow, own_new_items), other in zip(kept, others, strict=True)
     ]
     return rows
@@ -83,7 +83,7 @@ def each_list(
         items, scores = change(*unpack(blob))
         return items.astype("<i4").tobytes() + scores.astype("<f4").tobytes()
 
-    return lambda rows: [(user, pack(allow), pack(exclude_seen)) for user, allow, exclude_seen in rows]
+    return lambda rows: [(user, pack(all_items), pack(exclude_seen)) for user, all_items, exclude_seen in rows]
 
 
 def test_a_healthy_release_passes(inputs: CheckInput) -> None:
@@ -97,7 +97,7 @@ def test_lists_of_the_next_user(inputs: CheckInput, tmp_path: Path) -> None:
 
 
 def test_lists_of_the_next_user_under_one_list_kind(inputs: CheckInput, tmp_path: Path) -> None:
-    found = blocked(changed(inputs, tmp_path, rewritten(lambda rows: shifted(rows, allow=False))), "released")
+    found = blocked(changed(inputs, tmp_path, rewritten(lambda rows: shifted(rows, all_items=False))), "released")
     assert "new_items_lists_remade" in found
     assert "all_items_lists_remade" not in found
 
@@ -140,7 +140,9 @@ def test_item_rows_beyond_the_catalogue(inputs: CheckInput, tmp_path: Path) -> N
 
 
 def test_new_item_lists_with_items_that_users_have_had(inputs: CheckInput, tmp_path: Path) -> None:
-    found = blocked(changed(inputs, tmp_path, rewritten(lambda rows: [(user, allow, allow) for user, allow, _ in rows])))
+    found = blocked(
+        changed(inputs, tmp_path, rewritten(lambda rows: [(user, all_items, all_items) for user, all_items, _ in rows]))
+    )
     assert {"new_items_items_new", "new_items_lists_remade"} <= found.keys()
     assert "has had i" in found["new_items_items_new"]
 
@@ -152,12 +154,12 @@ def test_one_old_item_that_the_capped_history_forgot(inputs: CheckInput, tmp_pat
 
     def put(rows: list[ListRow]) -> list[ListRow]:
         found = []
-        for id, allow, exclude_seen in rows:
+        for id, all_items, exclude_seen in rows:
             listed, scores = unpack(exclude_seen)
             if id == user:
                 listed = listed.copy()
                 listed[3] = item
-            found.append((id, allow, listed.astype("<i4").tobytes() + scores.tobytes()))
+            found.append((id, all_items, listed.astype("<i4").tobytes() + scores.tobytes()))
         return found
 
     found = blocked(changed(inputs, tmp_path, rewritten(put)), "lists")
@@ -318,7 +320,7 @@ def test_lists_swapped_with_those_beside(with_popularity: CheckInput, tmp_path: 
         theirs = list(read_rows(folder / "alternatives" / "popularity.sqlite"))
         ours = list(read_rows(folder / "lists.sqlite"))
         rewritten(lambda _: theirs)(folder)
-        rewritten(lambda _: ours, "beside/popularity.sqlite")(folder)
+        rewritten(lambda _: ours, "alternatives/popularity.sqlite")(folder)
 
     found = blocked(changed(with_popularity, tmp_path, swap), "released")
     assert {

@@ -206,7 +206,7 @@ def ranking_is_random(patch: pytest.MonkeyPatch, run: Run) -> None:
     ))  # fmt: skip
 
 
-@sabotage("code", "block", "remade|seen|novel|new")
+@sabotage("code", "block", "remade|seen|new_items|new")
 def new_items_are_not_new(patch: pytest.MonkeyPatch, run: Run) -> None:
     """What a user has had is forgotten where lists of new items are made."""
     owned = state.State.owned

@@ -123,7 +123,7 @@ def next_available(items: np.ndarray, run: Run) -> np.ndarray:
     return np.where(items >= 0, following[items], -1)
 
 
-@lists_sabotage("block", REMADE + "|seen|novel|new")
+@lists_sabotage("block", REMADE + "|seen|new_items|new")
 def new_lists_hold_bought_items(users: list[str], lists: dict[str, Lists], run: Run) -> None:
     """Lists of new items are those of all items."""
     lists["new_items"].items[:], lists["new_items"].scores[:] = lists["all_items"].items, lists["all_items"].scores

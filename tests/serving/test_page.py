@@ -54,7 +54,7 @@ def shift(file: Path) -> None:
 
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.create_function("cut", 1, cut)
-        connection.execute("update lists set allow = cut(allow), novel = cut(novel)")
+        connection.execute("update lists set all_items = cut(all_items), new_items = cut(new_items)")
 
 
 def put_beside(folder: Path) -> None:
@@ -67,7 +67,7 @@ def put_beside(folder: Path) -> None:
 def rename(folder: Path, user: str) -> None:
     """Gives odd names to the first item of a user's list."""
     with closing(sqlite3.connect(folder / "lists.sqlite")) as connection:
-        (blob,) = connection.execute("select allow from lists where user_id = ?", (user,)).fetchone()
+        (blob,) = connection.execute("select all_items from lists where user_id = ?", (user,)).fetchone()
     items = pq.read_table(folder / "items.parquet")
     names = {"item_id": ODD_ID, "title": ODD_TITLE}
     columns = {name: items[name].to_pylist() for name in items.column_names}
@@ -164,7 +164,7 @@ def test_a_user_is_found_by_the_beginning_of_the_id(page: Page, user: str) -> No
 def test_only_new_items_can_be_asked_and_the_address_opens_the_same_view(page: Page, user: str) -> None:
     page.open(user=user)
     everything = page.texts("#lists .item")
-    page.click("[value=novel]")
+    page.click("[value=new_items]")
     fresh = page.texts("#lists .item")
     assert fresh != everything
     assert not any("last purchase" in why for why in page.texts("#lists li small"))
@@ -245,7 +245,7 @@ def test_everything_is_done_by_keyboard(page: Page, user: str) -> None:
     page.type("#user", user).keys(Keys.ENTER)
     assert page.text("#main-title") == f"For {user}"
     page.keys(Keys.TAB, Keys.TAB, Keys.ARROW_RIGHT)
-    assert "kind of list=novel" in page.chrome.current_url
+    assert "list_kind=new_items" in page.chrome.current_url
     page.keys(Keys.TAB, Keys.ARROW_DOWN)
     assert "beside=" in page.chrome.current_url
     page.keys(*[Keys.TAB] * (1 + len(page.all("#starters button"))))

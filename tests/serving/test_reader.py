@@ -160,14 +160,14 @@ def _rewrite(folder: Path, query: str, *values: object) -> None:
 
 def test_a_release_that_lists_an_unknown_item_is_refused(broken: Broken) -> None:
     blob = np.array([10_000], "<i4").tobytes() + np.array([0.5], "<f4").tobytes()
-    reader = broken(lambda folder: _rewrite(folder, "update lists set allow = ?", blob))
+    reader = broken(lambda folder: _rewrite(folder, "update lists set all_items = ?", blob))
     with pytest.raises(RecsysError, match="does not know"):
         reader.check()
 
 
 def test_scores_below_0_are_the_users_own_and_pass(broken: Broken) -> None:
     blob = np.array([0, 1, 2], "<i4").tobytes() + np.array([-0.25, -1.5, 0], "<f4").tobytes()
-    reader = broken(lambda folder: _rewrite(folder, "update lists set allow = ?", blob))
+    reader = broken(lambda folder: _rewrite(folder, "update lists set all_items = ?", blob))
     reader.listed[:3] = True
     reader.check()
     answer = reader.recommend(reader.users("", 1)[0], 5, "all_items")
@@ -180,7 +180,7 @@ def test_an_item_that_is_none_is_told_whoever_asks(broken: Broken, item: int) ->
     blob = np.array([item], "<i4").tobytes() + np.array([0.5], "<f4").tobytes()
 
     def hurt(folder: Path) -> None:
-        _rewrite(folder, "update lists set allow = ?", blob)
+        _rewrite(folder, "update lists set all_items = ?", blob)
         _rewrite(folder, "update users set bought = ?", blob)
 
     reader = broken(hurt)

@@ -148,8 +148,8 @@ def oracle(source: Simulation, features: Features, settings: Settings) -> dict[s
 
 
 def judge(rank: RankFunction, state: State, labels: tuple[NDArray, NDArray], settings: Settings) -> dict[str, ScoredWindow]:
-    """Per kind of list, the window at the state's cutoff of the lists that `rank` makes of rows of users, novel or not. Labels are
-    users and items of the state; where there are none, nobody is in the window."""
+    """Per kind of list, the window at the state's cutoff of the lists that `rank` makes of rows of users, with or without seen
+    items. Labels are users and items of the state; where there are none, nobody is in the window."""
     windows = {}
     for list_kind, exclude_seen in LIST_KINDS.items():
         asked, users, items = relevant(*labels, state, exclude_seen)
@@ -164,7 +164,7 @@ def judge(rank: RankFunction, state: State, labels: tuple[NDArray, NDArray], set
 def relevant(
     users: NDArray[np.int32], items: NDArray[np.int32], state: State, exclude_seen: bool
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Who is asked, and the pairs (row among the asked, item) of their target events; `novel` counts only what is new to them."""
+    """Who is asked, and the pairs (row among the asked, item) of their target events; `exclude_seen` counts only what is new."""
     if exclude_seen:
         owned = state.owned()
         fresh = np.asarray(owned[users, items]).ravel() == 0 if len(users) else np.zeros(0, bool)

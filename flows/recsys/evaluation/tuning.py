@@ -107,7 +107,7 @@ def log(found: Sequence[TuningResult], name: str, day: str, features_id: str, se
 
 
 def measured(finding: TuningResult, settings: Settings) -> str:
-    """`ndcg@10 allow +0.0020 [-0.0031, +0.0069], novel ...; 0.83 of the CPU; within noise`."""
+    """`ndcg@10 all_items +0.0020 [-0.0031, +0.0069], new_items ...; 0.83 of the CPU; within noise`."""
     if finding.error:
         return f"failed: {' '.join(finding.error.split())[:300]}"
     differences = ", ".join(f"{list_kind} {signed(difference)}" for list_kind, difference in finding.differences.items())

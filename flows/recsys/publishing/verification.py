@@ -89,7 +89,7 @@ def _faults(folder: Path) -> Iterator[str]:
     if not items.num_rows or items["item_id"].null_count or len(items["item_id"].unique()) < items.num_rows:
         yield "items.parquet has no items, or one without an id, or one twice"
     listed, length = items["is_listed"].to_numpy(), json.loads((folder / "release.json").read_text())["length"]
-    for name in ("lists.sqlite", *(f"beside/{file.name}" for file in sorted((folder / "alternatives").glob("*.sqlite")))):
+    for name in ("lists.sqlite", *(f"alternatives/{file.name}" for file in sorted((folder / "alternatives").glob("*.sqlite")))):
         yield from _list_faults(folder, name, listed, length)
     with np.load(folder / "neighbours.npz", allow_pickle=False) as parts:
         data, indices, indptr = (parts[name] for name in ("data", "indices", "indptr"))

@@ -77,7 +77,7 @@ class Recommender(ABC):
 
     def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, exclude_seen: bool = False) -> Lists:
         """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
-        recent popularity. `novel` leaves out items that the user has had a target event with."""
+        recent popularity. `exclude_seen` leaves out items that the user has had a target event with."""
         lists = Lists(np.full((len(user_ids), k), -1, np.int32), np.zeros((len(user_ids), k), np.float32))
         for start, (part,) in self.rank(user_ids, k, state, (exclude_seen,)):
             lists.items[start : start + len(part.items)], lists.scores[start : start + len(part.items)] = part.items, part.scores
@@ -92,7 +92,7 @@ class Recommender(ABC):
         listed: NDArray[np.bool_] | None = None,
         at_a_time: int = 0,
     ) -> Iterator[tuple[int, list[Lists]]]:
-        """The same for some users at a time, with the place of the first, scored once for all that is asked of `novel`.
+        """The same for some users at a time, with the place of the first, scored once for all kinds of list.
         `listed`: the items that lists may hold, where they are not all that are available. `at_a_time`: users; 0 for CHUNK."""
         listed = state.items["is_available"] if listed is None else listed
         popular = popularity_order(state)

@@ -40,14 +40,16 @@ def write_rows(file: Path, rows: Iterable[ListRow]) -> None:
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
         connection.execute(f"pragma page_size = {PAGE}")
-        connection.execute("create table lists (user_id text primary key, allow blob not null, novel blob not null) without rowid")
+        connection.execute(
+            "create table lists (user_id text primary key, all_items blob not null, new_items blob not null) without rowid"
+        )
         connection.executemany("insert into lists values (?, ?, ?)", rows)
 
 
 def read_rows(file: Path) -> Iterator[ListRow]:
     """What `write_rows` wrote."""
     with closing(connect(file)) as connection:
-        yield from connection.execute("select user_id, allow, novel from lists order by user_id")
+        yield from connection.execute("select user_id, all_items, new_items from lists order by user_id")
 
 
 def connect(file: Path) -> sqlite3.Connection:

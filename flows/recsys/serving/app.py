@@ -110,7 +110,7 @@ class Service:
             self.lag = time.monotonic() - start - TICK
 
     async def recommendations(self, request: Request) -> Response:
-        """The user's list: all items, or by `kind of list=novel` those that are new to the user. Strangers get what is popular in
+        """The user's list: all items, or by `list_kind=new_items` those that are new to the user. Strangers get what is popular in
         their `segment`, or with everybody."""
         asked = read(request)
 

@@ -293,7 +293,7 @@ class Settings:
 
     @property
     def list_kind(self) -> str:
-        """Name of the lists that decide and are served by default: "allow" (all items) or "novel" (items new to the user)."""
+        """Kind of the lists that decide and are served by default: "all_items", or "new_items", which are new to the user."""
         return "new_items" if self.dataset.exclude_seen else "all_items"
 
     @property

@@ -1,6 +1,6 @@
 """Advice on check results: which setting holds the threshold, what is suspect, which expected change explains it, what to run next.
 
-A module of checks may have `SETTINGS`: names or patterns of its check results, each with its setting. That is a field of `Limits`,
+A module of checks may have `SETTINGS`: names or patterns of its check results, each with its setting: a field of its limits,
 `dataset.<key>`, `[section]` or another path of config.toml; several are parted by spaces, and a pair of the settings that warn and
 that block is a tuple. What is not named there has a fixed threshold. Without `SETTINGS` the whole section is named. A check result
 that comes with a setting of its own, written in the same way, keeps it.
@@ -8,7 +8,7 @@ that comes with a setting of its own, written in the same way, keeps it.
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from fnmatch import fnmatch
 from types import ModuleType
@@ -54,7 +54,7 @@ class Advisor:
     def _setting(self, result: CheckResult, check: str, module: ModuleType) -> str:
         known: SettingNames | None = getattr(module, "SETTINGS", None)
         if known is None and not result.setting:
-            return f"[checks.{check}] in config.toml" if fields(module.Limits) else ""
+            return f"[checks.{check}] in config.toml" if self.settings.checks.get(check) else ""
         found = next((setting for pattern, setting in (known or {}).items() if fnmatch(result.name, pattern)), "")
         names = (result.setting or pick(found, result.severity)).split()
         return " and ".join(self._path(name, check) for name in names) + (" in config.toml" if names else "")

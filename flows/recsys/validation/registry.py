@@ -81,7 +81,7 @@ CHECKS: dict[str, Check] = {
 
 def limits(name: str, settings: Settings) -> Any:
     """A check's thresholds; raises naming the one that is missing or not known."""
-    found = build(CHECKS[name].limits, settings.checks.get(name, {}), f"checks.{name}")
+    found: Any = build(CHECKS[name].limits, settings.checks.get(name, {}), f"checks.{name}")
     for key, value in vars(found).items():
         block = getattr(found, key.replace("warn_", "block_", 1), value)
         if key.startswith("warn_") and value > block:
