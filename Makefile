@@ -91,10 +91,11 @@ test: .venv/.test ## the quick tests
 test-all: .venv/.test .venv/.bench .venv/.browser .venv/.postgresql ## those and the slow ones
 	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: .venv/.test ## ruff and mypy
+lint: .venv/.test ## ruff, mypy, and the layers of packages
 	@$(BIN)/ruff check flows benchmarks tests
 	@$(BIN)/ruff format --check flows benchmarks tests
 	@$(BIN)/mypy flows benchmarks tests
+	@PYTHONPATH=flows $(BIN)/lint-imports --no-cache
 
 lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@command -v uvx > /dev/null || { echo "error: uvx is not on the PATH, and make lock needs it; install uv (pip install uv) and run again" >&2; exit 1; }

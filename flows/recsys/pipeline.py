@@ -17,8 +17,7 @@ from recsys.releases import lineage
 from recsys.settings import Settings, event_types
 from recsys.sources import Access, open_simulation, open_source
 from recsys.store import Snapshot, Store
-from recsys.validation import CHECKS, CheckInput
-from recsys.validation.audit import perturbations, replays
+from recsys.validation import CHECKS, CheckInput, perturbations, replays
 from recsys.validation_report import CheckResult, ValidationReport
 
 
