@@ -220,7 +220,7 @@ def cheap(prepared: Path) -> Iterator[None]:
             yield connection
             connection.execute(f"use memory; detach {name}")
 
-    with patch("recsys.warehouse.build", build), patch("os.fsync"), patch("duckdb.connect", connect):
+    with patch("recsys.features.warehouse.build", build), patch("os.fsync"), patch("duckdb.connect", connect):
         yield
 
 

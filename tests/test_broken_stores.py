@@ -44,7 +44,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patched:
-        patched.setattr("recsys.backends.Directory._aside", refuse)
+        patched.setattr("recsys.store.backends.Directory._aside", refuse)
         yield
 
 

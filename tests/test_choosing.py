@@ -60,5 +60,5 @@ def test_without_a_window_of_selection_the_simplest_is_taken() -> None:
 
 def test_lists_of_a_skipped_recommender_cannot_be_released() -> None:
     asked = replace(SETTINGS, lists=replace(SETTINGS.lists, alternatives=["two_stage"]))
-    with pytest.raises(RecsysError, match=r"lists\.beside.*two_stage: no title has a word"):
+    with pytest.raises(RecsysError, match=r"lists\.alternatives.*two_stage: no title has a word"):
         choose([trained("popularity", 0.1), skipped("two_stage")], asked)

@@ -13,6 +13,7 @@ from recsys import RecsysError
 from recsys.evaluation import holdout
 from recsys.evaluation.holdout import ScoredWindow, compare, oracle, share_of, summarise, target_share
 from recsys.features.snapshot import Features
+from recsys.recommenders import oracle as truth
 from recsys.recommenders.base import Lists, TooLittleData
 from recsys.recommenders.registry import create
 from recsys.releases import list_files
@@ -63,7 +64,7 @@ def listed(window: ScoredWindow) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("cells", [4, 2_000_000], ids=["a user at a time", "all at once"])
 def test_the_oracle_ranks_what_is_available_by_what_is_expected(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
-    monkeypatch.setattr(holdout, "CELLS", cells)
+    monkeypatch.setattr(truth, "CELLS", cells)
     windows = oracle(Dice(), FEATURES, SETTINGS)
     assert listed(windows["all_items"]) == {"u0": [0, 1, 2], "u1": [1, 0], "u2": []}
     assert listed(windows["new_items"]) == {"u0": [1], "u1": [1], "u2": []}

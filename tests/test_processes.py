@@ -84,7 +84,7 @@ def tree(parent: str, child: str) -> list[str]:
 
 @pytest.mark.parametrize(("parent", "child"), [("", ""), ("", STUBBORN), (STUBBORN, STUBBORN)])
 def test_all_that_a_process_started_ends_with_its_block(monkeypatch: pytest.MonkeyPatch, parent: str, child: str) -> None:
-    monkeypatch.setattr("recsys.processes.GRACE", 0.5)
+    monkeypatch.setattr("recsys.store.processes.GRACE", 0.5)
     with started(tree(parent, child), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         pids = [process.pid, int(read_line(process))]
         assert all(is_alive(pid) for pid in pids)
@@ -98,10 +98,11 @@ def test_a_process_that_ended_by_itself_is_not_waited_for() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends processes with their parent")
 def test_the_tree_dies_with_its_parent() -> None:
-    inner = "from recsys.processes import end_with_parent; end_with_parent(); import time; print('up', flush=True); time.sleep(600)"
+    wait = "import time; print('up', flush=True); time.sleep(600)"
+    inner = f"from recsys.store.processes import end_with_parent; end_with_parent(); {wait}"
     outer = f"""
 import subprocess, sys, time
-from recsys.processes import started
+from recsys.store.processes import started
 with started([sys.executable, "-c", {inner!r}], stdout=subprocess.PIPE) as process:
     process.stdout.readline()
     print(process.pid, flush=True)
@@ -228,7 +229,7 @@ def test_a_run_that_failed_gives_its_lease_back(store: Store) -> None:
 def test_a_killed_run_keeps_nobody_out(tmp_path: Path) -> None:
     code = f"""
 import os
-from recsys.leases import lease
+from recsys.store.leases import lease
 from recsys.store import open_store
 with lease(open_store({str(tmp_path)!r}, "shop"), "TrainFlow"):
     os.kill(os.getpid(), 9)
@@ -244,22 +245,22 @@ with lease(open_store({str(tmp_path)!r}, "shop"), "TrainFlow"):
 
 def test_a_run_of_another_host_keeps_others_out_while_it_gives_signs_of_life(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("recsys.leases.host", lambda: "elsewhere")
-        elsewhere.setattr("recsys.leases.BEAT", 0.05)
+        elsewhere.setattr("recsys.store.leases.host", lambda: "elsewhere")
+        elsewhere.setattr("recsys.store.leases.BEAT", 0.05)
         with lease(store, "TrainFlow"):
-            elsewhere.setattr("recsys.leases.host", lambda: "here")
-            elsewhere.setattr("recsys.leases.EXPIRES", 5)
+            elsewhere.setattr("recsys.store.leases.host", lambda: "here")
+            elsewhere.setattr("recsys.store.leases.EXPIRES", 5)
             time.sleep(1.2)
             with pytest.raises(RecsysError, match="on elsewhere since"), lease(store, "TrainFlow"):
                 pass
-            elsewhere.setattr("recsys.leases.EXPIRES", -1)
+            elsewhere.setattr("recsys.store.leases.EXPIRES", -1)
             with lease(store, "TrainFlow"):
                 pass
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"process": "x", "host": "", "since": ""}'])
 def test_a_damaged_lease_keeps_nobody_out(store: Store, damage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.leases.host", lambda: "")
+    monkeypatch.setattr("recsys.store.leases.host", lambda: "")
     store.backend.write("runs/TrainFlow.json", damage)
     with lease(store, "TrainFlow"):
         pass

@@ -60,7 +60,7 @@ def test_report_without_results_on_data_is_refused(store: Store, report: Validat
 
 
 def test_report_without_results_on_the_model_is_refused(store: Store, report: ValidationReport) -> None:
-    assert_refused(store, replace(report, on_model={"baseline": []}), "no check result of simpler")
+    assert_refused(store, replace(report, on_model={"baseline": []}), "no check result of baseline")
 
 
 def test_a_failed_check_on_data_blocks_in_its_own_words(store: Store, report: ValidationReport) -> None:

@@ -105,7 +105,7 @@ def test_it_needs_nothing_from_outside_and_links_to_what_is_there(fork: Fork, ht
 
 def test_data_docs_hold_the_border_checks(fork: Fork, html: str) -> None:
     folder = fork.root / "data" / "docs" / "expectations" / "expectations"
-    assert sorted(path.stem for path in folder.glob("*.html")) == ["lists_allow", "lists_new_items", "raw"]
+    assert sorted(path.stem for path in folder.glob("*.html")) == ["lists_all_items", "lists_new_items", "raw"]
     assert sum("validations/" in address for address in Page(html).addresses) == 3
 
 

@@ -176,7 +176,7 @@ def test_a_pointer_that_moves_meanwhile_ends_it(store: Store, monkeypatch: pytes
     chain(store, "1", "2", "3")
     doomed = unneeded(store, 1, 0)
     moved = iter(["r3", "r1"])
-    monkeypatch.setattr("recsys.retention.unneeded", lambda *_: doomed)
+    monkeypatch.setattr("recsys.publishing.retention.unneeded", lambda *_: doomed)
     monkeypatch.setattr(store, "current", lambda: next(moved))
     with pytest.raises(Conflict, match="a pointer or a pin moved"):
         free(store, 1, 0)
@@ -205,7 +205,7 @@ def refuse_deletion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         answer = {"Errors": [{"Key": "a/b", "Code": "AccessDenied", "Message": "Access Denied"}]}
         monkeypatch.setattr(store.backend.client, "delete_objects", lambda **_: answer)
     else:
-        monkeypatch.setattr("recsys.backends._delete", lambda path: None)
+        monkeypatch.setattr("recsys.store.backends._delete", lambda path: None)
 
 
 def test_what_cannot_be_deleted_is_not_called_freed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from recsys.validation_report import CheckResult, ValidationReport
 from reporting import proof, score
 from reporting.proof import Sources
 
-NAMED = sorted(set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "score.py").read_text())))
+NAMED = sorted(set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "reporting" / "score.py").read_text())))
 CHECKS = ("raw", "lists", "health", "baseline", "slices", "drift", "history", "champion", "time_travel")
 CODE = {"commit": "c" * 40, "dirty": False}
 CONFIG = {"name": "shop", "recommenders": {"two_stage": {"leaves": 31}}}

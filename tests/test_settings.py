@@ -62,7 +62,7 @@ ABSURD: list[tuple[dict[str, Any], str]] = [
     ({"serve": {"port": 99_999_999}}, "serve.port is 99999999; it must be a whole number from 1 to 65,535"),
     ({"serve": {"poll_seconds": 0}}, "serve.poll_seconds is 0; it must be a number above 0"),
     ({"serve": {"canary_failures": float("nan")}}, "serve.canary_failures is NaN; it must be a number from 0 to 1"),
-    ({"report": {"seeds": 1}}, "validation.seeds is 1"),
+    ({"validation": {"seeds": 1}}, "validation.seeds is 1"),
     ({"store": {"endpoint": "minio"}}, "store.endpoint is"),
     ({"dataset": {"target": ""}}, "datasets.shop.target is"),
     ({"dataset": {"target": "ignore"}}, "cannot be predicted"),

@@ -48,7 +48,7 @@ def test_a_number_that_is_none_or_out_of_range_is_refused(verb: str, name: str, 
     assert math.isclose(parse(verb, f"{name}={allowed.most}")[name.lower()], allowed.most)
 
 
-@pytest.mark.parametrize(("verb", "name"), [("run", "AS_OF"), ("impressions", "DAY"), ("expect", "FROM"), ("expect", "TO")])
+@pytest.mark.parametrize(("verb", "name"), [("run", "AS_OF"), ("exposures", "DAY"), ("expect", "FROM"), ("expect", "TO")])
 @pytest.mark.parametrize("value", ["yesterday", "2031-02-30", "2024-2-1", "20240201", "01.02.2024", "2024-01-01T00:00", "0"])
 def test_what_is_no_day_is_refused(verb: str, name: str, value: str) -> None:
     assert re.fullmatch(f'{name} is "{value}"; .*YYYY-MM-DD', refusal(verb, f"{name}={value}"))

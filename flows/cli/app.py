@@ -23,7 +23,7 @@ GROUPS: dict[str, Verbs] = {
     "Flows": (flows.run, flows.audit, flows.recommend, flows.monitor, flows.tune, flows.resume, flows.step, flows.card),
     "Releases": (releases.releases, releases.verify, releases.report, releases.diff, releases.explain, releases.score),
     "Live and kept": (releases.rollback, releases.canary, releases.promote, releases.pin, releases.gc, releases.reproduce),
-    "Data": (data.check_data, data.quarantine, data.export, data.impressions, data.add_case, data.expect),
+    "Data": (data.check_data, data.quarantine, data.export, data.exposures, data.add_case, data.expect),
     "This machine": (serve.serve, cron.cron, doctor.doctor, doctor.schema),
     "Cloud": (cloud.deploy, cloud.undeploy, cloud.trigger, cloud.cloud_status, prices.cost),
 }

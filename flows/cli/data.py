@@ -55,19 +55,19 @@ def quarantine(
 def export(
     place: Place,
     to: Annotated[str, option("a .parquet or .csv file", shown="PATH")],
-    exclude_seen: New = False,
+    novel: New = False,
     release: Release = "",
     escape: Escape = False,
 ) -> None:
     """Writes a release's lists to a file."""
     from recsys.releases import export
 
-    (_, kept, release), list_kind = place.open_release(release), "new_items" if exclude_seen else "all_items"
+    (_, kept, release), list_kind = place.open_release(release), "new_items" if novel else "all_items"
     rows = export(kept.load("release", release), list_kind, Path(to), escape)
     console.print(f"{rows:,} rows of release {release} ({list_kind}) written to {to}")
 
 
-def impressions(
+def exposures(
     place: Place,
     day: Annotated[date, option("the day", read=day, shown="YYYY-MM-DD")],
     to: Annotated[str, option("a .parquet file", shown="PATH")],

@@ -11,7 +11,7 @@ from recsys import RecsysError
 from recsys.store import Store, open_store
 
 Release = Annotated[str, option("one of `make releases`; by default, the live one", shown="ID")]
-New = Annotated[bool, option("lists of new items only, without those that the user had before", "--new_items")]
+New = Annotated[bool, option("lists of new items only, without those that the user had before", "--novel")]
 
 
 def releases(place: Place) -> None:
@@ -187,13 +187,13 @@ def explain(
     place: Place,
     user: Annotated[str, option("a user; `make export` writes all of them", shown="ID")],
     item: Annotated[str, option("an item: its features, and why it is in the list or not", shown="ID")] = "",
-    exclude_seen: New = False,
+    novel: New = False,
     release: Release = "",
 ) -> None:
     """Explains why a user has this list."""
     from cli.explanation import show
     from recsys.releases import explain
 
-    (chosen, kept, release), list_kind = place.open_release(release), "new_items" if exclude_seen else "all_items"
+    (chosen, kept, release), list_kind = place.open_release(release), "new_items" if novel else "all_items"
     console.print(f"release {release}, {list_kind} lists")
     show(explain(kept, release, user, list_kind), item, chosen.evaluation.k, console)

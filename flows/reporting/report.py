@@ -22,7 +22,7 @@ from reporting.proof import Sources
 from reporting.score import items
 from reporting.summary import maker
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MOVES = 10  # of the pointer, the last, that are shown
 
 

@@ -23,7 +23,7 @@ from recsys.store import Store, open_store
 from recsys.validation import CHECKS
 from recsys.validation_report import CheckResult
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def latest_run(flow: str = "TrainFlow") -> Run:

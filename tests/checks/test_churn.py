@@ -34,8 +34,8 @@ def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray, now: np.ndarray, wi
         items = lists[release.path]
         return users[: len(items)], STATE.item_ids, items
 
-    monkeypatch.setattr("recsys.comparing.top", top)
-    monkeypatch.setattr("recsys.checks.list_stability.top", top)
+    monkeypatch.setattr("recsys.evaluation.release_diff.top", top)
+    monkeypatch.setattr("recsys.validation.registry.list_stability.top", top)
     manifest = Manifest("release", "r", {}, {}, {})
     live = Snapshot(Path("live"), manifest)
     fields: Any = SimpleNamespace(

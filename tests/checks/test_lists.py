@@ -41,7 +41,7 @@ def test_a_list_beside_the_winners_is_held_to_the_same(inputs: CheckInput, tmp_p
     assert failures("lists", sabotage(inputs, release=release, settings=replace(inputs.settings, lists=lists))) == {}
     category = str(inputs.state.items["category"][inputs.lists["all_items"][1].items[0, 0]])
     chosen = replace(ruled(inputs, blocked_categories=[category]), lists=lists)
-    assert "popularity_allow_items_allowed" in failures("lists", sabotage(inputs, release=release, settings=chosen))
+    assert "popularity_all_items_items_allowed" in failures("lists", sabotage(inputs, release=release, settings=chosen))
 
 
 def with_scores(inputs: CheckInput, change: Callable[[np.ndarray], np.ndarray]) -> CheckInput:

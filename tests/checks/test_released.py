@@ -326,7 +326,7 @@ def test_lists_swapped_with_those_beside(with_popularity: CheckInput, tmp_path: 
     assert {
         "all_items_lists_remade",
         "new_items_lists_remade",
-        "popularity_allow_lists_remade",
+        "popularity_all_items_lists_remade",
         "popularity_new_items_lists_remade",
     } <= found.keys()
 

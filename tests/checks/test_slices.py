@@ -28,7 +28,7 @@ def test_a_healthy_winner_passes(inputs: CheckInput) -> None:
 
 
 def test_a_segment_that_pays_for_the_mean_blocks_and_is_named(inputs: CheckInput) -> None:
-    theirs = segments(inputs) == "north"
+    theirs = segments(inputs) == "offices"
     evaluations = {
         "two_stage": scored(inputs, "two_stage", np.where(theirs, 0.1, 0.9)),
         "popularity": scored(inputs, "popularity", np.where(theirs, 0.2, 0.1)),
@@ -38,7 +38,7 @@ def test_a_segment_that_pays_for_the_mean_blocks_and_is_named(inputs: CheckInput
         "all_items_slices_not_worse": "block",
         "slices_floor": "warn",
     }
-    assert all("segment north" in result.message for result in found.values())
+    assert all("segment offices" in result.message for result in found.values())
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -277,7 +277,7 @@ def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(fu
 def test_dropped_lists_are_told_in_the_metrics(client: TestClient, service: Service, user: str) -> None:
     with patch.object(impressions, "MOST", 0):
         client.get(f"/v1/users/{user}/recommendations")
-    assert "recs_exposures_dropped_total 1.0" in client.get("/metrics").text
+    assert "recs_impressions_dropped_total 1.0" in client.get("/metrics").text
 
 
 def test_what_only_the_team_sees_is_no_impression(client: TestClient, service: Service, shop: Store, user: str) -> None:

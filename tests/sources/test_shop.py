@@ -207,7 +207,7 @@ def test_newcomers_arrive_during_the_days(newcomers: float) -> None:
 def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
     name = next(iter(wrong))
     settings = make_settings(dataset={"source_settings": make_settings().dataset.source_settings | wrong})
-    with pytest.raises(RecsysError, match=rf"source settings\.{name} is "):
+    with pytest.raises(RecsysError, match=rf"source_settings\.{name} is "):
         open_source(settings.dataset)
 
 

@@ -180,7 +180,7 @@ def target_share(state: State) -> NDArray[np.float64]:
 
 
 def holdout_table(windows: Mapping[str, ScoredWindow]) -> pa.Table:
-    """Users of the holdout with their scores, kind of list by kind of list."""
+    """Users of the holdout with their scores, one kind of list after the other."""
     parts = [
         pa.table({"list_kind": pa.array([list_kind] * len(window.users), pa.string()), "user_id": window.users, **window.scores})
         for list_kind, window in windows.items()

@@ -22,7 +22,7 @@ from recsys.validation_report import CheckResult
 
 TYPES = np.array(["view", "cart", "purchase", "return"])
 VIEW, ADD, PURCHASE, RETURN = range(4)
-SEGMENTS = np.array(["checks", "offices", "collectors", "students"])  # who likes the natural, urban, classic and playful styles
+SEGMENTS = np.array(["families", "offices", "collectors", "students"])  # who likes the natural, urban, classic and playful styles
 BLOCK_EVENTS = 500_000  # a file holds whole days, about so many events
 
 Columns = dict[str, np.ndarray]

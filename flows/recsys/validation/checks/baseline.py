@@ -31,7 +31,7 @@ def _not_worse(inputs: CheckInput, list_kind: str) -> CheckResult:
     severity: Severity = "block" if list_kind == inputs.repeat else "warn"
     difference = inputs.gain("popularity", list_kind)
     passed = difference.high >= 0
-    words = f"{inputs.winner} against popularity, {list_kind} kind of list: {inputs.metric} differs by {difference}"
+    words = f"{inputs.winner} against popularity, {list_kind}: {inputs.metric} differs by {difference}"
     said = f"{words}: {'not worse' if passed else 'worse beyond noise'}"
     return CheckResult(f"{list_kind}_not_worse_than_popularity", difference.mean, 0.0, severity, passed, said)
 

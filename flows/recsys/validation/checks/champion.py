@@ -74,7 +74,7 @@ def _result(
         return CheckResult(name, users, limits.min_users, "warn", False, words, setting="min_users")
     gain = compare([ours], [theirs], inputs.metric, inputs.settings)
     said = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
-    words = f"against {rival}, {list_kind} kind of list, {users:,} users in {where}: {inputs.metric} differs by {gain}: {said}"
+    words = f"against {rival}, {list_kind}, {users:,} users in {where}: {inputs.metric} differs by {gain}: {said}"
     return CheckResult(name, gain.mean, 0.0, severity, gain.high >= 0, words)
 
 

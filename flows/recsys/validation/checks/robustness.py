@@ -15,9 +15,9 @@ class RobustnessLimits:
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {
-    "stress_*_not_worse_than_popularity": "",
-    "stress_*_loss": "max_loss",
-    "stress_*": "min_users",
+    "robustness_*_not_worse_than_popularity": "",
+    "robustness_*_loss": "max_loss",
+    "robustness_*": "min_users",
 }
 
 
@@ -28,12 +28,12 @@ def check(inputs: CheckInput, limits: RobustnessLimits) -> Iterator[CheckResult]
         if len(window.users) < limits.min_users:
             who = f"{len(window.users)} users with {inputs.settings.dataset.a_target}"
             words = f"{world}: {who}, {limits.min_users} are needed for a figure that means something"
-            yield CheckResult(f"stress_{world}", len(window.users), limits.min_users, "warn", False, words)
+            yield CheckResult(f"robustness_{world}", len(window.users), limits.min_users, "warn", False, words)
             continue
         gain = compare([window], [baseline], inputs.metric, inputs.settings)
         words = f"{world}: {inputs.winner} against popularity in the same world: {inputs.metric} differs by {gain}"
-        yield CheckResult(f"stress_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, words)
+        yield CheckResult(f"robustness_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, words)
         if undisturbed and len(window.users) == len(inputs.holdout(inputs.winner).users):
             loss = float(1 - window.scores[inputs.metric].mean() / undisturbed)
             words = f"{world}: {loss:.1%} of {inputs.metric} is lost; up to {limits.max_loss:.0%} is borne"
-            yield CheckResult(f"stress_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, words)
+            yield CheckResult(f"robustness_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, words)

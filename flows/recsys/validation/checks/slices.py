@@ -29,7 +29,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {"slices_floor": "min_share", "item
 def check(inputs: CheckInput, limits: SlicesLimits) -> Iterator[CheckResult]:
     for list_kind in LIST_KINDS:
         if not len(inputs.holdout(inputs.winner, list_kind).users):
-            words = f"{list_kind} kind of list: nobody can be judged, so there are no slices of users"
+            words = f"{list_kind}: nobody can be judged, so there are no slices of users"
             yield CheckResult(f"{list_kind}_slices_not_worse", "no users", 0.0, "warn", True, words)
             continue
         mine, popular = (inputs.holdout(name, list_kind).scores[inputs.metric] for name in (inputs.winner, "popularity"))
@@ -74,7 +74,7 @@ def _not_worse(inputs: CheckInput, list_kind: str, gains: Values, limits: Slices
     found = _intervals(inputs, gains, limits)
     worst = min(found, key=lambda name: found[name].high, default="none is large enough")
     high = found[worst].high if found else 0.0
-    words = f"{inputs.winner} against popularity, {list_kind} kind of list, worst of {len(found)} slices of users: {worst}"
+    words = f"{inputs.winner} against popularity, {list_kind}, worst of {len(found)} slices of users: {worst}"
     words += f", {inputs.metric} differs by {found[worst]}" if found else ""
     return CheckResult(
         f"{list_kind}_slices_not_worse", high, 0.0, "block" if list_kind == inputs.repeat else "warn", high >= 0, words
@@ -86,6 +86,6 @@ def _floor(name: str, inputs: CheckInput, what: str, values: Values, least: floa
     found, whole = _intervals(inputs, values, limits), float(values[""].mean())
     worst = min(found, key=lambda slice: found[slice].mean, default="none is large enough")
     share = found[worst].mean / whole if found and whole else 1.0
-    words = f"{inputs.winner}, {inputs.repeat} kind of list, {what} {whole:.3f}; worst of {len(found)} slices: {worst}"
+    words = f"{inputs.winner}, {inputs.repeat}, {what} {whole:.3f}; worst of {len(found)} slices: {worst}"
     said = f"{words} with {found[worst]}, {share:.0%} of that; at least {least:.0%} is expected" if found else words
     return CheckResult(name, share, least, "warn", share >= least, said)
