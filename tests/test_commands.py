@@ -96,7 +96,7 @@ IN_THE_STORE = {
     "gc": ({}, "would free 0.0 MB"),
     "report": ({"RELEASE": "x"}, "x is not in {}/given"),
     "export": ({"TO": "{}/lists.csv"}, "of release a (all_items) written"),
-    "impressions": ({"TO": "{}/shown.parquet", "DAY": "2024-02-01"}, "0 items shown"),
+    "exposures": ({"TO": "{}/shown.parquet", "DAY": "2024-02-01"}, "0 items shown"),
     "explain": ({"USER": "u0"}, "release a, all_items lists"),
     "add-case": ({"USER": "u0", "NOT": "i0", "WHY": "it is broken"}, "added to cases.jsonl"),
     "expect": ({"FROM": "2026-12-01", "TO": "2026-12-24", "KIND": "volume", "BECAUSE": "Christmas"}, "is expected"),

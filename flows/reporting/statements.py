@@ -31,7 +31,7 @@ def result(report: ValidationReport | None, state: str) -> str:
     ]
     said = {"live": "Live, published with", "published": "Published, and no longer live, with", "not published": "Not published:"}
     checks = len(silent(report))
-    rest = f"; {count(checks, 'check', 'checks')} of checks not run." if checks else "; every checks was run."
+    rest = f"; {count(checks, 'check', 'checks')} not run." if checks else "; every check was run."
     return f"{said[state]} {', '.join(parts)}{rest}"
 
 
