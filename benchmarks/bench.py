@@ -179,7 +179,7 @@ def bench(sizes: Annotated[str, option(f"some of {' '.join(SIZES)}; by default, 
         known = json.loads(file.read_text()) if file.exists() else {}
         results = {each: (known | {name: found})[each] for each in SIZES if each in known or each == name}
         file.write_text(json.dumps(results, indent=1) + "\n")
-        bench_tables.insert(ROOT / "README.md", results)
+        bench_tables.insert(ROOT / "docs" / "benchmarks.md", results)
     console.print(bench_tables.render(results), markup=False, soft_wrap=True)
 
 

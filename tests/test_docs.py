@@ -15,7 +15,7 @@ import bench_tables
 from conftest import ROOT, make_settings
 from recsys.sources.registry import open_source
 
-README = (ROOT / "README.md").read_text()
+README = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 VERBS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)
 
 

@@ -73,7 +73,7 @@ def test_the_readme_says_what_make_cost_says() -> None:
     prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
     known = read_operations(tomllib.loads((ROOT / "config.toml").read_text()))
     measured = json.loads((ROOT / "bench.json").read_text())
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "docs" / "cloud.md").read_text()
     for size in ("1e5", "1e6", "1e7"):
         made = month(measured[size], known, prices)
         parts = (made.hours, made.compute, made.storage, made.rest, made.total)
