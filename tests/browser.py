@@ -73,7 +73,7 @@ class Page:
         return self.chrome.execute_script("return document.activeElement.id || document.activeElement.textContent")
 
     def choose(self, value: str) -> "Page":
-        return self.click(f"#beside option[value='{value}']")
+        return self.click(f"#alternatives option[value='{value}']")
 
 
 def asked(chrome: Chrome) -> set[str | None]:

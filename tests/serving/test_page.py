@@ -117,7 +117,7 @@ def test_it_starts_with_an_example_user_a_history_and_a_list_with_reasons(page: 
 def test_example_users_are_told_by_segment_and_activity(page: Page) -> None:
     told = page.open().texts("#starters button small")
     assert told[0].endswith(", most active")
-    assert {"offices", "checks", "no history"} <= set(told)
+    assert {"offices", "families", "no history"} <= set(told)
 
 
 def test_the_best_possible_list_stands_beside_that_of_an_example_user(page: Page, user: str) -> None:
@@ -247,7 +247,7 @@ def test_everything_is_done_by_keyboard(page: Page, user: str) -> None:
     page.keys(Keys.TAB, Keys.TAB, Keys.ARROW_RIGHT)
     assert "list_kind=new_items" in page.chrome.current_url
     page.keys(Keys.TAB, Keys.ARROW_DOWN)
-    assert "beside=" in page.chrome.current_url
+    assert "alternatives=" in page.chrome.current_url
     page.keys(*[Keys.TAB] * (1 + len(page.all("#starters button"))))
     first = page.texts("#lists .item")[0]
     assert page.focused() == first
