@@ -69,6 +69,6 @@ def test_the_package_has_all_that_a_step_reads(compiled: dict[str, Any]) -> None
     package = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(package)) as tar:
         names = {Path(name).as_posix().removeprefix(".mf_code/") for name in tar.getnames()}
-    for wanted in ("train_flow.py", "base_flow.py", "cards.py", "recsys/pipeline.py"):
+    for wanted in ("train_flow.py", "base_flow.py", "reporting/cards.py", "recsys/pipeline.py"):
         assert wanted in names
     assert any(name.endswith("dbt_project/dbt_project.yml") for name in names)
