@@ -1,4 +1,5 @@
-"""What the steps cost, from 10^5 to 10^7 events, and what `implicit` makes of the same data: bench.json, and README's tables."""
+"""Measures what each step costs at 10^5 to 10^7 events, and the library `implicit` on the same data. Writes bench.json and the
+tables of docs/benchmarks.md."""
 
 import cProfile
 import json
@@ -67,7 +68,7 @@ class Log:
 
 
 def apart(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """What a task gives in a fresh process, and what that process cost from its start."""
+    """Runs a task in a fresh process. Returns its result and what the process cost from its start."""
     start = time.monotonic()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         value, cost = pool.submit(measured, task, *arguments).result()

@@ -54,7 +54,7 @@ async def uvicorn_hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 def nothing() -> None:
-    """What a hello leaves for later."""
+    """The hello services have no work to do after a request."""
 
 
 def fastapi_hello(place: Place, scratch: str) -> App:

@@ -1,4 +1,4 @@
-"""What the flows share: settings, store, code version, and how a step's cost and refusals are told. No steps."""
+"""Base class of the flows: settings, store, code version, and how a step's costs and errors are recorded. It has no steps."""
 
 import logging
 import os
@@ -206,14 +206,14 @@ class BaseFlow(FlowSpec):
 
     @property
     def access(self) -> Any:
-        """What a database is read with."""
+        """Credentials for a database source."""
         from recsys.sources import Access
 
         return Access(self.project / "queries" / (self.dataset or self.config.dataset), os.environ)
 
     @property
     def alerts(self) -> AlertSettings:
-        """Where a person looks on, nobody else is called."""
+        """Alert settings. Runs that a person started by hand print their alerts."""
         known = self.operations.alerts
         return known if deployed() or os.environ.get("UNATTENDED") else replace(known, to="stdout")
 

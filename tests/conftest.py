@@ -162,7 +162,7 @@ def make_release(
 
 @pytest.fixture(scope="session")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
-    """An audit's subject: a release of a small shop, made by a small two_stage, with every rehearsed world."""
+    """What an audit checks: a release of a small shop, made by a small two_stage, with every bad day."""
     source_settings = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
     small = make_settings(
         dataset={"source_settings": source_settings},
@@ -341,7 +341,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
 
 
 def sabotage(inputs: CheckInput, **parts: Any) -> CheckInput:
-    """The same subject with other parts: fields, or what it reads when asked (state, holdout_state, model, lists)."""
+    """The same inputs with other parts: fields, or what it reads when asked (state, holdout_state, model, lists)."""
     fields = {name: parts.pop(name) for name in list(parts) if name in inputs.__dataclass_fields__}
     copy = replace(inputs, **fields)
     read = {name: getattr(inputs, name) for name in ("state", "holdout_state", "model", "lists")}

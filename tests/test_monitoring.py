@@ -19,7 +19,7 @@ from recsys.monitoring import LivePeriod, _kept, _realised, report, stays
 from recsys.releases.files import about
 from recsys.settings.deployment import MonitorSettings
 from recsys.settings.run import Settings
-from recsys.store.snapshots import EVIDENCE, MANIFEST, Snapshot, Store, open_store
+from recsys.store.snapshots import MANIFEST, REPORT, Snapshot, Store, open_store
 from recsys.validation.check_input import CheckInput
 
 SETTINGS = make_settings(evaluation={"bootstraps": 100})
@@ -161,7 +161,7 @@ def copy(store: Store, source: Snapshot, id: str, parents: dict[str, str], as_of
     """Commits a snapshot's files to another store under another id; a release is dated back to `as_of`."""
     with store.draft() as folder:
         shutil.copytree(source.path, folder, dirs_exist_ok=True)
-        for name in (MANIFEST, EVIDENCE):
+        for name in (MANIFEST, REPORT):
             (folder / name).unlink(missing_ok=True)
         if as_of:
             facts = about(source) | {"as_of": as_of.isoformat()}

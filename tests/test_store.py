@@ -19,7 +19,7 @@ import pytest
 from recsys import RecsysError
 from recsys.store.backends import S3, Conflict, Directory
 from recsys.store.processes import host, own_name
-from recsys.store.snapshots import CURRENT, HISTORY, Manifest, Store, open_store
+from recsys.store.snapshots import CURRENT, FORMAT, HISTORY, Manifest, OldFormat, Store, open_store
 
 FILES = {"a.txt": b"first", "parts/b.txt": b"second"}
 
@@ -119,8 +119,19 @@ def test_the_manifest_says_what_a_snapshot_holds_and_where_it_comes_from(store: 
         "made_from": {"source": "test", "seed": 7},
         "files": {"a.txt": {"sha256": hashlib.sha256(b"first").hexdigest(), "bytes": 5, "rows": None}},
         "content": manifest.content,
+        "format": FORMAT,
         "hash": kept["hash"],
     }
+
+
+def test_a_store_of_another_version_is_refused_in_one_line(store: Store) -> None:
+    id = commit(store).id
+    name = f"raw/{id}/manifest.json"
+    fields = json.loads(store.backend.read(name) or b"{}")
+    store.backend.write(name, json.dumps({key: value for key, value in fields.items() if key not in ("format", "hash")}).encode())
+    for look in (store.find, store.readable, store.load, store.reuse):
+        with pytest.raises(OldFormat, match=r"another version of the code.*move the store's folder away"):
+            look("raw", id)
 
 
 def test_the_manifest_counts_the_rows_of_a_parquet_file(store: Store) -> None:

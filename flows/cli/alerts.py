@@ -77,7 +77,7 @@ def fold(alert: Alert, store: Store, repeat: timedelta, now: datetime) -> int | 
 
 
 def _forget(alert: Alert, folded: int, store: Store) -> None:
-    """What was not told is told by the next."""
+    """After a failed delivery, the next alert counts what this one could not send."""
     try:
         store.update(alert.key, lambda known: json.dumps({"told": "", "folded": folded}).encode())
     except Exception:

@@ -167,7 +167,7 @@ class Trained:
 
 
 def train(store: Store, recipe: Recipe, features_id: str, bad_days: Mapping[str, str], settings: Settings) -> Trained:
-    """feature snapshots -> scores of a recommender on the evaluated windows and on what was rehearsed, and a model snapshot.
+    """feature snapshots -> scores of a recommender on the evaluated windows and on bad days, and a model snapshot.
     The result says `skipped` if it has too little to learn from."""
     features = open_features(store, features_id, settings)
     worlds = {name: open_features(store, id, settings) for name, id in bad_days.items() if name in replays.BAD_DAYS}
@@ -290,7 +290,7 @@ def validate(
     settings: Settings,
     project: Path,
 ) -> ValidationReport:
-    """release -> validation report on it, laid beside it. The costly checks speak where worlds were rehearsed."""
+    """release -> its validation report, kept beside it. The costly checks run if there are bad days."""
     release, live = store.load("release", release_id), store.load("release", champion) if champion else None
     rival = lineage.proven_by(store, live) if live else None
     parents = release.manifest.parents

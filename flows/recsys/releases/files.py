@@ -224,7 +224,7 @@ def read_lists(
     release: Snapshot, list_kind: str, alternatives: str = "", user: str = ""
 ) -> Iterator[tuple[NDArray[np.str_], Lists]]:
     """All users in the order of their ids, some at a time, with their lists; or one user alone, if there is such a list.
-    `beside` names a recommender whose lists are released beside the winner's."""
+    `alternatives` names another recommender whose lists are in the release."""
     return list_files.read_lists(lists_file(release.path, alternatives), list_kind, about(release)["length"], user)
 
 

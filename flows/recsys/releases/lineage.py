@@ -24,8 +24,8 @@ def origin(
     code: Mapping[str, Any],
     audited: bool,
 ) -> dict[str, Any]:
-    """All that a release depends on besides its parents. `beside`: models whose lists are released too, for parents name one of a
-    kind. `code`: commit, dirty flag and hash of the lock. `audited`: whether the winner's seed was chosen by its worst stress.
+    """All that a release depends on besides its parents. `alternatives`: models whose lists are released too, for parents name
+    one of a kind. `code`: commit, dirty flag and hash of the lock. `audited`: whether an audit chose the winner's seed.
     `dbt` is of the features, which may have been made by an earlier run."""
     return {
         "recommender": recommender.name,

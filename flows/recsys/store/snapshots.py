@@ -21,9 +21,14 @@ from recsys.store.backends import S3, Backend, Conflict, Directory, Usage
 from recsys.store.faults import writing
 
 KINDS = {"raw": "raw", "features": "features", "model": "models", "release": "releases", "part": "parts"}
-MANIFEST, EVIDENCE, CURRENT, HISTORY, CANARY = "manifest.json", "validation_report.json", "CURRENT", "history.jsonl", "CANARY"
+MANIFEST, REPORT, CURRENT, HISTORY, CANARY = "manifest.json", "validation_report.json", "CURRENT", "history.jsonl", "CANARY"
+FORMAT = 2  # of snapshots; a change after which older ones cannot be read counts it up
 NOTHING = "none"  # in CURRENT while the first release is published: a missing CURRENT beside a history is damage
 log = logging.getLogger(__name__)
+
+
+class OldFormat(RecsysError):
+    """Another version of the code wrote a snapshot, in a format that this one cannot read."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,19 @@ class Manifest:
         return digest({name: file.sha256 for name, file in self.files.items()})
 
     def to_json(self) -> bytes:
-        fields = json.loads(json.dumps(asdict(self) | {"content": self.content}, default=str))
+        fields = json.loads(json.dumps(asdict(self) | {"content": self.content, "format": FORMAT}, default=str))
         return json.dumps(fields | {"hash": digest(fields)}, indent=1, sort_keys=True, ensure_ascii=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
-        """Raises ValueError where it is not as it was written. Manifests of earlier versions have no hash of their own."""
+        """Raises ValueError where it is not as it was written, and OldFormat where an earlier version of the code wrote it."""
         fields = json.loads(data)
         own = fields.pop("hash", None)
         if own not in (None, digest(fields)):
             raise ValueError(f"its content has hash {digest(fields)}, not {own}")
         content = fields.pop("content")
+        if fields.pop("format", 1) != FORMAT:
+            raise OldFormat
         made = cls(**fields | {"files": {name: File(**file) for name, file in fields["files"].items()}})
         if content != made.content:
             raise ValueError(f"its files have hash {made.content}, not {content}")
@@ -152,6 +159,11 @@ class Store:
             if (manifest.kind, manifest.id) != (kind, id):
                 raise ValueError(f"it is of {manifest.kind} snapshot {manifest.id}")
             return manifest
+        except OldFormat:
+            raise OldFormat(
+                f"{name} in {self.backend} was written by another version of the code, which this one cannot read; move the store's"
+                " folder away and `make run`, or go back to that version"
+            ) from None
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise RecsysError(
                 f"{name} in {self.backend} cannot be read ({type(error).__name__}: {error}); it was changed after it was written:"
@@ -159,9 +171,11 @@ class Store:
             ) from None
 
     def readable(self, kind: str, id: str) -> Manifest | None:
-        """The same, for those who look at many: none if it cannot be read."""
+        """The same, for those who look at many: none if it is damaged."""
         try:
             return self.find(kind, id)
+        except OldFormat:
+            raise
         except RecsysError:
             return None
 
@@ -223,15 +237,15 @@ class Store:
 
     def attach_report(self, release: str, report: bytes) -> str:
         """Lays a release's validation report beside its manifest, once made, and returns its sha256."""
-        self.backend.write(f"{_folder('release', release)}/{EVIDENCE}", report)
+        self.backend.write(f"{_folder('release', release)}/{REPORT}", report)
         return hashlib.sha256(report).hexdigest()
 
     def report(self, release: str) -> bytes | None:
-        return self.backend.read(f"{_folder('release', release)}/{EVIDENCE}")
+        return self.backend.read(f"{_folder('release', release)}/{REPORT}")
 
     def current(self, strict: bool = True) -> str | None:
         """Id of the release that is served. A damaged or missing CURRENT is made good by the last line of the history, if its
-        release can be read and has validation report. Raises otherwise; if not `strict`, gives the last release that is told of."""
+        release can be read and has a validation report. Otherwise raises; if not `strict`, gives the last one it names."""
         release, wrong = self.pointed()
         if not wrong:
             return release

@@ -27,8 +27,8 @@ class CheckInput:
     and rival the one that came of its model's training;
     past: the features as of its day, where that is an earlier one. judged: the features that the winner was trained and judged
     on, where those are not this run's.
-    In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; stress, every
-    recommender's holdout in perturbed worlds; rehearsed, the features of those worlds at the holdout's cutoff, and of
+    In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; robustness,
+    every recommender's holdout on bad days; bad_days, the features of those days at the holdout's cutoff, and of
     perturbations.WORLD at the last.
     """
 

@@ -23,12 +23,12 @@ class Permuted:
         self._ids = state.item_ids, _ids(state.shape[1])[self.items]
         self.state = self._permute(state)
         blocked = self._renamed(np.array(settings.rules.blocked, str)).tolist()
-        self._ruling = BusinessRules(self.state, replace(settings, rules=replace(settings.rules, blocked=blocked)))
+        self._rules = BusinessRules(self.state, replace(settings, rules=replace(settings.rules, blocked=blocked)))
 
     def rank(self, recommender: Recommender, rows: NDArray[np.int64]) -> Mapping[str, Lists]:
         """Per kind of list the lists of some users, given by their old rows; items are old rows as well."""
         known = self._rename(recommender)
-        (ranked,) = (ruled for _, ruled in self._ruling.rank(known, self.state.user_ids[self.users[rows]], len(rows)))
+        (ranked,) = (ruled for _, ruled in self._rules.rank(known, self.state.user_ids[self.users[rows]], len(rows)))
         return {list_kind: Lists(self._old[ruled.lists.items], ruled.lists.scores) for list_kind, ruled in ranked.items()}
 
     def _rename(self, recommender: Recommender) -> Recommender:

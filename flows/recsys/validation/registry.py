@@ -1,5 +1,5 @@
-"""checks. One is a file here with `Limits` and `check(subject, limits)`, its line below, and its section [checks.*] in
-config.toml, where every threshold says why it is what it is. A fork deletes all three of what it does not want."""
+"""The registered checks. A check is a file in checks/ with its limits and `check(inputs, limits)`, its line below, and its section
+[checks.*] in config.toml, which gives the reason of each threshold. A fork deletes all three of what it does not want."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,5 +1,5 @@
-"""One more rehearsed world, on the day of serving: groups of users each undergo one perturbation of their events, so that one run
-of dbt tells how the lists answer to all of them."""
+"""Perturbed users: on the last day, each group of users has its events changed in one way, so that one run of dbt shows how lists
+answer to all changes."""
 
 import hashlib
 from collections.abc import Iterator

@@ -22,7 +22,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 
 
 def check(inputs: CheckInput, limits: RobustnessLimits) -> Iterator[CheckResult]:
-    undisturbed = inputs.holdout(inputs.winner).scores[inputs.metric].mean()
+    unperturbed = inputs.holdout(inputs.winner).scores[inputs.metric].mean()
     for world, windows in inputs.robustness[inputs.winner].items():
         window, baseline = windows[inputs.repeat], inputs.robustness["popularity"][world][inputs.repeat]
         if len(window.users) < limits.min_users:
@@ -33,7 +33,7 @@ def check(inputs: CheckInput, limits: RobustnessLimits) -> Iterator[CheckResult]
         gain = compare([window], [baseline], inputs.metric, inputs.settings)
         words = f"{world}: {inputs.winner} against popularity in the same world: {inputs.metric} differs by {gain}"
         yield CheckResult(f"robustness_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, words)
-        if undisturbed and len(window.users) == len(inputs.holdout(inputs.winner).users):
-            loss = float(1 - window.scores[inputs.metric].mean() / undisturbed)
+        if unperturbed and len(window.users) == len(inputs.holdout(inputs.winner).users):
+            loss = float(1 - window.scores[inputs.metric].mean() / unperturbed)
             words = f"{world}: {loss:.1%} of {inputs.metric} is lost; up to {limits.max_loss:.0%} is borne"
             yield CheckResult(f"robustness_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, words)
