@@ -72,7 +72,22 @@ def test_what_a_candidate_source_learned_is_looked_at_too(inputs: CheckInput) ->
 
 
 def test_a_model_of_another_catalogue_blocks(inputs: CheckInput) -> None:
-    assert severities(with_model(inputs, item_ids_=np.array(["other"]))) == {"learned_sizes": "block"}
+    found = severities(with_model(inputs, item_ids_=np.array(["other"])))
+    assert found == {"learned_sizes": "block", "learned_again": "block"}
+
+
+def test_a_final_ranker_that_ranks_worse_than_the_scored_one_blocks(inputs: CheckInput) -> None:
+    ranker = changed_ranker(inputs)
+    ranker.nodes_["value"] *= -1
+    found = severities(with_model(inputs, fitted_ranker=ranker))
+    assert found["all_items_final_model"] == found["new_items_final_model"] == "block"
+
+
+def test_a_candidate_source_that_forgot_what_it_learned_blocks(inputs: CheckInput) -> None:
+    sources = vars(inputs.model)["candidate_sources"]
+    empty = copy(sources["item_to_item"])
+    empty.similarity_ = empty.similarity_ * 0
+    assert severities(with_model(inputs, candidate_sources=sources | {"item_to_item": empty})) == {"learned_again": "block"}
 
 
 def test_a_ranker_that_learned_nothing_blocks(inputs: CheckInput) -> None:

@@ -106,26 +106,26 @@ def labels_shuffled(folder: Path, run: Run) -> None:
         * exclude (cutoff, user_index) from old order by all""")  # fmt: skip
 
 
-@sabotage("model", "block", "constant_scores|remade|own", TRAINING)
+@sabotage("model", "block", "constant_scores|remade|own|final_model", TRAINING)
 def trees_are_zero(model: Any, run: Run) -> None:
     """Every leaf of the trees says 0."""
     model.fitted_ranker.nodes_["value"] = 0
 
 
-@sabotage("model", "block", "own|remade|list_stability|popularity|worse", TRAINING)
+@sabotage("model", "block", "own|remade|list_stability|popularity|worse|final_model", TRAINING)
 def trees_are_negated(model: Any, run: Run) -> None:
     """Every leaf says the opposite, so that the worst items come first."""
     model.fitted_ranker.nodes_["value"] *= -1
 
 
-@sabotage("model", "block", "own|remade|list_stability|worse", TRAINING)
+@sabotage("model", "block", "own|remade|list_stability|worse|final_model", TRAINING)
 def trees_are_noise(model: Any, run: Run) -> None:
     """The leaves say random numbers."""
     nodes = model.fitted_ranker.nodes_
     nodes["value"] = np.random.default_rng(1).normal(size=len(nodes))
 
 
-@sabotage("model", "block", "own|remade|list_stability|worse", TRAINING)
+@sabotage("model", "block", "own|remade|list_stability|worse|final_model", TRAINING)
 def columns_of_the_model_swapped(model: Any, run: Run) -> None:
     """The names of the features that the model knows are in another order."""
     model.columns_ = model.columns_[::-1].copy()

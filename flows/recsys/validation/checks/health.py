@@ -1,18 +1,15 @@
 """Are the numbers themselves sound: what was learned, what was scored, and the columns that both are made of?"""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from recsys.recommenders import Ranker, Recommender
 from recsys.settings import Share, section
+from recsys.validation import final_model
 from recsys.validation.check_input import CheckInput
 from recsys.validation.distributions import unsound
 from recsys.validation_report import CheckResult, grade
-
-Learned = Any  # an array or a sparse matrix
 
 
 @section
@@ -20,16 +17,20 @@ class HealthLimits:
     min_present: Share
     warn_constant: Share
     block_constant: Share
+    min_final: Share
+    max_relearned: Share
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {
     "constant_scores": ("warn_constant", "block_constant"),
     "feature_columns": "min_present",
+    "*_final_model": "min_final",
+    "learned_again": "max_relearned",
 }
 
 
 def check(inputs: CheckInput, limits: HealthLimits) -> Iterator[CheckResult]:
-    learned = dict(_learned(inputs.model, inputs.winner))
+    learned = dict(final_model.learned(inputs.model, inputs.winner))
     broken = [name for name, array in learned.items() if not _finite(array)]
     yield _none("learned_finite", broken, f"of {len(learned)} learned arrays hold a NaN or an infinity")
     yield _none("learned_sizes", list(_misshapen(inputs, learned)), f"of {len(learned)} learned arrays have a wrong size")
@@ -38,6 +39,7 @@ def check(inputs: CheckInput, limits: HealthLimits) -> Iterator[CheckResult]:
     yield _constant(inputs, limits)
     found = unsound(inputs.holdout_state, inputs.state, limits.min_present)
     yield _none("feature_columns", list(found), "features are infinite, or empty that were not before")
+    yield from final_model.check(inputs, limits.min_final, limits.max_relearned)
 
 
 def _none(name: str, found: Sequence[str], words: str) -> CheckResult:
@@ -46,25 +48,13 @@ def _none(name: str, found: Sequence[str], words: str) -> CheckResult:
     )
 
 
-def _learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
-    """What a recommender, its ranker and those that propose to it learned."""
-    for attribute, value in sorted(vars(model).items()):
-        if attribute.endswith("_"):
-            yield f"{name}.{attribute}", value
-        if isinstance(value, Ranker):
-            yield from ((f"{name}.{part}", array) for part, array in value.learned().items())
-        for part, candidate_source in value.items() if isinstance(value, dict) else ():
-            if isinstance(candidate_source, Recommender):
-                yield from _learned(candidate_source, f"{name}.{part}")
-
-
-def _finite(array: Learned) -> bool:
+def _finite(array: final_model.Learned) -> bool:
     if sparse.issparse(array):
         return _finite(array.data)
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
-def _misshapen(inputs: CheckInput, learned: dict[str, Learned]) -> Iterator[str]:
+def _misshapen(inputs: CheckInput, learned: dict[str, final_model.Learned]) -> Iterator[str]:
     items = inputs.state.item_ids
     for name, array in learned.items():
         if name.endswith(".item_ids_") and not np.array_equal(array, items):
