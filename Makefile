@@ -99,12 +99,12 @@ lint: .venv/.test ## ruff, mypy, and the layers of packages
 
 lock: ## pin the newest versions that pyproject.toml allows; needs uv
 	@command -v uvx > /dev/null || { echo "error: uvx is not on the PATH, and make lock needs it; install uv (pip install uv) and run again" >&2; exit 1; }
-	@$(LOCK) pyproject.toml -o requirements.lock
-	@$(LOCK) --extra serve -c requirements.lock pyproject.toml -o requirements-serve.lock
-	@$(LOCK) --extra argo -c requirements.lock pyproject.toml -o requirements-argo.lock
-	@$(LOCK) --extra lightgbm -c requirements.lock pyproject.toml -o requirements-lightgbm.lock
-	@$(LOCK) --extra argo --extra serve --extra lightgbm --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
-	@$(LOCK) --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
+	@$(LOCK) pyproject.toml -o requirements/run.lock
+	@$(LOCK) --extra serve -c requirements/run.lock pyproject.toml -o requirements/serve.lock
+	@$(LOCK) --extra argo -c requirements/run.lock pyproject.toml -o requirements/argo.lock
+	@$(LOCK) --extra lightgbm -c requirements/run.lock pyproject.toml -o requirements/lightgbm.lock
+	@$(LOCK) --extra argo --extra serve --extra lightgbm --extra test -c requirements/run.lock pyproject.toml -o requirements/test.lock
+	@$(LOCK) --extra bench -c requirements/run.lock pyproject.toml -o requirements/bench.lock
 
 clean: ## remove the virtual environment, caches and run history; the store stays
 	@rm -rf .venv data/metaflow data/card.html data/report.html data/docs .pytest_cache .ruff_cache .mypy_cache .metaflow*
@@ -115,12 +115,12 @@ clean: ## remove the virtual environment, caches and run history; the store stay
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.run: requirements.lock | .venv/.python
+.venv/.run: requirements/run.lock | .venv/.python
 	@echo "setting up .venv from $<, once; a minute or so"
-	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) -r requirements/run.lock
 	@touch $@
 
-.venv/.test .venv/.serve .venv/.bench .venv/.argo .venv/.lightgbm: .venv/.%: requirements-%.lock .venv/.run
+.venv/.test .venv/.serve .venv/.bench .venv/.argo .venv/.lightgbm: .venv/.%: requirements/%.lock .venv/.run
 	@echo "setting up .venv from $<, once; a minute or so"
 	@$(INSTALL) -r $<
 	@touch $@

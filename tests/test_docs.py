@@ -71,7 +71,7 @@ def test_the_library_imports_no_metaflow_and_prints_nothing() -> None:
 
 
 def test_locks_are_pinned_by_hash_without_addresses() -> None:
-    for lock in ("requirements.lock", "requirements-test.lock", "requirements-bench.lock", "requirements-lightgbm.lock"):
+    for lock in ("requirements/run.lock", "requirements/test.lock", "requirements/bench.lock", "requirements/lightgbm.lock"):
         text = (ROOT / lock).read_text()
         pins = re.findall(r"^[A-Za-z0-9._-]+==\S+", text, re.M)
         assert len(pins) > 50
@@ -83,8 +83,8 @@ def test_all_locks_hold_the_same_versions() -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^[A-Za-z0-9._-]+==\S+", (ROOT / name).read_text(), re.M))
 
-    for lock in ("requirements-test.lock", "requirements-bench.lock", "requirements-lightgbm.lock"):
-        assert pins("requirements.lock") <= pins(lock)
+    for lock in ("requirements/test.lock", "requirements/bench.lock", "requirements/lightgbm.lock"):
+        assert pins("requirements/run.lock") <= pins(lock)
 
 
 def test_the_readme_has_the_tables_of_bench_json() -> None:

@@ -67,7 +67,7 @@ def read(values: Mapping[str, Any], target: str) -> Cloud:
     for name in NEEDED[target]:
         if getattr(cloud, name) in ("", "changethis"):
             raise RecsysError(
-                f'config: cloud.{name} is "{getattr(cloud, name)}"; write what cloud/cloudformation.yml put out, or your own'
+                f'config: cloud.{name} is "{getattr(cloud, name)}"; write what deploy/cloudformation.yml put out, or your own'
             )
     root = values["store"]["root"]
     if not root.startswith("s3://"):
@@ -253,5 +253,5 @@ def require_bucket(bucket: str) -> None:
         s3_client().head_bucket(Bucket=bucket)
     except (BotoCoreError, ClientError) as error:
         raise RecsysError(
-            f"config: cloud.bucket {bucket} cannot be reached ({error}); create it by cloud/cloudformation.yml, or sign in to AWS"
+            f"config: cloud.bucket {bucket} cannot be reached ({error}); create it by deploy/cloudformation.yml, or sign in to AWS"
         ) from None

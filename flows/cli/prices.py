@@ -1,5 +1,5 @@
 """The verb that estimates what the deployed flows cost in a month: seconds from bench.json, sizes and schedules from config.toml,
-prices from cloud/prices.toml. It says what it assumes."""
+prices from deploy/prices.toml. It says what it assumes."""
 
 import json
 import tomllib
@@ -39,7 +39,7 @@ class Month:
 
 def cost() -> None:
     """Estimates what a month of the deployed flows costs, at every size in bench.json."""
-    prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
+    prices = tomllib.loads((ROOT / "deploy" / "prices.toml").read_text())
     operations = read_operations(read_config())
     made = table(("a month", "containers", "hours", "compute", "storage", "rest", "total"))
     for size, measured in json.loads((ROOT / "bench.json").read_text()).items():
@@ -47,7 +47,7 @@ def cost() -> None:
         dollars = (f"{value:,.2f}" for value in (one.hours, one.compute, one.storage, one.rest, one.total))
         made.add_row(f"{size} events", f"{one.containers:,.0f}", *dollars)
     console.print(made)
-    console.print(f"US dollars by list prices of {prices['date']} in cloud/prices.toml, which also says what is assumed")
+    console.print(f"US dollars by list prices of {prices['date']} in deploy/prices.toml, which also says what is assumed")
     console.print(
         f"{', '.join(f'{one} counts as {other}' for one, other in NEAREST.items())}; select as a container that does nothing"
     )

@@ -56,7 +56,7 @@ def describe_store(root: str, branch: str) -> str:
 
 def code_version(context: Any = None) -> dict[str, Any]:
     """Commit, dirty flag and hash of the lock, taken where they are: containers have neither, so it travels with the run."""
-    lock = ROOT / "requirements.lock"
+    lock = ROOT / "requirements" / "run.lock"
     return {
         "commit": _git("rev-parse", "HEAD").strip(),
         "dirty": bool(changed_files()),
@@ -105,7 +105,7 @@ def require_image_of(code: Mapping[str, Any]) -> None:
     file = os.environ.get(IMAGE_LOCK)
     if file and code["lock"] and (kept := sha256(Path(file))) != code["lock"]:
         raise RecsysError(
-            f"this image was built from another requirements.lock (sha256 {kept[:12]}) than that of the code (sha256"
-            f" {code['lock'][:12]}); rebuild and push the image (docker build --platform linux/amd64 -t recs .), write its digest"
-            " into [cloud] image of config.toml and deploy again"
+            f"this image was built from another requirements/run.lock (sha256 {kept[:12]}) than that of the code (sha256"
+            f" {code['lock'][:12]}); rebuild it (docker build --platform linux/amd64 -f deploy/Dockerfile -t recs .), push it,"
+            " write its digest into [cloud] image of config.toml and deploy again"
         )

@@ -1,4 +1,4 @@
-"""An AWS account on loopback: an unpatched moto server as its own process, with the stack of cloud/cloudformation.yml, behind a
+"""An AWS account on loopback: an unpatched moto server as its own process, with the stack of deploy/cloudformation.yml, behind a
 proxy that sees every request and can spoil it."""
 
 import http.client
@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-TEMPLATE = Path(__file__).parents[2] / "cloud" / "cloudformation.yml"
+TEMPLATE = Path(__file__).parents[2] / "deploy" / "cloudformation.yml"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 HOP = ("connection", "transfer-encoding", "content-length")
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
-LOCK = DOCKERFILE.with_name("requirements.lock")
+DOCKERFILE = Path(__file__).parents[2] / "deploy" / "Dockerfile"
+LOCK = DOCKERFILE.parents[1] / "requirements" / "run.lock"
 KNOWN = {
     "Machine": {"StartAt", "States", "TimeoutSeconds", "ProcessorConfig"},
     "Task": {"Type", "Resource", "Parameters", "Retry", "ResultPath", "OutputPath", "Next", "End"},

@@ -1,4 +1,4 @@
-"""cloud/cloudformation.yml and Dockerfile, read."""
+"""deploy/cloudformation.yml and Dockerfile, read."""
 
 import re
 import tomllib
@@ -27,7 +27,7 @@ Loader.add_multi_constructor("!", lambda loader, tag, node: {tag: node.value})
 
 @pytest.fixture(scope="module")
 def template() -> dict[str, Any]:
-    return yaml.load((ROOT / "cloud" / "cloudformation.yml").read_text(), Loader)
+    return yaml.load((ROOT / "deploy" / "cloudformation.yml").read_text(), Loader)
 
 
 def policies(template: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -133,11 +133,14 @@ def test_a_failed_execution_is_told_to_the_topic(template: dict[str, Any]) -> No
 
 
 def test_the_image_is_the_lock_by_hashes_and_nothing_else() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    (kept,) = re.findall(rf"^ENV {IMAGE_LOCK}=(.*)requirements.lock$", dockerfile, re.M)
-    assert re.findall(r"^ARG LOCK=(.*)", dockerfile, re.M) == ["requirements.lock"]
-    assert f"--require-hashes --no-deps --only-binary :all: -r {kept}${{LOCK}}" in dockerfile
-    assert re.findall(r"^COPY (.*)", dockerfile, re.M) == [f"requirements.lock ${{LOCK}} {kept}"]
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    (folder,) = re.findall(rf"^ENV {IMAGE_LOCK}=(.*)run.lock$", dockerfile, re.M)
+    (default,) = re.findall(r"^ARG LOCK=(.*)", dockerfile, re.M)
+    (copied,) = re.findall(r"^COPY (.*)", dockerfile, re.M)
+    *sources, target = copied.replace("${LOCK}", default).split()
+    assert target == folder
+    assert all((ROOT / source).exists() for source in sources)
+    assert f"--require-hashes --no-deps --only-binary :all: -r {folder}${{LOCK}}.lock" in dockerfile
 
 
 def test_ci_calls_only_make_and_only_verbs_that_exist() -> None:

@@ -8,7 +8,7 @@ from sabotages.harness import SABOTAGES, Outcome
 
 RESULTS = Path(__file__).parent / "results.json"
 PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
-MARK = "<!-- Written by `SABOTAGE=all pytest tests/test_sabotage.py`; changes by hand are lost. -->\n"
+MARK = "<!-- Written by `SABOTAGE=all pytest tests/validation/test_sabotage.py`; changes by hand are lost. -->\n"
 
 
 def write(outcomes: dict[tuple[str, str], Outcome], data: str) -> None:

@@ -10,8 +10,7 @@ from scipy import sparse
 
 from recsys.evaluation import bootstrap, judge, rank_by
 from recsys.features import State, places
-from recsys.recommenders import Recommender
-from recsys.recommenders.rankers import Ranker
+from recsys.recommenders import Ranker, Recommender
 from recsys.validation.check_input import CheckInput
 from recsys.validation_report import CheckResult
 

@@ -36,7 +36,7 @@ class LightGBM(Ranker):
     def missing(cls) -> str:
         if find_spec("lightgbm"):
             return ""
-        return "it needs the extra lightgbm, which is not installed; run `make .venv/.lightgbm` (requirements-lightgbm.lock)"
+        return "it needs the extra lightgbm, which is not installed; run `make .venv/.lightgbm` (requirements/lightgbm.lock)"
 
     def fit(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], groups: NDArray[np.int64]) -> Self:
         check_labels(labels)

@@ -99,14 +99,14 @@ def test_what_a_repository_holds_beside_the_project_is_not_its_code(tmp_path: Pa
 
 
 def test_an_image_of_another_lock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "requirements.lock").write_text("numpy==1\n")
-    other = production.sha256(tmp_path / "requirements.lock")
+    (tmp_path / "run.lock").write_text("numpy==1\n")
+    other = production.sha256(tmp_path / "run.lock")
     code = production.code_version()
     monkeypatch.delenv(production.IMAGE_LOCK, raising=False)
     production.require_image_of(code)
-    monkeypatch.setenv(production.IMAGE_LOCK, str(ROOT / "requirements.lock"))
+    monkeypatch.setenv(production.IMAGE_LOCK, str(ROOT / "requirements" / "run.lock"))
     production.require_image_of(code)
-    monkeypatch.setenv(production.IMAGE_LOCK, str(tmp_path / "requirements.lock"))
+    monkeypatch.setenv(production.IMAGE_LOCK, str(tmp_path / "run.lock"))
     with pytest.raises(RecsysError, match=rf"{other[:12]}.*{code['lock'][:12]}.*docker build"):
         production.require_image_of(code)
 

@@ -1,6 +1,6 @@
 """What all checks of a run cost together: CPU seconds by check, at a million events or as many as EVENTS says. By hand:
 
-EVENTS=1e6 .venv/bin/python -m pytest tests/test_cost_of_checks.py -s
+EVENTS=1e6 .venv/bin/python -m pytest tests/validation/test_cost_of_checks.py -s
 """
 
 import os

@@ -70,7 +70,7 @@ def test_a_step_that_was_not_measured_counts_as_the_nearest_one() -> None:
 
 
 def test_the_readme_says_what_make_cost_says() -> None:
-    prices = tomllib.loads((ROOT / "cloud" / "prices.toml").read_text())
+    prices = tomllib.loads((ROOT / "deploy" / "prices.toml").read_text())
     known = read_operations(tomllib.loads((ROOT / "config.toml").read_text()))
     measured = json.loads((ROOT / "bench.json").read_text())
     readme = (ROOT / "docs" / "cloud.md").read_text()

@@ -4,7 +4,7 @@
 other data; for retail, RAW= names the file. ONCE=1 tries each at one place, drawn by lot. What became of them is then written to
 docs/checks.md:
 
-    SABOTAGE=all .venv/bin/python -m pytest tests/test_sabotage.py
+    SABOTAGE=all .venv/bin/python -m pytest tests/validation/test_sabotage.py
 """
 
 import os

@@ -3,7 +3,7 @@
 `make test-all` looks at 14 days of three scenarios. By hand, SCENARIOS=days looks at 60 days of all with three seeds, and
 SCENARIOS=runs makes whole runs, a training every fourth week and daily lists every seventh day; each prints what warned:
 
-    SCENARIOS=days .venv/bin/python -m pytest tests/test_scenarios.py -s
+    SCENARIOS=days .venv/bin/python -m pytest tests/validation/test_scenarios.py -s
 """
 
 import os
