@@ -83,8 +83,8 @@ def another_champion_meanwhile(run: Run) -> None:
 def a_model_too_old(run: Run) -> None:
     """The live model is older than its settings allow."""
     limits = run.settings.checks["freshness"] | {"block_model_days": 1}
-    report = replace(run.settings.validation, max_model_age_days=1)
-    run.settings = replace(run.settings, report=report, checks=run.settings.checks | {"freshness": limits})
+    validation = replace(run.settings.validation, max_model_age_days=1)
+    run.settings = replace(run.settings, validation=validation, checks=run.settings.checks | {"freshness": limits})
     run.go("recommend", "validate")
 
 

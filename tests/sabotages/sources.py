@@ -2,6 +2,7 @@
 
 import shutil
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from runs import Run, write_files
@@ -10,7 +11,9 @@ from sabotages.harness import PLACES, SABOTAGES, Sabotage, read, sabotage
 SPANS = {"day": 1, "week": 7, "month": 28}
 
 
-def _register(name: str, says: str, expect: str, by: str, places: list[str] | None = None, **queries: str) -> None:
+def _register(
+    name: str, says: str, expect: str, by: str, places: Sequence[str] = PLACES, unnoticed_in: Sequence[str] = (), **queries: str
+) -> None:
     """One of files.toml: queries by table."""
 
     def do(run: Run, source: Path) -> None:
@@ -18,7 +21,7 @@ def _register(name: str, says: str, expect: str, by: str, places: list[str] | No
         written = {table: query.format(as_of=run.today, **spans) for table, query in queries.items()}
         read(run, write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today, written))
 
-    SABOTAGES[name] = Sabotage(name, says, "source", expect, by, do, tuple(places or PLACES))
+    SABOTAGES[name] = Sabotage(name, says, "source", expect, by, do, tuple(places), tuple(unnoticed_in))
 
 
 for _name, _fields in tomllib.loads((Path(__file__).parent / "files.toml").read_text()).items():

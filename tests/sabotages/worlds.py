@@ -30,12 +30,15 @@ class World:
     """`source`: folder of one Parquet file a table. `runs`: the healthy runs by place. `is_long`: whether detectors over time may
     block; in a short history they only warn."""
 
+    name: str
     source: Path
     runs: dict[str, Run]
     is_long: bool = True
 
     def expected(self, one: Sabotage) -> str:
         """The level at which a sabotage must be told on this data."""
+        if self.name in one.unnoticed_in:
+            return "unnoticed"
         return "warn" if one.at == "source" and one.expect == "block" and not self.is_long else one.expect
 
     def copied(self, place: str, folder: Path) -> Run:
@@ -60,7 +63,7 @@ def make_world(name: str, folder: Path) -> World:
     for pointer in ("CURRENT", "history.jsonl"):
         (Path(str(runs["first"].store.backend)) / pointer).unlink()
     runs["first"].go("recommend", "validate")
-    return World(folder / "source", runs, last - first >= timedelta(JUDGED + WEEK * WEEKS))
+    return World(name, folder / "source", runs, last - first >= timedelta(JUDGED + WEEK * WEEKS))
 
 
 def _settings(dataset: dict[str, Any], folder: Path, as_of: date) -> Any:

@@ -64,7 +64,7 @@ def test_a_sabotage_is_named(name: str, place: str, world: World, found: dict[tu
     outcome = found[name, place] = attempt(world.runs[place], world.source, one, tmp_path / "copy")
     if outcome.level == "nothing":
         pytest.skip(outcome.message)
-    if outcome.level == one.expect == "unnoticed":
+    if outcome.level == world.expected(one) == "unnoticed":
         pytest.xfail(f"a known gap: {one.says}")
     assert LEVELS.index(outcome.level) >= LEVELS.index(world.expected(one)), outcome
     assert re.search(one.by, " ".join(outcome.by)), outcome
