@@ -1,8 +1,8 @@
 """Sabotages: each breaks one thing of a healthy run, in one of the places below, and says which checks must tell.
 
 `expect`: "block" where nobody could call it healthy, "warn" where it might be, "unnoticed" where it is known to pass. `by`: pattern
-of the names of check results that may name it; "refused" where a step does not go on. `unnoticed_in`: data sets on which it is known
-to pass. A run is broken in one of these places:
+of the names of check results that may name it; "refused" where a step does not go on. `unnoticed_in`: data sets on which it is
+known to pass. A run is broken in one of these places:
 
 source    other rows stand in the place of the events, items or users that a run reads, or its files are changed
 features  the Parquet files of the feature snapshot are changed before anything is learned or listed
