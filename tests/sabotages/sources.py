@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runs import Run, write_files
-from sabotages.harness import PLACES, SABOTAGES, Sabotage, read, sabotage
+from sabotages.harness import PLACES, SABOTAGES, NothingToBreak, Sabotage, read, sabotage
 
 SPANS = {"day": 1, "week": 7, "month": 28}
 
@@ -28,11 +28,19 @@ for _name, _fields in tomllib.loads((Path(__file__).parent / "files.toml").read_
     _register(_name, **_fields)
 
 
+def _earlier_month(inputs: dict[str, str]) -> Path:
+    """The file of a month before the last full one."""
+    files = sorted(Path(inputs["events"]).glob("????-??.parquet"))
+    if len(files) < 3:
+        raise NothingToBreak("the history has fewer than three months")
+    return files[-3]
+
+
 @sabotage("source", "warn", "past_days|volume", places=("later", "daily"))
 def a_month_missing(run: Run, source: Path) -> None:
     """The file of one of the earlier months is missing."""
     inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today)
-    sorted(Path(inputs["events"]).glob("????-??.parquet"))[-3].unlink()
+    _earlier_month(inputs).unlink()
     read(run, inputs)
 
 
@@ -40,7 +48,7 @@ def a_month_missing(run: Run, source: Path) -> None:
 def a_file_given_twice(run: Run, source: Path) -> None:
     """A month's file stands twice in the folder, under two names."""
     inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today)
-    file = sorted(Path(inputs["events"]).glob("????-??.parquet"))[-3]
+    file = _earlier_month(inputs)
     shutil.copy(file, file.with_name(f"{file.stem} (1).parquet"))
     read(run, inputs)
 
