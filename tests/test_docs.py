@@ -31,11 +31,6 @@ def test_bare_make_prints_every_verb_with_a_line() -> None:
     assert all(len(line.split()) > 2 for line in printed.splitlines())
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:flows|tests|dbt_project)/[\w/.-]+\w)`", README))))
-def test_paths_in_the_readme_exist(path: str) -> None:
-    assert (ROOT / path).exists()
-
-
 @pytest.mark.parametrize("block", re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "your-data.md").read_text(), re.M | re.S))
 def test_settings_in_the_docs_are_settings(block: str) -> None:
     values = tomllib.loads(block)

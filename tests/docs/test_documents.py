@@ -1,0 +1,129 @@
+"""Commands in the documents do what the documents show. Links, files and verbs that they name exist."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from sybil import Document
+
+import documents
+from conftest import ROOT
+
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")] + sorted((ROOT / "docs").rglob("*.md"))
+CHANGELOG = ROOT / "CHANGELOG.md"  # its links are checked; it names files and verbs of earlier versions
+COMMAND = re.compile(r"\s*(make|python3?|\.venv/bin/\w+|git|pip|curl) ")
+FILES_OF_OURS = (".py", ".sql", ".yml", ".toml", ".md", ".lock")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(document: Document) -> str:
+    """A document without its fenced blocks."""
+    text = document.text
+    for start, region in reversed(document.regions):
+        text = text[:start] + text[region.end :]
+    return text
+
+
+def code_spans(document: Document) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", prose(document))
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    found: list[str] = []
+    for heading in re.findall(r"^#+ +(.*?) *$", prose(documents.parse(page)), re.M):
+        anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        found.append(f"{anchor}-{found.count(anchor)}" if anchor in found else anchor)
+    return {*found, ""}
+
+
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = prose(documents.parse(page))
+    targets = re.findall(r"\]\(<?([^)\s>]+)", text) + re.findall(r"\b(?:src|href)=\"([^\"]+)\"", text)
+    for target in targets:
+        if re.match(r"https?:|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), target
+        assert there.suffix != ".md" or anchor in anchors(there), target
+
+
+def is_path(span: str) -> bool:
+    """Whether a code span is surely a path of this repository: what runs make, and single folders, may be anything."""
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", span) or span.startswith(("data/", ".")):
+        return False
+    first, _, rest = span.partition("/")
+    return span.endswith(FILES_OF_OURS) or (bool(rest) and (span.endswith("/") or (ROOT / first).is_dir()))
+
+
+@pytest.fixture(scope="module")
+def paths() -> list[str]:
+    """Files and folders of the repository, and those that the documents tell their readers to make."""
+    files = documents.repository_files()
+    folders = {f"{parent}/" for file in files for parent in Path(file).parents}
+    blocks = [region.parsed for page in PAGES for _, region in documents.parse(page).regions]
+    return [*files, *folders, *(block.marks["file"] for block in blocks if "file" in block.marks)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_that_are_named_exist(page: Path, paths: list[str]) -> None:
+    named = {span for span in code_spans(documents.parse(page)) if is_path(span)}
+    assert [span for span in sorted(named) if not any(path.rstrip("/").endswith(span.rstrip("/")) for path in paths)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_are_blocks_that_run(page: Path) -> None:
+    blocks = [region.parsed for _, region in documents.parse(page).regions]
+    shown = [block for block in blocks if block.language != "console" and not {"file", "append"} & block.marks.keys()]
+    assert [line for block in shown for line in block.text.splitlines() if COMMAND.match(line)] == [], "tag the block console"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_verbs_and_variables_that_are_named_exist(page: Path) -> None:
+    document = documents.parse(page)
+    commands = [command.text for _, region in document.regions for command in region.parsed.commands]
+    commands += [span for span in code_spans(document) if COMMAND.match(span)]
+    assert [wrong for command in commands if (wrong := documents.describe_misuse(command))] == []
+
+
+def has_commands(page: Path) -> bool:
+    return any(example.region.evaluator for example in documents.parse(page).examples())
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder data/ after a command in a clone, made once; by PREPARED=folder it is kept there for the next time."""
+    kept = Path(os.environ.get("PREPARED") or tmp_path_factory.mktemp("prepared"))
+
+    def prepare(command: str) -> Path:
+        data = kept / re.sub(r"\W+", "_", command)
+        if not data.exists():
+            folder = tmp_path_factory.mktemp("preparing")
+            documents.clone(folder / "clone", folder / "home")
+            with documents.Terminal(folder / "clone", folder / "home") as terminal:
+                assert terminal.run(documents.Command(command)) == ""
+            shutil.copytree(folder / "clone" / "data", data)
+        return data
+
+    return prepare
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", [page for page in PAGES if has_commands(page)], ids=name)
+def test_commands_do_what_is_shown(page: Path, tmp_path: Path, prepared: Callable[[str], Path]) -> None:
+    document = documents.parse(page)
+    documents.clone(tmp_path / "clone", tmp_path / "home")
+    if command := documents.prepared_by(document):
+        shutil.copytree(prepared(command), tmp_path / "clone" / "data", dirs_exist_ok=True)
+    documents.run(document, tmp_path / "clone", tmp_path / "home")
