@@ -62,6 +62,8 @@ def parse(path: Path) -> Document:
 
 def parse_blocks(document: Document) -> Iterator[Region]:
     for region in FENCE(document):
+        if document.text.startswith("    ", region.start):
+            continue  # an indented fence is text
         place = f"{Path(document.path).name}, {document.line_column(region.start)}"
         above = COMMENTS_ABOVE.search(document.text, 0, region.start)
         marks = _read_marks(re.findall(COMMENT, above[0]) if above else [], place)
@@ -105,6 +107,10 @@ def prepared_by(document: Document) -> str:
     """The command that was run before the document begins, or nothing."""
     found = re.search(r"^<!-- after: (.+?) -->", document.text, re.M)
     return found[1] if found else ""
+
+
+def has_commands(document: Document) -> bool:
+    return any(example.region.evaluator for example in document.examples())
 
 
 def run(document: Document, folder: Path, home: Path) -> None:

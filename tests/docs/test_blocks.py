@@ -90,6 +90,10 @@ def test_nothing_is_appended_to_a_file_that_is_not_there(tmp_path: Path) -> None
         run(tmp_path, "<!-- append: none.toml -->\n~~~toml\na = 1\n~~~\n")
 
 
+def test_an_indented_block_is_text(tmp_path: Path) -> None:
+    run(tmp_path, "Write:\n\n    ~~~console\n    $ false\n    ~~~\n")
+
+
 def test_a_block_that_is_not_run_is_not_run(tmp_path: Path) -> None:
     run(tmp_path, console("$ false", mark="not run: it needs an account"))
 
