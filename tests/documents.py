@@ -17,8 +17,6 @@ from sybil import Document, Example, Region, Sybil
 from sybil.example import SybilFailure
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
-from cli.app import command_line
-from cli.variables import variable
 from conftest import ROOT
 
 FENCE = RawFencedCodeBlockLexer(re.compile(r"[ \t]*(?P<language>\S*)[^\n]*\n"))
@@ -199,7 +197,7 @@ class Terminal:
         script, output = (self.home / f"{self.count}.{kind}" for kind in ("sh", "txt"))
         script.write_text(f"{command.text}\n")
         output.touch()
-        return f"{{ . {script}; }} > {output} 2>&1 < /dev/null", output
+        return f"{{ . {shlex.quote(str(script))}; }} > {shlex.quote(str(output))} 2>&1 < /dev/null", output
 
     def run(self, command: Command, fails: bool = False) -> str:
         """Waits for a command to end. Returns what is not as expected, or nothing."""
@@ -244,8 +242,14 @@ def matches(expected: str, output: Path) -> bool:
 
 
 def describe(command: Command, output: Path) -> str:
+    """What was expected, which of its lines is the first that was not printed, and what was printed."""
+    lines = command.expected.strip("\n").splitlines()
+    missing = (line for count, line in enumerate(lines, 1) if not matches("\n".join([*lines[:count], "..."]), output))
     printed = "\n".join(output.read_text().splitlines()[-SHOWN_LINES:])
-    return f"expected:\n{command.expected or '(any output)'}\nprinted:\n{printed or '(nothing)'}"
+    expected = (
+        f"expected:\n{command.expected}\nfirst of these lines that was not printed: {next(missing, 'none')}\n" if lines else ""
+    )
+    return f"{expected}printed:\n{printed or '(nothing)'}"
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -266,7 +270,7 @@ def clone(folder: Path, home: Path) -> None:
         subprocess.run(["git", *arguments], cwd=home, env=environment(home), check=True, stdout=subprocess.DEVNULL)
 
     home.mkdir(exist_ok=True)
-    for name, value in (("user.name", "reader"), ("user.email", "reader@example.com"), ("init.defaultBranch", "main")):
+    for name, value in (("user.name", "reader"), ("user.email", "reader@example.com"), ("safe.directory", "*")):
         git("config", "--global", name, value)
     git("clone", "--quiet", "--no-checkout", ROOT, folder)
     for name in repository_files():
@@ -281,54 +285,3 @@ def clone(folder: Path, home: Path) -> None:
             (folder / ".venv" / path.name).symlink_to(path)
     for marker in re.findall(r"\.venv/(\.[a-z]+)", MAKEFILE):
         (folder / ".venv" / marker).touch()
-
-
-def describe_misuse(command: str) -> str:
-    """Which verb, variable or option of a command line does not exist, or nothing. Values are not looked at."""
-    without_heredoc = re.sub(rf"({HEREDOC.pattern}[^\n]*).*", r"\1", command, flags=re.S)
-    words = shlex.shlex(without_heredoc.replace("\\\n", " "), posix=True, punctuation_chars=";&|()\n")
-    words.whitespace_split = True
-    wrong = []
-    for words_of_one in _split(words):
-        if "make" in words_of_one:
-            wrong += _misuse_of_make(words_of_one[words_of_one.index("make") + 1 :])
-        if "flows/cli" in words_of_one:
-            wrong += _misuse_of_cli(words_of_one[words_of_one.index("flows/cli") + 1 :])
-    return "; ".join(wrong)
-
-
-def _split(words: shlex.shlex) -> Iterator[list[str]]:
-    command: list[str] = []
-    for word in words:
-        if set(word) <= set(";&|()\n"):
-            yield command
-            command = []
-        else:
-            command.append(word)
-    yield command
-
-
-VERBS = command_line().commands
-LISTED = dict(re.findall(r"^([a-z-]+):.*?## (.*)", MAKEFILE, re.M))
-TARGETS = {*LISTED, *re.findall(r"\.venv/\.[a-z]+", MAKEFILE)}
-
-
-def _misuse_of_make(words: list[str]) -> list[str]:
-    targets = [word for word in words if ("=" not in word and word[0] not in "-<>.$") or word.startswith(".venv/")]
-    names = [word.partition("=")[0] for word in words if re.match(r"[A-Z_]+=", word)]
-    known = {"PYTHON", "BIN"}
-    for target in targets:
-        known |= {variable(param) for param in VERBS[target].params} if target in VERBS else set()
-        known |= set(re.findall(r"\b([A-Z_]+)=", LISTED.get(target, "")))
-    wrong = [f"make has no target {target}" for target in targets if target not in TARGETS]
-    return wrong + [f"`make {' '.join(targets)}` has no variable {name}" for name in names if name not in known]
-
-
-def _misuse_of_cli(words: list[str]) -> list[str]:
-    if not words or words[0] == "--help":
-        return []
-    if words[0] not in VERBS:
-        return [f"flows/cli has no verb {words[0]}"]
-    known = {"--help", *(name for param in VERBS[words[0]].params for name in param.opts)}
-    options = [word.partition("=")[0] for word in words[1:] if word.startswith("--")]
-    return [f"flows/cli {words[0]} has no option {name}" for name in options if name not in known]

@@ -50,6 +50,11 @@ def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
         run(tmp_path, console("$ echo 1", "2", "$ echo 2", "3") + console("$ echo 3", "4"))
 
 
+def test_the_line_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"not printed: th\.e\n"):
+        run(tmp_path, console(r"$ printf 'one\ntwo\nthree\n'", "one", "...", "th.e", "four"))
+
+
 def test_a_failing_command_fails_whatever_it_prints(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"(?s)ended with exit code 3.*printed:\nno"):
         run(tmp_path, console("$ echo no; (exit 3)", "no"))
@@ -130,39 +135,3 @@ def test_an_unknown_mark_is_refused(tmp_path: Path, mark: str) -> None:
 def test_a_command_without_a_prompt_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'begins with "make run"; write each command after "\$ "'):
         run(tmp_path, console("make run"))
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "make",
-        "make run DATASET=orders EVENTS=orders.csv   # it's a comment",
-        "make run && make export TO=lists.csv | tail -1",
-        "make test lint",
-        "make bench SIZES='1e5 1e6'",
-        "make .venv/.lightgbm PYTHON=python3.12",
-        "OLD=$(make releases DATASET=shop) make rollback RELEASE=<id>",
-        "cat > a.txt <<'EOF'\nmake nothing, it's text\nEOF",
-        "make run \\\n  DATASET=orders",
-        "python flows/cli run --dataset orders --help",
-        "git commit -m 'make it so'",
-    ],
-)
-def test_commands_that_exist_are_known(command: str) -> None:
-    assert documents.describe_misuse(command) == ""
-
-
-@pytest.mark.parametrize(
-    ("command", "wrong"),
-    [
-        ("make rum", "make has no target rum"),
-        ("make run && make tests", "make has no target tests"),
-        ("make .venv/.nothing", "make has no target .venv/.nothing"),
-        ("make run \\\n  DATASTE=orders", "`make run` has no variable DATASTE"),
-        ("make bench DATASET=shop", "`make bench` has no variable DATASET"),
-        ("python flows/cli rum", "flows/cli has no verb rum"),
-        ("python flows/cli run --datasets=a", "flows/cli run has no option --datasets"),
-    ],
-)
-def test_verbs_variables_and_options_that_do_not_exist_are_named(command: str, wrong: str) -> None:
-    assert documents.describe_misuse(command) == wrong

@@ -11,6 +11,7 @@ import pytest
 from sybil import Document
 
 import documents
+from command_lines import describe_misuse
 from conftest import ROOT
 
 CHANGELOG = ROOT / "CHANGELOG.md"  # its links are checked; it names files and verbs of earlier versions
@@ -18,7 +19,7 @@ FOLDERS = (".github", "deploy", "docs")
 PAGES = sorted({*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))} - {CHANGELOG})
 PAGES += [ROOT / "data" / "README.md"]
 COMMAND = re.compile(r"\s*(make|python3?|\.venv/bin/\w+|git|pip|curl) ")
-FILES_OF_OURS = (".py", ".sql", ".yml", ".toml", ".md", ".lock")
+FILES_OF_OURS = (".py", ".sql", ".yml", ".toml", ".md")
 
 
 def name(page: Path) -> str:
@@ -98,8 +99,8 @@ def test_commands_are_blocks_that_run(page: Path) -> None:
 def test_verbs_and_variables_that_are_named_exist(page: Path) -> None:
     document = documents.parse(page)
     commands = [command.text for _, region in document.regions for command in region.parsed.commands]
-    commands += [span for span in code_spans(document) if COMMAND.match(span)]
-    wrong = [misuse for command in commands if (misuse := documents.describe_misuse(command))]
+    commands += [documents.prepared_by(document), *(span for span in code_spans(document) if COMMAND.match(span))]
+    wrong = [misuse for command in commands if (misuse := describe_misuse(command))]
     assert not wrong, wrong
 
 
@@ -114,7 +115,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             folder = tmp_path_factory.mktemp("preparing")
             documents.clone(folder / "clone", folder / "home")
             with documents.Terminal(folder / "clone", folder / "home") as terminal:
-                assert terminal.run(documents.Command(command)) == ""
+                wrong = terminal.run(documents.Command(command))
+            assert not wrong, wrong
             shutil.copytree(folder / "clone" / "data", data)
         return data
 
