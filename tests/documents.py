@@ -234,8 +234,8 @@ def exists(process: int) -> bool:
 
 
 def matches(expected: str, output: Path) -> bool:
-    """Whether output is as expected. `...` stands for any lines or any text in a line; blanks at ends of lines do not count."""
-    lines = [line.rstrip() for line in expected.strip("\n").splitlines()]
+    """Whether output is as expected. `...` stands for any lines or any text in a line, or none; trailing blanks do not count."""
+    lines = [re.sub(r"\s+\.\.\.$", "...", line.rstrip()) for line in expected.strip("\n").splitlines()]
     parts = [r"(?:.*\n)*?" if line == "..." else ".*?".join(map(re.escape, line.split("..."))) + r"\n" for line in lines]
     printed = "".join(f"{line.rstrip()}\n" for line in output.read_text().strip("\n").splitlines())
     return bool(re.fullmatch("".join(parts), printed))

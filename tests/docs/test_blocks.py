@@ -31,6 +31,7 @@ def console(*lines: str, mark: str = "") -> str:
         ["one", "..."],
         ["..."],
         ["one", "t...o", "...e..."],
+        ["one", "two ...", "three ..."],  # no text at all is any text, too
         ["one", "two", "...", "three  ", ""],  # no lines at all are any number, too
         [],
     ],
