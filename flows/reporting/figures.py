@@ -101,8 +101,7 @@ def importance(shares: Mapping[str, float]) -> Markup | None:
     """The features that matter most; None where the winner has none."""
     first = list(shares.items())[:MOST]
     rows = [PlotRow(name, [share], [f"{share:.1%}"], (0.0, share)) for name, share in first]
-    others = f", which have {sum(share for _, share in first):.0%} together" if len(first) < len(shares) else ""
-    return plot(rows, f"shares of the first {len(first)} of {len(shares)} features{others}") if rows else None
+    return plot(rows, f"the first {len(rows)} of {len(shares)}, {sum(dict(first).values()):.0%} together") if rows else None
 
 
 def history(releases: Sequence[ReleaseSummary], settings: Settings) -> Markup | None:
@@ -116,9 +115,9 @@ def history(releases: Sequence[ReleaseSummary], settings: Settings) -> Markup | 
 def drift(results: Sequence[CheckResult]) -> Markup | None:
     """Values as shares of their thresholds, of the check results that have numbers, largest first; None where there are none."""
     numbers = [one for one in results if not isinstance(one.value, str) and not isinstance(one.threshold, str) and one.threshold]
-    shares = {one: float(one.value) / float(one.threshold) for one in numbers}
+    shares = [(float(one.value) / float(one.threshold), one) for one in numbers]
     rows = [
         PlotRow(one.name, [share], [f"{one.value:.3g} of {one.threshold:.3g}"], None, "" if one.passed else "failed")
-        for one, share in sorted(shares.items(), key=lambda pair: -pair[1])[:MOST]
+        for share, one in sorted(shares, key=lambda pair: -pair[0])[:MOST]
     ]
     return plot(rows, f"the {len(rows)} largest shares of thresholds; the line is the threshold", 1.0) if rows else None

@@ -64,9 +64,9 @@ def trend(names: Sequence[str], series: Mapping[str, Sequence[float | None]], ca
     inside = Markup("").join(_line("grid", ("0", "100%"), (up(tick), up(tick))) for tick in scale.ticks(4))
     for number, values in enumerate(series.values()):
         places = [(x, up(value)) for x, value in zip(across, values, strict=True) if value is not None]
-        drawn = [_line("", (x, other), (y, lower)) for (x, y), (other, lower) in pairwise(places)]
-        drawn += [Markup('<circle cx="{}" cy="{}" r="4"/>').format(*place) for place in places]
-        inside += Markup('<g class="series-{}">{}</g>').format(number, Markup("").join(drawn))
+        drawn = Markup("").join(_line("", (x, other), (y, lower)) for (x, y), (other, lower) in pairwise(places))
+        dots = Markup("").join(Markup('<circle cx="{}" cy="{}" r="4"/>').format(*place) for place in places)
+        inside += Markup('<g class="series-{}">{}{}</g>').format(number, drawn, dots)
     every = ceil(len(names) / 8)
     ticks = (Markup('<text x="0" y="{}" dy="-4">{:g}</text>').format(up(tick), tick) for tick in scale.ticks(4))
     days = (

@@ -89,7 +89,7 @@ def by_check(report: ValidationReport | None, passed: bool) -> dict[str, list[Ch
 def silent(report: ValidationReport | None) -> dict[str, str]:
     """Checks that are registered and did not speak, and why."""
     spoke = report.checks if report else {}
-    why = {True: "costly: `make audit` runs it", False: "was not there, or did not end, when this release was made"}
+    why = {True: "`make audit` runs them", False: "They were not there, or did not end, when this release was made"}
     return {name: why[check.when == "audit"] for name, check in CHECKS.items() if name not in spoke}
 
 
