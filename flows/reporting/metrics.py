@@ -100,7 +100,6 @@ def answer(report: ValidationReport, winner: str, settings: Settings) -> str:
 
 def monitored(report: MonitoringReport, settings: Settings) -> list[list[list[str]]]:
     """What monitoring found, as tables with their headers first: served against promised, check results, days."""
-    names = list(report.realised)
     served = [[name_of(name), str(found), f"{report.promised.get(name, math.nan):.3f}"] for name, found in report.realised.items()]
     results = [["passed" if result.passed else "FAILED", result.name, result.message] for result in report.results]
     days = [
@@ -109,12 +108,15 @@ def monitored(report: MonitoringReport, settings: Settings) -> list[list[list[st
             one.release,
             str(one.users),
             str(one.listed),
-            *(f"{one.metrics.get(name, math.nan):.3f}" for name in report.realised),
+            *(f"{one.metrics[name]:.3f}" if name in one.metrics else "" for name in report.realised),
         ]
         for one in report.days
     ]
     return [
         [["", "by the day [95% interval]", "promised over the horizon"], *served],
         [["", "result", ""], *results],
-        [["day", "release", f"users with {settings.dataset.a_target}", "of them with a list", *map(name_of, names)], *days],
+        [
+            ["day", "release", f"users with {settings.dataset.a_target}", "of them with a list", *map(name_of, report.realised)],
+            *days,
+        ],
     ]
