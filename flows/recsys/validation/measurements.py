@@ -5,9 +5,9 @@ import logging
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.evaluation import Interval, ScoredWindow, bootstrap, summarise
-from recsys.evaluation.metrics import Scores
 from recsys.recommenders import LIST_KINDS
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.slices import by_item, by_user
@@ -41,7 +41,7 @@ def _recommenders(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> Ite
                 yield Measurement(list_kind, name, metric, len(window.users), value, gains.get(metric), simple)
 
 
-def _means(inputs: CheckInput, values: Scores) -> dict[str, Interval]:
+def _means(inputs: CheckInput, values: Mapping[str, NDArray]) -> dict[str, Interval]:
     """Means over users; none where the users are too few."""
     enough = values and len(next(iter(values.values()))) >= FEWEST
     return bootstrap(values, inputs.settings.evaluation.bootstraps, inputs.settings.seed) if enough else {}
