@@ -41,7 +41,7 @@ def _recommenders(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> Ite
                 yield Measurement(list_kind, name, metric, len(window.users), value, gains.get(metric), simple)
 
 
-def _means(inputs: CheckInput, values: Mapping[str, NDArray]) -> dict[str, Interval]:
+def _means(inputs: CheckInput, values: dict[str, NDArray[np.float64]]) -> dict[str, Interval]:
     """Means over users; none where the users are too few."""
     enough = values and len(next(iter(values.values()))) >= FEWEST
     return bootstrap(values, inputs.settings.evaluation.bootstraps, inputs.settings.seed) if enough else {}
