@@ -24,7 +24,7 @@ import bench_peers
 import bench_tables
 from cli.variables import option
 from recsys import RecsysError, pipeline
-from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.costs import cpu_seconds, peak_mb
 from recsys.settings.loading import parse, resolve
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
@@ -76,11 +76,11 @@ def apart(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def measured(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """A task and its cost. Orchestration is the interpreter's start, imports, and what dbt spends besides SQL."""
+    """A task and its cost. Orchestration is the interpreter's start with the imports of the task's module, and what dbt spends
+    besides SQL."""
     before = cpu_seconds()
-    with count_imports() as imports:
-        value = task(*arguments)
-    orchestration = before + imports.cpu_seconds + getattr(value, "dbt_overhead", 0.0)
+    value = task(*arguments)
+    orchestration = before + getattr(value, "dbt_overhead", 0.0)
     return value, {"cpu_seconds": round(cpu_seconds(), 2), "orchestration": round(orchestration, 2), "peak_mb": peak_mb()}
 
 

@@ -27,7 +27,7 @@ from cli.alerts import Alert, send
 from cli.production import ROOT, code_version, is_production, require_committed, require_image_of, store_branch
 from cli.progress import ABOUT
 from cli.scratch import scratch
-from recsys.costs import count_imports, cpu_seconds, peak_mb
+from recsys.costs import cpu_seconds, peak_mb
 from recsys.settings import AlertSettings, Operations, Settings, resolve
 from recsys.settings import read as read_operations
 from recsys.store import Store, describe_error, end_with_parent, open_store
@@ -47,15 +47,13 @@ class Refused(MetaflowException):
 
 @user_step_decorator
 def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = None) -> Iterator[None]:
-    """Keeps a task's CPU seconds in `cost`, orchestration apart: what ran before its body, imports, and what dbt spent
-    besides SQL (`dbt_overhead`, where a step sets it). Turns an error that a person can mend into plain words."""
-    before = cpu_seconds()
+    """Keeps a task's CPU seconds and memory in `cost`. Turns an error that a person can mend into plain words."""
     if flow.index is not None:  # one of a foreach
         name = " to ".join(map(str, flow.input)) if isinstance(flow.input, tuple) else flow.input
         sys.stdout.write(f"{ABOUT}{name}\n")
         sys.stdout.flush()
-    flow.refusal, flow.dbt_overhead = "", 0.0
-    with count_imports() as imports, scratch():
+    flow.refusal = ""
+    with scratch():
         try:
             if step_name == "start":
                 flow.require_its_code()
@@ -68,9 +66,7 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
                 raise Refused(f"{step_name}: {flow.refusal}") from error
             raise
         finally:
-            total = cpu_seconds()
-            overhead = before + imports.cpu_seconds + flow.dbt_overhead
-            flow.cost = {"total": total, "orchestration": overhead, "memory_mb": peak_mb()}
+            flow.cost = {"cpu_seconds": cpu_seconds(), "memory_mb": peak_mb()}
 
 
 def for_good(flow: Any, step_name: str) -> bool:

@@ -41,7 +41,6 @@ class MonitorFlow(BaseFlow):
         from recsys.pipeline import build_features
 
         self.built = build_features(self.store, self.raw_id, self.settings, self.project, serving=True)
-        self.dbt_overhead = self.built.dbt_overhead
         self.next(self.judge)
 
     @card(type="blank")

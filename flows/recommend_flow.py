@@ -45,7 +45,6 @@ class RecommendFlow(BaseFlow):
 
         require({"raw": self.raw_results}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project, serving=True)
-        self.dbt_overhead = self.built.dbt_overhead
         self.shards = shards(self.store, self.built.id, self.operations.recommend.users_per_shard, self.settings)
         self.next(self.recommend, foreach="shards")
 

@@ -50,7 +50,6 @@ class TrainFlow(BaseFlow):
         require({"raw": self.raw_results}, ["raw"], "raw data")
         self.built = build_features(self.store, self.raw_id, self.settings, self.project)
         require_outcomes(self.store, self.built.id, self.settings)
-        self.dbt_overhead = self.built.dbt_overhead
         self.bad_days = make_bad_days(self.store, self.built.id, self.settings, self.project) if self.audited else {}
         self.next(self.train, foreach="recipes")
 
@@ -62,18 +61,14 @@ class TrainFlow(BaseFlow):
         self.trained = train(self.store, self.input, self.built.id, self.bad_days, self.settings)
         self.next(self.select)
 
-    @card(type="blank")
     @step
     def select(self, inputs):
         """Choose the simplest recommender that none beats beyond noise."""
-        from recsys.pipeline import choose, oracle
-        from reporting import show_evaluations
+        from recsys.pipeline import choose
 
         self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_results", "bad_days"])
         self.built = inputs[0].built  # not merged, for `make step STEP=select` reads it, and cannot read what is merged
         self.choice = choose([task.trained for task in inputs], self.settings)
-        self.oracle = oracle(self.store, self.built.id, self.settings)
-        show_evaluations(self.choice, self.oracle, self.settings)
         self.next(self.recommend)
 
     @step
@@ -85,15 +80,18 @@ class TrainFlow(BaseFlow):
         self.release_id = recommend(self.store, self.choice, self.built.id, *made_by)
         self.next(self.validate)
 
+    @card(type="blank")
     @step
     def validate(self):
         """Gather the validation report on data, lists and model, and lay it beside the release."""
         from recsys.pipeline import validate
         from recsys.validation import required
+        from reporting import show_release
 
         seen = (self.raw_results, self.choice, self.champion, self.bad_days, self.today)
         self.report = validate(self.store, self.release_id, *seen, self.settings, self.project)
         self.required = required(self.audited)
+        show_release(self.report, self.choice.winner, self.settings)
         self.next(self.publish)
 
     @step

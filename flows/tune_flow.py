@@ -29,16 +29,18 @@ class TuneFlow(BaseFlow):
         raw_id, raw_results = land(self.store, self.settings, self.today, self.access)
         require({"raw": raw_results}, ["raw"], "raw data")
         self.built = build_features(self.store, raw_id, self.settings, self.project)
-        self.dbt_overhead = self.built.dbt_overhead
         self.next(self.evaluate, foreach="variants")
 
     @catch(var="failure", print_exception=False)
     @step
     def evaluate(self):
         """Score one variant on the selection windows. One that fails, or is killed, does not stop the others."""
+        from recsys.costs import cpu_seconds
         from recsys.pipeline import try_variant
 
+        before = cpu_seconds()
         self.windows = try_variant(self.store, self.tuned, self.input.parameters, self.built.id, self.settings)
+        self.cpu_seconds = cpu_seconds() - before
         self.next(self.compare)
 
     @step
@@ -64,7 +66,7 @@ def trial(task):
     if task.failure:
         kind = task.failure.type.rpartition(".")[2]
         return Trial(task.input, error=getattr(task, "refusal", "") or f"{kind}: {task.failure.exception}")
-    return Trial(task.input, task.windows, task.cost["total"] - task.cost["orchestration"])
+    return Trial(task.input, task.windows, task.cpu_seconds)
 
 
 if __name__ == "__main__":

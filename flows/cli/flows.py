@@ -184,10 +184,10 @@ def step(place: Place, step: Annotated[str, option("such as recommend: a step of
 
 
 def card() -> None:
-    """Writes the card of the last run's `select` to data/card.html."""
+    """Writes the card of the last run's `validate` to data/card.html."""
     from reporting import latest_run
 
     target, run_id = ROOT / "data" / "card.html", latest_run().id
-    if subprocess.run([*FLOWS["TrainFlow"], "--quiet", "card", "get", f"{run_id}/select", str(target)], cwd=ROOT).returncode:
-        raise RecsysError("the last run made no card; it ended before `select`")
+    if subprocess.run([*FLOWS["TrainFlow"], "--quiet", "card", "get", f"{run_id}/validate", str(target)], cwd=ROOT).returncode:
+        raise RecsysError("the last run made no card; it ended before `validate`")
     console.print(f"written to {target.relative_to(ROOT)}")

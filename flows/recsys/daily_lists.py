@@ -161,7 +161,7 @@ def validate(
     judged = open_features(store, trained.parents["features"], settings)
     inputs = CheckInput(store, settings, project, release, features, champion.recommender, {}, today, live, judged=judged)
     on_data = {"raw": [*raw_results, *warnings]} | validation.examine(inputs, audit=False, on=("data",))
-    report = ValidationReport(parents["model"], parents["features"], release.manifest.content, proven.on_model, on_data)
+    report = replace(proven, features=parents["features"], content=release.manifest.content, on_data=on_data)
     store.attach_report(release_id, report.to_json())
     return report
 

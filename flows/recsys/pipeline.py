@@ -313,7 +313,9 @@ def validate(
     )
     found = {"raw": raw_results} | validation.examine(inputs, audit=bool(bad_days))
     on_model, on_data = ({name: found[name] for name in found if CHECKS[name].on == part} for part in ("model", "data"))
-    report = ValidationReport(parents["model"], parents["features"], release.manifest.content, on_model, on_data)
+    measured = validation.measure(inputs, oracle(store, features.id, settings))
+    rival_id, content = rival.manifest.id if rival else "", release.manifest.content
+    report = ValidationReport(parents["model"], features.id, content, on_model, on_data, *measured, rival_id)
     store.attach_report(release_id, report.to_json())
     return report
 

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from recsys import RecsysError
@@ -17,7 +17,7 @@ class CheckResult:
 
     setting: where config.toml sets the threshold; empty if it is fixed. suspect: what a failure speaks against, such as "data".
     expected: the expected change for which a failure only warns. advice: after a block, the commands to run next.
-    validation/advice.py fills these in.
+    validation/advice.py fills these in. interval: low and high of a value that is a mean over users.
     """
 
     name: str
@@ -30,6 +30,7 @@ class CheckResult:
     suspect: str = ""
     expected: str = ""
     advice: str = ""
+    interval: Sequence[float] = ()
 
     @property
     def blocks(self) -> bool:
@@ -53,15 +54,37 @@ def grade(name: str, value: float, warn: float, block: float, words: str) -> Che
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """A metric of a recommender's lists on the holdout, over all users, or over a `group` of them or of items. value: mean, low and
+    high of its 95% interval; gain: the same of the difference, user by user, to `simple`, the best simple recommender."""
+
+    list_kind: str
+    recommender: str
+    metric: str
+    users: int
+    value: Sequence[float]
+    gain: Sequence[float] | None = None
+    simple: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
 class ValidationReport:
     """Check results by checks. Those on the model are bound to its id, those on data and lists to this run's features and
-    the release's content."""
+    the release's content.
+
+    measurements: of the training of the model. importance: share of each feature in its scores. compared_with: the release
+    that was live when it was trained, whose lists the check `champion` compares; empty at a first release.
+    """
 
     model: str
     features: str
     content: str
     on_model: dict[str, list[CheckResult]]
     on_data: dict[str, list[CheckResult]]
+    measurements: Sequence[Measurement] = ()
+    importance: Mapping[str, float] = field(default_factory=dict)
+    compared_with: str = ""
 
     @property
     def checks(self) -> dict[str, list[CheckResult]]:
@@ -79,6 +102,7 @@ class ValidationReport:
         fields: dict[str, Any] = json.loads(data)
         for part in ("on_model", "on_data"):
             fields[part] = {name: [CheckResult(**result) for result in results] for name, results in fields[part].items()}
+        fields["measurements"] = [Measurement(**one) for one in fields.get("measurements", ())]
         return cls(**fields)
 
     @classmethod

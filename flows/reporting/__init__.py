@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recsys.lazy import lazy
 
 if TYPE_CHECKING:
-    from reporting.cards import show_evaluations, show_monitoring
+    from reporting.cards import show_monitoring, show_release
     from reporting.proof import Sources
     from reporting.report import write
     from reporting.score import show

@@ -1,29 +1,27 @@
-"""The report: one page about a release, from what the store keeps and, as far as it is there, what its run left in Metaflow."""
+"""The report: one page about a release, from what the store keeps."""
 
 import math
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from metaflow.exception import MetaflowException
 
 from recsys import RecsysError
-from recsys.evaluation import Interval
+from recsys.evaluation import Interval, diff
+from recsys.publishing import listed
+from recsys.releases import as_of
 from recsys.settings import Settings, build
 from recsys.store import Manifest, Snapshot, Store
 from recsys.validation_report import ValidationReport
-from reporting import documents, figures, statements
-from reporting.figures import Made
+from reporting import documents, figures, metrics, statements
 from reporting.proof import Sources
 from reporting.score import items
-from reporting.summary import maker
 
 ROOT = Path(__file__).resolve().parents[2]
-MOVES = 10  # of the pointer, the last, that are shown
+MOST = 10  # releases of the history
 
 
 def write(store: Store, release: str, present: Settings, project: Path, target: Path) -> None:
@@ -32,7 +30,7 @@ def write(store: Store, release: str, present: Settings, project: Path, target: 
     settings = settings_of(snapshot.manifest, present)
     target.parent.mkdir(parents=True, exist_ok=True)
     links = documents.build(store, snapshot.manifest, settings, project, target.parent)
-    target.write_text(render(store, snapshot, settings, what_is_left(release), links), encoding="utf-8")
+    target.write_text(render(store, snapshot, settings, links), encoding="utf-8")
 
 
 def settings_of(release: Manifest, present: Settings) -> Settings:
@@ -43,45 +41,54 @@ def settings_of(release: Manifest, present: Settings) -> Settings:
         return present
 
 
-def what_is_left(release: str) -> Made | None:
-    """Artifacts of the run that made a release; None if it is gone, or of code that kept other things."""
-    try:
-        if (run := maker(release)) is None:
-            return None
-        chosen = run["select"].task.data
-        trained = [one for one in (task["trained"].data for task in run["train"]) if not one.skipped]
-        return Made(run.pathspec, chosen.choice, chosen.oracle, trained)
-    except (MetaflowException, AttributeError, ImportError, KeyError, TypeError):
-        return None
-
-
-def render(store: Store, release: Snapshot, settings: Settings, made: Made | None, links: Sequence[documents.Link] = ()) -> str:
+def render(store: Store, release: Snapshot, settings: Settings, links: Sequence[documents.Link] = ()) -> str:
     """The page as HTML. What is not at hand is left out and named."""
     manifest, report = release.manifest, ValidationReport.read(store.report(release.manifest.id))
-    moves, own = store.history(), figures.holdout(release)
-    state = statements.state_of(manifest.id, moves)
-    known = store.find("features", manifest.parents["features"])
+    state, last = statements.state_of(store, manifest.id), statements.last_release(store, manifest.id)
+    winner = manifest.made_from["recommender"]
+    rows = metrics.rows(report, winner, settings) if report else []
+    changed, missing = _changes(store, last, manifest.id, settings)
+    releases = listed(store, settings)[:MOST]
     return template().render(
         dataset=settings.name,
         release=manifest,
         state=state,
-        as_of=next(iter(own.values())).cutoff + timedelta(days=settings.dataset.horizon_days),
+        as_of=as_of(release),
         outcome=statements.outcome,
         alternatives=statements.alternatives,
+        metrics=metrics,
         result=statements.result(report, state),
-        made=made,
-        missing=list(statements.missing(known, made, report, manifest)),
-        checks=statements.checks(report),
-        silent=statements.silent(report),
-        metrics=list(figures.metrics(manifest.made_from["recommender"], own, made, settings)),
-        slices=figures.slices(own[settings.list_kind], store.load("features", known.id).path, settings) if known else None,
-        stability=figures.stability(made, settings) if made else None,
+        answer=metrics.answer(report, winner, settings) if report else "",
+        headline=metrics.headline(report, winner, settings) if report else [],
+        served=settings.list_kind,
+        report=report,
+        last=last,
+        missing=[*statements.missing(report), *missing],
+        refused=statements.refused(report),
+        recommenders=list(figures.recommenders(rows, winner, settings)),
+        whom=figures.for_whom(rows),
+        groups=list(figures.groups(rows)),
+        changed=changed,
+        importance=figures.importance(report.importance) if report else None,
         drift=figures.drift([one for name in ("drift", "history") for one in report.checks.get(name, [])]) if report else None,
+        history=figures.history(releases[::-1], settings),
+        releases=releases,
+        failed=statements.by_check(report, False),
+        passed=statements.by_check(report, True),
+        silent=statements.silent(report),
         score=[answer._asdict() for answer in items(Sources(ROOT, store, manifest.id))],
         lineage=statements.lineage(store, manifest),
-        moves=[(move, store.find("release", move["release"])) for move in reversed(moves[-MOVES:])],
         links=links,
     )
+
+
+def _changes(store: Store, last: str | None, release: str, settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """What `make diff` tells of the last release and this one, but for metrics; and why it does not."""
+    try:
+        found = diff(store, last, release, settings) if last else {}
+    except RecsysError as error:
+        return {}, [f"what changed since the last release is left out: {error}"]
+    return {name: [row for row in rows if row[-1] != "same"] for name, rows in found.items() if name != "metrics"}, []
 
 
 def template() -> Any:

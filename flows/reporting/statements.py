@@ -1,21 +1,29 @@
 """What a report says of a release in words: its state, its check results, what is missing, where it comes from."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from recsys.releases import changes
 from recsys.store import Manifest, Store
 from recsys.validation import CHECKS
 from recsys.validation_report import CheckResult, ValidationReport
-from reporting.figures import Made
 
 
-def state_of(release: str, moves: Sequence[Mapping[str, Any]]) -> str:
-    """`live`, `published` (and followed by another since), or `not published`."""
+def state_of(store: Store, release: str) -> str:
+    """`live`, `canary`, `published` (and followed by another since), or `not published`."""
+    moves, canary = store.history(), store.canary()
     if moves and moves[-1]["release"] == release:
         return "live"
+    if canary and canary.release == release:
+        return "canary"
     return "published" if any(move["release"] == release for move in moves) else "not published"
+
+
+def last_release(store: Store, release: str) -> str | None:
+    """The release that was live before this one was, or is live beside it; none if it is the first."""
+    return next((move["previous"] for move in store.history() if move["release"] == release), store.current())
 
 
 def result(report: ValidationReport | None, state: str) -> str:
@@ -29,7 +37,12 @@ def result(report: ValidationReport | None, state: str) -> str:
         *([f"{count(blocks, 'block')}"] if blocks else []),
         count(len(failed) - blocks, "warning") + (f" ({expected} expected)" if expected else ""),
     ]
-    said = {"live": "Live, published with", "published": "Published, and no longer live, with", "not published": "Not published:"}
+    said = {
+        "live": "Live, published with",
+        "canary": "A canary, with",
+        "published": "Published, and no longer live, with",
+        "not published": "Not published:",
+    }
     checks = len(silent(report))
     rest = f"; {count(checks, 'check', 'checks')} not run." if checks else "; every check was run."
     return f"{said[state]} {', '.join(parts)}{rest}"
@@ -40,30 +53,19 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number or 'no'} {one if number == 1 else many or one + 's'}"
 
 
-def missing(features: Manifest | None, made: Made | None, report: ValidationReport | None, release: Manifest) -> Iterator[str]:
+def missing(report: ValidationReport | None) -> Iterator[str]:
     """What is not at hand, and so left out."""
-    if made is None:
-        yield (
-            "the run that made this release is gone or of other code: the other recommenders, the oracle, coverage and stability"
-            " are left out"
-        )
     if report is None:
-        yield "no validation report that can be read lies beside this release: check results and drift are left out"
-    if features is None:
-        yield f"feature snapshot {release.parents['features']} is gone: slices are left out"
+        yield "no validation report that can be read lies beside this release: metrics, check results and drift are left out"
+    elif not report.measurements:
+        yield "the validation report of this release holds no metrics; another version of the code wrote it"
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A checks with its check results, what failed first."""
-
-    name: str
-    results: list[CheckResult]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        found = Counter(outcome(one) for one in self.results)
-        return {name: found[name] for name in ("blocked", "warned", "passed")}
+def refused(report: ValidationReport | None) -> list[tuple[str, str]]:
+    """Why a release that is not published is not, and what to do."""
+    blocking = [one for one in report.results if one.blocks] if report else []
+    again = "The run ended before it published, or another release went live meanwhile", "Run again, with `make run`"
+    return [(one.message, one.advice or "Mend what it names, then `make run`") for one in blocking] or [again]
 
 
 def outcome(result: CheckResult) -> str:
@@ -77,18 +79,17 @@ def alternatives(result: CheckResult) -> list[str]:
     return [part for part in (setting, suspect) if part]
 
 
-def checks(report: ValidationReport | None) -> list[Judged]:
-    """Checks that spoke, those with failures first."""
-    order = ("blocked", "warned", "passed")
-    found = report.checks if report else {}
-    judged = [Judged(name, sorted(results, key=lambda one: order.index(outcome(one)))) for name, results in found.items()]
-    return sorted(judged, key=lambda one: (-one.counts["blocked"], -one.counts["warned"]))
+def by_check(report: ValidationReport | None, passed: bool) -> dict[str, list[CheckResult]]:
+    """The check results that passed, or those that did not, by check; what blocks first."""
+    found = {name: [one for one in results if one.passed is passed] for name, results in (report.checks if report else {}).items()}
+    order = {name: not any(one.blocks for one in results) for name, results in found.items() if results}
+    return {name: sorted(found[name], key=lambda one: not one.blocks) for name in sorted(order, key=lambda name: order[name])}
 
 
 def silent(report: ValidationReport | None) -> dict[str, str]:
     """Checks that are registered and did not speak, and why."""
     spoke = report.checks if report else {}
-    why = {True: "costly: `make audit` runs it", False: "was not there, or did not end, when this release was made"}
+    why = {True: "`make audit` runs them", False: "They were not there, or did not end, when this release was made"}
     return {name: why[check.when == "audit"] for name, check in CHECKS.items() if name not in spoke}
 
 
@@ -105,26 +106,13 @@ class Ancestor:
 def lineage(store: Store, release: Manifest) -> list[Ancestor]:
     """raw, features, model, release."""
     features = store.find("features", release.parents["features"])
-    found = [_ancestor(store, "raw", features.parents["raw"])] if features else []
-    return [*found, *(_ancestor(store, kind, release.parents[kind]) for kind in ("features", "model")), _described(release)]
+    ids = release.parents | (features.parents if features else {}) | {"release": release.id}
+    return [_ancestor(store, kind, ids[kind]) for kind in ("raw", "features", "model", "release") if kind in ids]
 
 
 def _ancestor(store: Store, kind: str, id: str) -> Ancestor:
-    manifest = store.find(kind, id)
-    return _described(manifest) if manifest else Ancestor(kind, id, {}, {})
-
-
-def _described(manifest: Manifest) -> Ancestor:
-    rows: Counter[str] = Counter()
-    for name, file in manifest.files.items():
-        if file.rows is not None:
-            rows[name.split("/")[0].removesuffix(".parquet")] += file.rows
-    return Ancestor(manifest.kind, manifest.id, dict(rows), dict(_flat(manifest.made_from)))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    manifest, rows = store.find(kind, id), Counter[str]()
+    for name, file in manifest.files.items() if manifest else ():
+        rows[name.split("/")[0].removesuffix(".parquet")] += file.rows or 0
+    made_from = changes({}, manifest.made_from) if manifest else {}
+    return Ancestor(kind, id, dict(+rows), {name: value for name, (_, value) in made_from.items()})

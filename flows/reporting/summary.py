@@ -9,19 +9,17 @@ from metaflow import Flow, namespace
 from metaflow.client import Run
 from metaflow.exception import MetaflowNotFound
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from cli.production import is_production, store_branch
+from cli.terminal import table
 from recsys import RecsysError
-from recsys.evaluation import caption, share_of
-from recsys.evaluation import summarise as summarise_window
 from recsys.pipeline import Choice
-from recsys.recommenders import LIST_KINDS
 from recsys.releases import about
 from recsys.settings import Settings, resolve
 from recsys.store import Store, open_store
-from recsys.validation import CHECKS
 from recsys.validation_report import CheckResult
+from reporting.metrics import lines, monitored
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,23 +67,9 @@ def last_landing(dataset: str) -> tuple[str, Settings, Store]:
             continue
         if "raw_id" not in task:
             raise RecsysError(f"{run.pathspec} kept no data: {refusal(run.pathspec) or 'it broke down'}; run again, then ask again")
-        data = task.data
-        settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
-        return data.raw_id, settings, store_of(run, settings)
+        settings = settings_of(run)
+        return task["raw_id"].data, settings, store_of(run, settings)
     raise RecsysError(f"there is no run of TrainFlow on {dataset} yet; `make run DATASET={dataset}` makes one")
-
-
-def maker(release: str) -> Run | None:
-    """The newest run that made a release; none if it is gone."""
-    namespace(None)
-    try:
-        for run in Flow("TrainFlow"):
-            task = run["recommend"].task if "recommend" in run else None
-            if task is not None and "release_id" in task and task["release_id"].data == release:
-                return run
-    except MetaflowNotFound:
-        pass
-    return None
 
 
 def refusal(path: str) -> str:
@@ -146,17 +130,18 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
         for line in _gaps(left.choice, settings):
             console.print(line, markup=False, soft_wrap=True)
         console.print(f"winner      [bold]{left.choice.winner}[/bold], model {left.choice.model_id}")
-        for list_kind in LIST_KINDS:
-            console.print(_metrics(left, list_kind, settings))
+    if "report" in left:
+        for words in lines(left.report, left.choice.winner, settings):
+            console.print("metric      {}  {}  {}".format(*words), markup=False, soft_wrap=True)
     _print_lists(left, settings, console)
-    console.print(_costs(left.run, cpu_seconds))
+    _print_costs(left.run, cpu_seconds, console)
     if not left.run.successful:
         _print_refused(left, console)
         return
     place = f"the canary of {left.canary * 100:g}% of the users" if left.canary >= 0 else "live"
     console.print(f"release     [bold]{left.release_id}[/bold] is {place}, content {left.report.content}")
-    look = f"make card · make releases{left.same} · make export TO=lists.parquet{left.same}"
-    console.print(f"look next   {look}", markup=False, soft_wrap=True)
+    verbs = ["report", *(["diff"] if left.report.compared_with else []), "export TO=lists.parquet"]
+    console.print(f"look next   {' · '.join(f'make {verb}{left.same}' for verb in verbs)}", markup=False, soft_wrap=True)
 
 
 def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
@@ -167,7 +152,7 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
     if "champion" in left:
         console.print(f"lists       of model {left.champion.model_id}, release {left.champion.release}")
     _print_lists(left, settings, console)
-    console.print(_costs(left.run, cpu_seconds))
+    _print_costs(left.run, cpu_seconds, console)
     if not left.run.successful:
         _print_refused(left, console)
         return
@@ -198,8 +183,6 @@ def _print_lists(left: RunRecord, settings: Settings, console: Console) -> None:
         console.print(_rules(left, settings), soft_wrap=True)
     if "report" in left:
         _print_results(left.report.checks, console)
-        if silent := [name for name in CHECKS if name not in left.report.checks]:
-            console.print(f"not run     {', '.join(silent)}: `make audit` runs them")
     elif "raw_results" in left:
         _print_results({"raw": left.raw_results}, console)
 
@@ -209,7 +192,7 @@ def _print_refused(left: RunRecord, console: Console) -> None:
     made = "release_id" in left
     told = f"[bold]{left.release_id}[/bold] is not published" if made else "none was made"
     console.print(f"release     {told}; what is live has not changed")
-    look = ["make card"] if "choice" in left else []
+    look = ["make card"] if "report" in left else []
     look += [f"make report RELEASE={left.release_id}{left.same}"] if made else []
     look += [f"make releases{left.same}"]
     console.print(f"look next   {' · '.join(look)}", markup=False, soft_wrap=True)
@@ -217,25 +200,12 @@ def _print_refused(left: RunRecord, console: Console) -> None:
 
 def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     """Prints what a finished MonitorFlow found: days, then what was realised and promised, then check results."""
-    namespace(None)
-    if not Run(path).successful:
+    left = RunRecord(path)
+    if not left.run.successful:
         return
-    data = Run(path)["judge"].task.data
-    settings = resolve(data.config, data.dataset, data.as_of, data.sample, data.inputs)
-    report, users = data.report, f"users with {settings.dataset.a_target}"
-    names = list(report.realised)
-    table = Table("day", "release", users, "of them with a list", *names, box=None, padding=(0, 2, 0, 0))
-    for one in report.days:
-        means = [f"{one.metrics[name]:.3f}" if name in one.metrics else "" for name in names]
-        table.add_row(one.day, one.release, str(one.users), str(one.listed), *means)
-    console.print(table)
-    for name, found in report.realised.items():
-        console.print(
-            f"{name} by the day {found}; promised over the horizon {report.promised.get(name, float('nan')):.3f}", markup=False
-        )
-    for result in report.results:
-        console.print(f"{'passed' if result.passed else 'FAILED'}  [{result.name}] {result.message}", markup=False, soft_wrap=True)
-    console.print(f"kept as {report.name} in the store; nothing was moved; {cpu_seconds:.1f} CPU seconds")
+    for headers, *rows in monitored(left.report, left.settings):
+        console.print(table(headers, [[escape(cell) for cell in row] for row in rows]))
+    console.print(f"kept as {left.report.name} in the store; nothing was moved; {cpu_seconds:.1f} CPU seconds")
 
 
 def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
@@ -249,25 +219,6 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
         chosen = "" if windows else "; the simplest recommender is taken"
         why = f"the others have too few days of data before them, with horizon_days = {settings.dataset.horizon_days}"
         yield f"selection   on {windows} of {wanted} windows (evaluation.selection_windows): {why}{chosen}"
-
-
-def _metrics(data: RunRecord, list_kind: str, settings: Settings) -> Table | str:
-    holdout = {name: windows[list_kind][0] for name, windows in data.choice.evaluations.items()}
-    title = f"holdout, {caption(list_kind, holdout[data.choice.winner], settings)}"
-    if not len(holdout[data.choice.winner].users):
-        return title
-    table = Table(title=title, box=None, title_justify="left", title_style="", padding=(0, 2, 0, 0))
-    best = data.oracle.get(list_kind)
-    rows = holdout | ({"oracle": best} if best else {})
-    summaries = {name: summarise_window(window, [settings.evaluation.k], settings) for name, window in rows.items()}
-    decides, *others = summaries[data.choice.winner]
-    for column in ("", f"{decides} [95% interval]", *(["of oracle"] if best else []), *others):
-        table.add_column(column)
-    for name, summary in summaries.items():
-        share = [f"{share_of(best, rows[name], settings):.0%}"] if best else []
-        means = [f"{summary[metric].mean:.3f}" for metric in others]
-        table.add_row(name, str(summary[decides]), *share, *means, style="bold" if name == data.choice.winner else "")
-    return table
 
 
 def _rules(data: RunRecord, settings: Settings) -> str:
@@ -286,7 +237,7 @@ def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console
     failed = sorted((result for result in results if not result.passed), key=lambda result: not result.blocks)
     blocked = sum(result.blocks for result in failed)
     counts = f"{len(results) - len(failed)} passed, {len(failed) - blocked} warned" + (f", {blocked} blocked" if blocked else "")
-    console.print(f"checks      {counts}, of {', '.join(checks)}", soft_wrap=True)
+    console.print(f"checks      {counts}", soft_wrap=True)
     for result in failed:
         mark = "BLOCKED" if result.blocks else "warning"
         console.print(f"  {mark:<8}  {result.explanation}", markup=False, soft_wrap=True)
@@ -295,22 +246,13 @@ def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console
         console.print(f"expected    {change}: {names} only warn", markup=False, soft_wrap=True)
 
 
-def _costs(run: Run, cpu_seconds: float) -> Table:
-    """CPU seconds of each step; orchestration is Metaflow, imports and dbt's own start."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("CPU seconds", "total", "orchestration", "peak MB"):
-        table.add_column(column, justify="left" if column == "CPU seconds" else "right")
-    total = orchestration = 0.0
-    for step in reversed(list(run)):
-        if not (costs := [task["cost"].data for task in step if "cost" in task]):
-            continue
-        step_total, step_orchestration = (sum(cost[part] for cost in costs) for part in ("total", "orchestration"))
-        total, orchestration = total + step_total, orchestration + step_orchestration
-        table.add_row(step.id, f"{step_total:.1f}", f"{step_orchestration:.1f}", str(max(cost["memory_mb"] for cost in costs)))
-    between = max(cpu_seconds - total, 0)
-    table.add_row("between steps", f"{between:.1f}", f"{between:.1f}", "")
-    table.add_row("all", f"{cpu_seconds:.1f}", f"{orchestration + between:.1f}", "", style="bold")
-    return table
+def _print_costs(run: Run, cpu_seconds: float, console: Console) -> None:
+    """CPU seconds of the run, those of each step, and the most memory that a task held. The rest is spent between steps."""
+    costs = {step.id: [task["cost"].data for task in step if "cost" in task] for step in reversed(list(run))}
+    seconds = {name: sum(cost["cpu_seconds"] for cost in found) for name, found in costs.items() if found}
+    steps = ", ".join(f"{name} {spent:.0f}" for name, spent in seconds.items() if spent >= 1)
+    memory = max((cost["memory_mb"] for found in costs.values() for cost in found), default=0)
+    console.print(f"cost        {cpu_seconds:.0f} CPU seconds ({steps}), at most {memory:,} MB", soft_wrap=True)
 
 
 TOLD = {"TrainFlow": summarise, "RecommendFlow": tell_lists, "MonitorFlow": tell_monitoring}  # what is printed at a run's end

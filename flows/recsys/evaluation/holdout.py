@@ -206,20 +206,6 @@ def compare(a: Sequence[ScoredWindow], b: Sequence[ScoredWindow], metric: str, s
     return bootstrap({metric: difference}, settings.evaluation.bootstraps, settings.seed)[metric]
 
 
-def share_of(oracle: ScoredWindow, window: ScoredWindow, settings: Settings) -> float:
-    """Share of the oracle's NDCG@k that a window's lists reach."""
-    metric = f"ndcg@{settings.evaluation.k}"
-    return float(window.scores[metric].mean() / oracle.scores[metric].mean())
-
-
-def caption(list_kind: str, window: ScoredWindow, settings: Settings) -> str:
-    """`all items, served: 536 users with a purchase in the 28 days from 2025-01-07`."""
-    items = "only items new to the user" if LIST_KINDS[list_kind] else "all items"
-    served = ", served" if list_kind == settings.list_kind else ""
-    users = f"{len(window.users):,} users with {settings.dataset.a_target}"
-    return f"{items}{served}: {users} in the {settings.dataset.horizon_days} days from {window.cutoff}"
-
-
 def summarise(window: ScoredWindow, ks: Sequence[int], settings: Settings) -> dict[str, Interval]:
     """Every metric of a window with its interval, depth by depth."""
     how = (settings.evaluation.bootstraps, settings.seed)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recsys.lazy import lazy
 
 if TYPE_CHECKING:
-    from recsys.publishing.lifecycle import listed, promote, rollback, try_out
+    from recsys.publishing.lifecycle import ReleaseSummary, listed, promote, rollback, try_out
     from recsys.publishing.publication import ValidatedRelease, follow_champion, give_way, publish, same_champion
     from recsys.publishing.retention import free, unneeded
     from recsys.publishing.verification import verified, verify

@@ -117,6 +117,10 @@ class Recommender(ABC):
         """Row in the state of each item that was learned; -1 for those that are gone."""
         return places(state.item_ids, self.item_ids_)
 
+    def importance(self, state: State, rows: NDArray[np.int64]) -> dict[str, float]:
+        """Share of each feature in the scores of these users' candidates, largest first; empty if there are none."""
+        return {}
+
     def parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 

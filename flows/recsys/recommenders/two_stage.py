@@ -182,6 +182,13 @@ class TwoStage(Recommender):
             )
         return replace(found, features=found.features[:, [found.columns.index(name) for name in names]], columns=names)
 
+    def importance(self, state: State, rows: NDArray[np.int64]) -> dict[str, float]:
+        """What each feature adds to a score or takes from it, on average over the candidates, as a share of what all do."""
+        parts = [self.select(found).features for _, found in candidates(self.candidate_sources, state, rows)]
+        added, _ = self.fitted_ranker.contributions(np.concatenate(parts))
+        shares = np.abs(added).mean(0) / np.abs(added).mean(0).sum()
+        return {str(self.columns_[place]): float(shares[place]) for place in np.argsort(-shares, kind="stable")}
+
     def save(self, folder: Path) -> None:
         super().save(folder)
         self.fitted_ranker.save(folder)

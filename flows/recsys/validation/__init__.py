@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recsys.validation.checks import lists, raw
     from recsys.validation.checks.champion import released
     from recsys.validation.distributions import movements
+    from recsys.validation.measurements import measure
     from recsys.validation.registry import CHECKS, check_config, complete_raw, examine, limits, required
 
 __getattr__ = lazy(__name__, __file__)

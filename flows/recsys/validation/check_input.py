@@ -13,7 +13,7 @@ from scipy import sparse
 from recsys import releases
 from recsys.evaluation import Interval, Robustness, ScoredWindow, ScoredWindows, compare
 from recsys.features import Features, State, matrix
-from recsys.recommenders import LIST_KINDS, Lists, Recommender, load
+from recsys.recommenders import LIST_KINDS, SIMPLE, Lists, Recommender, load
 from recsys.releases import BusinessRules, Reader
 from recsys.settings import Settings
 from recsys.store import Snapshot, Store
@@ -64,6 +64,11 @@ class CheckInput:
     def gain(self, other: str, list_kind: str) -> Interval:
         """By how much the winner is better than another recommender on the holdout, user by user."""
         return compare([self.holdout(self.winner, list_kind)], [self.holdout(other, list_kind)], self.metric, self.settings)
+
+    def best_simple(self, list_kind: str) -> str:
+        """The simple recommender that is best on the holdout."""
+        simple = {name: self.holdout(name, list_kind) for name in SIMPLE if name in self.evaluations}
+        return max(simple, key=lambda name: simple[name].scores[self.metric].mean() if len(simple[name].users) else 0.0)
 
     @cached_property
     def state(self) -> State:

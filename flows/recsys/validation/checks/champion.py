@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.evaluation import ScoredWindow, compare, judge, rank_by
 from recsys.features import State, places
-from recsys.recommenders import LIST_KINDS, SIMPLE, RankFunction, TooLittleData, create
+from recsys.recommenders import LIST_KINDS, RankFunction, TooLittleData, create
 from recsys.releases import about, as_of, read_all, trained_as_of
 from recsys.settings import Count, section
 from recsys.store import Snapshot
@@ -57,10 +57,10 @@ def check(inputs: CheckInput, limits: ChampionLimits) -> Iterator[CheckResult]:
 def _first(inputs: CheckInput, limits: ChampionLimits) -> Iterator[CheckResult]:
     """Where nothing is live yet, the best simple recommender is the champion."""
     for list_kind in LIST_KINDS:
-        simple = {name: inputs.holdout(name, list_kind) for name in SIMPLE if name in inputs.evaluations}
-        best = max(simple, key=lambda name: simple[name].scores[inputs.metric].mean() if len(simple[name].users) else 0.0)
+        best = inputs.best_simple(list_kind)
         rival = f"{best} (nothing is live yet, so the best simple recommender stands in for it)"
-        yield _result(inputs, limits, list_kind, inputs.holdout(inputs.winner, list_kind), simple[best], "the holdout", rival)
+        ours, theirs = (inputs.holdout(name, list_kind) for name in (inputs.winner, best))
+        yield _result(inputs, limits, list_kind, ours, theirs, "the holdout", rival)
 
 
 def _result(
@@ -75,7 +75,7 @@ def _result(
     gain = compare([ours], [theirs], inputs.metric, inputs.settings)
     said = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
     words = f"against {rival}, {list_kind}, {users:,} users in {where}: {inputs.metric} differs by {gain}: {said}"
-    return CheckResult(name, gain.mean, 0.0, severity, gain.high >= 0, words)
+    return CheckResult(name, gain.mean, 0.0, severity, gain.high >= 0, words, interval=gain[1:])
 
 
 def _kept(inputs: CheckInput, champion: Snapshot) -> dict[str, tuple[ScoredWindow, ScoredWindow]]:

@@ -33,14 +33,14 @@ def check(inputs: CheckInput, limits: SlicesLimits) -> Iterator[CheckResult]:
             yield CheckResult(f"{list_kind}_slices_not_worse", "no users", 0.0, "warn", True, words)
             continue
         mine, popular = (inputs.holdout(name, list_kind).scores[inputs.metric] for name in (inputs.winner, "popularity"))
-        yield _not_worse(inputs, list_kind, _by_user(inputs, list_kind, mine - popular), limits)
+        yield _not_worse(inputs, list_kind, by_user(inputs, list_kind, mine - popular), limits)
         if list_kind == inputs.repeat:
-            yield _floor("slices_floor", inputs, inputs.metric, _by_user(inputs, list_kind, mine), limits.min_share, limits)
+            yield _floor("slices_floor", inputs, inputs.metric, by_user(inputs, list_kind, mine), limits.min_share, limits)
     recall = f"recall of {inputs.settings.dataset.target} events"
-    yield _floor("item_slices_floor", inputs, recall, _by_item(inputs), limits.min_item_share, limits)
+    yield _floor("item_slices_floor", inputs, recall, by_item(inputs, inputs.winner), limits.min_item_share, limits)
 
 
-def _by_user(inputs: CheckInput, list_kind: str, values: NDArray[np.float64]) -> Values:
+def by_user(inputs: CheckInput, list_kind: str, values: NDArray[np.float64]) -> Values:
     """What the holdout's users have, cut by their activity, tenure and segment; a slice that holds everybody is none."""
     rows = inputs.holdout_state.rows(inputs.holdout(inputs.winner, list_kind).users)
     users = {name: inputs.holdout_state.users[name][rows] for name in ("baskets", "days_since_first_event", "segment")}
@@ -49,9 +49,9 @@ def _by_user(inputs: CheckInput, list_kind: str, values: NDArray[np.float64]) ->
     return {"": values} | {name: values[part] for name, part in found.items() if not part.all()}
 
 
-def _by_item(inputs: CheckInput) -> Values:
-    """Each user's recall of labels, cut by the items' popularity and age."""
-    state, window = inputs.holdout_state, inputs.holdout(inputs.winner)
+def by_item(inputs: CheckInput, name: str) -> Values:
+    """Each user's recall of labels by a recommender's lists, cut by the items' popularity and age."""
+    state, window = inputs.holdout_state, inputs.holdout(name)
     _, rows, items = relevant(*inputs.features.labels(state.cutoff), state, LIST_KINDS[inputs.repeat])
     hits = (window.lists[rows, : inputs.settings.evaluation.k] == items[:, None]).any(1)
     found = thirds("popularity", state.items["target_events_28d"][items]) | thirds(

@@ -1,0 +1,77 @@
+"""What a report tells of a release in numbers, computed once: every recommender on the holdout, groups of users and items, and
+the importance of features."""
+
+import logging
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.evaluation import Interval, ScoredWindow, bootstrap, summarise
+from recsys.recommenders import LIST_KINDS
+from recsys.validation.check_input import CheckInput
+from recsys.validation.checks.slices import by_item, by_user
+from recsys.validation_report import Measurement
+
+log = logging.getLogger(__name__)
+FEWEST = 10  # users, below which a mean is an anecdote
+SAMPLE = 100  # users of the holdout whose candidates tell the importance of features
+
+
+def measure(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> tuple[list[Measurement], dict[str, float]]:
+    """Measurements and the importance of features; nothing, and a line in the log, where a broken model or release stops them: the
+    checks say what is wrong."""
+    try:
+        return [*_recommenders(inputs, oracle), *_groups(inputs), *_refits(inputs)], _importance(inputs)
+    except Exception:
+        log.exception("the report will show no metrics")
+        return [], {}
+
+
+def _recommenders(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> Iterator[Measurement]:
+    """Every metric of every recommender, and of the oracle where there is one."""
+    for list_kind in LIST_KINDS:
+        windows = {name: inputs.holdout(name, list_kind) for name in inputs.evaluations}
+        simple = inputs.best_simple(list_kind)
+        for name, window in (windows | ({"oracle": oracle[list_kind]} if oracle else {})).items():
+            found = summarise(window, inputs.settings.evaluation.ks, inputs.settings)
+            theirs = {} if name == simple else windows[simple].scores
+            gains = _means(inputs, {metric: window.scores[metric] - values for metric, values in theirs.items()})
+            for metric, value in found.items():
+                yield Measurement(list_kind, name, metric, len(window.users), value, gains.get(metric), simple)
+
+
+def _means(inputs: CheckInput, values: dict[str, NDArray[np.float64]]) -> dict[str, Interval]:
+    """Means over users; none where the users are too few."""
+    enough = values and len(next(iter(values.values()))) >= FEWEST
+    return bootstrap(values, inputs.settings.evaluation.bootstraps, inputs.settings.seed) if enough else {}
+
+
+def _groups(inputs: CheckInput) -> Iterator[Measurement]:
+    """The winner's lists of the kind that is served, by group of users and, as recall, by group of items."""
+    list_kind, simple = inputs.repeat, inputs.best_simple(inputs.repeat)
+    ours, theirs = (inputs.holdout(name).scores[inputs.metric] for name in (inputs.winner, simple))
+    users = by_user(inputs, list_kind, ours), by_user(inputs, list_kind, theirs)
+    items = by_item(inputs, inputs.winner), by_item(inputs, simple)
+    recall = inputs.metric.replace("ndcg", "recall")
+    for metric, (mine, other) in {inputs.metric: users, recall: items}.items():
+        for group, values in mine.items():
+            if group and (value := _means(inputs, {metric: values})):
+                gain = None if inputs.winner == simple else _means(inputs, {metric: values - other[group]})[metric]
+                yield Measurement(list_kind, inputs.winner, metric, len(values), value[metric], gain, simple, group)
+
+
+def _refits(inputs: CheckInput) -> Iterator[Measurement]:
+    """Of an audit: the winner fitted again by other seeds or on resampled users, and ranked on perturbed data."""
+    worlds = inputs.robustness.get(inputs.winner, {})
+    windows = {f"refit {place}": twin[inputs.repeat][0] for place, twin in enumerate(inputs.twins, 1)}
+    windows |= {f"data {name.replace('_', ' ')}": world[inputs.repeat] for name, world in worlds.items()}
+    for group, window in windows.items():
+        if value := _means(inputs, {inputs.metric: window.scores[inputs.metric]}):
+            yield Measurement(inputs.repeat, inputs.winner, inputs.metric, len(window.users), value[inputs.metric], group=group)
+
+
+def _importance(inputs: CheckInput) -> dict[str, float]:
+    """Share of each feature in the scores of the winner's candidates, largest first; empty for a recommender without features."""
+    drawn = np.random.default_rng(inputs.settings.seed).permutation(inputs.holdout(inputs.winner).users)[:SAMPLE]
+    return inputs.model.importance(inputs.state, inputs.state.rows(drawn))

@@ -1,0 +1,84 @@
+"""What the summary, the card and the report say of a release's metrics, from a validation report of a few numbers."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from conftest import make_settings
+from recsys.evaluation.metrics import Interval
+from recsys.validation.check_input import CheckInput
+from recsys.validation.measurements import measure
+from recsys.validation_report import CheckResult, Measurement, ValidationReport
+from reporting import metrics
+from reporting.figures import for_whom, groups
+
+SETTINGS = make_settings()
+BETTER, SAME, WORSE = (0.1, 0.05, 0.15), (0.0, -0.05, 0.05), (-0.1, -0.15, -0.05)
+
+
+def measured(
+    gain: Sequence[float] | None = BETTER, group: str = "", list_kind: str = "all_items", winner: str = "two_stage"
+) -> Measurement:
+    return Measurement(list_kind, winner, "ndcg@10", 50, (0.4, 0.3, 0.5), gain, "popularity", group)
+
+
+def report(*measurements: Measurement, to_last: Sequence[float] = (), compared_with: str = "") -> ValidationReport:
+    name, value = "all_items_not_worse_than_champion", to_last[0] if to_last else 0.0
+    champion = CheckResult(name, value, 0.0, "block", True, "compared", interval=to_last[1:])
+    return ValidationReport("m", "f", "c", {"champion": [champion]}, {}, measurements, {}, compared_with)
+
+
+def test_the_first_release_is_compared_with_the_best_simple_recommender() -> None:
+    first = report(measured(), to_last=BETTER)
+    assert list(metrics.lines(first, "two_stage", SETTINGS)) == [
+        ("NDCG@10, all items", "0.400 [0.300, 0.500]", "+0.100 [+0.050, +0.150] against the best simple recommender, popularity")
+    ]
+    assert "last release" not in metrics.answer(first, "two_stage", SETTINGS)
+
+
+def test_a_later_release_is_compared_with_the_last_one_too() -> None:
+    (row,) = metrics.headline(report(measured(), to_last=WORSE, compared_with="r1"), "two_stage", SETTINGS)
+    assert row.to_last == Interval(*WORSE)
+    assert row.to_simple == Interval(*BETTER)
+    ((_, _, words),) = metrics.lines(report(measured(), to_last=WORSE, compared_with="r1"), "two_stage", SETTINGS)
+    assert words.endswith("against the last release, r1")
+
+
+@pytest.mark.parametrize(("delta", "rating"), [(BETTER, "better"), (SAME, "same"), (WORSE, "worse")])
+def test_a_difference_counts_beyond_noise_only(delta: Sequence[float], rating: str) -> None:
+    assert metrics.rating(Interval(*delta)) == rating
+
+
+def test_other_recommenders_and_groups_are_no_headline() -> None:
+    others = measured(winner="oracle"), measured(group="segment north")
+    assert metrics.headline(report(*others), "two_stage", SETTINGS) == []
+
+
+def test_a_simple_winner_is_not_compared_with_itself() -> None:
+    own = report(measured(None, winner="popularity"))
+    assert "best simple recommender itself" in metrics.answer(own, "popularity", SETTINGS)
+
+
+def test_groups_that_are_worse_are_named() -> None:
+    found = report(measured(BETTER, "segment north"), measured(WORSE, "segment south"), measured(SAME, "age low"))
+    rows = metrics.rows(found, "two_stage", SETTINGS)
+    assert "1 of 3 groups; worse in segment south" in for_whom(rows)
+    assert [figure.title for figure in groups(rows)] == ["Users", "Items"]
+
+
+def test_a_report_is_read_as_it_was_written() -> None:
+    written = report(measured(), to_last=BETTER, compared_with="r1")
+    read = ValidationReport.read(written.to_json())
+    assert read
+    assert metrics.rows(read, "two_stage", SETTINGS) == metrics.rows(written, "two_stage", SETTINGS)
+
+
+@pytest.mark.slow
+def test_what_is_measured_of_a_release(audited: CheckInput) -> None:
+    found, importance = measure(audited, {})
+    assert (found, importance) == measure(audited, {})
+    assert {one.recommender for one in found} == {"popularity", "two_stage"}
+    assert all((one.gain is None) == (one.recommender == "popularity" or "coverage" in one.metric) for one in found if one.users)
+    assert {one.group.split(" ")[0] for one in found} >= {"", "segment", "activity", "tenure", "popularity"}
+    assert sum(importance.values()) == pytest.approx(1)
+    assert list(importance.values()) == sorted(importance.values(), reverse=True)
