@@ -17,7 +17,7 @@ from recsys import RecsysError
 from recsys.features import DATE, Quarantine, warehouse
 from recsys.profiling.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated
 from recsys.settings import (
-    MOST_UNKNOWN,
+    MAX_UNKNOWN_SHARE,
     Dataset,
     Settings,
     advise_exclude_seen,
@@ -336,15 +336,15 @@ class _Check:
             types = read_types(counts, self.settings.dataset)
         else:
             types = propose_types(counts, any(column.ours == "rating" for column in self.found.columns))
-            self.propose("target", types.target, types.why if types.target != "purchase" else "")
+            self.propose("target", types.target, types.reason if types.target != "purchase" else "")
             self.propose("event_types", types.event_types)
             self.reasons |= {f"event_types.{own}": "decide what it is" for own in types.undecided}
-        self.found.target, self.found.why, self.is_sure = types.target, types.why, types.is_sure
+        self.found.target, self.found.why, self.is_sure = types.target, types.reason, types.is_sure
         self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
         if self.found.is_known:
             if problem := explain_types(counts, self.settings.dataset, f"datasets.{self.name}"):
                 self.found.problems.append(problem)
-        elif sum(counts[own] for own in types.undecided) > MOST_UNKNOWN * sum(counts.values()):
+        elif sum(counts[own] for own in types.undecided) > MAX_UNKNOWN_SHARE * sum(counts.values()):
             self.found.remarks.append(
                 f"nothing says what these event types are: {', '.join(types.undecided[:12])}; they are ignored until you decide:"
                 f" write view, cart, return, ignore or {types.target} for each"
