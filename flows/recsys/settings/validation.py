@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
 from functools import cache
@@ -21,10 +22,8 @@ Kind = TypeVar("Kind")
 def parse_date(text: str) -> date:
     """Parses an ISO date. Raises ValueError with what to write."""
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        try:
+        with suppress(ValueError):
             return date.fromisoformat(text)
-        except ValueError:
-            pass
     raise ValueError("it is not a date; write it as YYYY-MM-DD")
 
 
