@@ -144,7 +144,9 @@ def test_the_zip_is_downloaded_once(official: OnlineRetail, site: Site, tmp_path
 
 def test_a_page_that_is_not_there_leaves_no_cache_behind(official: OnlineRetail, site: Site, tmp_path: Path) -> None:
     page = site.pages.pop("/online+retail.zip")
-    with pytest.raises(RecsysError, match=f"^{re.escape(site.url)}.* cannot be downloaded: .*404.*; download it by hand and pass RAW=path"):
+    with pytest.raises(
+        RecsysError, match=f"^{re.escape(site.url)}.* cannot be downloaded: .*404.*; download it by hand and pass RAW=path"
+    ):
         official.land(tmp_path)
     site.pages["/online+retail.zip"] = page
     assert land(official, tmp_path / "again")[0].equals(LANDED)
