@@ -91,7 +91,7 @@ def test_what_differs_and_what_may_have_made_it_differ_is_told(shop: Shop, tmp_p
         "code: commit",
         "dbt: files.models/features/feat_items.sql",
         "dbt: project",
-        f"versions: the manifest of release {shop.releases['popularity']} does not tell it",
+        f"versions: the manifest of release {shop.releases['popularity']} does not have it",
     ]
 
 
