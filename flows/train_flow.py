@@ -49,7 +49,7 @@ class TrainFlow(BaseFlow):
 
     @step
     def train(self):
-        """Score one recommender on the selection windows and the holdout, then fit it on all data, or skip it if they are too few."""
+        """Score one recommender on the selection windows and the holdout, then fit it on all data. Skip it if they are too few."""
         from recsys.pipeline import train
 
         self.trained = train(self.store, self.input, self.built.id, self.bad_days, self.settings)
