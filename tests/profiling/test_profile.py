@@ -231,9 +231,9 @@ def test_every_problem_of_few_events_is_told(few: Profile) -> None:
     told = " ".join(few.problems)
     for problem in (
         "1 events, and a run needs 1,000",
-        "all events are of one user",
-        "all events are of one item",
-        "cannot be judged",
+        "all events have the same user",
+        "all events have the same item",
+        "cannot be evaluated",
     ):
         assert problem in told
 
