@@ -1,4 +1,4 @@
-"""Base class of the flows: settings, store, code version, and how a step's costs and errors are recorded. It has no steps."""
+"""Base class of the flows: parameters, settings and store, and decorators for costs, errors, secrets and schedules."""
 
 import logging
 import os
@@ -40,15 +40,15 @@ end_with_parent()
 
 
 class Refused(MetaflowException):
-    """Ends a run with the words of a RecsysError instead of a traceback."""
+    """Ends a run with the message of an error that a person can fix, without a traceback."""
 
     headline = "refused"
 
 
 @user_step_decorator
 def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = None) -> Iterator[None]:
-    """Keeps a task's CPU seconds and memory in `cost`. Turns an error that a person can mend into plain words."""
-    if flow.index is not None:  # one of a foreach
+    """Records a task's CPU seconds and memory in `cost`, and turns an error that a person can fix into one line."""
+    if flow.index is not None:  # a task of a foreach
         name = " to ".join(map(str, flow.input)) if isinstance(flow.input, tuple) else flow.input
         sys.stdout.write(f"{ABOUT}{name}\n")
         sys.stdout.flush()
@@ -60,7 +60,7 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
             yield
         except Exception as error:
             flow.refusal = describe_error(error)
-            if for_good(flow, step_name):
+            if is_final(flow, step_name):
                 alert(flow, step_name, error)
             if flow.refusal:
                 raise Refused(f"{step_name}: {flow.refusal}") from error
@@ -69,32 +69,34 @@ def accounted(step_name: str, flow: Any, inputs: Any = None, attributes: Any = N
             flow.cost = {"cpu_seconds": cpu_seconds(), "memory_mb": peak_mb()}
 
 
-def for_good(flow: Any, step_name: str) -> bool:
-    """Whether a failure of this attempt is the step's: no other attempt follows, and nothing catches it. (What is killed cannot
-    tell; a scheduler's own alarm does.)"""
+def is_final(flow: Any, step_name: str) -> bool:
+    """Whether a failure of this attempt fails the step: there is no retry and no @catch. A killed process sends no alert; the
+    scheduler's alarm covers it."""
     caught = any(decorator.name == "catch" for decorator in getattr(type(flow), step_name).decorators)
     return not caught and current.retry_count >= int((cli_args.step_kwargs or {}).get("max_user_code_retries") or 0)
 
 
 def alert(flow: Any, step_name: str, error: Exception) -> None:
-    """Tells people why, with the check results that failed and the run to look at."""
-    found = [*getattr(flow, "raw_results", []), *getattr(getattr(flow, "report", None), "results", [])]
+    """Sends an alert with the error and the check results that failed."""
+    results = [*getattr(flow, "raw_results", []), *getattr(getattr(flow, "report", None), "results", [])]
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     try:
-        flow.alert(step_name, reason, [result for result in found if not result.passed])
-    except Exception as other:  # of the store or of config.toml: the step's own error is the one to tell
+        flow.alert(step_name, reason, [result for result in results if not result.passed])
+    except Exception as other:  # the step's own error matters more
         log.warning("no alert was sent: %s", other)
 
 
 class accounting(FlowMutator):
+    """Adds `accounted` to every step."""
+
     def mutate(self, mutable_flow: Any) -> None:
         for _, step in mutable_flow.steps:
             step.add_decorator(accounted)
 
 
 class with_secrets(FlowMutator):
-    """Gives the steps that read a source the secrets that config.toml names, where they run in a container. Only the names are
-    deployed; Metaflow fetches the values when such a step starts."""
+    """In containers, gives the steps that read a source the secrets named in config.toml. Only the names are deployed; Metaflow
+    fetches the values when a step starts."""
 
     def mutate(self, mutable_flow: Any) -> None:
         names = operations_of(mutable_flow).unattended.secrets
@@ -106,27 +108,27 @@ class with_secrets(FlowMutator):
 
 
 class unattended(FlowMutator):
-    """Makes a flow one that a scheduler can run, as config.toml says: its project, whose branches are deployed apart, its
-    [schedule.<name>], and for each step resources, a time limit and, where it is deployed, retries: on a laptop a person is there.
+    """Adds the settings of scheduled runs to a flow: [schedule.<name>], and for each step its resources, a time limit and, when
+    deployed, retries.
 
-    Every step may be repeated: snapshots are named by their content, or are not served before they are published, and publishing
-    finds that it was done. So no step needs times=0.
+    Every step is safe to retry. Snapshots are named by their content, or are not served before they are published; publishing
+    recognises a release that was already published.
     """
 
     def init(self, name: str) -> None:
         self.name = name
 
     def pre_mutate(self, mutable_flow: Any) -> None:
-        known = operations_of(mutable_flow)
-        if self.name in known.schedule:
-            mutable_flow.add_decorator("schedule", deco_kwargs={"cron": known.schedule[self.name].eventbridge})
+        schedule = operations_of(mutable_flow).schedule
+        if self.name in schedule:
+            mutable_flow.add_decorator("schedule", deco_kwargs={"cron": schedule[self.name].eventbridge})
 
     def mutate(self, mutable_flow: Any) -> None:
-        known = operations_of(mutable_flow)
-        limits = known.unattended
+        operations = operations_of(mutable_flow)
+        limits = operations.unattended
         retries = {"times": limits.retries, "minutes_between_retries": limits.minutes_between_retries}
         for name, step in mutable_flow.steps:
-            step.add_decorator("resources", deco_kwargs=vars(known.resources_of(name)))
+            step.add_decorator("resources", deco_kwargs=vars(operations.resources_of(name)))
             step.add_decorator("timeout", deco_kwargs={"minutes": limits.timeout_minutes})
             if DEPLOYING & set(sys.argv):
                 step.add_decorator("retry", deco_kwargs=retries)
@@ -137,38 +139,38 @@ def operations_of(mutable_flow: Any) -> Operations:
 
 
 def read_cases(context: Any) -> dict[str, Any]:
-    """The cases of cases.jsonl, which need not be there. They travel with the run, as the commit does."""
+    """Reads cases.jsonl, if it exists. Deployed flows carry the cases with them."""
     file = ROOT / "cases.jsonl"
     return {"cases": cases.parse(file.read_text()) if file.exists() else []}
 
 
 def deployed() -> bool:
-    """Whether a scheduler runs this, and no person looks on."""
+    """Whether a scheduler started this run."""
     return str(current.run_id).startswith(("sfn-", "argo-"))
 
 
 def read_expected(context: Any) -> dict[str, Any]:
-    """The changes of expected.jsonl, which need not be there. They travel with the run too."""
+    """Reads expected.jsonl, if it exists. Deployed flows carry the changes with them."""
     file = ROOT / "expected.jsonl"
     return {"expected": expected_changes.parse(file.read_text()) if file.exists() else []}
 
 
 @accounting
 @with_secrets
-@project(name=config_expr("config.unattended.project"))  # not by a mutator: --production and --branch would be unknown
+@project(name=config_expr("config.unattended.project"))  # a mutator could not add the options --production and --branch
 @package_sources(ROOT / "dbt_project", suffixes=[".sql", ".yml"])
 class BaseFlow(FlowSpec):
-    """Parameters and configs of every flow."""
+    """Parameters, configs and properties of all flows. It has no steps."""
 
-    config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.settings.parse", help="the source settings")
-    cases = Config("cases", default_value=read_cases, help="what people want to see in lists")
-    expected = Config("expected", default_value=read_expected, help="changes of the data that people expect")
-    code = Config("code", default_value=code_version, help="commit, dirty flag, lock")
+    config = Config("config", default=str(ROOT / "config.toml"), parser="recsys.settings.parse", help="the settings")
+    cases = Config("cases", default_value=read_cases, help="items that people expect in lists, or not")
+    expected = Config("expected", default_value=read_expected, help="expected changes of the data")
+    code = Config("code", default_value=code_version, help="commit, dirty flag and lock of the code")
     dataset = Parameter("dataset", default="", help="a dataset of config.toml")
-    as_of = Parameter("as_of", default="", help="YYYY-MM-DD: only events before that day are seen")
-    sample = Parameter("sample", default=1.0, help="share of the users, for a quick look")
-    root = Parameter("root", default="", help="another place for the store than store.root")
-    inputs = Parameter("inputs", default="{}", type=JSONType, help="source settings of the source: paths to its files")
+    as_of = Parameter("as_of", default="", help="YYYY-MM-DD: use only events before that day")
+    sample = Parameter("sample", default=1.0, help="share of the users, for a quick run")
+    root = Parameter("root", default="", help="root of the store, instead of store.root")
+    inputs = Parameter("inputs", default="{}", type=JSONType, help="settings of the source, such as paths of its files")
 
     @property
     def settings(self) -> Settings:
@@ -181,7 +183,7 @@ class BaseFlow(FlowSpec):
 
     @property
     def place(self) -> tuple[str, str]:
-        """Root of the store, and the branch that this run works in, as Metaflow names it."""
+        """Root of the store, and Metaflow's name of the branch of this run."""
         return self.root or self.settings.store.root, current.get("branch_name") or ""
 
     @property
@@ -189,8 +191,19 @@ class BaseFlow(FlowSpec):
         (root, branch), settings = self.place, self.settings
         return open_store(root, settings.name, ROOT, store_branch(branch, root), settings.store.endpoint)
 
+    def check_inputs(self) -> None:
+        """Sets `today`. Raises RecsysError if a setting is wrong, or if the source cannot be opened."""
+        from datetime import UTC, datetime
+
+        from recsys.pipeline import check_settings
+        from recsys.sources import open_source
+
+        self.today = datetime.now(UTC).date()
+        check_settings(self.settings)
+        open_source(self.settings.dataset).prepare(self.access)
+
     def require_its_code(self) -> None:
-        """Raises if this image is not the code's, or if production would get what no commit holds."""
+        """Raises RecsysError if the image was built from other code, or if uncommitted code would publish to production."""
         code = self.code.to_dict()
         require_image_of(code)
         if hasattr(self, "publish") and is_production(*self.place):
@@ -210,15 +223,15 @@ class BaseFlow(FlowSpec):
     @property
     def alerts(self) -> AlertSettings:
         """Alert settings. Runs that a person started by hand print their alerts."""
-        known = self.operations.alerts
-        return known if deployed() or os.environ.get("UNATTENDED") else replace(known, to="stdout")
+        alerts = self.operations.alerts
+        return alerts if deployed() or os.environ.get("UNATTENDED") else replace(alerts, to="stdout")
 
     def warn(self, step_name: str, failed: Sequence[CheckResult]) -> None:
-        """Alerts people of check results that failed, if any did, though the step did not."""
+        """Sends an alert if check results failed, without failing the step."""
         if failed:
             self.alert(step_name, f"failed: {', '.join(result.name for result in failed)}", failed)
 
     def alert(self, step_name: str, reason: str, failed: Sequence[CheckResult]) -> None:
-        """Tells people, with the run to look at."""
+        """Sends an alert that names the run and the step."""
         where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
         send(Alert(*where, tuple(failed)), self.store, self.alerts, ROOT)

@@ -1,4 +1,4 @@
-"""MonitorFlow: how did what was live do against what then happened?"""
+"""MonitorFlow: scores recently served lists against later purchases."""
 
 from metaflow import card, step
 
@@ -9,27 +9,21 @@ from base_flow import BaseFlow, unattended
 class MonitorFlow(BaseFlow):
     """start > land > build_features > judge > end
 
-    Tells and alerts; moves no pointer.
+    Stores a report and sends alerts. Publishes nothing.
     """
 
     @step
     def start(self):
-        """Check everything that can be checked."""
-        from datetime import UTC, datetime
-
+        """Check settings and source, and that a release is live."""
         from recsys.daily_lists import champion
-        from recsys.pipeline import check_settings
-        from recsys.sources import open_source
 
-        self.today = datetime.now(UTC).date()
-        check_settings(self.settings)
-        open_source(self.settings.dataset).prepare(self.access)
+        self.check_inputs()
         champion(self.store)
         self.next(self.land)
 
     @step
     def land(self):
-        """Take what the source gives into a raw snapshot; what is wrong with it is told by the flows that use it."""
+        """Make a raw snapshot of the source. Its check results are left to the flows that publish."""
         from recsys.pipeline import land
 
         self.raw_id, _ = land(self.store, self.settings, self.today, self.access)
@@ -37,7 +31,7 @@ class MonitorFlow(BaseFlow):
 
     @step
     def build_features(self):
-        """Run dbt as of the last cutoff alone, or find what RecommendFlow made of the same."""
+        """Run dbt at the last cutoff only, or reuse the features of RecommendFlow."""
         from recsys.pipeline import build_features
 
         self.built = build_features(self.store, self.raw_id, self.settings, self.project, serving=True)
@@ -46,7 +40,7 @@ class MonitorFlow(BaseFlow):
     @card(type="blank")
     @step
     def judge(self):
-        """Hold the lists that were live against the target events since, keep the report, and alert if any check result failed."""
+        """Score recently live lists against later target events, store the report, and send an alert if a check result failed."""
         from recsys.monitoring import report
         from recsys.pipeline import open_features
         from reporting import show_monitoring

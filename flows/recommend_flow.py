@@ -1,4 +1,4 @@
-"""RecommendFlow: new lists from the champion's model, as of today."""
+"""RecommendFlow: makes and publishes today's lists with the live release's model."""
 
 from metaflow import step
 
@@ -9,28 +9,22 @@ from base_flow import BaseFlow, unattended
 class RecommendFlow(BaseFlow):
     """start > land > build_features > recommend (each shard of the users) > gather > validate > publish > end
 
-    Trains nothing: what was proven of the model is taken over while it is young enough; data and lists are judged anew.
+    Trains nothing. The model keeps its check results until it is too old; data and lists are checked again.
     """
 
     @step
     def start(self):
-        """Check everything that can be checked, and take up the champion."""
-        from datetime import UTC, datetime
-
+        """Check settings and source, and read the live release."""
         from recsys.daily_lists import champion, check_target
-        from recsys.pipeline import check_settings
-        from recsys.sources import open_source
 
-        self.today = datetime.now(UTC).date()
-        check_settings(self.settings)
-        open_source(self.settings.dataset).prepare(self.access)
+        self.check_inputs()
         self.champion = champion(self.store)
         check_target(self.champion, self.settings)
         self.next(self.land)
 
     @step
     def land(self):
-        """Take what the source gives into a raw snapshot, and check it at the border."""
+        """Make a raw snapshot of the source, and check it."""
         from recsys.pipeline import land
 
         self.raw_id, self.raw_results = land(self.store, self.settings, self.today, self.access)
@@ -38,7 +32,7 @@ class RecommendFlow(BaseFlow):
 
     @step
     def build_features(self):
-        """Run dbt as of the last cutoff alone, and share the users out."""
+        """Run dbt at the last cutoff only, and split the users into shards."""
         from recsys.daily_lists import shards
         from recsys.pipeline import build_features
         from recsys.validation_report import require
@@ -50,7 +44,7 @@ class RecommendFlow(BaseFlow):
 
     @step
     def recommend(self):
-        """Make the lists of one shard, by the champion's model, as a part in the store."""
+        """Make the lists of one shard with the champion's model, and store them as a part."""
         from recsys.daily_lists import recommend
 
         self.part = recommend(self.store, self.champion, self.built.id, self.input, self.settings)
@@ -58,7 +52,7 @@ class RecommendFlow(BaseFlow):
 
     @step
     def gather(self, inputs):
-        """Write all parts as one unpublished release."""
+        """Join all parts to one unpublished release."""
         from recsys.daily_lists import gather
 
         self.merge_artifacts(inputs, include=["today", "champion", "raw_results", "built"])
@@ -68,7 +62,7 @@ class RecommendFlow(BaseFlow):
 
     @step
     def validate(self):
-        """Judge data and lists, and lay the validation report beside the release."""
+        """Check data and lists, and store the validation report."""
         from recsys.daily_lists import validate
 
         seen = (self.champion, self.raw_results, self.today)
@@ -77,24 +71,21 @@ class RecommendFlow(BaseFlow):
 
     @step
     def publish(self):
-        """Move CURRENT, last, if the validation report allows it and no other champion went live. Alert of old data or models."""
+        """Move CURRENT if the validation report allows it and no other champion went live. Send an alert on old data or models."""
         from datetime import UTC, datetime
 
         from recsys.daily_lists import required
         from recsys.publishing import ValidatedRelease, give_way, publish
 
-        release, at = (
-            ValidatedRelease(self.release_id, self.report, self.champion.release),
-            datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        checks = required(self.report, self.settings)
+        release = ValidatedRelease(self.release_id, self.report, self.champion.release)
+        checks, at = required(self.report, self.settings), datetime.now(UTC).isoformat(timespec="seconds")
         self.live_id = publish(self.store, release, checks, on_conflict=give_way, at=at).id
-        self.warn("publish", [one for one in self.report.checks.get("freshness", []) if not one.passed])
+        self.warn("publish", [result for result in self.report.checks.get("freshness", []) if not result.passed])
         self.next(self.end)
 
     @step
     def end(self):
-        """The lists are served from here on."""
+        """The lists are live."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TrainFlow: from raw events to a published release."""
+"""TrainFlow: trains and selects a recommender on raw events, and publishes a release."""
 
 from metaflow import Parameter, card, step
 
@@ -9,25 +9,18 @@ from base_flow import BaseFlow, unattended
 class TrainFlow(BaseFlow):
     """start > land > build_features > train (each recommender) > select > recommend > validate > publish > end
 
-    Artifacts carry snapshot ids and small results; data lies in the store.
+    Artifacts are snapshot ids and small results; the data are in the store.
     """
 
-    audit = Parameter("audit", default=False, help="also run the costly checks, and train the winner under several seeds")
-    canary = Parameter(
-        "canary", default=-1.0, help="share of the users who try the release beside the live one; below 0: it goes live"
-    )
+    audit = Parameter("audit", default=False, help="also run the costly checks, and train with several seeds")
+    canary = Parameter("canary", default=-1.0, help="share of the users who get the release as a canary; below 0: it goes live")
 
     @step
     def start(self):
-        """Check everything that can be checked, and note what is live now."""
-        from datetime import UTC, datetime
+        """Check settings and source, and read which release is live."""
+        from recsys.pipeline import recipes
 
-        from recsys.pipeline import check_settings, recipes
-        from recsys.sources import open_source
-
-        self.today = datetime.now(UTC).date()
-        check_settings(self.settings)
-        open_source(self.settings.dataset).prepare(self.access)
+        self.check_inputs()
         self.audited = self.audit or self.settings.validation.audit
         self.recipes = recipes(self.settings, self.audited)
         self.champion = self.store.current()
@@ -35,7 +28,7 @@ class TrainFlow(BaseFlow):
 
     @step
     def land(self):
-        """Take what the source gives into a raw snapshot, and check it at the border."""
+        """Make a raw snapshot of the source, and check it."""
         from recsys.pipeline import land
 
         self.raw_id, self.raw_results = land(self.store, self.settings, self.today, self.access)
@@ -43,7 +36,7 @@ class TrainFlow(BaseFlow):
 
     @step
     def build_features(self):
-        """Run dbt as of every cutoff, or find what it made of the same before; in an audit, in perturbed worlds too."""
+        """Run dbt at every cutoff, or reuse the features of an earlier run. In an audit, also make features of perturbed data."""
         from recsys.pipeline import build_features, make_bad_days, require_outcomes
         from recsys.validation_report import require
 
@@ -55,7 +48,7 @@ class TrainFlow(BaseFlow):
 
     @step
     def train(self):
-        """Score one recommender on the selection windows and the holdout, then fit it on everything; or say why it is skipped."""
+        """Score one recommender on the selection windows and the holdout, then fit it on all data. Skip it if they are too few."""
         from recsys.pipeline import train
 
         self.trained = train(self.store, self.input, self.built.id, self.bad_days, self.settings)
@@ -63,17 +56,17 @@ class TrainFlow(BaseFlow):
 
     @step
     def select(self, inputs):
-        """Choose the simplest recommender that none beats beyond noise."""
+        """Select the simplest recommender that no other beats significantly."""
         from recsys.pipeline import choose
 
         self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_results", "bad_days"])
-        self.built = inputs[0].built  # not merged, for `make step STEP=select` reads it, and cannot read what is merged
+        self.built = inputs[0].built  # `make step STEP=select` cannot read merged artifacts
         self.choice = choose([task.trained for task in inputs], self.settings)
         self.next(self.recommend)
 
     @step
     def recommend(self):
-        """Write everybody's lists, by the saved model, as an unpublished release."""
+        """Write the lists of all users as an unpublished release."""
         from recsys.pipeline import recommend
 
         made_by = (self.settings, self.code.to_dict(), self.audited)
@@ -83,7 +76,7 @@ class TrainFlow(BaseFlow):
     @card(type="blank")
     @step
     def validate(self):
-        """Gather the validation report on data, lists and model, and lay it beside the release."""
+        """Check data, lists and model, and store the validation report."""
         from recsys.pipeline import validate
         from recsys.validation import required
         from reporting import show_release
@@ -96,7 +89,7 @@ class TrainFlow(BaseFlow):
 
     @step
     def publish(self):
-        """Move CURRENT, last, if the validation report allows it and no other champion went live meanwhile; or CANARY."""
+        """Move CURRENT, or CANARY, if the validation report allows it and no other champion went live during the run."""
         from datetime import UTC, datetime
         from functools import partial
 
@@ -111,7 +104,7 @@ class TrainFlow(BaseFlow):
 
     @step
     def end(self):
-        """The release is served from here on."""
+        """The release is live, or the canary."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TuneFlow: one change at a time of a recommender's parameters, held against the present ones."""
+"""TuneFlow: changes one parameter of a recommender at a time, and compares the scores with the present ones."""
 
 from metaflow import Parameter, catch, step
 
@@ -8,22 +8,19 @@ from base_flow import BaseFlow
 class TuneFlow(BaseFlow):
     """start > evaluate (each variant) > compare > end
 
-    Looks at the selection windows only: the holdout is TrainFlow's. Publishes nothing and leaves config.toml alone.
+    Uses only the selection windows, since the holdout is for TrainFlow. Publishes nothing, and does not change config.toml.
     """
 
-    recommender = Parameter("recommender", default="", help="a section of [tune.*]; without it, the first")
+    recommender = Parameter("recommender", default="", help="a section of [tune.*]; by default the first")
 
     @step
     def start(self):
-        """Check the space, and find or make the features that TrainFlow would."""
-        from datetime import UTC, datetime
-
+        """Check settings and source, and make the features that TrainFlow would, or reuse them."""
         from recsys.evaluation import variants
-        from recsys.pipeline import build_features, check_settings, land
+        from recsys.pipeline import build_features, land
         from recsys.validation_report import require
 
-        self.today = datetime.now(UTC).date()
-        check_settings(self.settings)
+        self.check_inputs()
         self.tuned = self.recommender or next(iter(self.settings.tune), "")
         self.variants = variants(self.settings, self.tuned)
         raw_id, raw_results = land(self.store, self.settings, self.today, self.access)
@@ -34,7 +31,7 @@ class TuneFlow(BaseFlow):
     @catch(var="failure", print_exception=False)
     @step
     def evaluate(self):
-        """Score one variant on the selection windows. One that fails, or is killed, does not stop the others."""
+        """Score one variant on the selection windows. If it fails or is killed, the others go on."""
         from recsys.costs import cpu_seconds
         from recsys.pipeline import try_variant
 
@@ -45,7 +42,7 @@ class TuneFlow(BaseFlow):
 
     @step
     def compare(self, inputs):
-        """Hold every variant against the base, and put what was learned in words."""
+        """Compare every variant with the present parameters, and write the log and the advice."""
         from recsys.evaluation import advice, findings, log
 
         self.merge_artifacts(inputs, include=["today", "tuned", "built"])
@@ -56,11 +53,11 @@ class TuneFlow(BaseFlow):
 
     @step
     def end(self):
-        """`make tune` adds the log to tuning.md; the choice is a person's."""
+        """`make tune` adds the log to tuning.md. Nothing is changed in config.toml."""
 
 
 def trial(task):
-    """What came of an `evaluate` task."""
+    """Returns the result of an `evaluate` task."""
     from recsys.evaluation import Trial
 
     if task.failure:

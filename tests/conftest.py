@@ -129,7 +129,11 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
             "basket_number": np.ones(len(users), np.int32),
             "days": np.ones(len(users), np.float32),
         },
-        looks={"user_index": users.astype(np.int32), "item_index": items.astype(np.int32), "days": np.ones(len(users), np.int64)},
+        views_and_carts={
+            "user_index": users.astype(np.int32),
+            "item_index": items.astype(np.int32),
+            "days": np.ones(len(users), np.int64),
+        },
     )
 
 

@@ -15,7 +15,7 @@ from recsys import RecsysError
 from recsys.evaluation.holdout import ScoredWindow
 from recsys.evaluation.metrics import Interval
 from recsys.features.snapshot import Features
-from recsys.monitoring import LivePeriod, _kept, _realised, report, stays
+from recsys.monitoring import LivePeriod, _check_scores, _realised, live_periods, report
 from recsys.releases.files import about
 from recsys.settings.deployment import MonitorSettings
 from recsys.settings.run import Settings
@@ -49,7 +49,7 @@ def stay(release: str, start: str, end: str) -> LivePeriod:
 
 def test_a_release_is_live_from_the_day_it_was_published_until_the_next_one_is() -> None:
     store = history(("a", "2024-05-20", "2024-06-01"), ("b", "2024-06-01", "2024-06-04"), ("c", "2024-06-05", "2024-06-05"))
-    assert stays(store, TODAY, 28, LIVE_DATA) == [
+    assert live_periods(store, TODAY, 28, LIVE_DATA) == [
         stay("a", "2024-06-01", "2024-06-04"),
         stay("b", "2024-06-04", "2024-06-05"),
         stay("c", "2024-06-05", "2024-06-10"),
@@ -58,29 +58,35 @@ def test_a_release_is_live_from_the_day_it_was_published_until_the_next_one_is()
 
 def test_a_release_made_of_old_data_is_not_credited_with_the_days_before_it_was_published() -> None:
     store = history(("a", "2024-06-01", "2024-06-01"), ("b", "2024-06-02", "2024-06-09"))
-    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("a", "2024-06-01", "2024-06-09"), stay("b", "2024-06-09", "2024-06-10")]
+    assert live_periods(store, TODAY, 28, LIVE_DATA) == [
+        stay("a", "2024-06-01", "2024-06-09"),
+        stay("b", "2024-06-09", "2024-06-10"),
+    ]
 
 
 def test_a_release_is_not_credited_with_days_that_its_data_hold() -> None:
     store = history(("a", "2024-06-05", "2024-06-04"))
-    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("a", "2024-06-05", "2024-06-10")]
+    assert live_periods(store, TODAY, 28, LIVE_DATA) == [stay("a", "2024-06-05", "2024-06-10")]
 
 
 @pytest.mark.parametrize("as_of", [None, "damaged"])
 def test_the_days_of_a_release_that_is_gone_are_not_credited_to_another(as_of: str | None) -> None:
     store = history(("a", "2024-06-01", "2024-06-01"), ("gone", as_of, "2024-06-03"), ("b", "2024-06-06", "2024-06-06"))
-    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("a", "2024-06-01", "2024-06-03"), stay("b", "2024-06-06", "2024-06-10")]
+    assert live_periods(store, TODAY, 28, LIVE_DATA) == [
+        stay("a", "2024-06-01", "2024-06-03"),
+        stay("b", "2024-06-06", "2024-06-10"),
+    ]
 
 
 @pytest.mark.parametrize("settings", [LIVE_DATA, CLOSED_HISTORY])
 def test_where_nobody_knows_when_a_release_that_is_gone_went_live_the_one_before_it_has_no_days(settings: Settings) -> None:
     store = history(("a", "2024-06-01", ""), ("gone", None, ""), ("b", "2024-06-06", ""))
-    assert stays(store, TODAY, 28, settings) == [stay("b", "2024-06-06", "2024-06-10")]
+    assert live_periods(store, TODAY, 28, settings) == [stay("b", "2024-06-06", "2024-06-10")]
 
 
 def test_in_a_closed_history_a_release_is_live_from_the_end_of_its_data() -> None:
     store = history(("a", "2024-06-01", "2026-11-01"), ("b", "2024-06-02", "2026-11-01"), ("c", "2024-06-05", "2026-11-02"))
-    assert stays(store, TODAY, 28, CLOSED_HISTORY) == [
+    assert live_periods(store, TODAY, 28, CLOSED_HISTORY) == [
         stay("a", "2024-06-01", "2024-06-02"),
         stay("b", "2024-06-02", "2024-06-05"),
         stay("c", "2024-06-05", "2024-06-10"),
@@ -89,17 +95,20 @@ def test_in_a_closed_history_a_release_is_live_from_the_end_of_its_data() -> Non
 
 def test_only_the_last_days_are_looked_at() -> None:
     store = history(("a", "2024-01-01", "2024-01-01"), ("b", "2024-06-02", "2024-06-02"))
-    assert stays(store, TODAY, 9, LIVE_DATA) == [stay("a", "2024-06-01", "2024-06-02"), stay("b", "2024-06-02", "2024-06-10")]
+    assert live_periods(store, TODAY, 9, LIVE_DATA) == [
+        stay("a", "2024-06-01", "2024-06-02"),
+        stay("b", "2024-06-02", "2024-06-10"),
+    ]
 
 
 def test_of_two_published_on_a_day_the_later_counts() -> None:
     store = history(("a", "2024-06-05", "2024-06-05"), ("b", "2024-06-05", "2024-06-05"))
-    assert stays(store, TODAY, 28, LIVE_DATA) == [stay("b", "2024-06-05", "2024-06-10")]
+    assert live_periods(store, TODAY, 28, LIVE_DATA) == [stay("b", "2024-06-05", "2024-06-10")]
 
 
 def test_a_release_rolled_back_to_counts_from_the_day_of_the_rollback() -> None:
     moves = ("a", "2024-06-01", "2024-06-01"), ("b", "2024-06-05", "2024-06-05"), ("a", "2024-06-01", "2024-06-08")
-    assert stays(history(*moves), TODAY, 28, LIVE_DATA) == [
+    assert live_periods(history(*moves), TODAY, 28, LIVE_DATA) == [
         stay("a", "2024-06-01", "2024-06-05"),
         stay("b", "2024-06-05", "2024-06-08"),
         stay("a", "2024-06-08", "2024-06-10"),
@@ -108,7 +117,7 @@ def test_a_release_rolled_back_to_counts_from_the_day_of_the_rollback() -> None:
 
 def test_a_rollback_in_a_closed_history_takes_place_on_the_last_day_that_was_reached() -> None:
     moves = ("a", "2024-06-01", "2026-11-01"), ("b", "2024-06-05", "2026-11-01"), ("a", "2024-06-01", "2026-11-02")
-    assert stays(history(*moves), TODAY, 28, CLOSED_HISTORY) == [
+    assert live_periods(history(*moves), TODAY, 28, CLOSED_HISTORY) == [
         stay("a", "2024-06-01", "2024-06-05"),
         stay("a", "2024-06-05", "2024-06-10"),
     ]
@@ -128,7 +137,7 @@ def failures(ours: float, popular: float, users: int = 60) -> list[str]:
     """Names of what fails where the holdout promised 0.5 of both."""
     seen = windows(ours, popular, users)
     promised = {"hit_rate@10": 0.5, "ndcg@10": 0.5}
-    return [one.name for one in _kept(seen, _realised(seen, SETTINGS), promised, LIMITS, SETTINGS) if not one.passed]
+    return [one.name for one in _check_scores(seen, _realised(seen, SETTINGS), promised, LIMITS, SETTINGS) if not one.passed]
 
 
 def test_what_keeps_its_promise_passes() -> None:
@@ -142,7 +151,7 @@ def test_what_falls_far_below_it_fails_and_so_does_what_popularity_beats() -> No
 
 def test_few_users_are_too_early_to_tell() -> None:
     seen = windows(0.0, 0.9, 49)
-    (result,) = _kept(seen, _realised(seen, SETTINGS), {"ndcg@10": 0.5}, LIMITS, SETTINGS)
+    (result,) = _check_scores(seen, _realised(seen, SETTINGS), {"ndcg@10": 0.5}, LIMITS, SETTINGS)
     assert result.passed
     assert "too early: 49 users" in result.message
 

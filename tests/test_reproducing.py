@@ -91,7 +91,7 @@ def test_what_differs_and_what_may_have_made_it_differ_is_told(shop: Shop, tmp_p
         "code: commit",
         "dbt: files.models/features/feat_items.sql",
         "dbt: project",
-        f"versions: the manifest of release {shop.releases['popularity']} does not tell it",
+        f"versions: the manifest of release {shop.releases['popularity']} does not have it",
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_release_ranked_by_a_model_of_other_features_is_refused(shop: Shop, tm
     fields = json.loads(manifest.read_text()) | {"parents": {"features": "f0"}}
     del fields["hash"]
     manifest.write_text(json.dumps(fields))
-    with pytest.raises(RecsysError, match="by a model of features f0; reproduce the release that first served"):
+    with pytest.raises(RecsysError, match="a model of features f0; reproduce the release that first served"):
         make_again(store, shop.releases["popularity"], tmp_path)
 
 

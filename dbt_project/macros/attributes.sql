@@ -1,16 +1,16 @@
-{# Attributes: columns of items and users that become features. #}
+{# Macros for attributes: columns of items and users that become features. #}
 
-{# Entity ("item" or "user") and name of every attribute of this run. #}
+{# Returns the entity ("item" or "user") and the name of every attribute of this run. #}
 {% macro attributes() %}
-    {%- set found = [] -%}
+    {%- set pairs = [] -%}
     {%- for entity in ['item', 'user'] -%}
-        {%- for name in var(entity ~ '_attributes') -%}{%- do found.append((entity, name)) -%}{%- endfor -%}
+        {%- for name in var(entity ~ '_attributes') -%}{%- do pairs.append((entity, name)) -%}{%- endfor -%}
     {%- endfor -%}
-    {{ return(found) }}
+    {{ return(pairs) }}
 {% endmacro %}
 
-{# In staging: the attributes that are not columns of every source anyway, as text, each followed by a comma. Missing where the
-   raw table, or `none`, has no such column. #}
+{# For staging models: the attributes that are not standard columns, as text, each followed by a comma. NULL if `relation` (a raw
+   table, or none) does not have the column. #}
 {% macro attribute_columns(entity, relation) %}
     {%- set own = {'item': ['title', 'category', 'price', 'is_available', 'available_from', 'withdrawn_at'], 'user': ['segment']} -%}
     {%- for name in var(entity ~ '_attributes') if name not in own[entity] -%}
@@ -18,15 +18,16 @@
     {% endfor -%}
 {% endmacro %}
 
-{# In staging: a text of at most 500 characters. Titles and values are kept in columns as wide as the longest one. #}
+{# For staging models: the first 500 characters of a text, since later arrays are as wide as the longest text. #}
 {% macro shortened(text) %}substr({{ text }}::string, 1, 500)::string{% endmacro %}
 
-{# In staging: the same names, each after a comma, by which rows are put in order. #}
+{# For staging models: the names of all attributes, each after a comma, for an ORDER BY. #}
 {% macro attribute_names(entity) %}
     {%- for name in var(entity ~ '_attributes') -%}, {{ adapter.quote(name) }}{%- endfor -%}
 {% endmacro %}
 
-{# In staging: when a row of items or users becomes valid; missing where the raw table, or `none`, does not say so. #}
+{# For staging models: the time from which a row of items or users is valid. NULL if `relation` (a raw table, or none) has no column
+   valid_from. #}
 {% macro valid_from(relation) %}{{ utc('valid_from') if has_column(relation, 'valid_from') else 'null' }}::timestamp{% endmacro %}
 
 {% macro has_column(relation, name) %}
@@ -34,7 +35,7 @@
     {{ return(name | lower in columns | map(attribute='name') | map('lower') | list) }}
 {% endmacro %}
 
-{# A number written as text; missing where it is none, such as 007, which is a code. #}
+{# Casts a text to a number. NULL if it is not a number, or a code such as 007. #}
 {% macro number(text) %}
     case when {{ matches(text, '^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$') }} then try_cast({{ text }} as double) end
 {% endmacro %}

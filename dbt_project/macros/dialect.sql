@@ -1,4 +1,4 @@
-{# The few things that DuckDB and Spark spell differently, one line each. #}
+{# Functions that are written differently in DuckDB and Spark. #}
 
 {% macro seconds_between(earlier, later) %}{{ return(adapter.dispatch('seconds_between')(earlier, later)) }}{% endmacro %}
 {% macro default__seconds_between(earlier, later) %}date_diff('second', {{ earlier }}, {{ later }}){% endmacro %}
@@ -6,7 +6,7 @@
 
 {% macro days_between(earlier, later) %}({{ seconds_between(earlier, later) }} / 86400.0)::float{% endmacro %}
 
-{# Missing where there is nothing to divide by. #}
+{# Divides two numbers; NULL if the divisor is 0. #}
 {% macro ratio(part, whole) %}(({{ part }})::double / nullif({{ whole }}, 0)::double)::float{% endmacro %}
 
 {% macro matches(text, pattern) %}{{ return(adapter.dispatch('matches')(text, pattern)) }}{% endmacro %}
@@ -16,10 +16,11 @@
 {% macro has_control_characters(text) %}{{ matches(text, '[\\x00-\\x1F\\x7F-\\x9F]') }}{% endmacro %}
 
 {#
-    Time in UTC of a column that holds instants or text; null where it is none of these:
-    ISO 8601 with a zone, or without one and then in the dataset's `time_zone`; seconds, milliseconds, microseconds or
-    nanoseconds since 1970 that lie between 1990 and 2100. The year comes first; / may stand for - and a comma for the point.
-    A local time that a clock change skips is read an hour later, and one that it repeats as the later of the two.
+    Reads a column of instants or text as a time in UTC. NULL if it is none of these:
+    - ISO 8601 with a zone, or without one, which is read in the dataset's `time_zone`. The year comes first; / is accepted for -, and
+      a comma for the decimal point.
+    - a number of seconds, milliseconds, microseconds or nanoseconds since 1970 that gives a time between 1990 and 2100.
+    A local time that a clock change skips is read as an hour later; one that occurs twice is read as the later one.
 #}
 {% macro utc(value) %}
     {%- set text = "replace(replace(upper(trim(" ~ value ~ "::string)), '/', '-'), ',', '.')" -%}

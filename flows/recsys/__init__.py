@@ -2,4 +2,4 @@
 
 
 class RecsysError(Exception):
-    """Something a person must mend: what is wrong, the value seen, what to do. Shown without a traceback."""
+    """An error that a person can fix. The message gives what is wrong, the value seen and what to do; shown without a traceback."""

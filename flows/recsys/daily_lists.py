@@ -1,5 +1,8 @@
-"""Daily lists: the champion's model on new data. Users are ranked in shards, whose parts are kept in the store and gathered into
-one release, of the same bytes however many there are. What was proven of the model is taken over, data and lists are judged."""
+"""Daily lists: new lists by the live release's model, on new data.
+
+Users are ranked in shards. Their lists are stored as parts and joined into one release, whose bytes do not depend on the number of
+shards. The model keeps its check results; data and lists are checked again.
+"""
 
 import json
 import shutil
@@ -21,8 +24,11 @@ from recsys.validation_report import CheckResult, ValidationReport
 
 @dataclass(frozen=True)
 class Champion:
-    """The live release, and what its lists are made again with. `proven_by`: the release that came of the model's training;
-    `target` and `exclude_seen`: the settings that the model was chosen under; None where an older one does not say."""
+    """The live release, and what is needed to make new lists with its models.
+
+    alternatives: model ids by recommender. proven_by: the release of the run that trained the model. target, exclude_seen: settings
+    of that run; `exclude_seen` is None for older models, which do not record it.
+    """
 
     release: str
     recommender: str
@@ -35,12 +41,12 @@ class Champion:
 
 
 def champion(store: Store) -> Champion:
-    """Raises if nothing is live."""
+    """Returns the live release. Raises RecsysError if nothing is live."""
     live = store.current()
     manifest = store.find("release", live) if live else None
     if live is None or manifest is None:
         raise RecsysError(
-            f"nothing is live in {store.backend}, so there is no model to list with; `make run` first, or"
+            f"nothing is live in {store.backend}, so there is no model to make lists with; `make run` first, or"
             " `make trigger FLOW=TrainFlow` where it is deployed"
         )
     made = manifest.made_from
@@ -59,7 +65,7 @@ def champion(store: Store) -> Champion:
 
 
 def check_target(champion: Champion, settings: Settings) -> None:
-    """Raises where the champion's model predicts something else than the settings ask for."""
+    """Raises RecsysError if the champion's model predicts another target than that of the settings."""
     if champion.target != settings.dataset.target:
         raise RecsysError(
             f'the live model predicts "{champion.target}", but the target is "{settings.dataset.target}" now; `make run` first'
@@ -67,27 +73,33 @@ def check_target(champion: Champion, settings: Settings) -> None:
 
 
 def _as_chosen(champion: Champion, settings: Settings) -> tuple[Settings, list[CheckResult]]:
-    """The settings with the champion's own `exclude_seen`, and a warning where it differs: the model was chosen, and judged, by the
-    lists that it serves."""
-    own, asked = champion.exclude_seen, settings.dataset.exclude_seen
-    if own is None or own == asked:
+    """The settings with the champion's own `exclude_seen`, and a warning if it differs: the model was selected and checked by lists
+    of that kind."""
+    own, configured = champion.exclude_seen, settings.dataset.exclude_seen
+    if own is None or own == configured:
         return settings, []
-    words = f"the live model was chosen with exclude_seen = {str(own).lower()}, and lists are served so until the next `make run`"
+    message = f"the live model was chosen with exclude_seen = {str(own).lower()}, which stays in use until the next `make run`"
     setting = f"datasets.{settings.dataset_name}.exclude_seen in config.toml"
-    warning = CheckResult("exclude_seen_of_the_model", str(asked).lower(), str(own).lower(), "warn", False, words, setting)
+    warning = CheckResult("exclude_seen_of_the_model", str(configured).lower(), str(own).lower(), "warn", False, message, setting)
     return replace(settings, dataset=replace(settings.dataset, exclude_seen=own)), [warning]
 
 
 def shards(store: Store, features_id: str, users_per_shard: int, settings: Settings) -> list[tuple[int, int]]:
-    """First row and the row after the last of each shard's users. Shards are whole chunks, so that every user is ranked among the
-    same others as in one go: sums of floats may depend on it."""
+    """Returns the first row, and the row after the last, of each shard's users.
+
+    Shards are whole chunks, so that each user is ranked together with the same users as without shards, since sums of floats may
+    depend on it.
+    """
     users = open_features(store, features_id, settings).counts()["users"]
     size = -(-users_per_shard // CHUNK) * CHUNK
     return [(start, min(start + size, users)) for start in range(0, users, size)]
 
 
 def recommend(store: Store, champion: Champion, features_id: str, rows: tuple[int, int], settings: Settings) -> str:
-    """model and feature snapshots -> part of a release: lists of a shard's users, and what the rules did to them."""
+    """Writes the lists of one shard, and counts of what the business rules changed, as a part. Returns its id.
+
+    rows: first row and the row after the last, as `shards` returns them.
+    """
     features = open_features(store, features_id, settings)
     rules = BusinessRules(features.state(features.as_of), settings)
     recommender = load(store.load("model", champion.model_id).path)
@@ -108,7 +120,8 @@ def _alternatives(champion: Champion, settings: Settings) -> dict[str, str]:
 def gather(
     store: Store, champion: Champion, features_id: str, parts: Sequence[str], settings: Settings, code: dict[str, Any]
 ) -> str:
-    """Parts, in the order of their users -> release, not yet published. holdout.parquet is the champion's."""
+    """Joins parts, given in the order of their users, to an unpublished release, and returns its id. Its holdout.parquet is the
+    champion's."""
     features = open_features(store, features_id, settings)
     folders = [store.load("part", part).path for part in parts]
     settings, _ = _as_chosen(champion, settings)
@@ -132,10 +145,10 @@ def _join(folder: Path, parts: Sequence[Path]) -> None:
 
 
 def _sum(parts: Sequence[Path]) -> RuleCounts:
-    found = [json.loads((part / "counts.json").read_text()) for part in parts]
+    all_counts = [json.loads((part / "counts.json").read_text()) for part in parts]
     return {
-        list_kind: {rule: sum(counts[list_kind][rule] for counts in found) for rule in rules}
-        for list_kind, rules in found[0].items()
+        list_kind: {rule: sum(counts[list_kind][rule] for counts in all_counts) for rule in rules}
+        for list_kind, rules in all_counts[0].items()
     }
 
 
@@ -148,13 +161,13 @@ def validate(
     settings: Settings,
     project: Path,
 ) -> ValidationReport:
-    """release -> its validation report, kept beside it. Data and lists are checked anew; models keep the champion's results."""
+    """Checks the data and lists of a release, and stores its validation report. The champion's results on the model are kept."""
     release, live = store.load("release", release_id), store.load("release", champion.release)
     settings, warnings = _as_chosen(champion, settings)
     proven, parents = ValidationReport.read(store.report(champion.release)), release.manifest.parents
     if proven is None or proven.model != parents["model"]:
         raise RecsysError(
-            f"release {champion.release} has no validation report on model {parents['model']}; train, with `make run`"
+            f"release {champion.release} has no validation report on model {parents['model']}; train again, with `make run`"
         )
     features = open_features(store, parents["features"], settings)
     trained = store.load("model", parents["model"]).manifest
@@ -167,7 +180,7 @@ def validate(
 
 
 def required(report: ValidationReport, settings: Settings) -> list[str]:
-    """Checks that must have spoken: all on data and lists, those on the model that spoke when it was trained, and those that a
-    training would need now."""
+    """Returns the names of the checks that must have a result: all on data and lists, those on the model that ran when it was
+    trained, and those that a training would need now."""
     needed = {*report.on_model, *validation.required(settings.validation.audit)}
     return [name for name, check in CHECKS.items() if check.on == "data" or name in needed]

@@ -1,4 +1,4 @@
-"""Lazy packages: a package's `__init__` names what it promises, and each name is imported when it is first used."""
+"""Lazy packages: a package's `__init__` lists its public names, and each is imported when it is first used."""
 
 import ast
 from collections.abc import Callable
@@ -9,8 +9,11 @@ from typing import Any
 
 
 def lazy(package: str, file: str) -> Callable[[str], Any]:
-    """A `__getattr__` for a package (PEP 562). It imports the names that stand under `if TYPE_CHECKING:` in the package's file, so
-    that type checkers and readers see plain imports, and a process loads only what it uses."""
+    """Returns a `__getattr__` for a package (PEP 562) that imports a name when it is first used.
+
+    package, file: the package's `__name__` and `__file__`. The names are those imported under `if TYPE_CHECKING:` in that file, so
+    type checkers and readers see plain imports.
+    """
     tree = ast.parse(Path(file).read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.col_offset > 0]
     origins = {alias.name: node.module or "" for node in imports for alias in node.names}

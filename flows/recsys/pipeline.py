@@ -1,5 +1,7 @@
-"""The pipeline's arrows: each takes the ids of what exists, makes the next snapshot and returns its id. Flows say in which
-order; what an arrow does is in the module it calls."""
+"""The steps of the pipeline: each takes the ids of snapshots, makes the next snapshot and returns its id.
+
+The flow files call them in order. The work itself is done by the packages that they call.
+"""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,15 +24,19 @@ from recsys.validation_report import CheckResult, ValidationReport
 
 
 def check_settings(settings: Settings) -> None:
-    """Of the source, the recommenders and the checks. Raises RecsysError naming the key, the value and what is allowed."""
+    """Checks the settings of the source, the recommenders and the checks. Raises RecsysError naming the key, the value and what is
+    allowed."""
     sources.check_config(settings)
     recommenders.check_config(settings)
     validation.check_config(settings)
 
 
 def land(store: Store, settings: Settings, today: date, access: Access | None = None) -> tuple[str, list[CheckResult]]:
-    """source -> raw snapshot, with check results on it. Landing the same files again finds the first snapshot. Only a
-    database needs `access`. Raises where the target is missing, or event types are not known."""
+    """Makes a raw snapshot of the source. Returns its id, and the check results on it.
+
+    Landing the same data again returns the first snapshot. access: only needed for a database. Raises RecsysError if no event is of
+    the target, or event types are not known.
+    """
     source = open_source(settings.dataset, settings.store.endpoint)
     if access:
         source.prepare(access)
@@ -46,7 +52,7 @@ def land(store: Store, settings: Settings, today: date, access: Access | None = 
 
 
 def _check_types(raw: Snapshot, settings: Settings) -> None:
-    """Of a source whose events have types or ratings."""
+    """Checks event types and ratings, for sources with a table `events`."""
     section = f"datasets.{settings.dataset_name}"
     with warehouse.connect(None, settings) as connection:
         if events := warehouse.files_of(raw, "events"):
@@ -57,17 +63,20 @@ def _check_types(raw: Snapshot, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class BuiltFeatures:
-    """A feature snapshot, and whether it was found or made."""
+    """A feature snapshot. reused: whether it existed already. dbt_overhead: CPU seconds of dbt besides SQL."""
 
     id: str
     reused: bool
     quarantine: Quarantine
     counts: dict[str, Any]
-    dbt_overhead: float  # CPU seconds of dbt besides SQL
+    dbt_overhead: float
 
 
 def build_features(store: Store, raw_id: str, settings: Settings, project: Path, serving: bool = False) -> BuiltFeatures:
-    """raw snapshot -> dbt -> feature snapshot; an unchanged one is found, not rebuilt. `serving`: at the last cutoff alone."""
+    """Makes a feature snapshot of a raw snapshot with dbt, or reuses the one made of the same data, settings and SQL.
+
+    serving: only at the last cutoff, which is enough to make lists.
+    """
     raw = store.load("raw", raw_id)
     variables = warehouse.parameters(raw.manifest, settings, serving)
     id = warehouse.features_id(variables, raw_id, project)
@@ -83,14 +92,17 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
 
 
 def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path, target: Path, is_escaped: bool = False) -> int:
-    """raw snapshot -> its rejected events with their reasons, as a .csv or .parquet file; returns how many. They are those that the
-    feature snapshot of these settings holds, or found again where a run stopped before there was one."""
+    """Writes the rejected events of a raw snapshot with their reasons to a .csv or .parquet file. Returns their number.
+
+    They are read from the feature snapshot of these settings. If a run stopped before it was made, the events are checked again.
+    is_escaped: in a .csv file, put an apostrophe before texts that a spreadsheet would run as a formula.
+    """
     raw = store.load("raw", raw_id)
     id = warehouse.features_id(warehouse.parameters(raw.manifest, settings), raw_id, project)
-    kept = store.read("features", id, "int_events_rejected.parquet")
+    stored = store.read("features", id, "int_events_rejected.parquet")
     with tempfile.TemporaryDirectory(prefix="quarantine-") as scratch:
-        if kept:
-            (Path(scratch) / "rejected.parquet").write_bytes(kept)
+        if stored:
+            (Path(scratch) / "rejected.parquet").write_bytes(stored)
             return warehouse.write_rejected(f"'{warehouse.escaped(scratch)}/rejected.parquet'", None, settings, target, is_escaped)
         file = Path(scratch) / "warehouse.duckdb"
         warehouse.check_events(raw, settings, project, file)
@@ -98,34 +110,41 @@ def write_rejected(store: Store, raw_id: str, settings: Settings, project: Path,
 
 
 def open_features(store: Store, features_id: str, settings: Settings) -> Features:
+    """Opens a feature snapshot."""
     return Features(store.load("features", features_id), settings)
 
 
 def make_bad_days(store: Store, features_id: str, settings: Settings, project: Path) -> dict[str, str]:
-    """feature snapshot -> those at the holdout's cutoff of the same events, as they were and perturbed; and one at the last
-    cutoff, in which every group of users is perturbed in its own way."""
+    """Makes the feature snapshots of an audit, and returns their ids by name.
+
+    Those of replays.BAD_DAYS have the events before the holdout's cutoff, perturbed in one way each. perturbations.WORLD has the
+    last cutoff, and perturbs each group of users in another way.
+    """
     features = open_features(store, features_id, settings)
     plan = perturbations.plan(features.state(features.as_of))
 
     def build(until: date, perturbed: dict[str, str]) -> str:
         raw_id = replays.replay(store, features, settings, until, perturbed, plan)
-        known = replace(settings.dataset, source="events", time_zone="UTC", event_types={}, min_rating=None)  # all applied already
+        known = replace(
+            settings.dataset, source="events", time_zone="UTC", event_types={}, min_rating=None
+        )  # they are already applied
         replayed = replace(settings, dataset=known, as_of=until, sample=1.0)
         return build_features(store, raw_id, replayed, project, serving=True).id
 
-    found = {name: build(features.evaluated[0], perturbed) for name, perturbed in replays.BAD_DAYS.items()}
-    return found | {perturbations.WORLD: build(features.as_of, perturbations.QUERIES)}
+    bad_days = {name: build(features.evaluated[0], perturbed) for name, perturbed in replays.BAD_DAYS.items()}
+    return bad_days | {perturbations.WORLD: build(features.as_of, perturbations.QUERIES)}
 
 
 def require_outcomes(store: Store, features_id: str, settings: Settings) -> None:
-    """Raises where not even popularity could be judged on the holdout, with what is missing."""
+    """Raises RecsysError if the holdout has too few events to evaluate any recommender."""
     features = open_features(store, features_id, settings)
     evaluation.require_outcomes(features, settings, features.evaluated[0])
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recommender with its parameters. A twin differs in its seed alone, or learns from resampled users."""
+    """A recommender with its parameters. kind: "own" for those of config.toml, "twin" for another seed, "resample" for another
+    seed and a bootstrap sample of the users."""
 
     name: str
     parameters: dict[str, Any]
@@ -136,7 +155,7 @@ class Recipe:
 
 
 def recipes(settings: Settings, audit: bool) -> list[Recipe]:
-    """What competes; in an audit, with the twins of what draws."""
+    """Returns the recommenders to train. An audit adds further seeds and resamples of those that use random numbers."""
     own = [Recipe(name, parameters) for name, parameters in settings.recommenders.items()]
     twins = []
     for name, parameters in settings.recommenders.items():
@@ -152,10 +171,11 @@ def recipes(settings: Settings, audit: bool) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A recipe with its scores, in perturbed worlds too, and its model, fitted on everything before `as_of`.
+    """A recipe with its scores and its model, which is fitted on everything before `as_of`.
 
-    left_out: features that the model does without, since they have too few values.
-    skipped: why there is no model; empty if there is one.
+    windows: scores on the holdout and selection windows. robustness: scores on perturbed data, in an audit.
+    left_out: features that the model does not use, since they have too few values.
+    skipped: why there is no model; "" if there is one.
     """
 
     recipe: Recipe
@@ -167,8 +187,10 @@ class Trained:
 
 
 def train(store: Store, recipe: Recipe, features_id: str, bad_days: Mapping[str, str], settings: Settings) -> Trained:
-    """feature snapshots -> scores of a recommender on the evaluated windows and on bad days, and a model snapshot.
-    The result says `skipped` if it has too little to learn from."""
+    """Scores a recommender on the evaluated windows and on bad days, and makes a model snapshot.
+
+    bad_days: ids of feature snapshots from `make_bad_days`; empty without an audit. With too little data the result is `skipped`.
+    """
     features = open_features(store, features_id, settings)
     worlds = {name: open_features(store, id, settings) for name, id in bad_days.items() if name in replays.BAD_DAYS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
@@ -182,7 +204,7 @@ def train(store: Store, recipe: Recipe, features_id: str, bad_days: Mapping[str,
 
 
 def fit(store: Store, recommender: Recommender, features: Features) -> str:
-    """feature snapshot -> model snapshot of a recommender, fitted on everything before `as_of`."""
+    """Fits a recommender on everything before `as_of`, makes a model snapshot and returns its id."""
     with store.draft() as folder:
         recommender.fit(features.state(features.as_of), features.windows(features.as_of)).save(folder)
         made_from = {
@@ -199,8 +221,12 @@ def fit(store: Store, recommender: Recommender, features: Features) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """The recommender that is served, what it was chosen from, what else was fitted to it, and the model of every recommender.
-    skipped: recommenders that had too little to learn from, and why. left_out: of the others, features without enough values."""
+    """The result of selection.
+
+    winner, model_id: the selected recommender and its model. evaluations: scores of each recommender. robustness: scores on
+    perturbed data. twins: scores of the winner's other seeds and resamples. models: model id of each recommender. skipped: reasons
+    by recommender with too little data. left_out: by recommender, features with too few values.
+    """
 
     winner: str
     model_id: str
@@ -213,8 +239,11 @@ class Choice:
 
 
 def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
-    """The simplest recommender that none beats on the selection windows. An audit takes, of its seeds that none beats there, the
-    one whose worst stress is best: that is seen on the holdout, and flatters it a little."""
+    """Selects the simplest recommender that no other beats significantly on the selection windows.
+
+    An audit also chooses among its seeds: of those that no other seed beats there, the one with the best worst score on perturbed
+    data. Those are of the holdout, so its holdout scores are slightly too good.
+    """
     trained, skipped = _able(trained, settings)
     evaluations = {one.recipe.name: one.windows for one in trained if one.recipe.kind == "own"}
     winner = evaluation.select(evaluations, settings)
@@ -231,31 +260,30 @@ def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
 
 
 def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained], dict[str, str]]:
-    """Those that can be compared, and why the others cannot. Raises where lists of one of these are to be released."""
+    """Those that can be compared, and the reasons why others cannot. Raises RecsysError if lists.alternatives has one of these."""
     depths = [len(one.windows.get(settings.list_kind, ())) for one in trained]
-    least = min(2, max(depths))  # the holdout, and one window of selection if there is any
-    able, skipped = [one for one, depth in zip(trained, depths, strict=True) if depth >= least], {}
+    needed = min(2, max(depths))  # the holdout, and a selection window if there is one
+    able, skipped = [one for one, depth in zip(trained, depths, strict=True) if depth >= needed], {}
     for one, depth in zip(trained, depths, strict=True):
-        if depth < least and one.recipe.kind == "own":
-            early = f"{one.recipe.name}: it has too little to learn from before the first window of selection"
+        if depth < needed and one.recipe.kind == "own":
+            early = f"{one.recipe.name}: there are too few data before the first selection window"
             skipped[one.recipe.name] = one.skipped or early
     for name in settings.lists.alternatives:
         if name in skipped:
             raise RecsysError(
-                f"lists.alternatives names a recommender that is skipped: {skipped[name]}; take it out of config.toml"
+                f"lists.alternatives names a recommender that is skipped: {skipped[name]}; remove it from config.toml"
             )
     return able, skipped
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, ScoredWindow]:
-    """feature snapshot -> the holdout's windows by what its source alone knows; empty if the source is no simulation
-    of the target."""
+    """Scores the oracle's lists on the holdout. Empty unless the source is a simulation of the target."""
     source = open_simulation(settings.dataset)
     return evaluation.oracle(source, open_features(store, features_id, settings), settings) if source else {}
 
 
 def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id: str, settings: Settings) -> ScoredWindows:
-    """feature snapshot -> scores of a recommender with these parameters on the selection windows. The holdout stays unseen."""
+    """Scores a recommender with these parameters on the selection windows. The holdout is not used."""
     features = open_features(store, features_id, settings)
     return evaluate(create(name, parameters, settings.seed), features, settings, features.evaluated[1:])
 
@@ -263,7 +291,7 @@ def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id
 def recommend(
     store: Store, choice: Choice, features_id: str, settings: Settings, code: dict[str, Any], audited: bool = False
 ) -> str:
-    """model and feature snapshots -> release, not yet published."""
+    """Makes an unpublished release with the lists of all users, and returns its id."""
     features = open_features(store, features_id, settings)
     state = features.state(features.as_of)
     holdout = {list_kind: windows[0] for list_kind, windows in choice.evaluations[choice.winner].items()}
@@ -290,7 +318,7 @@ def validate(
     settings: Settings,
     project: Path,
 ) -> ValidationReport:
-    """release -> its validation report, kept beside it. The costly checks run if there are bad days."""
+    """Runs the checks on a release and stores its validation report. The costly checks run if there are bad days."""
     release, live = store.load("release", release_id), store.load("release", champion) if champion else None
     rival = lineage.proven_by(store, live) if live else None
     parents = release.manifest.parents
@@ -311,8 +339,8 @@ def validate(
         {name: open_features(store, id, settings) for name, id in bad_days.items()},
         rival=rival,
     )
-    found = {"raw": raw_results} | validation.examine(inputs, audit=bool(bad_days))
-    on_model, on_data = ({name: found[name] for name in found if CHECKS[name].on == part} for part in ("model", "data"))
+    results = {"raw": raw_results} | validation.examine(inputs, audit=bool(bad_days))
+    on_model, on_data = ({name: results[name] for name in results if CHECKS[name].on == part} for part in ("model", "data"))
     measured = validation.measure(inputs, oracle(store, features.id, settings))
     rival_id, content = rival.manifest.id if rival else "", release.manifest.content
     report = ValidationReport(parents["model"], features.id, content, on_model, on_data, *measured, rival_id)
@@ -321,7 +349,7 @@ def validate(
 
 
 def _past(store: Store, champion: Snapshot | None, features: Features, settings: Settings, project: Path) -> Features | None:
-    """This run's raw data as of the day of the champion's release, if that is an earlier one."""
+    """Features of this run's raw data as of the champion's day; None if that is not earlier."""
     if champion is None or releases.as_of(champion) >= features.as_of:
         return None
     raw_id = store.load("features", features.id).manifest.parents["raw"]
@@ -332,9 +360,11 @@ def _past(store: Store, champion: Snapshot | None, features: Features, settings:
 def list_again(
     store: Store, release: ValidatedRelease, live: Snapshot, choice: Choice, today: date, settings: Settings, project: Path
 ) -> ValidatedRelease:
-    """For `publish`, if another release went live meanwhile. If the champion has newer lists, returns the same model's lists on the
-    live release's data: the model keeps its check results, data and lists are checked again. Raises Conflict if the champion is
-    another one."""
+    """Updates a release for `publish` if another release went live during the run.
+
+    If that release has newer lists by the same champion, makes lists of this run's model on its data. The model keeps its check
+    results; data and lists are checked again. Raises Conflict if there is another champion.
+    """
     release = follow_champion(store, release, live)
     manifest = store.load("release", release.id).manifest
     later = replace(settings, as_of=releases.as_of(live))

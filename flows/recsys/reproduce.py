@@ -1,4 +1,4 @@
-"""Reproducing: a release made again from its raw snapshot alone, in a store of its own, and held against what was released."""
+"""Reproduces a release from its raw snapshot in a store of its own, and compares the two."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,11 @@ from recsys.store import Manifest, Store
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Content of the release and of its second making, and what differs: bytes, and the code or versions that made them."""
+    """Result of a reproduction.
+
+    content, seen: hashes of the release and of its reproduction. differences: files and lists that differ. other: differences of
+    code, versions and dbt files.
+    """
 
     content: str
     seen: str
@@ -30,11 +34,14 @@ class Reproduction:
 
 
 def reproduce(store: Store, release: str, scratch: Store, project: Path, code: Mapping[str, Any]) -> Reproduction:
-    """Copies the raw snapshot of a release into an empty store, has dbt build its features, fits its model's parameters again
-    and writes the release again, by the settings in its manifest and the code that is here."""
+    """Makes a release again with the settings in its manifest and the present code: copies its raw snapshot to an empty store,
+    builds the features, fits the models and writes the release.
+
+    scratch: the empty store. code: commit and other facts of the present code. Raises RecsysError if a snapshot is missing.
+    """
     made = trace(store, release)
     settings = _settings(made)
-    store.load("release", release)  # its bytes are what its manifest says, or there is nothing to hold against
+    store.load("release", release)  # raises if a file has been changed
     _copy(store, made["raw"], scratch)
     built = pipeline.build_features(scratch, made["raw"].id, settings, project)
     name, parameters = (made["model"].made_from[part] for part in ("recommender", "parameters"))
@@ -45,11 +52,11 @@ def reproduce(store: Store, release: str, scratch: Store, project: Path, code: M
     again = trace(scratch, pipeline.recommend(scratch, choice, built.id, settings, dict(code), audited))
     differences = [line for kind in ("features", "model", "release") for line in _files(made[kind], again[kind])]
     differences += _lists(store, made["release"], scratch, again["release"])
-    return Reproduction(made["release"].content, again["release"].content, differences, list(_other(made, again)))
+    return Reproduction(made["release"].content, again["release"].content, differences, list(_origins(made, again)))
 
 
 def _alternatives(scratch: Store, winner: str, features_id: str, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Models of the lists beside the winner's, fitted again."""
+    """Fits the models of the alternatives again."""
     for name in settings.lists.alternatives:
         if name != winner:
             recommender = create(name, settings.recommenders[name], settings.seed)
@@ -60,10 +67,12 @@ def _settings(made: Mapping[str, Manifest]) -> Settings:
     release = made["release"]
     for kind in ("model", "features", "raw"):
         if kind not in made:
-            raise RecsysError(f"release {release.id} cannot be made again: its {kind} snapshot is gone; restore it from a backup")
+            raise RecsysError(
+                f"release {release.id} cannot be made again: its {kind} snapshot is missing; restore it from a backup"
+            )
     if made["model"].parents != {"features": made["features"].id}:
         raise RecsysError(
-            f"release {release.id} ranks features {made['features'].id} by a model of features"
+            f"release {release.id} has daily lists: it uses features {made['features'].id} and a model of features"
             f" {made['model'].parents['features']}; reproduce the release that first served model {made['model'].id}"
         )
     return made_under(release)
@@ -79,34 +88,34 @@ def _copy(store: Store, raw: Manifest, scratch: Store) -> None:
 
 
 def _files(old: Manifest, new: Manifest) -> Iterator[str]:
-    """Files of one snapshot that differ from those of another, a line each."""
+    """A line for each file that differs between two snapshots."""
     for name in sorted(old.files.keys() | new.files.keys()):
-        was, now = old.files.get(name), new.files.get(name)
-        if was is None or now is None:
-            yield f"{old.kind}: {name} {'is new' if was is None else 'is missing'}"
-        elif was.sha256 != now.sha256:
-            yield f"{old.kind}: {name} differs: sha256 {was.sha256[:12]} was released, {now.sha256[:12]} was made"
+        before, after = old.files.get(name), new.files.get(name)
+        if before is None or after is None:
+            yield f"{old.kind}: {name} {'is new' if before is None else 'is missing'}"
+        elif before.sha256 != after.sha256:
+            yield f"{old.kind}: {name} differs: sha256 {before.sha256[:12]} was released, {after.sha256[:12]} was made"
 
 
 def _lists(store: Store, old: Manifest, scratch: Store, new: Manifest) -> Iterator[str]:
-    """How many users' lists differ, if the file that holds them does."""
+    """A line for each kind of list with the number of users whose lists differ; none if the files are equal."""
     if old.files["lists.sqlite"].sha256 == new.files["lists.sqlite"].sha256:
         return
     releases, length = (store.load("release", old.id), scratch.load("release", new.id)), old.made_from["config"]["lists"]["length"]
     for list_kind in LIST_KINDS:
-        found = compare_lists(*releases, list_kind, length)
-        moved = f"; {found.came:,} users are new, {found.went:,} are missing" if found.came or found.went else ""
-        yield f"lists, {list_kind}: {found.changed:,} of {found.users:,} users get other items or another order{moved}"
+        diff = compare_lists(*releases, list_kind, length)
+        others = f"; {diff.came:,} users are new, {diff.went:,} are missing" if diff.came or diff.went else ""
+        yield f"lists, {list_kind}: {diff.changed:,} of {diff.users:,} users get other items or another order{others}"
 
 
-def _other(made: Mapping[str, Manifest], again: Mapping[str, Manifest]) -> Iterator[str]:
-    """What made the two, where it is not the same: commit, dirty flag, lock, dbt files, versions."""
+def _origins(made: Mapping[str, Manifest], again: Mapping[str, Manifest]) -> Iterator[str]:
+    """A line for each difference in what made the two: commit, dirty flag, lock, dbt files, versions."""
     old, new = made["release"].made_from, again["release"].made_from
     for part in ("code", "dbt", "versions"):
         if not old.get(part):
-            yield f"{part}: the manifest of release {made['release'].id} does not tell it"
+            yield f"{part}: the manifest of release {made['release'].id} does not have it"
         else:
             for name, (was, now) in changes(old[part], new[part]).items():
-                yield f"{part}: {name} was {'not told' if was is None else was}, is {now}"
+                yield f"{part}: {name} was {'not recorded' if was is None else was}, is {now}"
     if old["code"].get("dirty"):
-        yield f"code: release {made['release'].id} was made with changes that no commit holds"
+        yield f"code: release {made['release'].id} was made with uncommitted changes"

@@ -1,4 +1,4 @@
-"""A check result: what a check says. Validation report: the check results on one release, bound to what they were passed on."""
+"""Check results, and the validation report: all check results on one release."""
 
 import json
 import math
@@ -13,11 +13,11 @@ Severity = Literal["block", "warn"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A check's result: `value` was seen and held against `threshold`; `message` is one line that a person understands.
+    """The result of a check, which compares `value` with `threshold`. message: one line for people.
 
-    setting: where config.toml sets the threshold; empty if it is fixed. suspect: what a failure speaks against, such as "data".
-    expected: the expected change for which a failure only warns. advice: after a block, the commands to run next.
-    validation/advice.py fills these in. interval: low and high of a value that is a mean over users.
+    setting: key of the threshold in config.toml; "" if it is fixed. suspect: likely cause of a failure, such as "data".
+    expected: the expected change because of which a failure only warns. advice: after a block, the commands to run next.
+    validation/advice.py sets these four. interval: low and high of a value that is a mean over users.
     """
 
     name: str
@@ -38,7 +38,7 @@ class CheckResult:
 
     @property
     def explanation(self) -> str:
-        """The check, its message, value and threshold, where the threshold is set, and what is suspect."""
+        """One line with the check's name, message, value, threshold, setting and suspect."""
         value, limit = (f"{one:.4g}" if isinstance(one, float) else str(one) for one in (self.value, self.threshold))
         numbers = "" if isinstance(self.threshold, str) else f"; value {value}, limit {limit}"
         setting = f"; setting {self.setting}" if self.setting else ""
@@ -47,8 +47,8 @@ class CheckResult:
 
 
 def grade(name: str, value: float, warn: float, block: float, words: str) -> CheckResult:
-    """A value held against two limits: above the first it warns, above the second it blocks."""
-    value, far = float(value), not value <= block  # a value that is no number blocks
+    """Compares a value with two limits: above `warn` the result warns, above `block` it blocks. words: start of its message."""
+    value, far = float(value), not value <= block  # NaN blocks
     message = f"{words}; above {warn:g} warns" + (f", above {block:g} blocks" if block < math.inf else "")
     return CheckResult(name, value, block if far else warn, "block" if far else "warn", value <= warn, message)
 
@@ -70,11 +70,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """Check results by checks. Those on the model are bound to its id, those on data and lists to this run's features and
-    the release's content.
+    """Check results by check.
 
-    measurements: of the training of the model. importance: share of each feature in its scores. compared_with: the release
-    that was live when it was trained, whose lists the check `champion` compares; empty at a first release.
+    on_model: results on the model with id `model`. on_data: results on the feature snapshot with id `features`, and on the release
+    files with hash `content`. measurements: metrics from the training of the model. importance: share of each feature in its
+    scores. compared_with: the release that was live when the model was trained and that the check `champion` compares; "" for a
+    first release.
     """
 
     model: str
@@ -107,7 +108,7 @@ class ValidationReport:
 
     @classmethod
     def read(cls, data: bytes | None) -> "ValidationReport | None":
-        """None if there is none, or it was written in another form."""
+        """Like `from_json`, but returns None for None and for a damaged report or one of another version."""
         try:
             return cls.from_json(data) if data else None
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -115,13 +116,13 @@ class ValidationReport:
 
 
 def require(results: Mapping[str, list[CheckResult]], checks: Iterable[str], stage: str) -> None:
-    """Raises with every blocking check result's explanation and advice, or the checks that should have spoken and did not."""
-    if silent := [name for name in checks if not results.get(name)]:
+    """Raises RecsysError if one of the checks has no result, or if any result blocks. stage: what was checked, for the message."""
+    if missing := [name for name in checks if not results.get(name)]:
         raise RecsysError(
-            f"{stage}: no check result of {', '.join(silent)}; a check that did not run or died in silence proves nothing: run it"
-            " (`make audit` runs the costly ones) and read its log"
+            f"{stage}: no check result of {', '.join(missing)}, so the check did not run or was killed; run it again (`make audit`"
+            " runs the costly ones) and read its log"
         )
-    if failed := [result for found in results.values() for result in found if result.blocks]:
-        words = ". ".join(result.explanation for result in failed)
+    if failed := [result for group in results.values() for result in group if result.blocks]:
+        explanations = ". ".join(result.explanation for result in failed)
         advice = "".join(dict.fromkeys(f". {result.advice}" for result in failed if result.advice))
-        raise RecsysError(f"{stage}: {words}. Nothing was published, and what is live has not changed{advice}")
+        raise RecsysError(f"{stage}: {explanations}. Nothing was published, and the live release has not changed{advice}")

@@ -72,7 +72,7 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
     ("verb", "source_settings", "words"),
     [
         ("verify", {"RELEASE": "x"}, "x is not in"),
-        ("rollback", {"RELEASE": "../a"}, "is no snapshot id"),
+        ("rollback", {"RELEASE": "../a"}, "is not a snapshot id"),
         ("pin", {}, "RELEASE is not given"),
         ("canary", {"RELEASE": "a"}, "SHARE is not given"),
         ("promote", {}, "no canary to promote"),
@@ -155,7 +155,7 @@ def test_the_environment_names_no_argument_of_a_verb(fork: Fork, verb: str, envi
 
 
 def test_an_argument_reaches_a_verb_as_it_was_written(fork: Fork) -> None:
-    assert_refused(fork.make("pin", RELEASE=ODD), f'"{ODD}" is no snapshot id')
+    assert_refused(fork.make("pin", RELEASE=ODD), f'"{ODD}" is not a snapshot id')
 
 
 def test_make_lock_says_that_it_needs_uv(fork: Fork, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_too_many_bad_rows_are_one_error_with_the_counts(refused: tuple[str, lis
     message, _ = refused
     assert f"quarantine holds {len(BAD)} of {SENT:,} events" in message
     assert all(f"{count} {reason}" in message for reason, count in REJECTED.items())
-    assert "more than max_quarantine = 1.0%; mend the data, or raise the limit" in message
+    assert "more than max_quarantine = 1.0%; correct the data, or raise the limit" in message
     assert "\n" not in message
 
 

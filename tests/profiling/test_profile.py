@@ -231,9 +231,9 @@ def test_every_problem_of_few_events_is_told(few: Profile) -> None:
     told = " ".join(few.problems)
     for problem in (
         "1 events, and a run needs 1,000",
-        "all events are of one user",
-        "all events are of one item",
-        "cannot be judged",
+        "all events have the same user",
+        "all events have the same item",
+        "cannot be evaluated",
     ):
         assert problem in told
 
@@ -249,8 +249,8 @@ def test_dates_and_numbers_of_another_form_are_told_with_the_form_to_write(tmp_p
     rows = [[user, "i", f"{user + 1}.12.2023 13:11", "1.234,50"] for user in range(28)]
     found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "price"], rows)})
     told = next(problem for problem in found.problems if "quarantine" in problem)
-    assert "event_at is written like 9.12.2023 13:11, which is not read; write 2023-12-09 13:11" in told
-    assert "price is written like 1.234,50, which is not read; write 1234.50" in told
+    assert "event_at is written like 9.12.2023 13:11, which cannot be read; write 2023-12-09 13:11" in told
+    assert "price is written like 1.234,50, which cannot be read; write 1234.50" in told
     assert "raise the limit" not in told
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from recsys.recommenders.top_k import MOST_ROWS, order, rank, top
+from recsys.recommenders.top_k import MAX_ROWS, order, rank, top
 
 
 def test_order_is_by_row_then_falling_score_then_rising_place() -> None:
@@ -19,10 +19,10 @@ def test_order_keeps_every_bit_of_a_score() -> None:
 
 
 def test_top_keeps_the_largest_of_each_row_however_many_rows() -> None:
-    scores = sparse.random(2 * MOST_ROWS + 5, 40, density=0.3, random_state=1, format="csr", dtype=np.float32)
+    scores = sparse.random(2 * MAX_ROWS + 5, 40, density=0.3, random_state=1, format="csr", dtype=np.float32)
     kept = top(scores, 3).toarray()
     dense = scores.toarray()
-    for row in (0, 1, MOST_ROWS - 1, MOST_ROWS, 2 * MOST_ROWS + 4):
+    for row in (0, 1, MAX_ROWS - 1, MAX_ROWS, 2 * MAX_ROWS + 4):
         assert sorted(kept[row][kept[row] > 0]) == sorted(np.sort(dense[row])[::-1][:3][np.sort(dense[row])[::-1][:3] > 0])
 
 

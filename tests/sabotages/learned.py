@@ -239,7 +239,12 @@ def lists_of_a_week_ago(patch: pytest.MonkeyPatch, run: Run) -> None:
             return found
         old, pairs = found.history["days"] >= 7, found.user_items
         history = {name: column[old] for name, column in found.history.items()}
-        return replace(found, history=history, user_items=pairs, looks={name: column[:0] for name, column in found.looks.items()})
+        return replace(
+            found,
+            history=history,
+            user_items=pairs,
+            views_and_carts={name: column[:0] for name, column in found.views_and_carts.items()},
+        )
 
     patch.setattr(snapshot.Features, "state", stale)
 

@@ -127,7 +127,7 @@ def test_the_schema_accepts_the_repository_s_config_and_refuses_a_wrong_value() 
 
 
 def test_the_horizon_must_be_a_multiple_of_the_step() -> None:
-    with pytest.raises(RecsysError, match="no multiple of step_days"):
+    with pytest.raises(RecsysError, match="not a multiple of step_days"):
         make_settings(dataset={"horizon_days": 20, "step_days": 14})
 
 

@@ -183,7 +183,7 @@ def test_a_target_that_is_a_weaker_signal_elsewhere_counts_once(carts: Features)
 def test_a_state_looks_at_weaker_signals_only(carts: Features) -> None:
     state = carts.state(carts.as_of)
     assert len(state.history["days"]) == 30
-    assert len(state.looks["days"]) == 30  # the purchase is on an item that was viewed on that day
+    assert len(state.views_and_carts["days"]) == 30  # the purchase is on an item that was viewed on that day
 
 
 def test_a_target_event_with_a_low_rating_or_none_is_a_view(tmp_path: Path) -> None:

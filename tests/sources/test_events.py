@@ -233,7 +233,7 @@ def test_a_broken_file_is_one_error_that_names_source_setting_and_file(tmp_path:
     name, content = BROKEN[case]
     path = write(tmp_path / name, content)
     with pytest.raises(
-        RecsysError, match=f'^EVENTS "{re.escape(str(path))}":? .*([;:] (pass|rename|mend|store|if)|write in)'
+        RecsysError, match=f'^EVENTS "{re.escape(str(path))}":? .*([;:] (pass|rename|repair|store|if)|write in)'
     ) as error:
         land(tmp_path, events=path)
     assert "\n" not in str(error.value)
@@ -266,7 +266,7 @@ def test_the_file_of_a_folder_that_is_broken_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nowhere.csv", "nowhere", "nowhere/*.csv"])
 def test_a_path_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    with pytest.raises(RecsysError, match=f'^EVENTS "{re.escape(str(path))}" is no file; pass EVENTS=path'):
+    with pytest.raises(RecsysError, match=f'^EVENTS "{re.escape(str(path))}" is not a file; pass EVENTS=path'):
         land(tmp_path, events=path)
 
 

@@ -97,7 +97,7 @@ def test_an_exact_name_comes_before_another_spelling() -> None:
 
 
 def test_two_spellings_without_an_exact_one_are_refused() -> None:
-    with pytest.raises(RecsysError, match='USERS has the columns "userId" and "USER_ID", which both read as user_id; write'):
+    with pytest.raises(RecsysError, match='USERS has the columns "userId" and "USER_ID", which both match user_id; write'):
         match(["userId", "USER_ID"], "users")
 
 
@@ -136,7 +136,7 @@ def test_a_missing_column_is_told_with_the_line_to_write(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"columns": {"prize": "p"}}, 'columns has the key "prize", which is none of our columns'),
+        ({"columns": {"prize": "p"}}, 'columns has the key "prize", which is not one of our columns'),
         ({"columns": {"items.quantity": "q"}}, 'columns has the key "items.quantity"'),
         ({"columns": {"price": "amuont"}}, 'columns names "amuont" for price, and no such column was found: EVENTS .* user_id'),
         ({"columns": {"price": "evnt_at"}}, 'did you mean "event_at"'),
@@ -367,7 +367,7 @@ def test_what_would_be_lost_in_silence_is_refused(tmp_path: Path, name: str, wor
 def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.csv", as_csv(ROWS))
     (tmp_path / "in" / "b.csv").symlink_to(tmp_path / "gone.csv")
-    with pytest.raises(RecsysError, match=r'b\.csv" is no file; pass'):
+    with pytest.raises(RecsysError, match=r'b\.csv" is not a file; pass'):
         landed(tmp_path, {"events": tmp_path / "in"})
 
 
@@ -538,7 +538,7 @@ def test_a_flipped_bit_in_a_page_with_a_checksum_is_found(tmp_path: Path) -> Non
     end = column.data_page_offset + column.total_compressed_size
     for place in range(end - 200, end, 9):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(RecsysError, match=r"e\.parquet\" cannot be read as Parquet: .*; mend or convert it"):
+        with pytest.raises(RecsysError, match=r"e\.parquet\" cannot be read as Parquet: .*; repair or convert it"):
             list(files.read(str(file), f'EVENTS "{file}"'))
 
 

@@ -144,23 +144,25 @@ def test_the_zip_is_downloaded_once(official: OnlineRetail, site: Site, tmp_path
 
 def test_a_page_that_is_not_there_leaves_no_cache_behind(official: OnlineRetail, site: Site, tmp_path: Path) -> None:
     page = site.pages.pop("/online+retail.zip")
-    with pytest.raises(RecsysError, match=f"^{re.escape(site.url)}.* cannot be fetched: .*404.*; get it by hand and pass RAW=path"):
+    with pytest.raises(
+        RecsysError, match=f"^{re.escape(site.url)}.* cannot be downloaded: .*404.*; download it by hand and pass RAW=path"
+    ):
         official.land(tmp_path)
     site.pages["/online+retail.zip"] = page
     assert land(official, tmp_path / "again")[0].equals(LANDED)
 
 
 def test_a_server_that_is_not_there_is_one_error(tmp_path: Path, site: Site) -> None:
-    with pytest.raises(RecsysError, match=r"cannot be fetched: .*; get it by hand and pass RAW=path"):
+    with pytest.raises(RecsysError, match=r"cannot be downloaded: .*; download it by hand and pass RAW=path"):
         OnlineRetail("http://127.0.0.1:1/online.zip", str(tmp_path / "online.zip")).land(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        (b"<html>moved</html>", "gave no whole zip; run again, or get it by hand and pass RAW=path"),
-        (b"", "gave no whole zip; run again, or get it by hand and pass RAW=path"),
-        (zipped({"readme.txt": b"words"}), r'online_retail\.zip" is no zip with a workbook in it; delete it .* or pass RAW=path'),
+        (b"<html>moved</html>", "did not return a complete zip; run again, or download it by hand and pass RAW=path"),
+        (b"", "did not return a complete zip; run again, or download it by hand and pass RAW=path"),
+        (zipped({"readme.txt": b"words"}), r'online_retail\.zip" is not a zip of a workbook; delete it .* or pass RAW=path'),
     ],
     ids=["a web page", "nothing", "a zip of something else"],
 )
@@ -245,7 +247,7 @@ BROKEN: dict[str, tuple[str, bytes]] = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_is_one_error_that_names_the_source_setting(tmp_path: Path, case: str) -> None:
     name, content = BROKEN[case]
-    with pytest.raises(RecsysError, match=r"^RAW .*[;:] (pass|mend)") as error:
+    with pytest.raises(RecsysError, match=r"^RAW .*[;:] (pass|repair)") as error:
         land_raw(tmp_path, name, content)
     assert "\n" not in str(error.value)
 
@@ -258,7 +260,7 @@ def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["nowhere.xlsx", "."])
 def test_a_path_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    with pytest.raises(RecsysError, match=f'RAW "{re.escape(str(path))}" is no file; pass RAW=path'):
+    with pytest.raises(RecsysError, match=f'RAW "{re.escape(str(path))}" is not a file; pass RAW=path'):
         OnlineRetail("", "", raw=str(path)).land(tmp_path)
 
 

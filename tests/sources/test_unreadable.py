@@ -40,9 +40,9 @@ def test_a_number_is_written_with_a_point_if_its_comma_is_certain(written: str, 
 def test_every_unreadable_value_of_an_event_is_told_with_its_column() -> None:
     told = advise("event_at 28.12.2023 13:11, quantity 2,00, price free, and more")
     assert [part.partition(" is written like ")[::2] for part in told.split("; ") if " is written like " in part] == [
-        ("event_at", "28.12.2023 13:11, which is not read"),
-        ("quantity", "2,00, which is not read"),
-        ("price", "free, and more, which is not read"),
+        ("event_at", "28.12.2023 13:11, which cannot be read"),
+        ("quantity", "2,00, which cannot be read"),
+        ("price", "free, and more, which cannot be read"),
     ]
     assert "write 2023-12-28 13:11; write" not in told
     assert "write 2023-12-28 13:11" in told

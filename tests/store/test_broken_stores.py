@@ -99,7 +99,7 @@ def test_a_store_that_may_not_be_written_is_read_and_stays(tmp_path: Path, monke
 def test_an_object_store_that_refuses_is_told_in_one_line(tmp_path: Path, s3: str) -> None:
     fork = Fork(tmp_path)
     fork.set("store", "root", f"{s3}-of-others/store")
-    assert_refused(fork.run("rollback"), "the store cannot be reached", "NoSuchBucket", "mend that and run again")
+    assert_refused(fork.run("rollback"), "the store cannot be reached", "NoSuchBucket", "fix this and run again")
 
 
 def test_people_are_told_in_one_line(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_people_are_told_in_one_line(tmp_path: Path) -> None:
         if not real:
             (shop / ".lock").unlink()
             (shop / ".lock").mkdir()
-        assert_refused(fork.run("rollback"), "Read-only file system" if real else "Is a directory", "mend that and run again")
+        assert_refused(fork.run("rollback"), "Read-only file system" if real else "Is a directory", "fix this and run again")
     assert store.current() == "b"
 
 

@@ -236,7 +236,7 @@ def test_every_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_snapshot_is_refused(abc: Store) -> None:
     abc.backend.write("releases/b/manifest.json", abc.backend.read("releases/a/manifest.json") or b"")
-    with pytest.raises(RecsysError, match="it is of release snapshot a"):
+    with pytest.raises(RecsysError, match="it belongs to release snapshot a"):
         abc.find("release", "b")
 
 

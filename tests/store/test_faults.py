@@ -64,7 +64,7 @@ def test_errors_of_libraries_are_told_in_one_line(tmp_path: Path, act: Any, word
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/disk/file"), ["/disk/file", "no room is left", "TMPDIR"]),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), ["no room is left"]),
-        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/disk/file"), ["/disk/file", "may not be written"]),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/disk/file"), ["/disk/file", "not writable"]),
         (sqlite3.OperationalError("database or disk is full"), ["no room is left"]),
         (RuntimeError("can't start new thread"), ["memory ran out"]),
         (MemoryError(), ["memory ran out"]),

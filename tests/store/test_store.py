@@ -174,7 +174,7 @@ def test_a_manifest_that_cannot_be_read_is_named(store: Store, damage: bytes) ->
     first, second = commit(store, id="a"), commit(store, id="b")
     store.backend.write("raw/a/manifest.json", damage)
     for find in (store.find, store.load):
-        with pytest.raises(RecsysError, match=r"raw/a/manifest.json in .* cannot be read .*: put it back, or remove it"):
+        with pytest.raises(RecsysError, match=r"raw/a/manifest.json in .* cannot be read .*: restore it, or remove it"):
             find("raw", first.id)
     assert store.ids("raw") == [second.id]
 
@@ -227,7 +227,7 @@ def test_what_is_fetched_for_a_block_that_fails_is_forgotten(store: Store) -> No
 
 @pytest.mark.parametrize("id", ["../x", "x/y", "/x", "x/", ".", "..", ""])
 def test_an_id_that_is_no_name_is_refused(store: Store, id: str) -> None:
-    with pytest.raises(RecsysError, match="is no snapshot id"):
+    with pytest.raises(RecsysError, match="is not a snapshot id"):
         store.find("raw", id)
 
 

@@ -41,7 +41,7 @@ counted as (
         count(events.target_price) filter (where events.event_at >= cutoffs.cutoff - interval 28 day) as priced_28d,
         max(events.event_at) filter (where events.is_target) as last_target_at
     from cutoffs
-    -- views and carts are most of the events and count only for a while
+    -- older views and carts are most of the events, and no column counts them
     inner join events on events.event_at < cutoffs.cutoff
         and (events.is_target or events.event_type not in ('view', 'cart') or events.event_at >= cutoffs.cutoff - interval 28 day)
     group by events.item_index, cutoffs.cutoff
@@ -62,13 +62,13 @@ final as (
         coalesce(counted.target_events_last_year, 0)::int as target_events_last_year,
         coalesce(counted.views_28d, 0)::int as views_28d,
         coalesce(counted.carts_28d, 0)::int as carts_28d,
-        -- numbers: trends, 1 if as many as before; the added 1 keeps rare items near it
+        -- numbers: trends, 1 for no change; the added 1 keeps those of rare items near 1
         {% for name, trend in [('target_events', 'target_trend'), ('new_target_users', 'new_target_users_trend')] %}
         {{ ratio('4 * coalesce(counted.' ~ name ~ '_7d, 0) + 1', 'coalesce(counted.' ~ name ~ '_28d, 0) + 1') }} as {{ trend }},
         {% endfor %}
         {{ ratio('3.25 * coalesce(counted.target_events_28d, 0) + 1', 'coalesce(counted.target_events_91d, 0) + 1') }} as target_trend_28d,
         {{ ratio('counted.new_target_users_28d', 'counted.target_events_28d') }} as new_target_users_share_28d,
-        -- numbers: the usual target event
+        -- numbers: means over target events
         {{ ratio('counted.returns', 'counted.target_events') }} as returns_per_target,
         {{ ratio('counted.target_events - counted.target_users', 'counted.target_events') }} as repeat_share,
         {{ ratio('counted.quantity', 'counted.target_events') }} as quantity_per_target,
@@ -77,7 +77,7 @@ final as (
         -- numbers: time
         {{ days_between('counted.last_target_at', 'cutoffs.cutoff') }} as days_since_last_target,
         {{ days_between('items.available_from', 'cutoffs.cutoff') }} as days_since_available,
-        -- booleans: the catalogue's own flag is today's, so it speaks for the last cutoff only
+        -- booleans: the catalogue's flag is that of today, so it is only used at the last cutoff
         (
             coalesce(items.withdrawn_at > cutoffs.cutoff, true)
             and (items.is_available or items.withdrawn_at is not null or not cutoffs.is_serving)

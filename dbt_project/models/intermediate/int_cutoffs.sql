@@ -4,7 +4,7 @@ events as (
     select * from {{ ref('int_events_accepted') }}
 ),
 
--- The day on which the data were landed is not over, so no cutoff lies after its first moment.
+-- The day of landing is not over, so its start is the latest cutoff.
 last_days as (
     select
         least(

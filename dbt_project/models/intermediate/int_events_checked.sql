@@ -4,7 +4,7 @@ events as (
     select * from {{ ref('int_events_typed') }}
 ),
 
--- Only ids that come twice are numbered: sorting all events would cost as much as the rest of this model.
+-- Numbers only the events whose id occurs more than once, since sorting all events would cost as much as the rest of this model.
 doubled_ids as (
     select event_id
     from events
@@ -27,7 +27,7 @@ counted_copies as (
     where coalesce(event_id not in (select event_id from doubled_ids), true)
 ),
 
--- No person does so much in a day: a bot, or a broken client.
+-- Days with too many events of a user, likely of a bot or a broken client.
 busy_days as (
     select
         user_id,

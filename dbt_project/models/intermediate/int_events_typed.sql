@@ -20,7 +20,7 @@ mapped as (
     from cleaned
 ),
 
--- A target event that was rated too low, or not at all, is no more than a view.
+-- A target event with a rating below min_rating, or without one, counts as a view.
 rated as (
     select
         *,
@@ -35,7 +35,7 @@ rated as (
     from mapped
 ),
 
--- A credit note often says with a minus what its type says already.
+-- Returns often have negative quantities or prices, though their type already says that they are returns.
 final as (
     select
         -- ids

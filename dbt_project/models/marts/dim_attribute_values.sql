@@ -55,7 +55,7 @@ final as (
     from described
     inner join cutoffs on coalesce(described.valid_from < cutoffs.cutoff, true)
         and coalesce(described.available_from < cutoffs.cutoff, true)
-    -- where no row has a day, a missing value needs none
+    -- a missing value only matters from a certain time on
     where described.value is not null or described.valid_from is not null
 )
 

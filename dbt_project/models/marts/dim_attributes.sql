@@ -37,7 +37,7 @@ final as (
         listed.position::int as position,
         coalesce(described.described, 0)::int as described,
         coalesce(described.distinct_values, 0)::int as distinct_values,
-        -- booleans: a few that are no numbers, such as "n/a", do not make a column of prices text
+        -- booleans: a few other values, such as "n/a", do not turn a column of prices into text
         (not listed.is_text and coalesce(100 * described.numbers >= 99 * described.present, false))::boolean as is_number,
         coalesce(described.dated = described.present, false)::boolean as is_dated
     from listed

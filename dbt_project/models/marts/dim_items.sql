@@ -22,7 +22,7 @@ seen as (
     group by 1
 ),
 
--- The newest row of each item that holds by then. A withdrawal after the cutoff is not known yet.
+-- The newest row of each item that is valid at the cutoff. A later withdrawal is not known yet.
 catalogued as (
     select
         items.*,
@@ -43,7 +43,7 @@ final as (
         coalesce(catalogued.category, 'unknown')::string as category,
         -- numbers
         catalogued.price::decimal(18, 4) as price,
-        -- booleans: an item that no catalogue lists is taken to be for sale
+        -- booleans: an item that is not in the catalogue counts as available
         coalesce(catalogued.is_available or catalogued.is_withdrawn_later, true)::boolean as is_available,
         -- times
         least(catalogued.available_from, seen.first_event_at)::timestamp as available_from,

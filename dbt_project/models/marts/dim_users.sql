@@ -22,7 +22,7 @@ seen as (
     group by 1
 ),
 
--- The newest row of each user that holds by then.
+-- The newest row of each user that is valid at the cutoff.
 described as (
     select users.*
     from users
@@ -37,7 +37,7 @@ final as (
         (row_number() over (order by seen.user_id) - 1)::int as user_index,
         -- strings
         coalesce(described.segment, 'unknown')::string as segment,
-        -- booleans: md5 makes a sample that any engine agrees on
+        -- booleans: md5 gives the same sample in every engine
         (row_number() over (order by md5(seen.user_id), seen.user_id) <= {{ var('sample_users') }})::boolean as is_sampled,
         -- times
         seen.first_event_at::timestamp as first_event_at

@@ -34,7 +34,7 @@ indexed as (
     inner join items on events.item_id = items.item_id
 ),
 
--- A basket is a user's target events of one session on one day, so it never straddles a cutoff.
+-- A basket is the target events of a user in one session on one day, so no basket extends over a cutoff.
 numbered_baskets as (
     select
         *,
@@ -60,7 +60,7 @@ final as (
         item_index::int as item_index,
         -- strings
         event_type::string as event_type,
-        -- numbers: target events count an item once a basket, by its first line
+        -- numbers: an item counts once per basket, by its first line
         basket_number::int as basket_number,
         (case when line_number = 1 then target_number end)::int as target_number,
         quantity::decimal(18, 4) as quantity,

@@ -19,7 +19,7 @@ final as (
     select
         -- strings
         '{{ reason }}'::string as reason,
-        -- numbers: an event is rejected under its first reason, but may be affected by several
+        -- numbers: an event is rejected under its first reason, but counts as affected under each
         coalesce(sum(case when reason = '{{ reason }}' then events end), 0)::bigint as events_rejected,
         coalesce(sum(case when reasons like '%,{{ reason }},%' then events end), 0)::bigint as events_affected,
         (select events from sent)::bigint as events_sent

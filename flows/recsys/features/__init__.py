@@ -1,6 +1,6 @@
-"""Features: raw snapshot in, feature snapshot out, and its tables as NumPy arrays.
+"""Features: builds a feature snapshot from a raw snapshot with dbt, and reads its tables as NumPy arrays.
 
-The only package that runs dbt and opens DuckDB. A state holds what is known at a cutoff: nothing that happened later.
+Only this package runs dbt. A state holds what is known at a cutoff, and nothing that happened later.
 """
 
 from typing import TYPE_CHECKING

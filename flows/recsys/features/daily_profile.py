@@ -1,4 +1,4 @@
-"""What every day of a history looked like, as counts: of events, users and items, by category, segment, event type and more."""
+"""Counts of every day of a history: events, users and items, by category, segment, event type and more."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,34 +8,36 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = 30  # values of a dimension that are counted on their own; the others are "other"
+LARGEST = 30  # number of values of a dimension that are counted separately; the others are "other"
 ESTABLISHED = 28  # days since the first event after which users, items and pairs of them count as established
-PRICES = 28  # days with a price of an item, before the day, whose median is its usual price
-OTHER_USER = 17  # places further: a user who has nothing to do with the one at hand
-STEP = 0.05  # of the logarithm: the unit of price_step
-FURTHEST = 140  # steps: a thousand times
+PRICES = 28  # number of earlier days with a price of an item, whose median is its usual price
+OTHER_USER = 17  # distance between the indexes of a user and of an unrelated user
+STEP = 0.05  # unit of price_step, in natural logarithms of the price
+MAX_STEPS = 140  # a factor of about a thousand
 
 
 @dataclass(frozen=True)
 class DailyProfile:
-    """Counts of every day from `first` on, days without events included.
+    """Counts of every day from `first` on, including days without events.
 
-    values: per dimension its values, in order. counts: per dimension (values, days). Both lack a dimension without a row.
+    values: the values of each dimension, in order. counts: a (values, days) array for each dimension. Dimensions without a row are
+    missing in both. The dimensions:
 
-    events, users, items   value `all`, and `established` for those first seen at least 28 days before; users and items are
-                           counted once a day. The established events are those by such users on such items, `again` those of
-                           them on a pair first seen at least 28 days before, and `chance` those that were so with another
-                           user in the place of each
+    events, users, items   `all`: number of that day; users and items count once a day. `established`: users and items first seen
+                           at least 28 days before, and events by such users on such items. `again`: established events on a
+                           user-item pair first seen at least 28 days before. `chance`: the same if each user is replaced by
+                           an unrelated one
     category, segment, event_type, price_band, quantity_band, hour
-                           events. A band is the power of two below the price or quantity; `none` and `zero` have no such power
-    established_items      events on established items, under `all`
-    price_step             events by the step that their price is away from the usual one of their item, 0.05 of the logarithm
-                           each; the usual one is the median of its up to 28 days with a price before
-    copies                 events on new items with the title and category of an older one, under `all`
-    repeated               events of the same user, item, type and time of day as an earlier one, under `all`
+                           events by value. A band is the exponent of the largest power of two up to the price or quantity; `none`
+                           is a missing one, `zero` one of 0 or less
+    established_items      `all`: events on established items
+    price_step             events by how far their price is from the item's usual price, in steps of 0.05 of the logarithm. The
+                           usual price is the median of up to 28 earlier days with a price
+    copies                 `all`: events on new items with the title and category of an older item
+    repeated               `all`: events with the same user, item, type and time of day as an earlier event
     largest_user, largest_item
-                           events of the user, or on the item, with the most of that day, under its id
-    rejected               rejected events, by reason
+                           number of events of the user or item with the most events of that day, by its id
+    rejected               rejected events by reason
     """
 
     first: date
@@ -47,14 +49,14 @@ class DailyProfile:
         return next((counts.shape[1] for counts in self.counts.values()), 0)
 
     def before(self, day: date) -> "DailyProfile":
-        """The days before this one; days that had no event yet, or none any more, are added as empty ones."""
+        """Returns the profile of the days before `day`. Days after the last event are added with zeros."""
         days = max((day - self.first).days, 0)
         missing = max(days - self.days, 0)
         cut = {name: np.pad(counts, ((0, 0), (0, missing)))[:, :days] for name, counts in self.counts.items()}
         return DailyProfile(self.first, self.values, cut)
 
     def of(self, dimension: str, value: str = "all") -> NDArray[np.int64]:
-        """(days,) counts of one value; zeros where it never came."""
+        """Returns the (days,) counts of one value; zeros if it does not occur."""
         names = self.values.get(dimension, [])
         return self.counts[dimension][names.index(value)] if value in names else np.zeros(self.days, np.int64)
 
@@ -62,8 +64,11 @@ class DailyProfile:
 def read(
     connection: duckdb.DuckDBPyConnection, events: str, items: str, users: str, rejected: str = "", until: date | None = None
 ) -> DailyProfile:
-    """The profile of relations that look like fct_events, dim_items, dim_users and int_events_rejected; each is a table, a view
-    or a Parquet file between apostrophes. `until`: the day after the last one; by default that of the last event."""
+    """Computes the profile of relations with the columns of fct_events, dim_items, dim_users and int_events_rejected.
+
+    Each relation is a table, a view or a quoted path of a Parquet file. until: the day after the last day; by default the day after
+    the last event.
+    """
     for name, query in _steps(events, items, users).items():
         connection.execute(f"create or replace temp table profile_{name} as {query}")
     query = " union all ".join(_counts(rejected))
@@ -74,7 +79,7 @@ def read(
 def pivot(
     days: NDArray, dimensions: NDArray, values: NDArray, numbers: NDArray[np.int64], until: date | None = None
 ) -> DailyProfile:
-    """From rows of day, dimension, value and number."""
+    """Builds a profile from rows of day, dimension, value and number, given as one (n,) array each."""
     if not len(days):
         return DailyProfile(until or date.min, {}, {})
     days, dimensions, values = days.astype("datetime64[D]").astype(np.int64), dimensions.astype(str), values.astype(str)
@@ -94,7 +99,7 @@ def pivot(
 
 
 def _steps(events: str, items: str, users: str) -> dict[str, str]:
-    """Tables on the way, in order: each is made once and read several times."""
+    """Queries of the temporary tables that the counts read, in order."""
     return {
         "pairs": f"""select user_index, item_index, min(event_at)::date as first_day from {events} group by 1, 2""",
         "users": f"""
@@ -138,7 +143,7 @@ def _steps(events: str, items: str, users: str) -> dict[str, str]:
                 partition by item_index order by day rows between {PRICES} preceding and 1 preceding
             ) as usual
             from daily""",
-        # Only what comes twice is numbered: sorting all events would cost more than the rest.
+        # Sorts repeated events only, since sorting all events would cost more than everything else.
         "repeated": """
             with doubled as (
                 select user_index, item_index, event_type, time from profile_events group by all having count(*) > 1
@@ -156,15 +161,15 @@ def _steps(events: str, items: str, users: str) -> dict[str, str]:
 
 
 def _counts(rejected: str) -> list[str]:
-    """Queries for rows of the profile."""
+    """Queries that return rows of day, dimension, value and number."""
 
     def count(dimension: str, value: str, where: str = "true", number: str = "count(*)") -> str:
         return f"""select day::date as day, '{dimension}' as dimension, ({value})::varchar as value, ({number})::bigint as number
             from profile_events where {where} group by 1, 2, 3"""
 
     band = "case when {0} is null then 'none' when {0} <= 0 then 'zero' else floor(log2({0}))::int::varchar end"
-    step = f"greatest(-{FURTHEST}, least({FURTHEST}, round(ln(price / usual) / {STEP})))::int"
-    found = [
+    step = f"greatest(-{MAX_STEPS}, least({MAX_STEPS}, round(ln(price / usual) / {STEP})))::int"
+    queries = [
         count("events", "'all'"),
         count("events", "'established'", "by_established and on_established"),
         count("events", "'again'", "by_established and on_established and again"),
@@ -185,8 +190,8 @@ def _counts(rejected: str) -> list[str]:
             from profile_largest join profile_items on item_index = id where kind = 'largest_item'""",
     ]
     if rejected:
-        found.append(
+        queries.append(
             f"""select event_at::date, 'rejected', reason, count(*)::bigint from {rejected} rejected
                 where event_at is not null group by 1, 2, 3"""
         )
-    return found
+    return queries

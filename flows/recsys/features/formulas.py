@@ -1,4 +1,4 @@
-"""Cells that a spreadsheet would run as a formula: of CSV files (owasp.org/www-community/attacks/CSV_Injection)."""
+"""Escapes CSV cells that a spreadsheet would run as a formula (owasp.org/www-community/attacks/CSV_Injection)."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,5 +7,5 @@ FORMULA, SAFE = r"^([=+\-@\t\r])", r"'\1"
 
 
 def escape(column: pa.Array) -> pa.Array:
-    """A text column in which a cell that starts like a formula has an apostrophe before it."""
+    """Returns a text column with an apostrophe before each cell that starts like a formula."""
     return pc.replace_substring_regex(column, FORMULA, SAFE)

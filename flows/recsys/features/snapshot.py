@@ -1,4 +1,4 @@
-"""A feature snapshot, handed over to NumPy: states, labels and training windows at its cutoffs."""
+"""Reads a feature snapshot as NumPy arrays: states, labels and training windows at its cutoffs."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.features import daily_profile
-from recsys.features.attributes import FEWEST, partial_association, partial_correlation
+from recsys.features.attributes import MIN_VALUES, partial_association, partial_correlation
 from recsys.features.daily_profile import DailyProfile
 from recsys.features.state import Attribute, State, Table, TrainingWindow, matrix
 from recsys.features.warehouse import connect, escaped, literal
 from recsys.settings import Settings, event_types
 from recsys.store import Snapshot
 
-LOOK_DAYS = 91  # what was looked at longer ago says little, and is most of the data
+VIEW_DAYS = 91  # older views and carts carry little information, and are most of the data
 
-# Tables of features with ids in the place of indexes, which differ from one snapshot to the next, and the columns that name a row.
+# Queries of the feature tables with ids instead of indexes, which differ between snapshots, and the key columns of each.
 WIDE: dict[str, tuple[str, tuple[str, ...]]] = {
     "feat_users": ("from '{0}/feat_users.parquet' join '{0}/dim_users.parquet' using (user_index)", ("user_id",)),
     "feat_items": ("from '{0}/feat_items.parquet' join '{0}/dim_items.parquet' using (item_index)", ("item_id",)),
@@ -37,22 +37,21 @@ WIDE: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class Features:
-    """A feature snapshot, read table by table."""
+    """A feature snapshot. Each method reads the tables it needs."""
 
     def __init__(self, snapshot: Snapshot, settings: Settings):
         self.path, self.settings, self.id = snapshot.path, settings, snapshot.manifest.id
         self.made_from = snapshot.manifest.made_from
-        found = self._table("select cutoff from '{}/int_cutoffs.parquet' order by 1 desc")["cutoff"]
-        self.cutoffs: list[date] = found.astype("datetime64[D]").tolist()
+        cutoffs = self._table("select cutoff from '{}/int_cutoffs.parquet' order by 1 desc")["cutoff"]
+        self.cutoffs: list[date] = cutoffs.astype("datetime64[D]").tolist()
 
     def _table(self, query: str) -> Table:
-        (table,) = self._tables(query)
-        return table
+        return self._tables(query)[0]
 
     def _tables(self, *queries: str) -> list[Table]:
-        with connect(None, self.settings) as connection:  # opening one takes as long as a small query
-            found = [connection.execute(query.format(escaped(self.path))).fetchnumpy() for query in queries]
-        return [{name: _dense(column) for name, column in columns.items()} for columns in found]
+        with connect(None, self.settings) as connection:  # one for all, since opening it costs as much as a small query
+            tables = [connection.execute(query.format(escaped(self.path))).fetchnumpy() for query in queries]
+        return [{name: _dense(column) for name, column in table.items()} for table in tables]
 
     @property
     def as_of(self) -> date:
@@ -60,11 +59,11 @@ class Features:
 
     @property
     def evaluated(self) -> list[date]:
-        """The holdout's cutoff, then those of selection, newest first."""
+        """Cutoff of the holdout, followed by those of selection, newest first."""
         return [self.as_of - timedelta(days=days) for days in self.settings.evaluated_days]
 
     def counts(self) -> dict[str, Any]:
-        """Events, users and items before `as_of`, and the first and last event's day."""
+        """Returns the numbers of events, users and items before `as_of`, and the days of the first and last event."""
         return {
             name: column[0].item() if hasattr(column[0], "item") else column[0]
             for name, column in self._table(
@@ -84,9 +83,9 @@ class Features:
             return daily_profile.read(connection, events, items, users, rejected, self.as_of)
 
     def state(self, cutoff: date) -> State:
-        """What is known at one of the snapshot's cutoffs."""
+        """Returns what is known at one of the snapshot's cutoffs."""
         at = f"cutoff = timestamp '{cutoff}'"
-        users, items, history, looks, user_items = self._tables(
+        users, items, history, views_and_carts, user_items = self._tables(
             "select user_id, segment, is_sampled, features.* exclude (cutoff, user_index) from '{0}/dim_users.parquet' users"
             f" left join (select * from '{{0}}/feat_users.parquet' where {at}) features using (user_index) order by user_index",
             "select item_id, title, category, features.* exclude (cutoff, item_index, is_available),"
@@ -101,7 +100,7 @@ class Features:
                 order by user_index, target_number""",
             f"""select distinct user_index, item_index, datediff('day', event_at::date, date '{cutoff}') as days
                 from '{{}}/fct_events.parquet' where event_type in ('view', 'cart') and not is_target
-                and event_at >= timestamp '{cutoff}' - interval {LOOK_DAYS} day and event_at < timestamp '{cutoff}'
+                and event_at >= timestamp '{cutoff}' - interval {VIEW_DAYS} day and event_at < timestamp '{cutoff}'
                 order by all""",
             f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index",
         )
@@ -112,7 +111,7 @@ class Features:
                 table = items if entity == "item" else users
                 table[f"attribute_{name}"] = self._numbers(entity, name, cutoff, sizes[entity])
         attributes = tuple(self._attribute(entity, name, cutoff, sizes) for entity, name in self._listed(is_number=False))
-        return State(cutoff, user_ids, item_ids, users, items, user_items, history, looks, attributes)
+        return State(cutoff, user_ids, item_ids, users, items, user_items, history, views_and_carts, attributes)
 
     @cached_property
     def attributes(self) -> Table:
@@ -121,8 +120,9 @@ class Features:
 
     @cached_property
     def leaks(self) -> dict[tuple[str, str], float]:
-        """By entity and name of each undated attribute: how well its present values tell the target events since the earliest
-        cutoff, given those before it, from 0 to 1. Nothing where that cutoff is `as_of`, or too few values are known."""
+        """For each attribute without valid_from, by entity and name: the correlation (0 to 1) of its values with the target events
+        since the earliest cutoff, given the earlier ones. Attributes with few values are left out, and all if that cutoff is
+        `as_of`."""
         cutoff, found = self.cutoffs[-1], {}
         if cutoff == self.as_of:
             return {}
@@ -144,7 +144,7 @@ class Features:
                 else:
                     values = self._attribute(entity, name, cutoff, sizes).value_index[counts["index"]]
                     known = values >= 0
-                if known.sum() >= FEWEST:
+                if known.sum() >= MIN_VALUES:
                     measure = partial_correlation if is_number else partial_association
                     earlier = [counts["earlier"][known], counts["recent"][known]]
                     found[entity, name] = abs(measure(values[known], counts["later"][known], earlier))
@@ -152,17 +152,17 @@ class Features:
 
     @property
     def left_out(self) -> dict[tuple[str, str], float]:
-        """Numeric attributes that no recommender sees, since they leak, and how much they do."""
-        numbers, most = self._listed(is_number=True), self.settings.features.max_attribute_leak
-        return {key: self.leaks[key] for key in numbers if self.leaks.get(key, 0.0) > most}
+        """The leaks of the numeric attributes that are kept from recommenders because they leak too much."""
+        limit = self.settings.features.max_attribute_leak
+        return {key: self.leaks[key] for key in self._listed(is_number=True) if self.leaks.get(key, 0.0) > limit}
 
     def _listed(self, is_number: bool) -> list[tuple[str, str]]:
-        """Entity and name of the attributes that are numbers, or of those that are text."""
+        """Entity and name of the numeric attributes, or of the text attributes."""
         columns = (self.attributes[name].tolist() for name in ("entity", "attribute", "is_number"))
         return [(entity, name) for entity, name, kind in zip(*columns, strict=True) if kind == is_number]
 
     def _numbers(self, entity: str, name: str, cutoff: date, size: int) -> NDArray[np.float32]:
-        """A numeric attribute of every item or user; NaN where it is not known at the cutoff."""
+        """Values of a numeric attribute for all items or users; NaN where unknown at the cutoff."""
         rows = self._table(f"select entity_index, number from ({_valid(entity, name, cutoff)}) valid where number is not null")
         numbers = np.full(size, np.nan, np.float32)
         numbers[rows["entity_index"]] = rows["number"]
@@ -189,7 +189,7 @@ class Features:
         return Attribute(entity, name, found["value"], value_index, found["recent"], pairs)
 
     def windows(self, cutoff: date) -> list[TrainingWindow]:
-        """Earlier cutoffs whose horizons ended by this one, newest first."""
+        """Returns the earlier cutoffs whose horizons ended by this one, newest first."""
         horizon = timedelta(days=self.settings.dataset.horizon_days)
         return [
             TrainingWindow((self.id, earlier), partial(self.state, earlier), partial(self.labels, earlier))
@@ -198,8 +198,10 @@ class Features:
         ]
 
     def labels(self, cutoff: date, last_days: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Users and items of the sampled users' target events within the horizon, in their order; if `last_days` is given, only
-        within so many days at its end."""
+        """Returns the users and items (two arrays of indexes) of the sampled users' target events within the horizon, in order.
+
+        last_days: only events of so many days at the end of the horizon; 0 for all.
+        """
         end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
         late = f"""semi join (from '{{0}}/fct_events.parquet' where is_target and event_at < timestamp '{end}'
             and event_at >= timestamp '{end}' - interval {last_days} day) events using (user_index, item_index)"""
@@ -210,8 +212,8 @@ class Features:
         return rows["user_index"], rows["item_index"]
 
     def users_around(self, cutoff: date) -> tuple[int, int, int]:
-        """Sampled users with an event before the cutoff, those with a target event in the horizon after it, and those with a target
-        event after the day of their first event."""
+        """Returns three numbers of sampled users: with an event before the cutoff, with a target event in the horizon after it, and
+        with a target event after the day of their first event."""
         end = cutoff + timedelta(days=self.settings.dataset.horizon_days)
         rows = self._table(
             f"""select count(distinct user_index) filter (where event_at < timestamp '{cutoff}') as before,
@@ -225,7 +227,7 @@ class Features:
         return int(rows["before"][0]), int(rows["after"][0]), int(rows["returning"][0])
 
     def bought(self, start: date, end: date) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-        """Ids of the sampled users and of the items of their target events, from one day to the day before another."""
+        """Returns the ids of the sampled users and of the items of their target events from `start` to the day before `end`."""
         rows = self._table(
             f"""select distinct user_id, item_id from '{{0}}/fct_events.parquet'
                 join (from '{{0}}/dim_users.parquet' where is_sampled) using (user_index)
@@ -235,33 +237,35 @@ class Features:
         return rows["user_id"], rows["item_id"]
 
     def target_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Rows of users and items that had a target event with each other at any time before `as_of`, each pair once, in order."""
+        """Returns the user and item indexes of all pairs with a target event before `as_of`, each pair once, in order."""
         rows = self._table("select distinct user_index, item_index from '{}/fct_events.parquet' where is_target order by all")
         return rows["user_index"], rows["item_index"]
 
     def last_targets(self, rows: Sequence[int]) -> dict[str, tuple[str, list[tuple[str, float]]]]:
-        """By id of each user of these rows: the segment, and items and days before `as_of` of the last target events, the newest
-        first, at most `history_cap`."""
-        asked = f"user_index in ({', '.join(map(str, [*rows, -1]))})"
+        """Returns, by user id, the segment and the last target events of the users in these rows.
+
+        An event is an item id and the days before `as_of`; newest first, at most `history_cap` of a user.
+        """
+        is_wanted = f"user_index in ({', '.join(map(str, [*rows, -1]))})"
         users, events = self._tables(
-            f"select user_id, segment from '{{0}}/dim_users.parquet' where {asked}",
+            f"select user_id, segment from '{{0}}/dim_users.parquet' where {is_wanted}",
             f"""select user_id, item_id, (epoch(timestamp '{self.as_of}' - event_at) / 86400)::float as days
-                from '{{0}}/fct_events.parquet' join (from '{{0}}/dim_users.parquet' where {asked}) using (user_index)
+                from '{{0}}/fct_events.parquet' join (from '{{0}}/dim_users.parquet' where {is_wanted}) using (user_index)
                 join (select item_index, item_id from '{{0}}/dim_items.parquet') using (item_index)
                 where target_number is not null
                 qualify row_number() over (partition by user_index order by target_number desc)
                     <= {self.settings.features.history_cap}
                 order by user_id, target_number desc""",
         )
-        found: dict[str, tuple[str, list[tuple[str, float]]]] = {
+        histories: dict[str, tuple[str, list[tuple[str, float]]]] = {
             user: (segment, []) for user, segment in zip(users["user_id"].tolist(), users["segment"].tolist(), strict=True)
         }
         for user, item, days in zip(*(events[name].tolist() for name in ("user_id", "item_id", "days")), strict=True):
-            found[user][1].append((item, days))
-        return found
+            histories[user][1].append((item, days))
+        return histories
 
     def count_targets(self) -> dict[str, Table]:
-        """Of `users` and `items`: features that count target events, counted anew from the events, row by row."""
+        """Recomputes features of `users` and `items` that count target events, from the events."""
         recent = f"count(target_number) filter (where event_at >= timestamp '{self.as_of}' - interval 28 day)"
         counted = {
             "user": {"target_events": "count(target_number)"},
@@ -280,15 +284,15 @@ class Features:
         return dict(zip(("users", "items"), self._tables(*queries), strict=True))
 
     def repeat_share(self) -> float:
-        """Share of target events on an item that the user had one with on an earlier day."""
+        """Returns the share of target events on an item that the user had one with on an earlier day."""
         with connect(None, self.settings) as connection:
             connection.read_parquet(f"{self.path}/fct_events.parquet").create_view("events")
             targets = "(select user_index as user_id, item_index as item_id, event_at from events where is_target)"
             return event_types.repeat_share(connection, targets)
 
     def label_faults(self) -> dict[str, int]:
-        """Labels by what is wrong with them: `unfounded`, no target event of the pair from the cutoff to before the horizon's end;
-        `unfinished`, a horizon that ends after `as_of`; `all` counts them all."""
+        """Counts wrong labels. `unfounded`: the pair has no target event within the horizon. `unfinished`: the horizon ends after
+        `as_of`. `all`: all labels."""
         rows = self._table(
             f"""with ended as (
                     select *, cutoff + interval {self.settings.dataset.horizon_days} day as horizon_end from '{{0}}/labels.parquet'
@@ -304,10 +308,13 @@ class Features:
         return {name: int(column[0]) for name, column in rows.items()}
 
     def differences(self, earlier: "Features") -> dict[str, int]:
-        """Columns of the wide features that differ at the cutoff that is the last of a snapshot built `earlier`, as
-        `table.column`, with the rows that do; `table.rows` are those that the earlier one lacks. Whatever differs has seen
-        an event after the cutoff. (Whether an item is for sale may: the catalogue's own flag is today's.)"""
-        found: dict[str, int] = {}
+        """Compares the features at the last cutoff of a snapshot that was built `earlier`. A difference means that an event after
+        the cutoff leaked into a feature.
+
+        Returns the number of rows that differ, by `table.column`; `table.rows` counts rows that the earlier snapshot lacks.
+        `is_available` is not compared, since the catalogue's flag is that of today.
+        """
+        counted: dict[str, int] = {}
         for table, (query, keys) in WIDE.items():
             rows = f"({query} where cutoff = timestamp '{earlier.as_of}')"
             same = " and ".join(f"late.{key} is not distinct from early.{key}" for key in keys)
@@ -315,30 +322,30 @@ class Features:
                 names = [
                     name for name, *_ in connection.execute(f"describe from '{escaped(self.path)}/{table}.parquet'").fetchall()
                 ]
-                kept_apart = ("cutoff", "is_available", *keys)
-                names = [name for name in names if name not in kept_apart and not name.endswith("_index")]
+                ignored = ("cutoff", "is_available", *keys)
+                names = [name for name in names if name not in ignored and not name.endswith("_index")]
                 differ = ", ".join(f"count(*) filter (where there and late.{name} is distinct from early.{name})" for name in names)
                 missing, *counts = connection.execute(
                     f"""select count(*) filter (where there is null), {differ} from {rows.format(escaped(self.path))} late
                         left join (select *, true as there from {rows.format(escaped(earlier.path))}) early on {same}"""
                 ).fetchall()[0]
-            found |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
-        return found
+            counted |= {f"{table}.{name}": count for name, count in zip(["rows", *names], [missing, *counts], strict=True) if count}
+        return counted
 
 
 def _quoted(name: str) -> str:
-    """A text in a query that `_table` formats."""
+    """A text literal for a query that `_tables` formats."""
     return literal(name).replace("{", "{{").replace("}", "}}")
 
 
 def _valid(entity: str, name: str, cutoff: date) -> str:
-    """Query for the values of an attribute that are valid at a cutoff."""
+    """Query of an attribute's values that are valid at a cutoff."""
     return f"""select * from '{{0}}/dim_attribute_values.parquet' where entity = '{entity}' and attribute = {_quoted(name)}
         and coalesce(valid_from < timestamp '{cutoff}', true) and coalesce(valid_to >= timestamp '{cutoff}', true)"""
 
 
 def _dense(column: NDArray) -> NDArray:
-    """Text as fixed-width text, missing numbers as NaN, missing text as empty."""
+    """Converts text to fixed-width text, missing numbers to NaN, and missing text to ""."""
     if column.dtype == object:
         return np.ma.filled(column, "").astype(str)
     if isinstance(column, np.ma.MaskedArray):

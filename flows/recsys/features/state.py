@@ -1,4 +1,4 @@
-"""State: what is known at a cutoff, as NumPy arrays. Recommenders learn from one and rank another."""
+"""State: what is known at a cutoff, as NumPy arrays. Recommenders are fitted on a state, and rank for the users of a state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ Table = dict[str, NDArray]
 
 @dataclass(frozen=True)
 class Attribute:
-    """A text attribute of items or of users, as it is valid at a cutoff. Its subjects are the others: users of an item's attribute,
-    items of a user's.
+    """A text attribute of items or of users, as valid at a cutoff. For an item attribute the subjects are the users, for a user
+    attribute the items.
 
-    entity: "item" or "user", which it describes.
-    values: the distinct values, in order; rare ones are one, `other`.
-    value_index: (items or users) row of each one's value; -1 where it is not known.
-    recent: (values,) how many pairs of user and item with the value had their first target event in the last weeks.
-    pairs: (subjects, values) how many others with the value each subject has had a target event with: each counts once, so that
-        one busy user does not outweigh all others.
+    entity: "item" or "user".
+    values: the distinct values, in order; rare ones are merged into `other`.
+    value_index: (items or users,) index of each one's value; -1 if unknown.
+    recent: (values,) number of user-item pairs with the value whose first target event was in the last weeks.
+    pairs: (subjects, values) number of items, or users, with the value that each subject has had a target event with. Each counts
+        once, so that one very active user does not dominate.
     """
 
     entity: str
@@ -34,16 +34,17 @@ class Attribute:
 
 @dataclass(frozen=True)
 class State:
-    """Users and items are rows 0, 1, 2, ... in the order of their ids; tables hold `user_index` and `item_index` into them.
+    """Users and items known at a cutoff. They are numbered 0, 1, 2, ... in the order of their ids; the columns `user_index` and
+    `item_index` of the tables are these numbers.
 
-    users: segment, is_sampled, the columns of feat_users and numeric attributes as `attribute_<name>`, one row per user.
-    items: title, category, is_available, the columns of feat_items and numeric attributes, one row per item; an item that was
-        not known before the cutoff is not available.
-    user_items: the columns of feat_user_items, one row per pair with an event before the cutoff (before the last cutoff
-        only of the sampled users).
+    users: segment, is_sampled, the columns of feat_users, and numeric attributes as `attribute_<name>`; one row per user.
+    items: title, category, is_available, the columns of feat_items, and numeric attributes; one row per item. Items first seen
+        after the cutoff are not available.
+    user_items: the columns of feat_user_items, one row per pair with an event before the cutoff. At all but the last cutoff it has
+        only the sampled users.
     history: user_index, item_index, basket_number and days (before the cutoff) of each user's most recent target events.
-    looks: user_index, item_index and whole days (before the cutoff) of what a user viewed or put in the cart, once a day, in
-        the last months; empty where the source has none.
+    views_and_carts: user_index, item_index and whole days (before the cutoff) of views and cart events in the last months, once
+        per user, item and day; empty if the source has none.
     attributes: the text attributes, in the order of the settings.
     """
 
@@ -54,7 +55,7 @@ class State:
     items: Table
     user_items: Table
     history: Table
-    looks: Table
+    views_and_carts: Table
     attributes: tuple[Attribute, ...] = ()
 
     @property
@@ -62,12 +63,15 @@ class State:
         return len(self.user_ids), len(self.item_ids)
 
     def rows(self, user_ids: NDArray[np.str_]) -> NDArray[np.int64]:
-        """Row of each user; -1 for those never seen."""
+        """Returns the row of each user; -1 for unknown users."""
         return places(self.user_ids, user_ids)
 
     def bought(self, half_life_days: float = 0.0, within_days: float = 0.0) -> sparse.csr_matrix:
-        """Items of users' most recent target events: (users, items), each event a 1 that halves every `half_life_days`,
-        or without one 1 for any number of them; only of the days `within_days` before the cutoff, if given."""
+        """Returns a (users, items) matrix of the most recent target events.
+
+        half_life_days: events are weighted by 0.5 ** (days / half_life_days) and added up; 0 gives 1 for any number of events.
+        within_days: only events of so many days before the cutoff; 0 for all.
+        """
         days = self.history["days"]
         recent = days <= (within_days or np.inf)
         weights = 0.5 ** (days[recent] / half_life_days) if half_life_days else np.ones(recent.sum())
@@ -77,18 +81,14 @@ class State:
         return bought
 
     def owned(self) -> sparse.csr_matrix:
-        """Baskets of each user that held each item: (users, items), 0 without a target event."""
+        """Returns a (users, items) matrix of the number of baskets in which a user had a target event with an item."""
         bought = self.user_items["baskets"] > 0
-        return matrix(
-            self.user_items["baskets"][bought],
-            self.user_items["user_index"][bought],
-            self.user_items["item_index"][bought],
-            self.shape,
-        )
+        baskets, users, items = (self.user_items[name][bought] for name in ("baskets", "user_index", "item_index"))
+        return matrix(baskets, users, items, self.shape)
 
 
-def places(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Place of each wanted id among sorted ids; -1 for those that are not there."""
+def places(ids: NDArray, wanted: NDArray) -> NDArray[np.int64]:
+    """Returns the index of each wanted id in an array of sorted ids (of any type); -1 for ids that are not in it."""
     if not len(ids):
         return np.full(len(wanted), -1)
     found = np.searchsorted(ids, wanted).clip(0, len(ids) - 1)
@@ -96,22 +96,25 @@ def places(ids: NDArray[np.str_], wanted: NDArray[np.str_]) -> NDArray[np.int64]
 
 
 def matrix(values: NDArray, rows: NDArray, columns: NDArray, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """A float32 CSR matrix; values of the same place are added up."""
+    """Returns a float32 CSR matrix. Values at the same row and column are added up."""
     return sparse.csr_matrix((values.astype(np.float32), (rows, columns)), shape=shape)
 
 
 def matrix_of_file(parts: Mapping[str, NDArray], shape: Sequence[int]) -> sparse.csr_matrix:
-    """A CSR matrix from the arrays `data`, `indices` and `indptr` of a file. Raises ValueError if one points outside another,
-    which scipy's compiled code would follow."""
-    made = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=tuple(shape))
-    made.check_format(full_check=True)
-    return made
+    """Builds a CSR matrix from the arrays `data`, `indices` and `indptr` of a file. Raises ValueError if an index is out of range,
+    since scipy's compiled code does not check it."""
+    loaded = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape=tuple(shape))
+    loaded.check_format(full_check=True)
+    return loaded
 
 
 @dataclass(frozen=True)
 class TrainingWindow:
-    """An earlier cutoff whose horizon is over: what was known then, and the users and items of the target events after it.
-    Read when asked for."""
+    """An earlier cutoff whose horizon has ended, to train on.
+
+    key: id of the feature snapshot, and the cutoff. state: reads what was known then. labels: reads the users and items of the
+    target events in the horizon.
+    """
 
     key: tuple[str, date]
     state: Callable[[], State]

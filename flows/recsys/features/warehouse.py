@@ -1,4 +1,4 @@
-"""The one module that runs dbt and opens DuckDB: raw snapshot in, feature snapshot out."""
+"""Runs dbt over a raw snapshot in a temporary DuckDB file, and opens DuckDB connections."""
 
 import json
 import os
@@ -20,31 +20,33 @@ from recsys import RecsysError
 from recsys.features.formulas import FORMULA, SAFE
 from recsys.features.unreadable import advise
 from recsys.settings import Settings
-from recsys.store import Manifest, Snapshot, describe, digest, processes, remedy, with_remedy, work_of
+from recsys.store import Manifest, Snapshot, digest, processes, remedy, with_remedy, work_of
 
 SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")
-IDLE = 60.0  # seconds
+IDLE = 60.0  # seconds without work after which dbt is ended
 MD5_SPACE = 2**128
-MOST_TOLERATED = 0.3  # share of rejected events, above which nobody is told to raise max_quarantine
+MAX_TOLERATED = 0.3  # share of rejected events up to which messages suggest raising max_quarantine
 
 
 @dataclass(frozen=True)
 class DbtCost:
-    """CPU seconds of a dbt call, and the part of them that was SQL."""
+    """CPU seconds of a dbt call. sql: the part of them that ran SQL."""
 
     total: float
     sql: float
 
 
 def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict[str, Any]:
-    """The dbt variables of a run. All that a feature snapshot depends on besides the raw one and the SQL. `serving` asks for
-    the last cutoff alone, which is all that ranking needs."""
+    """Returns the dbt variables of a run. With the raw snapshot and the SQL they determine the feature snapshot.
+
+    serving: only the last cutoff, which is enough to make lists.
+    """
     landed_on = date.fromisoformat(raw.made_from["landed_on"])
     return {
         "source": settings.dataset.source,
         "time_zone": settings.dataset.time_zone,
         "as_of": settings.as_of.isoformat() if settings.as_of else "",
-        "landed_before": (landed_on + timedelta(days=2)).isoformat(),  # a day more than the clock, for zones ahead of it
+        "landed_before": (landed_on + timedelta(days=2)).isoformat(),  # one day after today, for time zones ahead of the clock
         "target": settings.dataset.target,
         "event_types": settings.dataset.own_types,
         "min_rating": settings.dataset.min_rating,
@@ -63,13 +65,13 @@ def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict
 
 
 def features_id(variables: dict[str, Any], raw_id: str, project: Path) -> str:
-    """Name of the feature snapshot that `build` makes with these variables, known before it is made."""
+    """Returns the id of the feature snapshot that `build` makes with these variables."""
     versions = {name: version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb")}
     return digest([raw_id, variables, project_hashes(project)["project"], versions])
 
 
 def project_hashes(project: Path) -> dict[str, Any]:
-    """One hash of all dbt files that features depend on, and one of each, by which two projects are told apart file by file."""
+    """Hashes the dbt files: `project` is the hash of all, `files` has one for each file."""
     files = {
         path.relative_to(project).as_posix(): digest(path.read_text())
         for folder in ("models", "macros")
@@ -81,7 +83,10 @@ def project_hashes(project: Path) -> dict[str, Any]:
 
 
 def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> DbtCost:
-    """Runs dbt over a raw snapshot and writes every model with a contract to the folder as `<model>.parquet`."""
+    """Runs dbt over a raw snapshot, and writes every model with a contract to the folder as `<model>.parquet`.
+
+    Raises RecsysError if a model or test fails, too many events are rejected, or `as_of` is outside the data.
+    """
     with tempfile.TemporaryDirectory(prefix="warehouse-") as scratch:
         file = Path(scratch) / "warehouse.duckdb"
         expose(raw, file)
@@ -90,9 +95,9 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
             if not connection.execute("from duckdb_tables() where table_name = 'quarantine'").fetchall():
                 _refuse_failures(target)
             _refuse_quarantine(quarantine(connection), settings)
-            _refuse_nothing(connection)
+            _refuse_no_events(connection)
             _refuse_failures(target)
-            if not raw.manifest.parents:  # what is replayed ends on its day, whether or not anything happened on it
+            if not raw.manifest.parents:  # raw data of a replay may end with days without events
                 _refuse_as_of(connection, settings)
             for model, order in _contracts(target).items():
                 to = f"'{escaped(folder / model)}.parquet' (format parquet, compression zstd)"
@@ -101,17 +106,22 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
 
 
 def check_events(raw: Snapshot, settings: Settings, project: Path, file: Path) -> None:
-    """Runs the models up to the quarantine alone, in a new DuckDB file: `int_events_checked`, `int_events_accepted`,
-    `int_events_rejected`, `quarantine` and `int_cutoffs`."""
+    """Runs only the models up to the quarantine, in a new DuckDB file.
+
+    It then has `int_events_checked`, `int_events_accepted`, `int_events_rejected`, `quarantine` and `int_cutoffs`.
+    """
     expose(raw, file)
-    asked = ("run", "--select", "+quarantine", "+int_cutoffs")
-    _, target = run_dbt(project, file, parameters(raw.manifest, settings), settings, *asked)
+    command = ("run", "--select", "+quarantine", "+int_cutoffs")
+    _, target = run_dbt(project, file, parameters(raw.manifest, settings), settings, *command)
     _refuse_failures(target)
 
 
 def write_rejected(relation: str, file: Path | None, settings: Settings, target: Path, is_escaped: bool = False) -> int:
-    """Writes the rejected events of a DuckDB file or of a Parquet file to a .csv or .parquet file; returns how many. `is_escaped`:
-    in a .csv file, texts that start like a formula get an apostrophe."""
+    """Writes rejected events to a .csv or .parquet file, and returns their number.
+
+    relation: a table of the DuckDB file `file`, or the quoted path of a Parquet file. is_escaped: in a .csv file, put an apostrophe
+    before texts that a spreadsheet would run as a formula.
+    """
     if target.suffix not in (".csv", ".parquet"):
         raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .csv or .parquet file')
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +142,7 @@ def write_rejected(relation: str, file: Path | None, settings: Settings, target:
 
 
 def expose(raw: Snapshot, file: Path) -> None:
-    """Makes the raw files views of a schema `raw`, which the sources of the dbt project name."""
+    """Creates a view in the schema `raw` of a DuckDB file for each raw table; the dbt sources read them."""
     with duckdb.connect(str(file)) as connection:
         connection.execute("create schema raw")
         for table in sorted({_table(name) for name in raw.manifest.files}):
@@ -141,7 +151,7 @@ def expose(raw: Snapshot, file: Path) -> None:
 
 
 def files_of(raw: Snapshot, table: str) -> list[str]:
-    """Paths of a raw table's Parquet files; none where the source has no such table."""
+    """Returns the paths of a raw table's Parquet files; none if the source has no such table."""
     return [str(raw.path / name) for name in raw.manifest.files if _table(name) == table]
 
 
@@ -150,8 +160,11 @@ def _table(file: str) -> str:
 
 
 def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[DbtCost, Path]:
-    """dbt in a process of its own (inside this one it would keep the file's lock and its memory): `build` of the pipeline's
-    models, or other arguments. Returns the cost and the folder with dbt's own results."""
+    """Runs dbt in a process of its own, since inside this one it would keep the file's lock and its memory.
+
+    arguments: by default `build` of all models. Returns the cost, and the folder with dbt's results. Raises RecsysError if dbt does
+    not start; failed models are left to the caller.
+    """
     target = file.parent / "target"
     places = {"--project-dir": project, "--profiles-dir": project, "--target-path": target, "--log-path": file.parent / "logs"}
     bind = f"import runpy; runpy.run_path({processes.__file__!r})['end_with_parent']()"
@@ -167,17 +180,17 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     results = target / "run_results.json"
     results.unlink(missing_ok=True)
     before = _children_cpu()
-    said = _run(command, environment)
+    output = _run(command, environment)
     total = _children_cpu() - before
-    if not results.exists() or not (ran := json.loads(results.read_text())["results"]):
-        lines = said.splitlines()[-1:] + [line for line in said.splitlines() if remedy(line)]
+    if not results.exists() or not (executed := json.loads(results.read_text())["results"]):
+        lines = output.splitlines()[-1:] + [line for line in output.splitlines() if remedy(line)]
         raise RecsysError(f"dbt could not start: {with_remedy(lines[-1] if lines else 'it was killed, maybe out of memory')}")
-    return DbtCost(total, min(total, sum(result["execution_time"] for result in ran))), target
+    return DbtCost(total, min(total, sum(result["execution_time"] for result in executed))), target
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
-    """Runs dbt and returns what it said. Where memory is short, dbt waits for ever for threads that could not start, so it is ended
-    once it has done nothing for a while."""
+    """Runs dbt and returns its output. Ends it after IDLE seconds without work: if memory is short, dbt waits forever for threads
+    that could not start."""
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
@@ -197,10 +210,10 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
 
 
 def document(variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> None:
-    """Writes dbt's documentation of the models as one page, `index.html`. It reads SQL and descriptions, no data."""
+    """Writes dbt's documentation of the models to the folder as one page, `index.html`. It reads no data."""
     with tempfile.TemporaryDirectory(prefix="warehouse-") as scratch:
-        asked = ("docs", "generate", "--static", "--empty-catalog")
-        _, target = run_dbt(project, Path(scratch) / "warehouse.duckdb", variables, settings, *asked)
+        command = ("docs", "generate", "--static", "--empty-catalog")
+        _, target = run_dbt(project, Path(scratch) / "warehouse.duckdb", variables, settings, *command)
         folder.mkdir(parents=True)
         (folder / "index.html").write_bytes((target / "static_index.html").read_bytes())
 
@@ -211,20 +224,20 @@ def _children_cpu() -> float:
 
 
 def failures(target: Path) -> list[str]:
-    """What failed in dbt's last call, a line each."""
+    """Returns a line for each failure of the last dbt call."""
     results = json.loads((target / "run_results.json").read_text())["results"]
     bad = [result for result in results if result["status"] not in ("success", "pass", "skipped")]
     return [f"{result['unique_id'].split('.', 2)[2]}: {' '.join((result['message'] or '').split())[:300]}" for result in bad]
 
 
-def _refuse_nothing(connection: duckdb.DuckDBPyConnection) -> None:
+def _refuse_no_events(connection: duckdb.DuckDBPyConnection) -> None:
     if not connection.execute("select * from int_events_accepted limit 1").fetchall():
-        raise RecsysError("no event is left to learn from; pass a larger SAMPLE, or data with more than rejected rows in it")
+        raise RecsysError("no event is left, since all were rejected or not sampled; pass a larger SAMPLE, or other data")
 
 
 def _refuse_failures(target: Path) -> None:
     if failed := failures(target):
-        raise RecsysError(f"dbt: {'; '.join(failed)}; {remedy(' '.join(failed)) or 'mend the model or the data it names'}")
+        raise RecsysError(f"dbt: {'; '.join(failed)}; {remedy(' '.join(failed)) or 'correct the model or the data it names'}")
 
 
 def _refuse_as_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
@@ -239,7 +252,7 @@ def _refuse_as_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> 
 
 
 def _contracts(target: Path) -> dict[str, str]:
-    """Models with a contract, and what puts their rows in the one order: the keys of wide features, or else every column."""
+    """Models with a contract, and the columns that order their rows: the keys of feature tables, all columns of others."""
     nodes = json.loads((target / "manifest.json").read_text())["nodes"].values()
     public = [node for node in nodes if node["resource_type"] == "model" and node["config"]["contract"]["enforced"]]
     ids = ("cutoff", "entity", "attribute", "value")
@@ -249,8 +262,11 @@ def _contracts(target: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Rejected events by reason: under the first that applied, and under every one. unreadable: the values that could not be read
-    of one event of the most frequent reason."""
+    """Rejected events by reason.
+
+    sent: number of all events. rejected: events counted under the first reason that applied. affected: events counted under every
+    reason that applied. unreadable: values that could not be read of one event with the most frequent reason.
+    """
 
     sent: int
     rejected: dict[str, int]
@@ -267,15 +283,16 @@ class Quarantine:
         return f"{sum(self.rejected.values()):,} of {self.sent:,} events ({self.share:.1%})" + (f": {reasons}" if reasons else "")
 
     def excess(self, limit: float) -> str:
-        """What is wrong if more than this share is rejected, and what to do; "" if it is not."""
+        """Says that more than this share is rejected, and what to do; "" if it is not."""
         if self.share <= limit:
             return ""
-        raising = ", or raise the limit in config.toml if these events are known to be bad" if self.share < MOST_TOLERATED else ""
+        raising = ", or raise the limit in config.toml if these events are known to be bad" if self.share < MAX_TOLERATED else ""
         values = advise(self.unreadable)
-        return f"{self}, more than max_quarantine = {limit:.1%}; mend the data{raising}" + (f": {values}" if values else "")
+        return f"{self}, more than max_quarantine = {limit:.1%}; correct the data{raising}" + (f": {values}" if values else "")
 
 
 def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
+    """Reads the quarantine of a feature snapshot's folder. Raises RecsysError if too many events are rejected."""
     with connect(None, settings) as connection:
         found = quarantine(connection, *(f"'{escaped(folder)}/{name}.parquet'" for name in ("quarantine", "int_events_rejected")))
     _refuse_quarantine(found, settings)
@@ -285,12 +302,13 @@ def read_quarantine(folder: Path, settings: Settings) -> Quarantine:
 def quarantine(
     connection: duckdb.DuckDBPyConnection, relation: str = "quarantine", rejected: str = "int_events_rejected"
 ) -> Quarantine:
-    """The models `quarantine` and `int_events_rejected`, under these names."""
+    """Reads the models `quarantine` and `int_events_rejected`, given as relations."""
     rows = connection.execute(f"select reason, events_rejected, events_affected, events_sent from {relation}").fetchall()
     counts = {row[0]: row[1] for row in rows}
-    most = max(counts, key=lambda reason: counts[reason])
-    # The last in the alphabet: of dates it is likely one of the 31st, which tells the day from the month.
-    (unreadable,) = connection.execute(f"select max(unreadable) from {rejected} where reason = {literal(most)}").fetchall()[0]
+    most_frequent = max(counts, key=lambda reason: counts[reason])
+    # max() likely returns a date of the 31st, which shows which part is the day.
+    query = f"select max(unreadable) from {rejected} where reason = {literal(most_frequent)}"
+    (unreadable,) = connection.execute(query).fetchall()[0]
     return Quarantine(rows[0][3], counts, {row[0]: row[2] for row in rows}, unreadable or "")
 
 
@@ -300,23 +318,23 @@ def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
 
 
 def escaped(text: object) -> str:
-    """A text or a path as it stands between apostrophes in SQL."""
+    """Escapes a text or a path for use between apostrophes in SQL."""
     return str(text).replace("'", "''")
 
 
 def literal(value: object) -> str:
-    """A value as SQL writes a text."""
+    """Returns a value as a text literal of SQL."""
     return f"'{escaped(value)}'"
 
 
 def identifier(name: str) -> str:
-    """The name of a column as SQL writes it."""
+    """Returns a column name as a quoted identifier of SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager
 def connect(file: Path | None, settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB on a file, or in memory, that keeps to the settings' memory and threads."""
+    """Opens DuckDB on a file, or in memory, with the memory limit and threads of the settings."""
     with tempfile.TemporaryDirectory(prefix="spill-") as spill, duckdb.connect(str(file) if file else ":memory:") as connection:
         connection.execute(f"set memory_limit = '{settings.warehouse.memory_limit}'")
         connection.execute(f"set threads = {settings.warehouse.threads}")
@@ -326,13 +344,11 @@ def connect(file: Path | None, settings: Settings) -> Iterator[duckdb.DuckDBPyCo
 
 
 def profile(raw: Snapshot, settings: Settings) -> list[dict[str, Any]]:
-    """One row per table and column of a raw snapshot: rows, and the share of missing values."""
+    """Returns one row per table and column of a raw snapshot, with `table`, `column`, `rows` and `null_share`."""
     rows: list[dict[str, Any]] = []
-    tables = sorted({Path(name).parts[0].removesuffix(".parquet") for name in describe(raw.path) if name.endswith(".parquet")})
     with connect(None, settings) as connection:
-        for table in tables:
-            files = f"{table}/*.parquet" if (raw.path / table).is_dir() else f"{table}.parquet"
-            relation = f"read_parquet('{escaped(raw.path)}/{files}', union_by_name = true)"
+        for table in sorted({_table(name) for name in raw.manifest.files}):
+            relation = f"read_parquet([{', '.join(map(literal, files_of(raw, table)))}], union_by_name = true)"
             columns = [name for name, *_ in connection.execute(f"describe select * from {relation}").fetchall()]
             counts = ", ".join(f'count("{column}")' for column in columns)
             total, *present = connection.execute(f"select count(*), {counts} from {relation}").fetchall()[0]

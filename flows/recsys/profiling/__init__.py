@@ -1,4 +1,4 @@
-"""Profiling: what an export holds, how it is read, and settings that fit it."""
+"""Profiling: describes an export, and proposes its section of config.toml."""
 
 from typing import TYPE_CHECKING
 

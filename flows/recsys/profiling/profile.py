@@ -1,11 +1,11 @@
-"""What an export holds, how it is read, what its settings may be, and whether a run on it will work: `make check-data`."""
+"""Profiles an export for `make check-data`: its content, how it is read, proposed settings, and whether a run will work."""
 
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +17,7 @@ from recsys import RecsysError
 from recsys.features import DATE, Quarantine, warehouse
 from recsys.profiling.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated
 from recsys.settings import (
-    MOST_UNKNOWN,
+    MAX_UNKNOWN_SHARE,
     Dataset,
     Settings,
     advise_exclude_seen,
@@ -33,13 +33,13 @@ from recsys.settings import (
 from recsys.sources import SOURCES, Access, Events, UnreadableColumns, columns, open_source
 from recsys.store import Manifest, Snapshot, describe
 
-EXAMPLES = 5  # of rejected events, for each reason
-MOST_MISSING = 0.5  # share of rows without a value, above which a column is not proposed for anything
-MOST_REJECTED = 0.5  # share of the events of a type, above which a person is told
-SPIKE = 10  # times the events of a usual day, above which a person is told of a day
-FEWEST_SPIKE = 100  # events: days with fewer are no import
-MOST_RATINGS = 1_000  # distinct values above which a column holds no ratings
-# How times may be written.
+EXAMPLES = 5  # rejected events shown for each reason
+MAX_MISSING = 0.5  # share of rows without a value up to which a column is proposed
+MAX_REJECTED = 0.5  # share of rejected events of a type above which a remark says so
+SPIKE = 10  # ratio of a day's events to the median day's above which a remark says so
+MIN_SPIKE = 100  # events of such a day
+MAX_RATINGS = 1_000  # distinct values up to which a column counts as ratings
+# Forms of times in text columns.
 FORMS = {
     "text with a zone": r"^\d{4}[^:]*:.*\d ?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$",
     "text without a zone": r"^\d{4}[-/]\d\d?[-/]\d\d?[ T]",
@@ -49,15 +49,15 @@ FORMS = {
     "microseconds since 1970": r"^\d{15,16}$",
     "nanoseconds since 1970": r"^\d{18,19}$",
 }
-NUMBER = r"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$"  # as the macro `number` reads an attribute
+NUMBER = r"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$"  # the same as in the dbt macro `number`
 ZONED, TYPED, TYPED_LOCAL = "text with a zone", "timestamps with a zone", "timestamps without a zone"
-UNREAD = "not readable"  # any other form
-LOCAL = ("text without a zone", "dates", TYPED_LOCAL)  # forms that are read in the dataset's time_zone
+UNREADABLE = "not readable"  # any other form
+LOCAL = ("text without a zone", "dates", TYPED_LOCAL)  # forms that need the dataset's time_zone
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the export. ours: what it is read as, or "" if it is ignored. how: how that was found, or what to do."""
+    """A column of the export. ours: our column that it is read as; "" if it is ignored. how: how it was found, or what to do."""
 
     table: str
     theirs: str
@@ -67,7 +67,7 @@ class Column:
 
 @dataclass(frozen=True)
 class EventType:
-    """A type in the data. ours: what it counts as; "" where a person must decide."""
+    """An event type of the data. ours: our event type; "" where a person must decide."""
 
     own: str
     events: int
@@ -76,7 +76,8 @@ class EventType:
 
 @dataclass(frozen=True)
 class Ratings:
-    """Events by rating. share: of the events that have one. least: of a target event. target: share of ratings that reach it."""
+    """counts: events by rating. share: share of the events with a rating. least: smallest rating of a target event. target: share
+    of the ratings that are at least that."""
 
     counts: dict[float, int]
     share: float
@@ -86,7 +87,7 @@ class Ratings:
 
 @dataclass(frozen=True)
 class Forms:
-    """How times are written: forms with their share of the events, and the zones that are written with them."""
+    """Forms of the times. shares: share of the events in each form. zones: time zones that occur in the texts."""
 
     shares: dict[str, float]
     zones: list[str]
@@ -98,8 +99,11 @@ class Forms:
 
 @dataclass(frozen=True)
 class Times:
-    """When events happened, in UTC. days: from the first to the end of the last. gaps: runs of days without an event, the longest
-    first, each as its first day and length. quiet: hour at which the six quietest hours of the day begin."""
+    """Times of the events, in UTC.
+
+    days: number of days from the first event to the last. gaps: first day and length of each run of days without an event, longest
+    first. quiet: hour at which the six hours with the fewest events begin.
+    """
 
     first: datetime
     last: datetime
@@ -110,7 +114,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of events over users, or over items."""
+    """Distribution of the number of events per user, or per item. most: largest number. number: number of users or items."""
 
     median: int
     p90: int
@@ -120,7 +124,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class EventCounts:
-    """Accepted events. repeats: share of the target events whose item the user had one with on an earlier day."""
+    """Accepted events. repeats: share of the target events on an item that the user had one with on an earlier day."""
 
     events: int
     targets: int
@@ -137,15 +141,14 @@ class AttributeProfile:
     missing: float
 
     def is_useful(self, rows: int) -> bool:
-        """Whether it tells rows apart, and text also groups them."""
+        """Whether the attribute has several values, few are missing, and a text has values that are shared by rows."""
         groups = self.kind == "number" or self.distinct <= rows / 2
-        return self.distinct > 1 and self.missing <= MOST_MISSING and groups
+        return self.distinct > 1 and self.missing <= MAX_MISSING and groups
 
 
 @dataclass(frozen=True)
 class Entities:
-    """The table of items or users. covered: share of the events whose item or user has a row there. is_dated: whether rows say
-    from when they are valid."""
+    """The table of items or users. covered: share of events whose item or user is in it. is_dated: whether it has valid_from."""
 
     table: str
     rows: int
@@ -157,10 +160,14 @@ class Entities:
 
 @dataclass
 class Profile:
-    """All that was found, and what follows. problems: why a run will not work. remarks: what to know before it does."""
+    """The profile of an export.
+
+    is_known: whether config.toml has a section for it, so that no settings are proposed. why: reason for the proposed target.
+    section: proposed section of config.toml. problems: reasons why a run will not work. remarks: other things to know before a run.
+    """
 
     name: str
-    is_known: bool  # whether the settings are those of a section of config.toml, so that none are proposed
+    is_known: bool
     source: str = "events"
     columns: list[Column] = field(default_factory=list)
     target: str = ""
@@ -183,16 +190,17 @@ class Profile:
 def check(
     config: Mapping[str, Any], name: str, inputs: Mapping[str, str], project: Path, today: date, access: Access | None = None
 ) -> Profile:
-    """Profiles the files of `inputs`. If config.toml has the section [datasets.<name>], they are read by its settings; otherwise
-    settings are proposed under that name. Only a database needs `access`.
+    """Profiles an export. If config.toml has the section [datasets.<name>], its settings are checked; otherwise a section with that
+    name is proposed.
 
-    Raises RecsysError if the data cannot be read.
+    config: the parsed config.toml. inputs: source settings, such as the paths of the files. project: folder of the dbt project.
+    access: only needed for a database. Raises RecsysError if the data cannot be read.
     """
     return _Check(config, name, inputs, project, today).run(access)
 
 
 class _Check:
-    """One pass over an export. `values` are the dataset's settings so far, `reasons` why they are proposed."""
+    """One run of `check`. values: settings of the dataset, as far as they are known. reasons: comments on proposed settings."""
 
     def __init__(self, config: Mapping[str, Any], name: str, inputs: Mapping[str, str], project: Path, today: date):
         self.config, self.name, self.project, self.today = config, name, project, today
@@ -201,20 +209,20 @@ class _Check:
         self.values: dict[str, Any] = dict(known) if known else {"source": "events", **_grid(*GRIDS[0])}
         self.values["source_settings"] = self.values.get("source_settings", {}) | dict(inputs)
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
-        self.spare: dict[str, list[str]] = {}  # columns of each table that are none of ours
+        self.spare: dict[str, list[str]] = {}  # columns of each table that do not match one of ours
         self.missing: dict[str, list[str]] = {}  # required columns of each table that were not found
         self.is_sure = True
 
     @property
     def settings(self) -> Settings:
-        """Raises RecsysError if they are not valid."""
+        """Settings of a run on the export. Raises RecsysError if they are not valid."""
         return self.with_values({})
 
     def with_values(self, changes: Mapping[str, Any]) -> Settings:
         return resolve({**self.config, "datasets": {self.name: self.values | dict(changes)}}, self.name)
 
     def propose(self, key: str, value: Any, reason: str = "") -> None:
-        """The settings of a section stay as they are."""
+        """Proposes a setting. Does nothing if config.toml has a section for the export."""
         if not self.found.is_known:
             self.values[key], self.reasons[key] = value, reason
 
@@ -237,7 +245,7 @@ class _Check:
         return self.found
 
     def find_columns(self, schemas: Mapping[str, pa.Schema]) -> None:
-        """Finds the columns of each table by the settings and by our own names, and proposes others by usual names."""
+        """Finds the columns of each table by the settings and our names, and proposes others by usual names."""
         usual = {} if self.found.is_known else {table: columns.propose(schema.names, table) for table, schema in schemas.items()}
         if any(usual.values()):
             self.propose("columns", _merge(usual), "our name = the data's; check them")
@@ -257,11 +265,11 @@ class _Check:
                 self.missing[table] = match.missing
 
     def ask_for_columns(self, source: Events) -> None:
-        """Tells which required columns were not found, with one line to write: what is likely meant, or a blank."""
+        """Adds a problem that names the missing required columns, with the line to write in config.toml."""
         given, parts = self.settings.dataset.columns, []
         try:
             guesses = _guess(source.read_heads(self.spare))
-        except RecsysError:  # such as lists, which are no single values; names alone then have to do
+        except RecsysError:  # such as columns of lists; then only names are compared
             guesses = {}
         setting = dict(given)
         for table, names in self.missing.items():
@@ -284,15 +292,15 @@ class _Check:
         )
 
     def land(self, scratch: Path, access: Access | None) -> Snapshot:
-        """A raw snapshot outside of any store, in which spare columns of items and users are attributes if they can be."""
+        """Lands a raw snapshot outside the store. Spare columns of items and users become attributes if they can be read."""
         dataset = self.settings.dataset
         if self.found.is_known:
-            return self.land_as(dataset, scratch / "raw", access)
+            return self.land_as(dataset, scratch, access)
         spare = {table: list(self.spare.get(table, [])) for table in ("items", "users")}
-        for number in count():
+        while True:
             listed = replace(dataset, item_attributes=spare["items"], user_attributes=spare["users"])
             try:
-                return self.land_as(listed, scratch / f"raw{number}", access)
+                return self.land_as(listed, scratch, access)
             except UnreadableColumns as error:
                 table = next((one for one in spare if error.where.startswith(one.upper())), "")
                 if not set(error.problems) & set(spare.get(table, [])):
@@ -304,19 +312,18 @@ class _Check:
                     else one
                     for one in self.found.columns
                 ]
-        raise AssertionError
 
-    def land_as(self, dataset: Dataset, folder: Path, access: Access | None) -> Snapshot:
+    def land_as(self, dataset: Dataset, scratch: Path, access: Access | None) -> Snapshot:
         source = open_source(dataset, self.settings.store.endpoint)
         if access:
             source.prepare(access)
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="raw-", dir=scratch))
         self.found.remarks += [result.message for result in source.land(folder) if not result.passed]
         made_from = {"source": dataset.source, "landed_on": self.today.isoformat()}
         return Snapshot(folder, Manifest("raw", "", {}, made_from, describe(folder)))
 
     def find_sent(self, raw: Snapshot, file: Path, schemas: Mapping[str, pa.Schema]) -> None:
-        """What the raw tables say by themselves: types, ratings, how times are written."""
+        """Profiles the raw tables: event types, ratings, forms of times, items and users."""
         warehouse.expose(raw, file)
         with warehouse.connect(file, self.settings) as connection:
             first = next(iter(SOURCES[self.found.source].max_null_share))
@@ -330,28 +337,28 @@ class _Check:
                 self.found.entities = [_entities(connection, table, self.settings.dataset) for table in given]
 
     def find_types(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """The target and the map of event types, or what the section makes of them."""
+        """Proposes the target and `event_types`, or checks those of the section."""
         counts = count_types(connection, "raw.events")
         if self.found.is_known:
             types = read_types(counts, self.settings.dataset)
         else:
             types = propose_types(counts, any(column.ours == "rating" for column in self.found.columns))
-            self.propose("target", types.target, types.why if types.target != "purchase" else "")
+            self.propose("target", types.target, types.reason if types.target != "purchase" else "")
             self.propose("event_types", types.event_types)
-            self.reasons |= {f"event_types.{own}": "decide what it is" for own in types.undecided}
-        self.found.target, self.found.why, self.is_sure = types.target, types.why, types.is_sure
+            self.reasons |= {f"event_types.{own}": "decide how to count it" for own in types.undecided}
+        self.found.target, self.found.why, self.is_sure = types.target, types.reason, types.is_sure
         self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
         if self.found.is_known:
             if problem := explain_types(counts, self.settings.dataset, f"datasets.{self.name}"):
                 self.found.problems.append(problem)
-        elif sum(counts[own] for own in types.undecided) > MOST_UNKNOWN * sum(counts.values()):
+        elif sum(counts[own] for own in types.undecided) > MAX_UNKNOWN_SHARE * sum(counts.values()):
             self.found.remarks.append(
-                f"nothing says what these event types are: {', '.join(types.undecided[:12])}; they are ignored until you decide:"
+                f"these event types are not known: {', '.join(types.undecided[:12])}; they are ignored until you decide:"
                 f" write view, cart, return, ignore or {types.target} for each"
             )
 
     def find_ratings(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """How events are rated, and the least rating of a target event."""
+        """Counts ratings, and proposes the smallest rating of a target event."""
         try:
             check_ratings(connection, "raw.events", self.settings.dataset)
         except RecsysError as error:
@@ -359,20 +366,20 @@ class _Check:
             return
         rows = connection.execute(
             f"""select try_cast(rating as double) as value, count(*) as events from raw.events
-                where isfinite(value) group by all order by value limit {MOST_RATINGS + 1}"""
+                where isfinite(value) group by all order by value limit {MAX_RATINGS + 1}"""
         ).fetchall()
         counts, sent = dict(rows), max(sum(one.events for one in self.found.types), 1)
-        if not 1 < len(counts) <= MOST_RATINGS:
+        if not 1 < len(counts) <= MAX_RATINGS:
             return
         share, least = sum(counts.values()) / sent, self.settings.dataset.min_rating
-        if not self.found.is_known and share > 1 - MOST_MISSING and self.found.target != "view":
+        if not self.found.is_known and share > 1 - MAX_MISSING and self.found.target != "view":
             least = propose_min_rating(counts)
             unrated = f", and so do the {1 - share:.1%} of the events without a rating" if share < 1 else ""
             self.propose("min_rating", least, f"lower ratings count as views{unrated}")
         self.found.ratings = Ratings(counts, share, least, share_rated(counts, least) if least is not None else 1.0)
 
     def find_forms(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
-        """How times are written, and the zone of those that carry none."""
+        """Finds the forms of times, and proposes a zone if some have none."""
         name = next(column.theirs for column in self.found.columns if column.table == "events" and column.ours == "event_at")
         kind, zones = schema.field(name).type, []
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -380,7 +387,7 @@ class _Check:
         else:
             cases = " ".join(f"when regexp_matches(written, '{pattern}') then '{form}'" for form, pattern in FORMS.items())
             rows = connection.execute(
-                f"""select case when written is null then 'missing' {cases} else '{UNREAD}' end as form,
+                f"""select case when written is null then 'missing' {cases} else '{UNREADABLE}' end as form,
                         case when form = '{ZONED}' then regexp_extract(written, '(Z|UTC|GMT|[+-][0-9:]+)$') end as zone, count(*)
                     from (select upper(trim(event_at::varchar)) as written from raw.events) group by all order by 3 desc, 1, 2"""
             ).fetchall()
@@ -389,16 +396,16 @@ class _Check:
             zones = [zone for _, zone, _ in rows if zone]
         self.found.forms = Forms(forms, zones)
         if self.found.forms.is_local:
-            self.propose("time_zone", "UTC", 'times carry no zone; write theirs if it is another, such as "Europe/London"')
+            self.propose("time_zone", "UTC", 'times have no zone; correct it if it is another one, such as "Europe/London"')
 
     def find_accepted(self, raw: Snapshot, file: Path, catalogued: bool) -> None:
-        """What the models of a run make of the events, and what the accepted ones are like."""
+        """Runs the dbt models up to the quarantine, and profiles rejected and accepted events."""
         warehouse.check_events(raw, self.settings, self.project, file)
         with warehouse.connect(file, self.settings) as connection:
             self.find_rejected(connection)
             if not _one(connection, "select count(*) from int_events_accepted where is_target"):
                 if self.found.problems:
-                    return  # the quarantine says why
+                    return  # the reason is among them
                 self.found.problems.append(f'no accepted event is of the target "{self.found.target}"')
                 return
             self.find_counts(connection)
@@ -419,7 +426,7 @@ class _Check:
             f"""select event_type, count(*) as events, count_if(reasons <> '') as rejected,
                     (select mode(reason) from int_events_rejected as bad where bad.event_type = checked.event_type)
                 from int_events_checked as checked group by event_type
-                having rejected > {MOST_REJECTED} * events order by events desc, event_type limit {EXAMPLES}"""
+                having rejected > {MAX_REJECTED} * events order by events desc, event_type limit {EXAMPLES}"""
         ).fetchall()
         self.found.remarks += [
             f"{rejected:,} of {events:,} {own} events are rejected ({reason})" for own, events, rejected, reason in by_type
@@ -458,7 +465,7 @@ class _Check:
         gaps = [(one + timedelta(1), (other - one).days - 1) for one, other in pairwise(days) if (other - one).days > 1]
         gaps.sort(key=lambda gap: (-gap[1], gap[0]))
         usual = median(events for _, events in by_day)
-        spikes = sorted(((events, day) for day, events in by_day if events > max(SPIKE * usual, FEWEST_SPIKE)), reverse=True)
+        spikes = sorted(((events, day) for day, events in by_day if events > max(SPIKE * usual, MIN_SPIKE)), reverse=True)
         self.found.remarks += [
             f"{day} has {events:,} events, {events / usual:.0f} times the usual day: an import?"
             for events, day in spikes[:EXAMPLES]
@@ -468,7 +475,7 @@ class _Check:
         self.found.times = Times(first, last, (self.as_of - days[0]).days, gaps, quiet)
 
     def find_horizon(self, connection: duckdb.DuckDBPyConnection, catalogued: bool) -> None:
-        """Users by whom lists can be judged, at each evaluated cutoff of each horizon that may be proposed."""
+        """Counts the users on whom lists can be evaluated, at each evaluated cutoff of each horizon, and proposes a horizon."""
         known = "item_id in (select item_id from raw.items)" if catalogued else "false"
         connection.execute(
             f"""create temp table outcomes as
@@ -509,64 +516,60 @@ class _Check:
         return measure_horizon(settings, self.found.times.days, users)
 
     def judge(self) -> None:
-        """Whether a run will work, in numbers."""
+        """Adds problems and remarks on the numbers of events, users and days."""
         found, settings, counts, horizon = self.found, self.settings, self.found.counts, self.found.horizon
         if not self.is_sure:
-            found.problems.append(
-                f"no event type has a usual name; choose the target, which is {found.target} in the section above"
-            )
+            found.problems.append(f"no event type has a usual name; set the target, which is {found.target} in the section above")
         if self.sent < (least := settings.checks["raw"]["min_events"]):
             found.problems.append(f"there are {self.sent:,} events, and a run needs {least:,} (checks.raw.min_events)")
         if counts is None or found.times is None:
             return
         for name, spread in (("user", counts.users), ("item", counts.items)):
             if spread.number == 1:
-                found.problems.append(f"all events are of one {name}")
+                found.problems.append(f"all events have the same {name}")
         if horizon is None:
             shortest = found.horizons[0 if found.is_known else -1].horizon_days
             found.problems.append(
-                f"lists cannot be judged: the data have {found.times.days} days, and no user who was seen before the last"
-                f" {shortest} of them has a {found.target} in them"
+                f"lists cannot be evaluated: the data have {found.times.days} days, and no user with an event before the last"
+                f" {shortest} of them has a {found.target} in these"
             )
             return
         least = settings.checks["baseline"]["min_users"]
         if horizon.users[0] < least:
             found.remarks.append(
-                f"only {horizon.users[0]:,} users return with a {found.target} in the last {horizon.horizon_days} days; fewer than"
-                f" {least} show no difference between recommenders"
+                f"only {horizon.users[0]:,} users return with a {found.target} in the last {horizon.horizon_days} days; with fewer"
+                f" than {least}, no difference between recommenders is significant"
             )
         if not all(horizon.users):
             found.remarks.append(
-                f"{sum(map(bool, horizon.users[1:]))} of the {len(horizon.users) - 1} windows of selection have users to judge by"
+                f"{sum(map(bool, horizon.users[1:]))} of the {len(horizon.users) - 1} selection windows have users to evaluate"
             )
         if horizon.windows < settings.features.training_windows:
             found.remarks.append(
-                f"{horizon.windows} of the {settings.features.training_windows} training windows lie in the data, which reach back"
-                f" {found.times.days} days, and not {horizon.needed_days}"
+                f"{horizon.windows} of the {settings.features.training_windows} training windows are in the data, which have"
+                f" {found.times.days} days instead of {horizon.needed_days}"
             )
         for one in found.entities:
-            if one.covered < MOST_MISSING:
+            if one.covered < MAX_MISSING:
                 found.remarks.append(
                     f"only {one.covered:.1%} of the events have a row in {one.table.upper()}; are the ids written the same way?"
                 )
 
     def render(self) -> str:
-        """The section to paste, which is read back before anyone sees it."""
+        """Returns the proposed section of config.toml, after a test that it is valid."""
         spare, reasons = {}, dict(self.reasons)
         for one in self.found.entities:
             if useful := [attribute.name for attribute in one.attributes if attribute.is_useful(one.rows)]:
                 key = f"{one.table[:-1]}_attributes"
                 spare[key] = useful
-                reasons[key] = "to use them, take out the #" + (
-                    "" if one.is_dated else "; leave out what was not known at the time"
-                )
+                reasons[key] = "to use them, remove the #" + ("" if one.is_dated else "; leave out what was not known at the time")
         section = render(self.name, self.values, reasons, spare)
         resolve({**self.config, "datasets": parse(section)["datasets"]}, self.name)
         return section
 
 
 def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Dataset) -> Entities:
-    """The table of items or users, in which every column that is none of ours is an attribute."""
+    """Profiles the table of items or users. Every column that is not one of ours is an attribute."""
     entity = table.removesuffix("s")
     rows, distinct, dated = connection.execute(
         f"select count(*), count(distinct ({entity}_id, valid_from)), count(valid_from) from raw.{table}"
@@ -575,7 +578,7 @@ def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Datase
     covered = _one(connection, f"select coalesce(avg(({entity}_id::varchar in ({known}))::int), 0) from raw.events")
     names = [name for name, *_ in connection.execute(f"describe select * from raw.{table}").fetchall()]
     names = [name for name in names if name not in columns.TABLES[table]]
-    codes = replace(dataset, item_attributes=names, user_attributes=[]).text_only  # numbers, but text by their names
+    codes = replace(dataset, item_attributes=names, user_attributes=[]).text_only  # text even if all values are numbers
     attributes = []
     for name in names:
         value = f"nullif(trim({warehouse.identifier(name)}::varchar), '')"
@@ -588,7 +591,7 @@ def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Datase
 
 
 def _guess(heads: Mapping[str, pa.RecordBatch]) -> dict[str, str]:
-    """Columns that may be the required ones, by table and our name: the only one that holds times, and ids by which tables join."""
+    """Guesses required columns by table and our name: event_at if one column has times, and ids by which tables join."""
     guesses = {}
     times = [name for name in heads["events"].schema.names if _holds_times(heads["events"].column(name))]
     if len(times) == 1:
@@ -611,7 +614,7 @@ def _holds_times(column: pa.Array) -> bool:
 
 
 def _merge(proposed: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The setting `columns` of all tables; the table is named where another one may call its column otherwise."""
+    """The setting `columns` of all tables. A key names its table if another table uses another name for the column."""
     setting: dict[str, str] = {}
     for table, found in proposed.items():
         for ours, theirs in found.items():
@@ -628,13 +631,13 @@ def _how(ours: str, theirs: str, is_proposed: bool) -> str:
 
 
 def _hints(table: str, ignored: Sequence[str], has_items: bool) -> dict[str, str]:
-    """What ignored columns may be good for."""
+    """Says for each ignored column what it can be used for."""
     if table != "events":
         return dict.fromkeys(ignored, f"ignored; can be one of {table[:-1]}_attributes")
     usual = columns.match(ignored, "items").mapped | columns.propose(ignored, "items")
     hints = dict.fromkeys(ignored, "ignored")
     if not has_items:
-        hints |= {theirs: f"ignored; to use it as the items' {ours}, pass the file as ITEMS too" for ours, theirs in usual.items()}
+        hints |= {theirs: f"ignored; to use it as {ours} of items, pass the file as ITEMS too" for ours, theirs in usual.items()}
     return hints
 
 

@@ -1,6 +1,6 @@
-"""Recommenders, by the name that config.toml gives them.
+"""Recommenders, by the name that config.toml gives them; registry.py lists them.
 
-A new one is a class in a file here and a line in the registry: `fit`, `recommend`, `save`, `load`. Saved models hold no code.
+To add one, write a subclass of Recommender and its line in registry.py. Saved models hold no code.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a recommender is. A new one is: a class in a file here, and its line in the registry."""
+"""Base class of the recommenders. To add one, write a subclass and its line in registry.py."""
 
 import inspect
 import json
@@ -16,20 +16,23 @@ from recsys import RecsysError
 from recsys.features import State, TrainingWindow, matrix_of_file, places
 from recsys.recommenders.top_k import rank
 
-CHUNK = 2_000  # users ranked at a time: bounds the memory
-LIST_KINDS = {"all_items": False, "new_items": True}  # and whether lists leave out items that the user has seen
-FILL_DAYS = 28  # recent popularity breaks ties and fills lists up
+CHUNK = 2_000  # number of users ranked at a time, to bound the memory
+LIST_KINDS = {"all_items": False, "new_items": True}  # value: whether lists leave out items that the user had a target event with
+FILL_DAYS = 28  # window of the popularity that breaks ties and fills up lists
 
 
 class TooLittleData(RecsysError):
-    """A recommender has nothing to learn from in these data. It is skipped, and the others compete."""
+    """The data are too few to fit this recommender. A run skips it and goes on with the others."""
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Ranked items of some users, best first: (users, k) rows of the state's items, -1 where there are no more, and their
-    scores, which may have any sign. Items with a score of 0 are recent popularity, which fills the list up.
-    kept_out: rows and items that scored above the last of their list and may not be in it; only `rank` tells them."""
+    """Ranked lists of some users, best item first.
+
+    items: (users, k) indexes of the state's items, -1 where the list ends. scores: (users, k), of any sign. Items with a score of 0
+    were filled up from recent popularity. kept_out: only from `rank`; rows and items that scored above the last item of the list
+    but were not allowed in it.
+    """
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
@@ -40,17 +43,23 @@ Scorer = Callable[[NDArray[np.int64]], sparse.csr_matrix]
 
 
 class Recommender(ABC):
-    """Learns from a state and ranks for the users of another one, later or the same. As in scikit-learn, `__init__` only
-    stores its parameters, `fit` returns self, and what was learned is in arrays and sparse matrices whose names end in `_`."""
+    """Fits on a state, and ranks for the users of the same or a later state.
+
+    As in scikit-learn, `__init__` only stores parameters, `fit` returns self, and the fitted arrays and sparse matrices have names
+    that end in `_`.
+    """
 
     name: ClassVar[str]
-    only_seen: ClassVar[bool] = False  # scores nothing but items that a user has had, so no list without those is its own
+    only_seen: ClassVar[bool] = False  # whether it scores only items that the user had a target event with, so no new items
     item_ids_: NDArray[np.str_]
-    left_out: Sequence[str] = ()  # features that the last fit did without, since they have too few values
+    left_out: Sequence[str] = ()  # features that the last fit did not use, since they have too few values
 
     def fit(self, state: State, windows: Sequence[TrainingWindow] = ()) -> Self:
-        """Learns from everything before the state's cutoff. `windows`: earlier cutoffs whose horizons ended by then, newest
-        first, for those that learn from outcomes. Raises TooLittleData where there is nothing to learn from."""
+        """Fits on everything before the state's cutoff.
+
+        windows: earlier cutoffs whose horizons have ended, newest first, for recommenders that learn from labels. Raises
+        TooLittleData if there is nothing to learn from.
+        """
         self.learn(state)
         if lack := self._lack(state):
             raise TooLittleData(f"{self.name}: {lack}")
@@ -58,26 +67,28 @@ class Recommender(ABC):
 
     @abstractmethod
     def _fit(self, state: State) -> None:
-        """Sets what is learned from the state."""
+        """Sets the fitted attributes."""
 
     def learn(self, state: State) -> Self:
-        """What `fit` does with the state, without its check: a recommender that learned nothing ranks by recent popularity."""
+        """Fits on the state like `fit`, but accepts too little data. Without any, it ranks by recent popularity."""
         self.item_ids_ = state.item_ids
         self._fit(state)
         return self
 
     def _lack(self, state: State) -> str:
-        """What the state it was fitted on lacks, in words; empty where it can learn."""
+        """Says which data the state lacks to fit this recommender; "" if it has enough."""
         return ""
 
     @abstractmethod
     def scorer(self, state: State) -> Scorer:
-        """Returns a function of rows of users of this state. It gives (rows, items) scores of the items that speak to them, of any
-        sign; a score of 0 is none."""
+        """Returns a function that takes row numbers of users of this state and returns their scores, a (rows, items) sparse matrix.
+        Scores may have any sign; 0 means no score."""
 
     def recommend(self, user_ids: NDArray[np.str_], k: int, state: State, exclude_seen: bool = False) -> Lists:
-        """The k best available items of each user, ties broken by recent popularity and then by id; unknown users get
-        recent popularity. `exclude_seen` leaves out items that the user has had a target event with."""
+        """Returns the k best available items of each user. Ties are broken by recent popularity, then by id.
+
+        user_ids: unknown users get recent popularity. exclude_seen: leave out items that the user has had a target event with.
+        """
         lists = Lists(np.full((len(user_ids), k), -1, np.int32), np.zeros((len(user_ids), k), np.float32))
         for start, (part,) in self.rank(user_ids, k, state, (exclude_seen,)):
             lists.items[start : start + len(part.items)], lists.scores[start : start + len(part.items)] = part.items, part.scores
@@ -92,12 +103,15 @@ class Recommender(ABC):
         listed: NDArray[np.bool_] | None = None,
         at_a_time: int = 0,
     ) -> Iterator[tuple[int, list[Lists]]]:
-        """The same for some users at a time, with the place of the first, scored once for all kinds of list.
-        `listed`: the items that lists may hold, where they are not all that are available. `at_a_time`: users; 0 for CHUNK."""
+        """Yields the lists of some users at a time: the position of the first user, and Lists for each value in `exclusions`.
+
+        exclusions: values of `exclude_seen`; users are scored once for all. listed: mask of the items that may be listed; by
+        default the available ones. at_a_time: number of users; 0 for CHUNK.
+        """
         listed = state.items["is_available"] if listed is None else listed
         popular = popularity_order(state)
         popular = popular[listed[popular]]
-        place = np.zeros(state.shape[1], np.int64)  # of each item in the order
+        place = np.zeros(state.shape[1], np.int64)  # position of each item in `popular`
         place[popular] = np.arange(len(popular))
         score, owned, rows = self.scorer(state), state.owned(), state.rows(user_ids)
         size = at_a_time or CHUNK
@@ -114,7 +128,7 @@ class Recommender(ABC):
             yield start, lists
 
     def columns(self, state: State) -> NDArray[np.int64]:
-        """Row in the state of each item that was learned; -1 for those that are gone."""
+        """Returns the index in the state of each fitted item; -1 for items that are not in the state."""
         return places(state.item_ids, self.item_ids_)
 
     def importance(self, state: State, rows: NDArray[np.int64]) -> dict[str, float]:
@@ -122,10 +136,11 @@ class Recommender(ABC):
         return {}
 
     def parameters(self) -> dict[str, Any]:
+        """Returns the arguments of `__init__`."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def save(self, folder: Path) -> None:
-        """Writes parameters (JSON) and what was learned (npz): no format that could run code on load."""
+        """Writes the parameters (JSON) and fitted arrays (npz) to a folder. Neither format can run code on load."""
         arrays: dict[str, NDArray] = {}
         for name, value in sorted(vars(self).items()):
             if name.endswith("_") and sparse.issparse(value):
@@ -137,7 +152,7 @@ class Recommender(ABC):
         (folder / "recommender.json").write_text(json.dumps({"name": self.name, "parameters": self.parameters()}, sort_keys=True))
 
     def restore(self, folder: Path) -> Self:
-        """Takes up what `save` wrote. Raises ValueError if it does not fit together."""
+        """Loads what `save` wrote. Raises ValueError if it is damaged."""
         with np.load(folder / "learned.npz", allow_pickle=False) as arrays:
             parts = {name: arrays[name] for name in arrays.files}
         for name in sorted({name.partition(".")[0] for name in parts}):
@@ -150,14 +165,14 @@ class Recommender(ABC):
 
 
 def popularity_order(state: State) -> NDArray[np.int64]:
-    """Available items, most target events of the last weeks first, then most ever, then by id."""
+    """Returns the indexes of the available items, by falling number of target events in the last weeks, then ever, then by id."""
     recent, ever = state.items[f"target_events_{FILL_DAYS}d"], state.items["target_events"]
     order = np.lexsort((np.arange(state.shape[1]), -np.nan_to_num(ever), -np.nan_to_num(recent)))
     return order[state.items["is_available"][order]]
 
 
 def _widen(matrix: sparse.csr_matrix, rows: NDArray, height: int) -> sparse.csr_matrix:
-    """The matrix with empty rows put in, such that its rows come to stand at `rows` of `height`."""
+    """Spreads the rows of a matrix to the positions `rows` of a matrix with `height` rows; the others are empty."""
     lengths = np.zeros(height, np.int64)
     lengths[rows] = np.diff(matrix.indptr)
     return sparse.csr_matrix(

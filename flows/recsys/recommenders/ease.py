@@ -1,4 +1,4 @@
-"""EASE: every item regressed on all others at once, in closed form. For small catalogues; item_regression is for all."""
+"""EASE: regresses every item on all others in closed form. For small catalogues; item_regression scales to large ones."""
 
 import numpy as np
 from scipy import sparse
@@ -10,14 +10,14 @@ from recsys.recommenders.item_to_item import ItemToItem
 from recsys.recommenders.top_k import top
 from recsys.settings import Count, Positive
 
-MOST = 10_000  # items: the inverse takes their square in memory and their cube in time
+MAX_ITEMS = 10_000  # the inverse needs memory of their square and time of their cube
 
 
 class Ease(ItemToItem):
-    """Embarrassingly shallow autoencoder (Steck 2019, doi:10.1145/3308558.3313710): the inverse of the items' gram matrix with
-    a ridge penalty, of which each row's `neighbours` largest positive weights are kept.
+    """Embarrassingly shallow autoencoder (Steck 2019, doi:10.1145/3308558.3313710): weights from the inverse of the items' Gram
+    matrix with a ridge penalty. Each row keeps its `neighbours` largest positive weights.
 
-    similarity_: (items, items) CSR, row: what was bought, column: what it foretells.
+    similarity_: (items, items) CSR; row: item in the history, column: predicted item.
     """
 
     name = "ease"
@@ -27,12 +27,12 @@ class Ease(ItemToItem):
         self.ridge = ridge
 
     def _fit(self, state: State) -> None:
-        if state.shape[1] > MOST:
-            raise RecsysError(f"ease: {state.shape[1]:,} items are more than the {MOST:,} it can invert; use item_regression")
+        if state.shape[1] > MAX_ITEMS:
+            raise RecsysError(f"ease: {state.shape[1]:,} items are more than the {MAX_ITEMS:,} it can invert; use item_regression")
         bought = state.bought()
         gram = (bought.T @ bought).toarray().astype(np.float64)
         gram[np.diag_indices_from(gram)] += self.ridge
-        with threadpool_limits(1):  # more threads add up in another order
+        with threadpool_limits(1):  # with more threads, sums depend on their order
             inverse = np.linalg.inv(gram)
         weights = -inverse / np.diag(inverse)
         np.fill_diagonal(weights, 0)

@@ -1,4 +1,4 @@
-"""Item to item: people who bought this also bought that."""
+"""Item to item: recommends items that are similar to those of a user's history."""
 
 from typing import ClassVar
 
@@ -11,21 +11,24 @@ from recsys.recommenders.base import Recommender, Scorer
 from recsys.recommenders.top_k import top
 from recsys.settings import Count, NotNegative, Positive
 
-MOST_TOGETHER = 500  # items of one basket or session
+MAX_TOGETHER = 500  # items of one basket or session
 
 
 class ItemToItem(Recommender):
-    """Similarity of items by the users who bought both, c_ij / (n_i n_j)^damping with each user weighted by its number of
-    items to the power of -user_damping, shrunk where few bought (Deshpande and Karypis 2004, doi:10.1145/963770.963776;
-    Sarwar et al. 2001, doi:10.1145/371920.372071); summed over a user's history, which halves every `half_life_days`.
-    Similarities are raised to `power`: 0 counts a user's similar items, a high one comes close to the most similar one.
-    Only target events of the last `within_days` are learned from, if given: what goes together changes with the season.
+    """Similarity of items i and j: c_ij / ((n_i n_j)^damping + shrinkage), summed over the items of a user's history.
 
-    similarity_: (items, items) CSR with the `neighbours` most similar items of each row, without itself.
+    c_ij counts the users with both items, n_i those with item i. In c_ij a user weighs their number of items to the power of
+    -user_damping (Deshpande and Karypis 2004, doi:10.1145/963770.963776; Sarwar et al. 2001, doi:10.1145/371920.372071).
+    neighbours: number of similar items kept per item. half_life_days: of the weights of a user's history.
+    within_days: fit on target events of so many days only, since what is bought together changes with the season; 0 for all.
+    power: exponent of the similarities. With 0 a score counts the similar items in the history; with a large one the most similar
+    item dominates.
+
+    similarity_: (items, items) CSR with the `neighbours` most similar items of each row, without the item itself.
     """
 
     name = "item_to_item"
-    together: ClassVar = "target events of one user"  # what two items must share to be similar
+    together: ClassVar = "target events of one user"  # for messages: what makes two items similar
 
     def __init__(
         self,
@@ -50,10 +53,10 @@ class ItemToItem(Recommender):
         self.similarity_.data **= self.power
 
     def _lack(self, state: State) -> str:
-        return "" if self.similarity_.nnz else f"no two items stand together among the {self.together}"
+        return "" if self.similarity_.nnz else f"no two items occur together in the {self.together}"
 
     def _together(self, state: State) -> sparse.csr_matrix:
-        """What goes together, a row each: here the target events of one user."""
+        """Matrix with a row for each set of items that occur together: here those of one user."""
         return state.bought(within_days=self.within_days)
 
     def _similarity(self, bought: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -70,11 +73,11 @@ class ItemToItem(Recommender):
         return lambda rows: history[rows] @ similar
 
     def _history(self, state: State) -> sparse.csr_matrix:
-        """What speaks for a user: (users, items)."""
+        """Weights of the items in each user's history: (users, items)."""
         return state.bought(half_life_days=self.half_life_days)
 
     def similar(self, state: State) -> sparse.csr_matrix:
-        """What was learned, in the items of this state: (items, items)."""
+        """Returns the fitted similarities by the items of this state: (items, items)."""
         columns = self.columns(state)
         learned = self.similarity_.tocoo()
         here = (columns[learned.row] >= 0) & (columns[learned.col] >= 0)
@@ -83,7 +86,7 @@ class ItemToItem(Recommender):
 
 
 class SameBasket(ItemToItem):
-    """The same over baskets: items that are bought in one go."""
+    """Item-to-item similarity counted over baskets instead of users."""
 
     name = "same_basket"
     together = "target events of one basket"
@@ -93,23 +96,24 @@ class SameBasket(ItemToItem):
 
 
 class SameSession(ItemToItem):
-    """The same over sessions: items that a user looks at on one day, for those who lately looked at one of them (Ludewig and
-    Jannach 2018, doi:10.1007/s11257-018-9209-6). Learns nothing where the source has no views."""
+    """Item-to-item similarity counted over sessions: the views and carts of a user on one day (Ludewig and Jannach 2018,
+    doi:10.1007/s11257-018-9209-6). The history is a user's recent views and carts. Needs a source with views."""
 
     name = "same_session"
     together = "views and carts of one user and day"
 
     def _together(self, state: State) -> sparse.csr_matrix:
-        return _grouped(state.looks, state.looks["days"], state)
+        return _grouped(state.views_and_carts, state.views_and_carts["days"], state)
 
     def _history(self, state: State) -> sparse.csr_matrix:
-        looks = state.looks
-        return matrix(0.5 ** (looks["days"] / self.half_life_days), looks["user_index"], looks["item_index"], state.shape)
+        table = state.views_and_carts
+        return matrix(0.5 ** (table["days"] / self.half_life_days), table["user_index"], table["item_index"], state.shape)
 
 
 def _grouped(table: Table, group: NDArray, state: State) -> sparse.csr_matrix:
-    """A row of ones for each group of a user's rows; a group of more items than MOST_TOGETHER is no human's and left out."""
+    """Matrix with a row for each group of a user's rows, and 1 for its items. Groups with more than MAX_TOGETHER items, likely of
+    bots, are left out."""
     _, rows = np.unique(table["user_index"].astype(np.int64) << 32 | group, return_inverse=True)
     together = matrix(np.ones(len(rows)), rows, table["item_index"], (int(rows.max(initial=-1)) + 1, state.shape[1]))
     together.data[:] = 1
-    return together[np.diff(together.indptr) <= MOST_TOGETHER]
+    return together[np.diff(together.indptr) <= MAX_TOGETHER]

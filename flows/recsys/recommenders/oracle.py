@@ -1,4 +1,4 @@
-"""The oracle: lists by what a simulation alone knows. Nothing is learned; other recommenders are compared with it."""
+"""The oracle: ranks by the true expected events, which only a simulation knows. Recommenders are compared with it."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ from recsys.features import State
 from recsys.settings import Settings
 from recsys.sources import Simulation
 
-CELLS = 2_000_000  # users times items whose truth is held at a time: bounds the memory
+CELLS = 2_000_000  # number of users times items ranked at a time, to bound the memory
 
-RankFunction = Callable[[NDArray, bool], NDArray[np.int32]]  # rows of users, and whether seen items are left out -> items
+RankFunction = Callable[[NDArray, bool], NDArray[np.int32]]  # (rows of users, exclude_seen) -> (users, k) items
 
 
 def rank_by_truth(source: Simulation, state: State, listed: NDArray[np.bool_], settings: Settings) -> RankFunction:
-    """Ranks by what a simulation alone knows. A recommender can beat these lists by luck only.
+    """Returns a function that ranks the listed items by their expected target events, without items that expect none.
 
-    Listed items are ranked by expected target events; those of which none is expected are left out. Where relevance is binary,
-    the best list for NDCG is close to one by the chance of any target event; expected ones give nearly the same order, the
-    very same where they come independently (Poisson).
+    Only by chance can a recommender beat these lists. Strictly, the best list for NDCG with binary relevance ranks by the chance of
+    any target event; expected numbers give nearly the same order, and exactly the same for independent (Poisson) events.
+    listed: (items,) mask of the items that may be listed.
     """
     owned = state.owned()
 

@@ -1,4 +1,4 @@
-"""Recent popularity: what everybody takes now. The baseline, the filler of lists, and the fallback."""
+"""Recent popularity: the baseline, which also fills up short lists and is the fallback."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,11 @@ from recsys.features import State
 from recsys.recommenders.base import Recommender, Scorer
 from recsys.settings import PositiveDays
 
-MOST = 500  # items scored: recent popularity of a longer window fills the lists of those who have had them all
+MAX_ITEMS = 500  # number of items scored; popularity of a longer window fills the lists of users who had all of them
 
 
 class Popularity(Recommender):
-    """Ranks items by their target events in the last `days`; feat_items must count that window."""
+    """Ranks items by their target events in the last `days`. feat_items must have the column `target_events_<days>d`."""
 
     name = "popularity"
 
@@ -21,11 +21,11 @@ class Popularity(Recommender):
         self.days = days
 
     def _fit(self, state: State) -> None:
-        self._recent(state)  # nothing to learn: what is popular is part of the state
+        self._recent(state)  # only checks that the column exists, since the state has the counts
 
     def scorer(self, state: State) -> Scorer:
         recent = np.where(state.items["is_available"], self._recent(state), 0)
-        best = np.argsort(-recent, kind="stable")[:MOST]
+        best = np.argsort(-recent, kind="stable")[:MAX_ITEMS]
         best = best[recent[best] > 0]
 
         def score(rows: NDArray[np.int64]) -> sparse.csr_matrix:
@@ -38,6 +38,6 @@ class Popularity(Recommender):
         column = f"target_events_{self.days}d"
         if column not in state.items:
             raise RecsysError(
-                f"popularity: days is {self.days}, but feat_items has no column {column}; add it there or choose another"
+                f"popularity: days is {self.days}, but feat_items has no column {column}; add it there or change days"
             )
         return np.nan_to_num(state.items[column]).astype(np.float32)

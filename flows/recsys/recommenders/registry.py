@@ -1,4 +1,4 @@
-"""Recommenders, by the name that config.toml calls them."""
+"""The recommenders by name. To add one, add a line to RECOMMENDERS."""
 
 import inspect
 import json
@@ -7,7 +7,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from recsys import RecsysError
-from recsys.recommenders.base import LIST_KINDS, Lists, Recommender, TooLittleData
+from recsys.recommenders.base import Recommender
 from recsys.recommenders.ease import Ease
 from recsys.recommenders.item_regression import ItemRegression
 from recsys.recommenders.item_to_item import ItemToItem, SameBasket, SameSession
@@ -19,9 +19,7 @@ from recsys.recommenders.two_stage import TwoStage
 from recsys.recommenders.user_neighbours import UserNeighbours
 from recsys.settings import Settings, check_parameters
 
-__all__ = ["LIST_KINDS", "RECOMMENDERS", "SIMPLE", "Lists", "Recommender", "TooLittleData", "create", "load"]
-
-SIMPLE = ("popularity", "repeat_purchase")  # what a first release is compared with, since nothing is live
+SIMPLE = ("popularity", "repeat_purchase")  # a first release is compared with these, since nothing is live
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     kind.name: kind
@@ -42,15 +40,18 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
 
 
 def create(name: str, parameters: dict[str, Any], seed: int = 0) -> Recommender:
-    """An unfitted recommender by its name; those that draw take the run's seed, unless they are given their own."""
+    """Returns an unfitted recommender. Raises RecsysError if the name or a parameter is wrong.
+
+    seed: for recommenders with a parameter `seed`, unless `parameters` has one.
+    """
     kind = _kind(name, "recommenders")
-    own = {"seed": seed} if "seed" in inspect.signature(kind).parameters else {}
-    check_parameters(kind, own | parameters, f"recommenders.{name}")
-    return kind(**own | parameters)
+    arguments = ({"seed": seed} if "seed" in inspect.signature(kind).parameters else {}) | parameters
+    check_parameters(kind, arguments, f"recommenders.{name}")
+    return kind(**arguments)
 
 
 def check_config(settings: Settings) -> None:
-    """Raises on a recommender that is not known, and on a wrong parameter of one, or a wrong value to try for it."""
+    """Raises RecsysError on unknown recommenders and wrong parameters in [recommenders.*] and [tune.*]."""
     for name, parameters in settings.recommenders.items():
         check_parameters(_kind(name, "recommenders"), parameters, f"recommenders.{name}")
     for name, tried in settings.tune.items():
@@ -61,14 +62,14 @@ def check_config(settings: Settings) -> None:
 
 def _kind(name: str, section: str) -> type[Recommender]:
     if name not in RECOMMENDERS:
-        raise RecsysError(f"config: {section}.{name} is no recommender that is known; choose one of {', '.join(RECOMMENDERS)}")
+        raise RecsysError(f"config: {section}.{name} is not a known recommender; choose one of {', '.join(RECOMMENDERS)}")
     return RECOMMENDERS[name]
 
 
 def load(folder: Path) -> Recommender:
-    """A fitted recommender, from what `save` wrote."""
-    written = json.loads((folder / "recommender.json").read_text())
-    recommender = create(written["name"], written["parameters"])
+    """Loads the fitted recommender that `save` wrote to a folder. Raises RecsysError if a file is damaged."""
+    saved = json.loads((folder / "recommender.json").read_text())
+    recommender = create(saved["name"], saved["parameters"])
     try:
         return recommender.restore(folder)
     except (ValueError, LookupError, AttributeError, OSError, EOFError, RuntimeError, BadZipFile) as error:

@@ -1,4 +1,4 @@
-"""Repeat purchase: what the user has bought before, most often first. Hard to beat wherever things are used up."""
+"""Repeat purchase: recommends the items that a user has bought most often. Hard to beat where items are used up."""
 
 import numpy as np
 from scipy import sparse
@@ -9,10 +9,13 @@ from recsys.settings import NotNegative
 
 
 class RepeatPurchase(Recommender):
-    """Ranks by the number of the user's baskets that held the item (personal top frequency: Hu et al. 2020,
-    doi:10.1145/3397271.3401066), each halved every `half_life_days`, if given. With a `period` above 0 an item that is overdue
-    by one of the user's own mean gaps between two purchases of it counts exp(-period): the habit may be over (Bhagat et al.
-    2018, doi:10.1145/3219819.3219891)."""
+    """Ranks by the number of the user's baskets with the item (personal top frequency: Hu et al. 2020,
+    doi:10.1145/3397271.3401066).
+
+    half_life_days: half-life of a basket's weight; 0 for no decay. period: if above 0, an item that is overdue by one mean interval
+    between the user's purchases of it is weighted by exp(-period), since the habit may have ended (Bhagat et al. 2018,
+    doi:10.1145/3219819.3219891).
+    """
 
     name = "repeat_purchase"
     only_seen = True
@@ -22,7 +25,7 @@ class RepeatPurchase(Recommender):
         self.period = period
 
     def _fit(self, state: State) -> None:
-        """Nothing to learn: the counts are part of the state."""
+        """Does nothing, since the state has the counts."""
 
     def _lack(self, state: State) -> str:
         return "" if state.owned().nnz else "no user has a target event before the cutoff"

@@ -1,4 +1,4 @@
-"""Two stages: simple recommenders propose candidates, a ranker scores them by the dbt features."""
+"""Two stages: simple recommenders propose candidates, and a ranker scores them by the dbt features."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +11,21 @@ from pydantic import Field
 from scipy import sparse
 
 from recsys import RecsysError
-from recsys.features import Attribute, State, TrainingWindow
+from recsys.features import Attribute, State, TrainingWindow, places
 from recsys.recommenders import rankers
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
-from recsys.recommenders.top_k import top
+from recsys.recommenders.top_k import cell_values, cells, top
 from recsys.settings import PositiveShare, Seed
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
 CANDIDATE_SOURCES: dict[str, tuple[str, dict[str, Any], int]] = {
-    # name: recommender, parameters, candidates of each user; 0: its score is only a feature
+    # name: recommender, parameters, number of candidates per user (0: its score is only a feature)
     "own": ("repeat_purchase", {}, 60),
     "regression": ("item_regression", {"neighbours": 80}, 40),
     "item_to_item": ("item_to_item", {"within_days": 60.0}, 30),
-    "near": ("item_to_item", NEAR | {"power": 0.0}, 0),  # how many of the user's items are like it
-    "nearest": ("item_to_item", NEAR | {"power": 4.0}, 0),  # close to the likeness of the most like one
+    "near": ("item_to_item", NEAR | {"power": 0.0}, 0),  # number of similar items in the user's history
+    "nearest": ("item_to_item", NEAR | {"power": 4.0}, 0),  # approximates the similarity to the most similar item
     "same_basket": ("same_basket", {}, 20),
     "same_session": ("same_session", {}, 40),
     "neighbours": ("user_neighbours", {}, 40),
@@ -33,14 +33,14 @@ CANDIDATE_SOURCES: dict[str, tuple[str, dict[str, Any], int]] = {
     "words": ("title_words", {}, 0),
     "popularity": ("popularity", {"days": 7}, 30),
 }
-PRIOR = 5.0  # items that each user, and users that each item, is taken to have had besides its own
-ROWS = 1_000  # users whose candidates are made at a time
-TINY = np.finfo(np.float32).tiny  # stands for a score of 0, which would mean that there is none
+PRIOR = 5.0  # pseudo-count of an Affinity: items added to each user's, and users added to each item's
+ROWS = 1_000  # number of users whose candidates are made at a time
+TINY = np.finfo(np.float32).tiny  # replaces a score of 0, which would mean no score
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs of a row (of the users asked) and an item, and their features: (pairs, columns)."""
+    """Pairs of users and items with their features. rows: position of each user in the request. features: (pairs, columns)."""
 
     rows: NDArray[np.int64]
     items: NDArray[np.int64]
@@ -50,8 +50,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Examples:
-    """Candidates of an earlier window to learn from: features (pairs, columns); whether each led to a target event; how many
-    candidates it stands for; and its user, a row of the window's state. A user's candidates stand together."""
+    """Training data of one window. The candidates of a user are adjacent.
+
+    features: (candidates, columns). labels: whether each led to a target event. weights: number of candidates that each represents.
+    users: row of each one's user in the window's state.
+    """
 
     features: NDArray[np.float32]
     labels: NDArray[np.bool_]
@@ -61,12 +64,15 @@ class Examples:
 
 
 class TwoStage(Recommender):
-    """Candidates come from the recommenders in CANDIDATE_SOURCES with every one's score, joined to feat_users, feat_items and
-    feat_user_items: a new column there is a new feature here. The ranker learns from earlier windows, where each source knows what
-    was known then. Of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
-    `resample` draws the users to learn from with replacement, to see how much depends on them.
+    """Candidates are the union of the best items of the recommenders in CANDIDATE_SOURCES. Their features are the scores of all
+    these recommenders and the columns of feat_users, feat_items and feat_user_items, so a new column there is a new feature here.
 
-    candidate_sources: fitted, by name. fitted_ranker: the ranker. columns_: names of its features, in their order.
+    The ranker is trained on earlier windows, with sources that are fitted on what was known then. `negatives` is the share kept of
+    candidates without a target event before or after the cutoff; each is weighted by 1 / share.
+    windows: number of training windows. trees, leaves, rate: of rankers with trees. resample: train on a bootstrap sample of the
+    users, to measure how much the result depends on them.
+
+    candidate_sources: fitted recommenders by name. fitted_ranker: the ranker. columns_: names of its features, in order.
     """
 
     name = "two_stage"
@@ -90,7 +96,7 @@ class TwoStage(Recommender):
         self.negatives = negatives
         self.seed = seed
         self.resample = resample
-        self._learned_from: dict[Any, Examples | None] = {}
+        self._cached_examples: dict[Any, Examples | None] = {}
 
     def fit(self, state: State, windows: Sequence[TrainingWindow] = ()) -> Self:
         parts = [part for part in (self._examples(window) for window in windows[: self.windows]) if part is not None]
@@ -122,33 +128,33 @@ class TwoStage(Recommender):
         self.candidate_sources = fit_candidate_sources(state)
 
     def _examples(self, window: TrainingWindow) -> Examples | None:
-        """A window's candidates to learn from; made once however many fits learn from it."""
-        if window.key not in self._learned_from:
-            self._learned_from[window.key] = self._make_examples(window)
-        return self._learned_from[window.key]
+        """Training data of a window. They are cached for further fits."""
+        if window.key not in self._cached_examples:
+            self._cached_examples[window.key] = self._make_examples(window)
+        return self._cached_examples[window.key]
 
     def _make_examples(self, window: TrainingWindow) -> Examples | None:
         state, (users, items) = window.state(), window.labels()
         if not len(users):
             return None
-        asked = np.unique(users).astype(np.int64)
+        training_users = np.unique(users).astype(np.int64)
         draw = np.random.default_rng([self.seed, window.cutoff.toordinal()])
-        times = draw.poisson(1, len(asked)) if self.resample else np.ones(len(asked), np.int64)
-        asked, times = asked[times > 0], times[times > 0]
-        if not len(asked):
+        times = draw.poisson(1, len(training_users)) if self.resample else np.ones(len(training_users), np.int64)
+        training_users, times = training_users[times > 0], times[times > 0]
+        if not len(training_users):
             return None
         bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
-        kept: list[tuple[NDArray, ...]] = []
+        parts: list[tuple[NDArray, ...]] = []
         columns: list[str] = []
-        for rows, found in candidates(fit_candidate_sources(state), state, asked):
+        for rows, found in candidates(fit_candidate_sources(state), state, training_users):
             label = np.isin(rows[found.rows] * state.shape[1] + found.items, bought)
             own = found.features[:, found.columns.index("own")] > 0
             share = np.where(label, 1.0, np.where(own, 0.5, self.negatives))
             keep = draw.random(len(label)) < share
-            weight = times[np.searchsorted(asked, rows[found.rows])] / share
-            kept.append((found.features[keep], label[keep], weight[keep].astype(np.float32), rows[found.rows][keep]))
+            weight = times[np.searchsorted(training_users, rows[found.rows])] / share
+            parts.append((found.features[keep], label[keep], weight[keep].astype(np.float32), rows[found.rows][keep]))
             columns = found.columns
-        features, labels, weights, users_of = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+        features, labels, weights, users_of = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Examples(features, labels, weights, users_of, columns)
 
     def scorer(self, state: State) -> Scorer:
@@ -167,18 +173,19 @@ class TwoStage(Recommender):
         return score
 
     def score(self, candidates: Candidates) -> NDArray[np.float32]:
-        """The ranker's scores of candidates that `select` returned, of any sign but never 0."""
+        """Returns the ranker's scores of candidates that `select` returned. They may have any sign, but are never 0."""
         scores = self.fitted_ranker.predict(candidates.features)
         return np.where(scores == 0, TINY, scores)
 
     def select(self, found: Candidates) -> Candidates:
-        """The candidates with those features alone that it was fitted on, found by their names."""
+        """Returns the candidates with the features that the ranker was fitted on, by their names and in their order. Raises
+        RecsysError if one is missing."""
         names = self.columns_.tolist()
         if names == found.columns:
             return found
         if missing := [name for name in names if name not in found.columns]:
             raise RecsysError(
-                f"two_stage: it was fitted on features that are gone: {', '.join(missing)}; train again, with `make run`"
+                f"two_stage: it was fitted on features that no longer exist: {', '.join(missing)}; train again, with `make run`"
             )
         return replace(found, features=found.features[:, [found.columns.index(name) for name in names]], columns=names)
 
@@ -205,13 +212,14 @@ class TwoStage(Recommender):
             self.fitted_ranker = self._new_ranker().load(folder, len(self.columns_))
         except FileNotFoundError as missing:
             raise RecsysError(
-                f"the model of {self.name} in {folder} has no {Path(missing.filename).name}: an earlier version of the code wrote"
-                " it; train again, with `make run`"
+                f"the model of {self.name} in {folder} has no {Path(missing.filename).name}: another version of the code wrote it;"
+                " train again, with `make run`"
             ) from None
         return self
 
 
 def fit_candidate_sources(state: State) -> dict[str, Recommender]:
+    """Fits all recommenders in CANDIDATE_SOURCES on a state, and returns them by their names there."""
     from recsys.recommenders.registry import create
 
     return {name: create(kind, parameters).learn(state) for name, (kind, parameters, _) in CANDIDATE_SOURCES.items()}
@@ -220,66 +228,47 @@ def fit_candidate_sources(state: State) -> dict[str, Recommender]:
 def candidates(
     candidate_sources: Mapping[str, Recommender], state: State, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
-    """Candidates of some users at a time."""
-    scorers, joined = (
-        {name: candidate_source.scorer(state) for name, candidate_source in candidate_sources.items()},
-        FeatureTable(state),
-    )
+    """Yields rows of some users at a time, and their candidates."""
+    scorers, joined = {name: source.scorer(state) for name, source in candidate_sources.items()}, FeatureTable(state)
     for start in range(0, len(rows), ROWS):
         chunk = rows[start : start + ROWS]
         yield chunk, propose(scorers, joined, chunk)
 
 
 def propose(scorers: Mapping[str, Callable], joined: "FeatureTable", rows: NDArray[np.int64]) -> Candidates:
-    """The union of every candidate source's best available items, with every candidate source's score and the joined features."""
+    """Returns the union of the best available items of all candidate sources, with the scores of all sources and the features."""
     width = joined.state.shape[1]
     available = sparse.diags(joined.state.items["is_available"].astype(np.float32))
     scores = {name: (score(rows) @ available).tocsr() for name, score in scorers.items()}
-    codes = np.unique(np.concatenate([_codes(top(scores[name], CANDIDATE_SOURCES[name][2])) for name in scores]))
-    chosen, items = codes // width, codes % width
-    columns = {name: _look_up(matrix, codes) for name, matrix in scores.items()} | joined.features(rows[chosen], items)
+    pairs = np.unique(np.concatenate([cells(top(scores[name], CANDIDATE_SOURCES[name][2])) for name in scores]))
+    chosen, items = pairs // width, pairs % width
+    columns: dict[str, NDArray] = {}
+    for name, matrix in scores.items():
+        matrix.sort_indices()
+        columns[name] = cell_values(cells(matrix), matrix.data, pairs).astype(np.float32)
+    columns |= joined.features(rows[chosen], items)
     return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns))
 
 
-def _codes(matrix: sparse.csr_matrix) -> NDArray[np.int64]:
-    """Places of a sparse matrix as row * columns + column."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * matrix.shape[1] + matrix.indices
-
-
-def _look_up(matrix: sparse.csr_matrix, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Values at these places; 0 where there is none."""
-    matrix.sort_indices()
-    return _find(_codes(matrix), matrix.data, codes)
-
-
-def _find(there: NDArray[np.int64], values: NDArray, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Values at these places, of which `there` are in order; 0 where there is none."""
-    if not len(there):
-        return np.zeros(len(codes), np.float32)
-    found = np.searchsorted(there, codes).clip(0, len(there) - 1)
-    return np.where(there[found] == codes, values[found], 0).astype(np.float32)
-
-
 class FeatureTable:
-    """The dbt features of a state, to be looked up for pairs of user and item."""
+    """Looks up the dbt features of a state for pairs of user and item."""
 
     def __init__(self, state: State):
         self.state = state
-        self.codes = state.user_items["user_index"].astype(np.int64) * state.shape[1] + state.user_items["item_index"]
+        self.cells = state.user_items["user_index"].astype(np.int64) * state.shape[1] + state.user_items["item_index"]
         self.pairs = numeric(state.user_items)
         self.users, self.items = numeric(state.users), numeric(state.items) | word_sales(state)
         self.affinities = [Affinity(attribute) for attribute in state.attributes]
 
     def features(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Columns of feat_user_items (missing where the pair has no event), feat_users and feat_items, what a price and a
-        quantity mean to this user, and how well user and item fit by each text attribute."""
-        wanted = users * self.state.shape[1] + items
-        found = np.searchsorted(self.codes, wanted)
-        there = self.codes[found.clip(0, len(self.codes) - 1)] == wanted if len(self.codes) else np.zeros(len(wanted), bool)
+        """Returns, for each pair, the columns of feat_user_items (NaN for pairs without an event), feat_users and feat_items, the
+        item's price and quantity relative to the user's, and the affinity by each text attribute."""
+        found = places(self.cells, users * self.state.shape[1] + items)
+        has_event = found >= 0
         columns: dict[str, NDArray] = {}
         for name, column in self.pairs.items():
-            columns[f"pair_{name}"] = np.full(len(wanted), np.nan, np.float32)
-            columns[f"pair_{name}"][there] = column[found[there]]
+            columns[f"pair_{name}"] = np.full(len(found), np.nan, np.float32)
+            columns[f"pair_{name}"][has_event] = column[found[has_event]]
         columns |= {f"user_{name}": column[users] for name, column in self.users.items()}
         columns |= {f"item_{name}": column[items] for name, column in self.items.items()}
         for name in ("mean_price", "quantity_per_target"):
@@ -288,9 +277,9 @@ class FeatureTable:
 
 
 class Affinity:
-    """How much larger the share of an attribute's value is among a user's items, or an item's users, than among everybody's of
-    the last weeks: the logarithm of the ratio, as if each had PRIOR more, spread as everybody's. 0 for who has none, missing
-    where the value is not known."""
+    """Log ratio of the share of an attribute's value among a user's items (or an item's users) to its share among all pairs of the
+    last weeks. The first share is smoothed by PRIOR pseudo-counts with the distribution of all. 0 without history, NaN for an
+    unknown value."""
 
     def __init__(self, attribute: Attribute):
         self.column = f"{attribute.entity}_{attribute.name}_affinity"
@@ -298,18 +287,19 @@ class Affinity:
         counts, width = attribute.pairs.sorted_indices(), len(attribute.values)
         expected = PRIOR * (attribute.recent + 1) / max(attribute.recent.sum() + width, 1)
         totals = np.asarray(counts.sum(1)).ravel()
-        self.nothing = -np.log1p(totals / PRIOR)  # for a value that the subject has had none of
-        self.places, self.gains = _codes(counts), np.log1p(counts.data / expected[counts.indices])
+        self.lowest = -np.log1p(totals / PRIOR)  # for a value that the subject has not had
+        self.cells, self.gains = cells(counts), np.log1p(counts.data / expected[counts.indices])
 
     def of(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float32]:
         described, subjects = (items, users) if self.attribute.entity == "item" else (users, items)
         values = self.attribute.value_index[described]
-        gains = _find(self.places, self.gains, subjects * len(self.attribute.values) + values.clip(0))
-        return np.where(values >= 0, gains + self.nothing[subjects], np.nan).astype(np.float32)
+        wanted = subjects * len(self.attribute.values) + values.clip(0)
+        gains = cell_values(self.cells, self.gains, wanted).astype(np.float32)
+        return np.where(values >= 0, gains + self.lowest[subjects], np.nan).astype(np.float32)
 
 
 def numeric(table: Mapping[str, NDArray]) -> dict[str, NDArray[np.float32]]:
-    """The columns that are features: numbers, but no indexes and no flags."""
+    """Returns the numeric columns of a table as float32, without indexes and flags."""
     return {
         name: column.astype(np.float32)
         for name, column in sorted(table.items())

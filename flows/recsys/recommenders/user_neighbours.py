@@ -1,4 +1,4 @@
-"""User neighbours: what people with a like history buy now."""
+"""User neighbours: recommends what users with similar histories have bought recently."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,11 @@ from recsys.settings import Count, Positive
 
 
 class UserNeighbours(Recommender):
-    """Sums what the `neighbours` most like users bought in the last `within_days`, by the cosine of histories that halve
-    every `half_life_days` and in which rare items count more (after TIFU-KNN: Hu et al. 2020, doi:10.1145/3397271.3401066).
-    The like are looked for among the sampled users. Nothing is learned: histories are part of the state."""
+    """Sums the items that the `neighbours` most similar users bought in the last `within_days`, weighted by similarity.
+
+    Similarity is the cosine of two users' histories, with half-life `half_life_days` and rare items weighted more (after TIFU-KNN:
+    Hu et al. 2020, doi:10.1145/3397271.3401066). Neighbours are searched among the sampled users.
+    """
 
     name = "user_neighbours"
 
@@ -23,7 +25,7 @@ class UserNeighbours(Recommender):
         self.within_days = within_days
 
     def _fit(self, state: State) -> None:
-        """Nothing is learned apart from the state."""
+        """Does nothing, since the state has the histories."""
 
     def _lack(self, state: State) -> str:
         users = np.unique(state.history["user_index"])

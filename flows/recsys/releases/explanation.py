@@ -111,8 +111,9 @@ def _baskets(state: State, row: int) -> list[tuple[float, list[int]]]:
 
 
 def _looks(state: State, row: int) -> list[tuple[int, int]]:
-    mine = state.looks["user_index"] == row
-    return sorted(zip(state.looks["days"][mine].tolist(), state.looks["item_index"][mine].tolist(), strict=True))
+    table = state.views_and_carts
+    mine = table["user_index"] == row
+    return sorted(zip(table["days"][mine].tolist(), table["item_index"][mine].tolist(), strict=True))
 
 
 def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[ExplainedItem], float]:

@@ -1,7 +1,7 @@
-"""Settings: config.toml as checked values.
+"""Settings: reads and checks config.toml.
 
-A wrong key or value raises RecsysError before anything starts. Sections that a release depends on are in run.py, those of deployed
-and scheduled flows in deployment.py.
+A wrong key or value raises RecsysError before a run starts. run.py holds the sections that change a release, deployment.py those
+of scheduled and deployed flows.
 """
 
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from recsys.settings import event_types
     from recsys.settings.deployment import DAYS, AlertSettings, Cloud, MonitorSettings, Operations, Schedule, read
     from recsys.settings.event_types import (
-        MOST_UNKNOWN,
+        MAX_UNKNOWN_SHARE,
         advise_exclude_seen,
         check_ratings,
         count_types,

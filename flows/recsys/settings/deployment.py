@@ -1,4 +1,4 @@
-"""Settings of deployed and scheduled flows: sections of config.toml that change no byte of a release, so none keeps them."""
+"""Settings of scheduled and deployed flows. They do not change a release, so its manifest does not record them."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class RecommendSettings:
 
 @section
 class MonitorSettings:
-    """Limits of what is asked of releases after they went live."""
+    """Limits of the checks that MonitorFlow runs on releases that went live."""
 
     days: PositiveDays
     min_users: Count
@@ -49,9 +49,10 @@ class AlertSettings:
 
 @section
 class UnattendedSettings:
-    """What scheduled flows are given besides their schedule.
+    """Settings of scheduled runs, besides their schedule.
 
-    secrets: of AWS Secrets Manager; their keys become environment variables of the steps that read a source, in containers.
+    secrets: names of secrets in AWS Secrets Manager. In containers, the steps that read a source get their keys as environment
+        variables.
     """
 
     project: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=60, examples=['"reasonable_recs"'])]
@@ -63,7 +64,7 @@ class UnattendedSettings:
 
 @section
 class Resources:
-    """Of a step's container: cores, and megabytes of memory."""
+    """Size of a step's container: CPU cores and megabytes of memory."""
 
     cpu: Annotated[int, Field(ge=1, le=192)]
     memory: Annotated[int, Field(ge=512, le=2_000_000)]
@@ -71,7 +72,7 @@ class Resources:
 
 @section
 class Schedule:
-    """Five fields as in crontab, in UTC: minute, hour, day of the month, month, day of the week by its name."""
+    """A schedule in UTC, as the five fields of a crontab: minute, hour, day of the month, month, and day of the week by name."""
 
     cron: str
 
@@ -79,37 +80,39 @@ class Schedule:
     @classmethod
     def _is_a_crontab(cls, cron: str) -> str:
         fields = cron.split()
-        found = len(fields) == 5 and all(map(FIELD.fullmatch, fields[:4])) and WEEKDAY.fullmatch(fields[4])
-        if not found or (fields[2] != "*" and fields[4] != "*"):
+        is_valid = len(fields) == 5 and all(map(FIELD.fullmatch, fields[:4])) and WEEKDAY.fullmatch(fields[4])
+        if not is_valid or (fields[2] != "*" and fields[4] != "*"):
             raise ValueError(
-                'write five fields as in crontab, such as "0 3 * * SUN", with a day of the month or of the week, not both'
+                'write the five fields of a crontab, such as "0 3 * * SUN", with a day of the month or a day of the week, not both'
             )
-        for field, (name, least, most) in zip(fields, NUMBERS, strict=False):
+        for field, (name, smallest, largest) in zip(fields, NUMBERS, strict=False):
             for first, last in re.findall(r"(\d+)-(\d+)", field):
                 if int(first) > int(last):
-                    raise ValueError(f"{first}-{last} runs backwards; in the five fields of a crontab the lower number comes first")
+                    raise ValueError(f"{first}-{last} runs backwards; write the lower number first: {last}-{first}")
             for number in map(int, re.findall(r"\d+", field)):
-                if not max(least, 1 if "/" in field else 0) <= number <= most:
-                    raise ValueError(f"{number} is no {name} in the five fields of a crontab; write {least} to {most}")
+                if not max(smallest, 1 if "/" in field else 0) <= number <= largest:
+                    raise ValueError(
+                        f"its {name} is {number}; in the five fields of a crontab it must be from {smallest} to {largest}"
+                    )
         return cron
 
     @property
     def eventbridge(self) -> str:
-        """As AWS and Metaflow's @schedule write it: one of the two days is `?`, and a year follows."""
+        """The schedule as AWS and Metaflow's @schedule write it: one of the two day fields is `?`, and a year follows."""
         minute, hour, day, month, weekday = self.cron.split()
         day, weekday = (day, "?") if weekday == "*" else ("?", weekday)
         return f"{minute} {hour} {day} {month} {weekday} *"
 
     @property
     def systemd(self) -> str:
-        """As OnCalendar= of a timer."""
+        """The schedule as the OnCalendar= of a systemd timer."""
         minute, hour, day, month, weekday = (_systemd(field) for field in self.cron.split())
         days = "" if weekday == "*" else f"{weekday.title()} "
         return f"{days}*-{month}-{day} {hour}:{minute}:00 UTC"
 
 
 def _systemd(field: str) -> str:
-    """Crontab writes `*/5` and `1-5`, systemd `0/5` and `1..5`."""
+    """Translates `*/5` and `1-5` of crontab to systemd's `0/5` and `1..5`."""
     return field.replace("*/", "0/").replace("-", "..")
 
 
@@ -127,16 +130,16 @@ class Operations:
 
 
 def read(config: Mapping[str, Any]) -> Operations:
-    """The sections of config.toml that a release does not depend on. Raises RecsysError naming the key that is wrong."""
-    found = build(Operations, {name: config.get(name, {}) for name in SECTIONS}, "")
-    if "default" not in found.resources:
-        raise RecsysError("config: resources.default is missing; it is what steps without a section get, add it")
-    return found
+    """Builds the settings of scheduled and deployed flows from a parsed config.toml. Raises RecsysError naming a wrong key."""
+    operations = build(Operations, {name: config.get(name, {}) for name in SECTIONS}, "")
+    if "default" not in operations.resources:
+        raise RecsysError("config: resources.default is missing; steps without a section use it, so add it")
+    return operations
 
 
 @section
 class Cloud:
-    """Where `make deploy` puts the flows."""
+    """The cloud resources that `make deploy` uses."""
 
     bucket: str
     queue: str

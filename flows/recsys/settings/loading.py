@@ -1,59 +1,26 @@
-"""config.toml as checked settings, so that a wrong value stops a run at its start and is named.
-
-`parse` reads the file, `resolve` lays a run's parameters over it and returns `Settings`, `restore` takes up those that a release
-kept, `read_operations` returns the settings of deployed flows.
-"""
+"""Reads config.toml: `parse` reads the text, `resolve` applies a run's parameters, `restore` reads the settings of a release."""
 
 import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import date, time
+from datetime import date
 from typing import Any
 
 from recsys import RecsysError
-from recsys.settings.deployment import SECTIONS, AlertSettings, Cloud, MonitorSettings, Operations, Resources, Schedule
-from recsys.settings.deployment import read as read_operations
+from recsys.settings.deployment import SECTIONS
 from recsys.settings.run import Dataset, Settings
-from recsys.settings.validation import build, check_parameters, parse_date, section
-
-__all__ = [
-    "AlertSettings",
-    "Cloud",
-    "Dataset",
-    "MonitorSettings",
-    "Operations",
-    "Resources",
-    "Schedule",
-    "Settings",
-    "build",
-    "check_parameters",
-    "parse",
-    "parse_day",
-    "read_operations",
-    "resolve",
-    "restore",
-    "section",
-]
-
+from recsys.settings.validation import build, parse_date
 
 TABLES = {*SECTIONS, "cloud", "datasets", *(one.name for one in fields(Settings))} - {"dataset", "seed"}
 
 
 def parse(text: str) -> dict[str, Any]:
-    """config.toml as plain values (dates as ISO text), the form in which it travels with a deployed flow."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [plain(inner) for inner in value]
-        return value.isoformat() if isinstance(value, date | time) else value
-
+    """Parses the text of config.toml to plain values, with dates as ISO text. Deployed flows carry them in this form."""
     try:
-        values = plain(tomllib.loads(text))
+        values = json.loads(json.dumps(tomllib.loads(text), default=lambda day_or_time: day_or_time.isoformat()))
     except tomllib.TOMLDecodeError as error:
-        raise RecsysError(f"config.toml cannot be read: {error}; mend that line") from None
+        raise RecsysError(f"config.toml cannot be read: {error}; correct that line") from None
     for name in TABLES & values.keys():
         _table(values[name], name)
     return values
@@ -62,8 +29,10 @@ def parse(text: str) -> dict[str, Any]:
 def resolve(
     config: Mapping[str, Any], dataset: str = "", as_of: str = "", sample: float = 1.0, inputs: Mapping[str, str] = {}
 ) -> Settings:
-    """Lays a run's parameters over the config; empty ones leave what is there. `inputs` are source settings of the source.
+    """Returns the settings of a run: the parsed config.toml with the run's parameters applied.
 
+    dataset, as_of: empty for the values of config.toml. sample: share of the users, above 0 and up to 1.
+    inputs: source settings that override those of the dataset, such as paths of files.
     Raises RecsysError naming the key, the value and what is allowed.
     """
     values = {"tune": {}, "cases": [], "expected": []} | {
@@ -76,16 +45,16 @@ def resolve(
     if not isinstance(dataset, str) or dataset not in datasets:
         raise RecsysError(f"config: dataset is {json.dumps(dataset)}; it must be one of {', '.join(datasets)}")
     if not 0 < sample <= 1:
-        raise RecsysError(f"SAMPLE {sample} is no share of the users; pass a number above 0 and up to 1")
+        raise RecsysError(f"SAMPLE {sample} is not a share of the users; pass a number above 0 and up to 1")
     chosen = dict(_table(datasets[dataset], f"datasets.{dataset}"))
     own = _table(chosen.get("source_settings", {}), f"datasets.{dataset}.source_settings")
     chosen["source_settings"] = dict(own) | {name: path for name, path in inputs.items() if path}
-    build(Dataset, chosen, f"datasets.{dataset}")  # names a wrong key as config.toml does
+    build(Dataset, chosen, f"datasets.{dataset}")  # so that an error names the key as config.toml does
     name = dataset if sample == 1 else f"{dataset}-sample-{sample:g}"
     values |= {
         "name": name,
         "cases": [case for case in values["cases"] if case["dataset"] == name],
-        "expected": [change for change in values["expected"] if change["dataset"] == dataset],  # of its samples too
+        "expected": [change for change in values["expected"] if change["dataset"] == dataset],  # for samples too
         "dataset": chosen,
         "as_of": parse_day("AS_OF", as_of).isoformat() if as_of else None,
         "sample": sample,
@@ -94,12 +63,12 @@ def resolve(
 
 
 def restore(values: Mapping[str, Any]) -> Settings:
-    """Settings as a release's manifest keeps them. Raises RecsysError if they are those of other code."""
+    """Builds the settings that a release's manifest records. Raises RecsysError if another version of the code wrote them."""
     return build(Settings, dict(values), "")
 
 
 def parse_day(name: str, text: str) -> date:
-    """An ISO date given by a person."""
+    """Parses an ISO date that a person gave as the variable `name`. Raises RecsysError naming the variable and the text."""
     try:
         return parse_date(text)
     except ValueError as error:

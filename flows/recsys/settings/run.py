@@ -1,4 +1,4 @@
-"""Settings of a run: the sections of config.toml that a release depends on."""
+"""Settings of a run: the sections of config.toml that change a release. Its manifest records them."""
 
 import re
 from datetime import date
@@ -10,17 +10,16 @@ from pydantic import Field, field_validator, model_validator
 
 from recsys.settings.validation import Count, Day, Days, Names, PositiveDays, PositiveShare, Seconds, Seed, Share, Text, section
 
-WEAKER = ("view", "cart")  # signals besides the target that features count
-KNOWN_TYPES = (*WEAKER, "return", "ignore")
+KNOWN_TYPES = ("view", "cart", "return", "ignore")  # besides the target
 
 HOST = re.compile(r"\*|[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", re.ASCII)
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-time_zones = cache(available_timezones)  # which reads a folder at each call
+time_zones = cache(available_timezones)  # each call would read a folder
 
 
 @section
 class StoreSettings:
-    """`endpoint`: address of an S3-compatible store, such as MinIO's; empty for AWS."""
+    """endpoint: address of an S3-compatible store, such as MinIO; empty for AWS."""
 
     root: Text
     endpoint: Annotated[str, Field(pattern=r"^(https?://[^/\s]+/?)?$", examples=['"http://127.0.0.1:9000"'])] = ""
@@ -35,7 +34,7 @@ class StoreSettings:
 
 @section
 class WarehouseSettings:
-    """What DuckDB may use; it spills to disk above `memory_limit`."""
+    """Limits of DuckDB, which spills to disk above `memory_limit`."""
 
     memory_limit: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B)$", examples=['"4GB"'])]
     threads: Annotated[int, Field(ge=1, le=256)]
@@ -51,9 +50,9 @@ class WarehouseSettings:
 
 @section
 class FeatureSettings:
-    """attribute_values: distinct values of a text attribute that count on their own; the rarer ones count as `other`.
-    max_attribute_leak: how well a numeric attribute without valid_from may tell later target events, given the earlier ones, from
-        0 to 1; one that tells more is left out.
+    """attribute_values: number of values of a text attribute that are counted separately; rarer ones count as `other`.
+    max_attribute_leak: largest allowed correlation (0 to 1) of an attribute without valid_from with later target events, given the
+        earlier ones. An attribute above it is left out.
     """
 
     training_windows: Annotated[int, Field(ge=1, le=100)]
@@ -71,7 +70,7 @@ class EvaluationSettings:
 
     @property
     def ks(self) -> list[int]:
-        """Depths down to which lists are scored; `k` is the one that decides and that tables show."""
+        """List lengths at which metrics are computed. `k` is used for selection and shown in tables."""
         return sorted({5, 10, 20, self.k})
 
 
@@ -83,7 +82,7 @@ class ListSettings:
 
 @section
 class RuleSettings:
-    """What may be listed, whatever a recommender thinks of it; rules.py applies it. Days of 0 turn a rule off."""
+    """Business rules: they restrict which items may be listed, whatever the recommender. 0 days turn a rule off."""
 
     blocked: Names
     blocked_categories: Names
@@ -105,7 +104,7 @@ class RuleSettings:
 
 @section
 class ServeSettings:
-    """`allowed_hosts`: names in the Host header under which clients may call the service, without a port; "*" for any."""
+    """allowed_hosts: values of the Host header that the service accepts, without a port; "*" for any."""
 
     host: Text
     port: Annotated[int, Field(ge=1, le=65_535)]
@@ -122,7 +121,7 @@ class ServeSettings:
     @classmethod
     def _is_an_address(cls, host: str) -> str:
         if host == "*" or not (HOST.fullmatch(host) or re.fullmatch(r"[0-9a-fA-F:]+", host)):
-            raise ValueError('it is no address or name; write one such as "127.0.0.1", "::1" or "0.0.0.0"')
+            raise ValueError('it is not a host name or address; write one such as "127.0.0.1", "::1" or "0.0.0.0"')
         return host
 
     @field_validator("allowed_hosts")
@@ -131,8 +130,8 @@ class ServeSettings:
         for host in hosts:
             if not HOST.fullmatch(host):
                 raise ValueError(
-                    f'"{host}" is no name or address without scheme and port; write one such as "recs.example.com", "10.0.0.7" or'
-                    ' "[::1]", or "*" for any'
+                    f'"{host}" is not a plain host name or address; write one without scheme and port, such as "recs.example.com",'
+                    ' "10.0.0.7" or "[::1]", or "*" for any'
                 )
         return hosts
 
@@ -147,21 +146,24 @@ class ValidationSettings:
 
 @section
 class Dataset:
-    """Where events come from and what is predicted of them.
+    """The source of the events, and how they are read.
 
-    source: name of the class that lands raw data; `source settings` are its own settings.
-    horizon_days, step_days: days that a list predicts, and the spacing of cutoffs, of which the horizon is a multiple.
-    earliest_day: events before it are rejected: 1970-01-01 and 0001-01-01 are what a missing time often becomes.
-    max_id_length: characters of a user's or item's id, above which its events are rejected. Ids are kept in columns as wide as the
-        longest one, so a single id of 3 million characters takes gigabytes.
+    source: name of the source in sources/registry.py; source_settings are the arguments of its class.
+    horizon_days: days after a cutoff that a list predicts. step_days: days between cutoffs; horizon_days is a multiple of it.
+    max_quarantine: largest share of rejected events.
+    max_daily_events: a user with more events on a day is a bot, and that day's events are rejected.
+    max_age_days: largest age of the last event in days; 0 for a closed history.
+    earliest_day: events before it are rejected. Missing times are often exported as 1970-01-01 or 0001-01-01.
+    max_id_length: events with a longer user or item id are rejected. Columns are as wide as the longest id, so one id of 3 million
+        characters would take gigabytes.
     target: event type that is predicted.
-    event_types: the data's own event types, each with one of view, cart, return, ignore or the target.
-    min_rating: where the data have ratings, a target event with a lower one counts as a view.
+    event_types: maps event types of the data to view, cart, return, ignore or the target.
+    min_rating: a target event with a lower rating, or without one, counts as a view.
     exclude_seen: whether lists leave out items that the user has had a target event with.
-    columns: our column names, each with the data's own; "items.price" names the column of one table only.
-    time_zone: zone of times that carry none.
-    item_attributes, user_attributes: columns of items and users, besides `category` and `segment`, that become features.
-    text_attributes: those of them whose values look like numbers but are names, such as postal codes.
+    columns: maps our column names to those of the data; a key such as "items.price" applies to one table.
+    time_zone: IANA name of the zone of times without a zone.
+    item_attributes, user_attributes: columns of items and users that become features, besides `category` and `segment`.
+    text_attributes: attributes whose values look like numbers but are names, such as postal codes.
     """
 
     source: Text
@@ -194,26 +196,26 @@ class Dataset:
     @classmethod
     def _can_be_predicted(cls, target: str) -> str:
         if target in ("return", "ignore"):
-            raise ValueError("this type cannot be predicted; name the event type that lists should lead to")
+            raise ValueError("this type cannot be predicted; name the event type that lists should predict")
         return target
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Dataset":
         if self.horizon_days % self.step_days:
             raise ValueError(
-                f"horizon_days = {self.horizon_days} is no multiple of step_days = {self.step_days};"
-                " cutoffs lie on one grid, so make it one"
+                f"horizon_days = {self.horizon_days} is not a multiple of step_days = {self.step_days};"
+                " cutoffs are step_days apart, so make it one"
             )
         for own, ours in self.event_types.items():
             if ours not in (*KNOWN_TYPES, self.target):
                 allowed = ", ".join(dict.fromkeys((*KNOWN_TYPES, self.target)))
                 raise ValueError(f'event_types maps "{own}" to "{ours}"; choose one of {allowed}')
         if len(self.own_types) < len(self.event_types):
-            raise ValueError("event_types names a type twice, for capitals and spaces around it do not count; name it once")
+            raise ValueError("event_types names a type twice (case and surrounding spaces are ignored); name it once")
         if (meaning := self.own_types.get(self.target, self.target)) != self.target:
-            raise ValueError(f'event_types maps "{self.target}" to "{meaning}", but it is the target; take the entry out')
+            raise ValueError(f'event_types maps "{self.target}" to "{meaning}", but it is the target; remove the entry')
         if self.min_rating is not None and self.target == "view":
-            raise ValueError("min_rating turns events into views, which are the target here; take it out, or name another target")
+            raise ValueError("min_rating turns events into views, which are the target here; remove it, or name another target")
         known = self.attributes["item"] + self.attributes["user"]
         if unknown := [name for name in self.text_attributes if name not in known]:
             raise ValueError(f'text_attributes names "{unknown[0]}"; choose of {", ".join(known)}')
@@ -221,7 +223,7 @@ class Dataset:
 
     @property
     def attributes(self) -> dict[str, list[str]]:
-        """Attributes of items and of users, by "item" and "user"."""
+        """Names of the attributes by entity, "item" and "user"."""
         return {
             "item": list(dict.fromkeys(["category", *self.item_attributes])),
             "user": list(dict.fromkeys(["segment", *self.user_attributes])),
@@ -229,28 +231,28 @@ class Dataset:
 
     @property
     def text_only(self) -> list[str]:
-        """Attributes that are text even if all their values are numbers: those named so, and what is a code by its name."""
+        """Attributes that are text even if all their values are numbers: text_attributes, and names that end in `id` or `code`."""
         names = self.attributes["item"] + self.attributes["user"]
         coded = [name for name in names if re.search(r"(^|[_ ])(id|code)$", name, re.IGNORECASE)]
         return sorted({"category", "segment", *self.text_attributes, *coded})
 
     @property
     def a_target(self) -> str:
-        """The target in a sentence: `a purchase`, `an order`."""
+        """The target with its article: `a purchase`, `an order`."""
         return f"{'an' if self.target[0] in 'aeiou' else 'a'} {self.target}"
 
     @property
     def own_types(self) -> dict[str, str]:
-        """`event_types` as the data's types are compared: in small letters, without spaces around them."""
+        """`event_types` with lower-cased and stripped keys, as types of the data are compared."""
         return {own.strip().lower(): ours for own, ours in self.event_types.items()}
 
 
 @section
 class Settings:
-    """One run's settings: config.toml with the dataset chosen and the run's parameters laid over it.
+    """Settings of one run: config.toml with the chosen dataset and the run's parameters.
 
-    name: the dataset's folder in the store, with the sample's share where there is one.
-    cases, expected: the lines of cases.jsonl and of expected.jsonl that concern this dataset.
+    name: the dataset's folder in the store; a sample's name ends in its share.
+    cases, expected: the lines of cases.jsonl and expected.jsonl for this dataset.
     """
 
     name: Text
@@ -275,36 +277,36 @@ class Settings:
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
         if "popularity" not in self.recommenders:
-            raise ValueError("recommenders.popularity is missing; it is the baseline nothing may be worse than, add its section")
+            raise ValueError("recommenders.popularity is missing; every release is compared with it, so add its section")
         for name in self.lists.alternatives:
             if name not in self.recommenders:
                 raise ValueError(f'lists.alternatives names "{name}"; choose of {", ".join(self.recommenders)}')
         if self.evaluation.k > self.lists.length:
             raise ValueError(
-                f"evaluation.k = {self.evaluation.k} is above lists.length = {self.lists.length}; what decides must be in"
-                " the lists: lower k or lengthen the lists"
+                f"evaluation.k = {self.evaluation.k} is above lists.length = {self.lists.length}; lists must have k items:"
+                " lower k or raise lists.length"
             )
         return self
 
     @property
     def dataset_name(self) -> str:
-        """Of the dataset's section in config.toml."""
+        """Name of the dataset's section in config.toml."""
         return self.name.removesuffix(f"-sample-{self.sample:g}")
 
     @property
     def list_kind(self) -> str:
-        """Kind of the lists that decide and are served by default: "all_items", or "new_items", which are new to the user."""
+        """Kind of the lists that are served and evaluated by default: "all_items", or "new_items" (items new to the user)."""
         return "new_items" if self.dataset.exclude_seen else "all_items"
 
     @property
     def evaluated_days(self) -> list[int]:
-        """Days before `as_of` of the holdout's cutoff and those of selection: horizons that do not overlap, newest first."""
+        """Days before `as_of` of the holdout's cutoff and of the selection cutoffs, newest first. Their horizons do not overlap."""
         return [self.dataset.horizon_days * (window + 1) for window in range(self.evaluation.selection_windows + 1)]
 
     @property
     def cutoff_days(self) -> list[int]:
-        """Days before `as_of` of every cutoff: serving, then a grid on which each evaluated cutoff, and serving, has its
-        training windows behind it, horizons over."""
+        """Days before `as_of` of every cutoff: 0 for serving, then steps back far enough that serving and each evaluated cutoff
+        have their training windows, whose horizons end by that cutoff."""
         step, horizon = self.dataset.step_days, self.dataset.horizon_days
         oldest = self.evaluated_days[-1] + horizon + (self.features.training_windows - 1) * step
         return [0, *range(horizon, oldest + 1, step)]

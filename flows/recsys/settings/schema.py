@@ -1,4 +1,4 @@
-"""A JSON schema of config.toml, by which editors complete keys and mark wrong values."""
+"""The JSON schema of config.toml, with which editors complete keys and mark wrong values."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,12 +7,15 @@ from recsys.settings.deployment import Cloud, Operations
 from recsys.settings.run import Dataset, Settings
 from recsys.settings.validation import schema_of
 
-FROM_THE_RUN = ("name", "cases", "expected", "dataset", "as_of", "sample")  # fields of Settings that config.toml does not hold
+RUN_FIELDS = ("name", "cases", "expected", "dataset", "as_of", "sample")  # fields of Settings that are not sections of config.toml
 
 
 def config_schema(recommenders: Mapping[str, Callable[..., Any]], checks: Mapping[str, type]) -> dict[str, Any]:
-    """Schema of the whole file. `recommenders` and `checks` by name: classes whose parameters, and models whose fields, are the
-    keys of their sections."""
+    """Returns the JSON schema of config.toml.
+
+    recommenders: classes by name; the parameters of each are the keys of its section.
+    checks: settings models by name; the fields of each are the keys of its section.
+    """
     parts: dict[str, Any] = {}
 
     def part(kind: Any) -> dict[str, Any]:
@@ -24,9 +27,9 @@ def config_schema(recommenders: Mapping[str, Callable[..., Any]], checks: Mappin
         return {"type": "object", "properties": sections, "additionalProperties": False}
 
     run, operations = part(Settings), part(Operations)
-    properties = {name: found for name, found in run["properties"].items() if name not in FROM_THE_RUN} | operations["properties"]
+    properties = {name: field for name, field in run["properties"].items() if name not in RUN_FIELDS} | operations["properties"]
     properties |= {
-        "dataset": {"type": "string", "description": "What DATASET= defaults to."},
+        "dataset": {"type": "string", "description": "Default of DATASET=."},
         "datasets": {"type": "object", "additionalProperties": part(Dataset)},
         "recommenders": table({name: part(kind) for name, kind in recommenders.items()}),
         "checks": table({name: part(kind) for name, kind in checks.items()}),

@@ -1,4 +1,4 @@
-"""Settings as config.toml writes them."""
+"""Writes settings in TOML."""
 
 import json
 import re
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def write_line(key: str, value: Any, comment: str = "") -> str:
-    """`key = value  # comment`, on one line."""
+    """Returns `key = value # comment` on one line."""
     written = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else write_text(key)
     return f"{written} = {_write(value)}" + (f" # {comment}" if comment else "")
 
 
 def write_text(text: str) -> str:
-    """A text in quotes."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+    """Returns a text as a TOML string, in quotes."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # the only control character that JSON does not escape
 
 
 def _write(value: Any) -> str:

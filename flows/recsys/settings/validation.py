@@ -1,10 +1,11 @@
-"""How settings are validated: pydantic dataclasses, and one sentence for each thing that can be wrong with a value."""
+"""Validates settings with pydantic, and explains a wrong value in one sentence."""
 
 import inspect
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
 from functools import cache
@@ -19,13 +20,11 @@ Kind = TypeVar("Kind")
 
 
 def parse_date(text: str) -> date:
-    """An ISO date. Raises ValueError with what to write."""
+    """Parses an ISO date. Raises ValueError with what to write."""
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        try:
+        with suppress(ValueError):
             return date.fromisoformat(text)
-        except ValueError:
-            pass
-    raise ValueError("it is no date; write it as YYYY-MM-DD")
+    raise ValueError("it is not a date; write it as YYYY-MM-DD")
 
 
 def _refuse_repeats(names: list[str]) -> list[str]:
@@ -40,7 +39,7 @@ def _is_day(text: str) -> str:
     return text
 
 
-# Every number has a smallest and a largest value, so that a slip such as 1e300 is refused. A test asserts it of all settings.
+# Every number has a smallest and a largest value, so that a typing error such as 1e300 is refused. A test checks all settings.
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
 PositiveDays = Annotated[int, Field(ge=1, le=36_500)]
@@ -54,37 +53,37 @@ Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Text], AfterValidator(_refuse_repeats)]
 Day = Annotated[str, AfterValidator(_is_day)]
 
-# Strict: "3" is no number and true is no 1. An infinite or missing number is refused everywhere.
+# Strict: "3" is not accepted as a number, nor true as 1. inf and nan are refused.
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def section(kind: type[Kind]) -> type[Kind]:
-    """Makes a class a section of config.toml: a frozen dataclass whose values are checked when it is made, by `replace` too."""
+    """Class decorator for a section of config.toml: a frozen dataclass that checks its values when it is made or replaced."""
     return dataclass(kind, frozen=True, config=CONFIG)  # type: ignore[return-value]
 
 
 def build(kind: type[Kind], values: Any, where: str) -> Kind:
-    """A section from plain values, such as TOML and JSON have.
+    """Builds a section from plain values, as parsed from TOML or JSON.
 
-    Raises RecsysError with the key (`where` and the path below it), the value and what is allowed.
+    where: the section's key in config.toml, for messages. Raises RecsysError with the key, the value and what is allowed.
     """
     try:
-        return _adapter(kind).validate_json(json.dumps(values))  # type: ignore[arg-type]  # strict Python takes no tables
+        return _adapter(kind).validate_json(json.dumps(values))  # type: ignore[arg-type]  # strict mode refuses dicts but not JSON
     except ValidationError as error:
         raise RecsysError(f"config: {_explain(error, schema_of(kind), where)}") from None
 
 
 def check_parameters(function: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
-    """Holds keyword arguments against the annotations of a function, or of a class's constructor, without calling it.
+    """Checks keyword arguments against the annotations of a function or constructor, without calling it.
 
-    Raises RecsysError with the key, the value and what is allowed.
+    where: the section's key in config.toml, for messages. Raises RecsysError with the key, the value and what is allowed.
     """
     build(_model_of(function), dict(values), where)
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """JSON schema of a section, or of the keyword arguments of a function."""
+    """Returns the JSON schema of a section, or of the keyword arguments of a function."""
     return _adapter(kind if isinstance(kind, type) and hasattr(kind, "__pydantic_core_schema__") else _model_of(kind)).json_schema()
 
 
@@ -97,38 +96,39 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def _model_of(function: Callable[..., Any]) -> Any:
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     fields: dict[str, Any] = {
-        one.name: (one.annotation, ... if one.default is inspect.Parameter.empty else one.default) for one in parameters
+        parameter.name: (parameter.annotation, ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for parameter in parameters
     }
     return create_model(getattr(function, "__name__", "parameters"), __config__=CONFIG, **fields)
 
 
 def _explain(error: ValidationError, schema: dict[str, Any], where: str) -> str:
     first = error.errors()[0]
-    place = [part for part in first["loc"] if part != "[key]"]
-    key = ".".join([where, *map(str, place)] if where else map(str, place))
+    path = [part for part in first["loc"] if part != "[key]"]
+    key = ".".join([where, *map(str, path)] if where else map(str, path))
     if first["type"] in ("missing", "missing_argument"):
         return f"{key} is missing; add it to config.toml"
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = list(_find(schema, place[:-1]).get("properties", {}))
-        close = get_close_matches(str(place[-1]), known, 1)
+        known = list(_find(schema, path[:-1]).get("properties", {}))
+        close = get_close_matches(str(path[-1]), known, 1)
         return f"{key} is not a setting; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
     shown = shorten(first["input"])
     if first["type"] == "value_error":
-        words = str(first["ctx"]["error"])
-        return f"{key} is {shown}; {words}" if place else f"{where}: {words}" if where else words
-    return f"{key} is {shown}; it must be {_describe(_find(schema, place), schema)}"
+        reason = str(first["ctx"]["error"])
+        return f"{key} is {shown}; {reason}" if path else f"{where}: {reason}" if where else reason
+    return f"{key} is {shown}; it must be {_describe(_find(schema, path), schema)}"
 
 
 def shorten(value: Any) -> str:
-    """A value as messages show it."""
+    """Returns a value as JSON of at most 80 characters, for messages."""
     shown = json.dumps(value, default=str, ensure_ascii=False)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
-def _find(schema: dict[str, Any], place: list[Any]) -> dict[str, Any]:
-    """The part of a schema that a path of keys leads to; an empty one where the schema leaves it open."""
+def _find(schema: dict[str, Any], path: list[Any]) -> dict[str, Any]:
+    """The part of a schema at a path of keys; an empty dict where the schema allows anything."""
     part = schema
-    for key in place:
+    for key in path:
         part = resolve_reference(part, schema)
         inner = part.get("properties", {}).get(key)
         if inner is None:
@@ -138,32 +138,38 @@ def _find(schema: dict[str, Any], place: list[Any]) -> dict[str, Any]:
 
 
 def resolve_reference(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The part of a schema that is meant where another one is named, or where it may also be missing."""
+    """Follows a `$ref`, and the one alternative to null of an `anyOf`, to the part of the schema that describes the value."""
     name = part.get("$ref", "").rpartition("/")[2]
     part = schema["$defs"][name] if name else part
     options = [option for option in part.get("anyOf", []) if option.get("type") != "null"]
     return resolve_reference(options[0], schema) if len(options) == 1 else part
 
 
-WORDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text", "object": "a table"}
+TYPE_NAMES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "a text",
+    "object": "a table",
+}
 
 
 def _describe(part: dict[str, Any], schema: dict[str, Any]) -> str:
-    """What a schema allows, in words: `a whole number from 1 to 100`."""
+    """Describes what a schema allows: `a whole number from 1 to 100`."""
     if "enum" in part:
         return "one of " + ", ".join(json.dumps(value) for value in part["enum"])
     if part.get("type") == "array":
         texts = resolve_reference(part.get("items", {}), schema).get("type") == "string"
         return 'a list of texts, such as ["a", "b"]' if texts else "a list of values, such as [1, 2]"
-    least, most = part.get("minimum"), part.get("maximum")
+    minimum, maximum = part.get("minimum"), part.get("maximum")
     above, below = part.get("exclusiveMinimum"), part.get("exclusiveMaximum")
     limits = [
-        f"from {least:g} to {most:,}" if least is not None and most is not None else "",
-        f"of {least:g} or more" if least is not None and most is None else "",
-        f"of {most:,} or less" if most is not None and least is None and above is None else "",
+        f"from {minimum:g} to {maximum:,}" if minimum is not None and maximum is not None else "",
+        f"of {minimum:g} or more" if minimum is not None and maximum is None else "",
+        f"of {maximum:,} or less" if maximum is not None and minimum is None and above is None else "",
         f"above {above:g}" if above is not None else "",
-        f"and up to {most:,}" if most is not None and above is not None else "",
+        f"and up to {maximum:,}" if maximum is not None and above is not None else "",
         f"below {below:,}" if below is not None else "",
     ]
-    words = [WORDS.get(part.get("type", ""), "a value of another type"), *(limit for limit in limits if limit)]
+    words = [TYPE_NAMES.get(part.get("type", ""), "a value of another type"), *(limit for limit in limits if limit)]
     return " ".join(words) + (f" like {part['examples'][0]}" if part.get("examples") else "")

@@ -1,6 +1,6 @@
-"""Sources of raw events: a file a source, found by the name that config.toml gives it.
+"""Sources of raw events, by the name that config.toml gives them; registry.py lists them.
 
-A source lands its tables as Parquet files with the columns of columns.py; everything after it is the same for all sources.
+A source writes its tables as Parquet files with the columns of columns.py. Everything after it is the same for all sources.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a source of events must do. A new one is: a class here, a line in the registry, its staging models in dbt."""
+"""Base class of the sources. To add one, write a subclass, its line in registry.py and its staging models in dbt."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,41 +17,46 @@ from recsys.validation_report import CheckResult
 
 @dataclass(frozen=True)
 class Access:
-    """What a database is read with besides its settings. The environment holds secrets: it is read and never kept."""
+    """What a database source needs besides its settings. queries: folder of its SQL files. environment: has secrets, so it is never
+    stored or logged."""
 
     queries: Path
     environment: Mapping[str, str] = field(repr=False)
 
 
 class Source(ABC):
-    """Lands raw data as Parquet: `<table>.parquet` or a folder `<table>/` of Parquet files for every table it declares.
-    Its constructor takes the source settings of its section in config.toml and the run's own (RAW=, EVENTS=, ITEMS=, USERS=)."""
+    """Lands raw data as Parquet: `<table>.parquet`, or a folder `<table>/` of Parquet files, for each table in `max_null_share`.
+
+    The constructor takes the source_settings of config.toml and those of the run (RAW=, EVENTS=, ITEMS=, USERS=).
+    """
 
     def configure(self, dataset: Dataset, endpoint: str) -> None:
-        """Takes settings that are not the source's own: those of its dataset, and the address of an S3-compatible store."""
+        """Stores settings of the dataset, and the address of an S3-compatible store, where a source needs them."""
         for name, is_set in (("columns", dataset.columns), ("time_zone", dataset.time_zone != "UTC")):
             if is_set:
                 raise RecsysError(f'config: {name} is set, but source "{dataset.source}" does not read it; remove it')
 
     max_null_share: ClassVar[dict[str, dict[str, float]]]
-    """Tables and the columns they must have, each with the largest share of missing values that is normal."""
+    """For each table its required columns, with the largest normal share of missing values."""
 
     def prepare(self, access: Access) -> None:  # noqa: B027 - most sources need nothing more
-        """Takes up what a source needs of the machine; raises RecsysError if anything is missing."""
+        """Checks and stores what the source needs of the machine. Raises RecsysError if something is missing."""
 
     @abstractmethod
     def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
-        """Fills an empty folder, and says what is odd about the data. `until` is the day after the last that is wanted, for
-        sources that can go back in time; the others give all they have."""
+        """Writes the raw tables to an empty folder, and returns check results on the data.
+
+        until: the day after the last one to land, for sources that can go back in time; the others ignore it.
+        """
 
 
 class Simulation(Source):
-    """A source that made its world up, and so knows what nobody else can."""
+    """A source that simulates its events, so the expected future events are known."""
 
     target: ClassVar[str] = "purchase"
     """The type of the events that `truth` expects."""
 
     @abstractmethod
     def truth(self, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_], cutoff: date, horizon_days: int) -> NDArray[np.float64]:
-        """Expected target events of each item by each user in the days from the cutoff: (users, items), 0 for ids that are not of
-        this world."""
+        """Returns the expected target events of each user on each item in the days from the cutoff: (users, items) floats, 0 for
+        unknown ids."""

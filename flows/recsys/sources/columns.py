@@ -1,4 +1,4 @@
-"""The columns that a source's tables have, and how the columns of an export are found among them."""
+"""The columns of the raw tables, and how they are found among the columns of an export."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ TABLES = {
 }
 REQUIRED = {"events": ("user_id", "item_id", "event_at"), "items": ("item_id",), "users": ("user_id",)}
 
-BLANK = "..."  # stands for a column that only a person can name
+BLANK = "..."  # placeholder in proposed settings for a column that a person must name
 
-# Names that exports often use, in the form of `_key`. They are proposed, never assumed: `created_at` of items may be many things.
+# Names that exports often use, normalised by `_key`. `make check-data` proposes them; a run never assumes them.
 ALIASES = {
     "user_id": (
         "user", "uid", "userref", "userkey", "customerid", "customer", "customerref", "custid", "clientid", "visitorid", "memberid",
@@ -69,23 +69,25 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Match:
-    """Which columns of an export are which of ours."""
+    """The columns of an export, matched to ours.
+
+    mapped: the export's column for each of ours that was found. ignored: the export's other columns. missing: our required columns
+    that were not found.
+    """
 
     mapped: dict[str, str]
-    """Ours: theirs."""
     ignored: list[str]
-    """Theirs that are none of ours."""
     missing: list[str]
-    """Ours that are required and were not found."""
 
 
 def match(
     names: Sequence[str], table: str, columns: Mapping[str, str] = {}, attributes: Sequence[str] = (), where: str = ""
 ) -> Match:
-    """Finds a table's columns and attributes among those of an export. A name that the setting `columns` gives comes first, then
-    our own. A name is compared exactly, then without case, spaces, underscores and hyphens.
+    """Finds a table's columns and attributes among the column names of an export.
 
-    where: what messages call the export. Raises RecsysError if two of its columns could be meant.
+    A column is looked for under its name in the setting `columns`, or else under our own name; first exactly, then without case,
+    spaces, underscores and hyphens.
+    where: name of the export in messages. Raises RecsysError if two of its columns match.
     """
     mapped = {}
     for ours in (*TABLES[table], *attributes):
@@ -99,7 +101,7 @@ def match(
 
 
 def propose(names: Sequence[str], table: str, columns: Mapping[str, str] = {}) -> dict[str, str]:
-    """Ours: theirs, for columns that `match` does not find but that have a usual name for it."""
+    """Proposes the export's column for each of ours that `match` does not find, by its usual names."""
     found = match(names, table, columns)
     proposed: dict[str, str] = {}
     for ours in TABLES[table]:
@@ -111,7 +113,7 @@ def propose(names: Sequence[str], table: str, columns: Mapping[str, str] = {}) -
 
 
 def propose_line(names: Sequence[str], table: str, columns: Mapping[str, str]) -> str:
-    """The setting with what is missing added, to be written in config.toml."""
+    """Returns the line `columns = {...}` for config.toml, with proposals for required columns that are missing."""
     found, proposed = match(names, table, columns), propose(names, table, columns)
     added = {}
     for ours in found.missing:
@@ -121,37 +123,37 @@ def propose_line(names: Sequence[str], table: str, columns: Mapping[str, str]) -
 
 
 def closest(theirs: str, names: Sequence[str]) -> str:
-    """The name that a misspelt one likely means; "" if none is alike."""
+    """Returns the name most similar to a misspelt one; "" if none is similar."""
     keys = {_key(name): name for name in names}
     return next((keys[key] for key in get_close_matches(_key(theirs), keys, 1, 0.75)), "")
 
 
 def line(columns: Mapping[str, str]) -> str:
-    """The setting `columns` as it stands in config.toml."""
+    """Returns the setting `columns` as a line of config.toml."""
     return write_line("columns", dict(columns))
 
 
 def attributes_of(table: str, dataset: Dataset) -> list[str]:
-    """The attributes that the settings add to a table's columns."""
+    """Returns the attributes that the settings add to a table's columns."""
     listed = {"items": dataset.item_attributes, "users": dataset.user_attributes}.get(table, [])
     return [name for name in listed if not any(is_same(name, ours) for ours in TABLES[table])]
 
 
 def check_keys(dataset: Dataset) -> None:
-    """Refuses keys of the setting `columns` that are no columns of ours."""
+    """Raises RecsysError if a key of the setting `columns` is not one of our columns."""
     known = {table: [*TABLES[table], *attributes_of(table, dataset)] for table in TABLES}
     every = list(dict.fromkeys(column for table in known.values() for column in table))
     for key in dataset.columns:
         table, _, column = key.rpartition(".")
         if column not in (known.get(table, []) if table else every):
             raise RecsysError(
-                f'config: columns has the key "{key}", which is none of our columns; choose one of {", ".join(every)},'
-                ' or name its table too, as in "items.price"'
+                f'config: columns has the key "{key}", which is not one of our columns; choose one of {", ".join(every)},'
+                ' or add its table, as in "items.price"'
             )
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two names differ in case, spaces, underscores and hyphens alone."""
+    """Whether two names are equal but for case, spaces, underscores and hyphens."""
     return _key(one) == _key(other)
 
 
@@ -166,6 +168,6 @@ def _find(theirs: str, ours: str, names: Sequence[str], where: str) -> str | Non
             raise RecsysError(f"{where} has {len(found)} columns {found[0]}; rename all but one")
         seen = " and ".join(write_text(name) for name in found)
         raise RecsysError(
-            f"{where} has the columns {seen}, which both read as {ours}; write in config.toml: {line({ours: found[0]})}"
+            f"{where} has the columns {seen}, which both match {ours}; write in config.toml: {line({ours: found[0]})}"
         )
     return found[0] if found else None

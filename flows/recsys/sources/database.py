@@ -1,4 +1,4 @@
-"""A database as a source: a query for each entity, read by ADBC in batches."""
+"""A database as a source: one query per table, read in batches with ADBC."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,21 +21,21 @@ from recsys.sources.files import Choose
 from recsys.sources.landing import Input, Origin, land
 from recsys.validation_report import CheckResult
 
-# What makes all queries see the database at the same moment, by driver. With any other driver each query sees a moment of its own.
+# By driver, the statement after which all queries see the database at one moment. Other drivers run each query at its own moment.
 SNAPSHOT = {"postgresql": "set transaction isolation level repeatable read, read only"}
 
-UNFAITHFUL = {"money"}  # types that a driver hands over as another: PostgreSQL's money comes as a number of cents
+UNFAITHFUL = {"money"}  # types that a driver converts to another meaning: PostgreSQL's money becomes a number of cents
 URI = re.compile(
     r"(\w+://)?([^\s:/?#@]*(:(?P<password>([^\s:/?#@%]|%[0-9A-Fa-f]{2})*))?@)?[\w.,:\[\]-]*(/[\w./-]*)?(\?(?P<options>\S*))?"
 )
 
 
 class Database(Source):
-    """Runs events.sql, items.sql and users.sql of the folder that it is given; only the first must be there.
+    """Runs events.sql, and items.sql and users.sql where they exist, of the folder in `Access.queries`.
 
-    connection_env: name of the environment variable with the connection, which no file, message or log repeats.
-    driver: the package adbc-driver-<driver>.
-    connection_option, options: the driver's option that takes the connection, and its further ones, which are no secrets.
+    connection_env: name of the environment variable that holds the connection. The connection is never written or logged.
+    driver: name of the package after adbc-driver-.
+    connection_option: the driver's option for the connection. options: its other options, which must not be secrets.
     """
 
     max_null_share: ClassVar = Events.max_null_share
@@ -44,8 +44,8 @@ class Database(Source):
         self, connection_env: str, driver: str = "postgresql", connection_option: str = "uri", options: Mapping[str, str] = {}
     ):
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", connection_env):
-            raise RecsysError(  # its value is not repeated: it may be the connection itself
-                'connection_env is no name of an environment variable; write a name, such as "DATABASE_URL", and set that variable'
+            raise RecsysError(  # without the value, which may be the connection itself
+                'connection_env is not a name of an environment variable; write one, such as "DATABASE_URL", and set that variable'
             )
         if not re.fullmatch(r"[a-z0-9_]+", driver):
             raise RecsysError(
@@ -58,7 +58,7 @@ class Database(Source):
         self.dataset = dataset
 
     def prepare(self, access: Access) -> None:
-        """Connects to nothing: landing, which comes next, does."""
+        """Checks the variable, the driver and the queries. `land` connects."""
         self.connection, self.queries = access.environment.get(self.connection_env, "").strip(), access.queries
         if not self.connection:
             raise RecsysError(
@@ -83,12 +83,12 @@ class Database(Source):
 
     @contextmanager
     def _connect(self) -> Iterator[Any]:
-        """A connection whose queries see the database at one moment, where SNAPSHOT knows how."""
+        """Opens a connection. Its queries see the database at one moment if SNAPSHOT has the driver."""
         from adbc_driver_manager import dbapi
 
         snapshot = SNAPSHOT.get(self.driver)
         options = {**self.options, self.connection_option: self.connection}
-        with self._plain(f"the database of {self.connection_env} cannot be reached", "mend the variable, or start the server"):
+        with self._plain(f"the database of {self.connection_env} cannot be reached", "correct the variable, or start the server"):
             connection = dbapi.connect(self.library, db_kwargs=options, autocommit=not snapshot)
         with connection, connection.cursor() as cursor:
             if snapshot:
@@ -98,16 +98,16 @@ class Database(Source):
 
     def _read(self, connection: Any, table: str, choose: Choose) -> Iterator[pa.RecordBatch]:
         name, query = self._name(table), (self.queries / f"{table}.sql").read_text().strip().removesuffix(";")
-        refused = (f"{name} failed", "mend the query, or run again if the connection was lost")
+        failed = (f"{name} failed", "correct the query, or run again if the connection was lost")
         with connection.cursor() as cursor:
-            with self._plain(*refused):
+            with self._plain(*failed):
                 cursor.execute(query)
                 reader = cursor.fetch_record_batch()
             wanted = [number for number, field in enumerate(reader.schema) if field.name in choose(reader.schema.names)]
             for number in wanted:
                 _refuse_unfaithful(reader.schema.field(number), name)
             while True:
-                with self._plain(*refused):
+                with self._plain(*failed):
                     batch = next(reader, None)
                 if batch is None:
                     return
@@ -119,17 +119,20 @@ class Database(Source):
 
     @contextmanager
     def _plain(self, what: str, advice: str) -> Iterator[None]:
-        """Turns whatever a driver raises, its own errors, Arrow's or the system's, into one line without secrets."""
+        """Turns any error of a driver into a RecsysError of one line without secrets."""
         try:
             yield
         except Exception as error:
-            words = " ".join(str(error).partition("\n\nQuery was:")[0].split())
-            raise RecsysError(f"{what}: {hide(words, self.connection)[:500]}; {advice}") from None
+            message = " ".join(str(error).partition("\n\nQuery was:")[0].split())
+            raise RecsysError(f"{what}: {hide(message, self.connection)[:500]}; {advice}") from None
 
 
 def hide(text: str, connection: str) -> str:
-    """The text with *** for every part of a connection that may be secret. Of a well-formed URI user, host, port and database are
-    not; of anything else, such as a URI whose password is not percent-encoded, every part is."""
+    """Replaces every part of a connection that may be secret by *** in a text.
+
+    In a well-formed URI, the password and the values of options are secret. In anything else, such as a URI whose password is not
+    percent-encoded, every part is.
+    """
     found = URI.fullmatch(connection)
     secrets = [found["password"] or "", *re.findall("=([^&]*)", found["options"] or "")] if found else [connection]
     forms = [*secrets, *map(unquote, secrets)]
@@ -139,7 +142,7 @@ def hide(text: str, connection: str) -> str:
 
 
 def _find_library(driver: str) -> str:
-    """The driver in its package, under the name that it has on every system."""
+    """Path of the driver's library, which has the same name on every system."""
     package = f"adbc_driver_{driver}"
     found = find_spec(package)
     library = Path(found.origin).parent / f"lib{package}.so" if found and found.origin else None
@@ -154,12 +157,12 @@ def _refuse_unfaithful(field: pa.Field, where: str) -> None:
     kind = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
     if kind in UNFAITHFUL or (isinstance(field.type, pa.OpaqueType) and not pa.types.is_string(field.type.storage_type)):
         raise RecsysError(
-            f"{where}: {field.name} is of type {kind or field.type.type_name}, which the driver hands over as something else;"
+            f"{where}: {field.name} is of type {kind or field.type.type_name}, whose values the driver changes;"
             " cast it to text or numeric in the query"
         )
 
 
 def _to_plain(column: pa.Array) -> pa.Array:
-    """PostgreSQL's numeric and JSON come as text under a type of their own."""
+    """Unwraps extension types: PostgreSQL's numeric and JSON arrive as text in one."""
     extended = isinstance(column, pa.ExtensionArray) and not isinstance(column.type, pa.UuidType)
     return column.storage if extended else column

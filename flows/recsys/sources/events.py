@@ -1,4 +1,4 @@
-"""Bring your own: events, and optionally items and users, as CSV, JSON or Parquet files."""
+"""Files as a source: events, and optionally items and users, as CSV, JSON or Parquet."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
@@ -18,7 +18,10 @@ from recsys.validation_report import CheckResult
 
 
 class Events(Source):
-    """Ids are text from end to end. Columns of text files stay text in the raw snapshot; staging casts them."""
+    """Reads files, folders or globs, on disk or in an object store.
+
+    Ids are always text. Columns of text files stay text in the raw snapshot; the staging models cast them.
+    """
 
     max_null_share: ClassVar = {"events": {"user_id": 0.5, "item_id": 0.5, "event_at": 0.5}, "items": {}, "users": {}}
 
@@ -41,31 +44,31 @@ class Events(Source):
                 skipped += found.skipped
         results = land(folder, inputs, self.dataset)
         if skipped:
-            words = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they should be"
-            results.append(CheckResult("files_not_read", len(skipped), 0, "warn", False, words))
+            message = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they are complete"
+            results.append(CheckResult("files_not_read", len(skipped), 0, "warn", False, message))
         if repeated := {name: first for one in seen.values() for name, first in one.repeated.items()}:
             shown = ", ".join(f"{name} (the same as {first})" for name, first in list(repeated.items())[:10])
-            words = f"read once, because they hold the same as another file: {shown}; remove the copies"
-            results.append(CheckResult("files_given_twice", len(repeated), 0, "warn", False, words))
+            message = f"copies of other files were not read again: {shown}; remove the copies"
+            results.append(CheckResult("files_given_twice", len(repeated), 0, "warn", False, message))
         return results
 
     def schemas(self) -> dict[str, pa.Schema]:
-        """The columns of each table that is given, as its first file has them."""
-        client, found = self._client(), {}
+        """Returns the columns of each given table, by its first file."""
+        client, schemas = self._client(), {}
         for table, pattern in self.patterns.items():
             if pattern:
                 name = files.find(pattern, table.upper(), client).names[0]
-                found[table] = files.read_schema(name, f'{table.upper()} "{name}"', client)
-        return found
+                schemas[table] = files.read_schema(name, f'{table.upper()} "{name}"', client)
+        return schemas
 
     def read_heads(self, wanted: Mapping[str, Collection[str]]) -> dict[str, pa.RecordBatch]:
-        """The first rows of some columns of each table."""
-        client, found = self._client(), {}
+        """Returns the first rows of the wanted columns of each table."""
+        client, heads = self._client(), {}
         for table, names in wanted.items():
             name = files.find(self.patterns[table], table.upper(), client).names[0]
             where = f'{table.upper()} "{name}"'
-            found[table] = next(iter(files.read(name, where, partial(_keep, names), client)))
-        return found
+            heads[table] = next(iter(files.read(name, where, partial(_keep, names), client)))
+        return heads
 
     def _client(self) -> Any:
         return s3_client(self.endpoint) if any(map(files.is_remote, self.patterns.values())) else None

@@ -1,4 +1,4 @@
-"""Files that a person hands over: found on disk or in an object store, and read in batches, so that memory stays bounded."""
+"""Finds the files of a source on disk or in an object store, and reads them in batches, so that memory stays bounded."""
 
 import hashlib
 import io
@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from glob import glob
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -25,7 +26,7 @@ from recsys.sources import columns
 from recsys.store import object_store_errors, sha256
 
 Choose = Callable[[Sequence[str]], Collection[str]]
-"""Takes the names of a file's columns and returns those that are wanted."""
+"""Takes the names of a file's columns and returns those to read."""
 
 BATCH_ROWS = 200_000
 JSON_BATCH_ROWS = 50_000
@@ -51,7 +52,7 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 class UnreadableColumns(RecsysError):
-    """problems: columns of a file whose values are no single value, and what they are instead."""
+    """Columns of a file do not hold single values. problems: those columns, with what they hold instead."""
 
     def __init__(self, where: str, problems: Mapping[str, str], advice: str = "store one value in each row"):
         super().__init__(
@@ -61,7 +62,7 @@ class UnreadableColumns(RecsysError):
 
 
 class NestedColumns(ValueError):
-    """problems: as those of UnreadableColumns."""
+    """The same, raised where the name of the file is not known."""
 
     def __init__(self, problems: Mapping[str, str]):
         self.problems = problems
@@ -69,17 +70,17 @@ class NestedColumns(ValueError):
 
 @dataclass(frozen=True)
 class FoundFile:
-    """Names of the files to read, in order, and of data files that were passed over because `_` marks them as unfinished."""
+    """names: files to read, in order. skipped: data files that were skipped because a leading `_` marks them as unfinished."""
 
     names: list[str]
     skipped: list[str]
 
 
 def find(pattern: str, setting: str, client: Any = None) -> FoundFile:
-    """The files that a file, folder or glob names, on disk or as `s3://bucket/key`; of a folder all that lie below it.
+    """Finds the files of a path, folder or glob, on disk or as `s3://bucket/key`. A folder gives all files below it.
 
-    setting: what messages call the pattern. client: of S3, where the files are there.
-    Raises RecsysError if there are none, or if one of them is neither read nor known to be harmless.
+    setting: name of the pattern in messages. client: S3 client, for remote patterns.
+    Raises RecsysError if there is no file to read, or if a file has an unknown ending.
     """
     read, skipped = [], []
     listed = _list_bucket(pattern, setting, client) if is_remote(pattern) else _list_disk(pattern, setting)
@@ -106,13 +107,13 @@ def find(pattern: str, setting: str, client: Any = None) -> FoundFile:
 
 @dataclass
 class KnownFiles:
-    """The files that one landing has read, by their content. repeated: those that held the same as an earlier one, and that one."""
+    """Files that one landing has read, by content. repeated: files with the content of an earlier one, and the earlier one."""
 
     names: dict[tuple[str, ...], str] = field(default_factory=dict)
     repeated: dict[str, str] = field(default_factory=dict)
 
     def is_new(self, name: str, content: str) -> bool:
-        """Whether no other file held this. Equal files below different folders such as `dt=2024-01-01/` are different."""
+        """Whether no earlier file has this content. Equal files below different folders such as `dt=2024-01-01/` are different."""
         key = (content, *(f"{column}={value}" for column, value in _folder_columns(name).items()))
         first = self.names.setdefault(key, name)
         if first != name:
@@ -122,7 +123,7 @@ class KnownFiles:
 
 @contextmanager
 def unchanged(path: Path, where: str) -> Iterator[str]:
-    """Holds the sha256 of a file, and raises RecsysError if it is another one at the end."""
+    """Yields the sha256 of a file. Raises RecsysError at the end of the block if the file has changed."""
     before = sha256(path)
     yield before
     if sha256(path) != before:
@@ -137,12 +138,12 @@ def read(
     encoding: str = "utf8",
     seen: KnownFiles | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of a file's wanted columns: of a Parquet file in its own types, of others as text. Folders such as
-    `dt=2024-01-01/` are columns too, unless the file has them.
+    """Yields batches of a file's chosen columns. Columns of a Parquet file keep their types, those of other files are text.
 
-    where: what messages call the file. encoding: of a text file without a byte order mark. seen: files that were read before; one
-    that holds the same, compressed or not, has no batches.
-    Raises RecsysError if the file cannot be read, or changes meanwhile.
+    Folders such as `dt=2024-01-01/` are columns too, unless the file has them.
+    where: name of the file in messages. encoding: of a text file without a byte order mark. seen: files read before; a file with
+    the content of one of them, compressed or not, yields nothing.
+    Raises RecsysError if the file cannot be read, or changes while it is read.
     """
     kind, folders = _kind(name), _folder_columns(name)
     if not kind:
@@ -164,11 +165,11 @@ def read(
                 raise RecsysError(
                     f"{where} is not UTF-8; if it is Latin-1, convert it: iconv -f latin1 -t utf-8 in.csv > out.csv"
                 ) from None
-            raise RecsysError(f"{where} cannot be read as {kind}: {reason}; mend or convert it") from None
+            raise RecsysError(f"{where} cannot be read as {kind}: {reason}; repair or convert it") from None
 
 
 def read_schema(name: str, where: str, client: Any = None) -> pa.Schema:
-    """A file's columns, of a text file all as text. Raises RecsysError if it cannot be read or has no rows."""
+    """Returns the columns of a file, all as text for a text file. Raises RecsysError if it cannot be read or has no rows."""
     names: list[str] = []
 
     def choose(found: Sequence[str]) -> Collection[str]:
@@ -200,7 +201,7 @@ def is_remote(name: str) -> bool:
 
 
 def _kind(name: str) -> str:
-    """What a file holds, by its ending; empty if it is none that is read."""
+    """Format of a file, by its ending; "" for an unknown one."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
     if len(suffixes) == 2 and suffixes[1] in COMPRESSED:
         return KINDS.get(suffixes[0], "").replace("Parquet", "")
@@ -212,7 +213,7 @@ def _unknown_ending(where: str, name: str) -> RecsysError:
 
 
 def _list_disk(pattern: str, setting: str) -> Iterator[tuple[str, str, int]]:
-    """For each file: its path, the part of it that the pattern does not spell out, and its bytes."""
+    """For each file: its path, the part of the path below the pattern's fixed folder, and its size in bytes."""
     path = Path(pattern).expanduser()
     is_literal = path.exists()
     matches = [path] if is_literal else [Path(name) for name in glob(str(path), recursive=True)]
@@ -221,12 +222,12 @@ def _list_disk(pattern: str, setting: str) -> Iterator[tuple[str, str, int]]:
     found = {*below, *(match for match in matches if not match.is_dir())}
     for file in found or (set() if path.is_dir() else {path}):
         if not file.is_file():
-            raise RecsysError(f'{setting} "{file}" is no file; pass {setting}=path to a file, a folder or a glob')
+            raise RecsysError(f'{setting} "{file}" is not a file; pass {setting}=path to a file, a folder or a glob')
         yield str(file), "" if file == named else file.relative_to(named).as_posix(), file.stat().st_size
 
 
 def _list_bucket(pattern: str, setting: str, client: Any) -> Iterator[tuple[str, str, int]]:
-    """The same for objects: the one with this key, those below it as a folder, or those that it matches as a glob."""
+    """The same for objects: the one with this key, those below it as a folder, or those that match it as a glob."""
     bucket, _, key = pattern.removeprefix("s3://").partition("/")
     key = key.rstrip("/")
     wildcards = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -251,7 +252,7 @@ def _fixed(pattern: str) -> str:
 
 @contextmanager
 def _one_line(where: str) -> Iterator[None]:
-    """Says in one line that an object store did not answer as hoped."""
+    """Turns an error of an object store into a RecsysError of one line."""
     try:
         yield
     except object_store_errors() as error:
@@ -261,7 +262,7 @@ def _one_line(where: str) -> Iterator[None]:
 
 @contextmanager
 def _local(name: str, where: str, client: Any) -> Iterator[Path]:
-    """The file, or a copy of the object that is deleted once it has been read."""
+    """Path of a file, or of a temporary copy of an object."""
     if not is_remote(name):
         yield Path(name)
         return
@@ -273,7 +274,7 @@ def _local(name: str, where: str, client: Any) -> Iterator[Path]:
 
 
 def _folder_columns(name: str) -> dict[str, str | None]:
-    """Columns that the folders of a path spell out, as in `dt=2024-01-01/country=gb/`."""
+    """Columns given by the folders of a path, such as `dt=2024-01-01/country=gb/`."""
     pairs = [part.partition("=") for part in PurePosixPath(name).parts[:-1] if "=" in part]
     return {column: None if value == NO_VALUE else unquote(value) for column, _, value in pairs}
 
@@ -283,19 +284,19 @@ def _absent(folders: Collection[str], names: Sequence[str]) -> list[str]:
 
 
 def _compression(path: Path) -> str | None:
-    """Its content says whether a file is compressed: tools drop or keep the ending as they like."""
+    """Compression of a file by its first bytes, since tools do not always keep the ending."""
     with path.open("rb") as file:
         start = file.read(4)
     return next((name for magic, name in COMPRESSIONS.items() if start.startswith(magic)), None)
 
 
 def _open(path: Path) -> pa.NativeFile:
-    """The file's bytes, without their compression."""
+    """Opens a file, decompressing it if needed."""
     return pa.input_stream(str(path), compression=_compression(path))
 
 
 def _content(path: Path, digest: str) -> str:
-    """The sha256 of what a file holds, given that of the file."""
+    """sha256 of a file's decompressed content. `digest`: that of the file itself."""
     if not _compression(path):
         return digest
     content = hashlib.sha256()
@@ -306,7 +307,7 @@ def _content(path: Path, digest: str) -> str:
 
 
 def _read_head(path: Path, encoding: str) -> tuple[str, str]:
-    """The first line of a text file, and the file's encoding."""
+    """First line and encoding of a text file."""
     with _open(path) as stream:
         head = stream.read(HEAD_BYTES)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -334,19 +335,13 @@ def _read_csv(path: Path, choose: Choose, encoding: str, delimiters: str = ",;\t
 
 
 def _read_json(path: Path, choose: Choose, encoding: str) -> Iterator[pa.RecordBatch]:
-    """One object a line. Numbers become the text they are written as, so no digit of an id is lost."""
+    """Reads one object per line. Numbers stay text, so that no digit of an id is lost."""
     _, encoding = _read_head(path, encoding)
     with _open(path) as stream, io.TextIOWrapper(stream, "utf-8-sig" if encoding == "utf8" else encoding) as lines:
         names: dict[str, None] = {}
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                rows.append(_parse(line, number))
-                names |= dict.fromkeys(rows[-1])
-            if len(rows) == JSON_BATCH_ROWS:
-                yield _batch(rows, list(names), choose)
-                rows = []
-        if rows:
+        objects = (_parse(line, number) for number, line in enumerate(lines, 1) if line.strip())
+        while rows := list(islice(objects, JSON_BATCH_ROWS)):
+            names |= dict.fromkeys(name for row in rows for name in row)
             yield _batch(rows, list(names), choose)
 
 
@@ -357,7 +352,7 @@ def _parse(line: str, number: int) -> dict[str, Any]:
     try:
         row = DECODER.decode(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"line {number} is no JSON ({error.msg}), and each line must be one object") from None
+        raise ValueError(f"line {number} is not JSON ({error.msg}), and each line must be one object") from None
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is a {type(row).__name__}, and each line must be one object")
     return row
@@ -375,15 +370,15 @@ def _batch(rows: list[dict[str, Any]], names: Sequence[str], choose: Choose) -> 
 
 
 def _nested(values: list[Any]) -> str:
-    """What is wrong with a column of lists or objects; "" where each is one value."""
+    """Says that a column holds lists or objects; "" if it holds single values."""
     return next((f"holds a {type(value).__name__}" for value in values if isinstance(value, list | dict)), "")
 
 
 def _read_parquet(path: Path, choose: Choose, encoding: str) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(
         path,
-        coerce_int96_timestamp_unit="us",  # nanoseconds would end in 2262, and wrap in silence
-        page_checksum_verification=True,  # of pages that have one; DuckDB and Arrow read most flipped bits in silence
+        coerce_int96_timestamp_unit="us",  # nanoseconds would overflow silently after 2262
+        page_checksum_verification=True,  # where pages have checksums; without it most flipped bits go unnoticed
     ) as file:
         names = file.schema_arrow.names
         wanted = choose(names)

@@ -1,7 +1,8 @@
-"""Tables of any origin, brought to our columns and written as the Parquet files of a raw snapshot."""
+"""Maps the tables of an export or database to our columns and writes them as Parquet files of a raw snapshot."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from recsys.validation_report import CheckResult
 
 UTC = pa.timestamp("us", "UTC")
 NAMES_SHOWN = 30
-# Words of a flag, in small letters; spaces, underscores and hyphens count as the same. An empty one says nothing.
+# Values of a flag, in small letters, with spaces for underscores and hyphens. An empty one is a missing value.
 YES = ("true", "t", "yes", "y", "1", "1.0", "available", "in stock", "instock", "on sale", "active", "published", "enabled")
 NO = (
     *("false", "f", "no", "n", "0", "0.0", "unavailable", "not available", "out of stock", "outofstock", "sold out", "soldout"),
@@ -27,10 +28,9 @@ NO = (
 
 @dataclass(frozen=True)
 class Origin:
-    """A part of a table, such as a file or a query.
+    """A part of a table, such as a file or the result of a query.
 
-    where: what messages call it. read: yields its batches; it is given a function that takes the names of its columns and returns
-    the wanted ones, and may leave the others out.
+    where: its name in messages. read: yields its batches; its argument chooses the columns, and the others may be left out.
     """
 
     where: str
@@ -39,19 +39,19 @@ class Origin:
 
 @dataclass(frozen=True)
 class Input:
-    """A table, and what messages call it."""
+    """A table. where: its name in messages."""
 
     where: str
     origins: Iterable[Origin]
 
 
 def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[CheckResult]:
-    """Writes the tables events, items and users as Parquet files below the folder, and says which columns were ignored.
+    """Writes the tables events, items and users as Parquet files below a folder; returns check results, such as ignored columns.
 
-    Every table has all its columns (`columns.TABLES`) and the dataset's attributes. Ids and other text are text; numbers and
-    instants keep their types; a time without a zone is text, for staging to read in the dataset's zone.
-    Raises RecsysError if a table has no rows, lacks a column that is required or that a setting names, or has one without a
-    faithful text.
+    Each table gets all its columns (`columns.TABLES`) and the dataset's attributes. Ids and other texts are strings; numbers and
+    times with a zone keep their types; a time without a zone is a string, which the staging models read in the dataset's zone.
+    Raises RecsysError if a table has no rows, lacks a column that is required or named in the settings, or has a column that cannot
+    be converted without loss.
     """
     columns.check_keys(dataset)
     tables = {name: _Table(name, dataset) for name in columns.TABLES}
@@ -60,24 +60,24 @@ def land(folder: Path, inputs: Mapping[str, Input], dataset: Dataset) -> list[Ch
     _refuse_unused(tables, inputs, dataset)
     ignored = {name: table.ignored for name, table in tables.items() if table.ignored}
     seen = "; ".join(f"{inputs[name].where} {_shown(names)}" for name, names in ignored.items())
-    words = f"ignored columns: {seen}; to use one, name it in columns, item_attributes or user_attributes"
-    found = [CheckResult("ignored_columns", sum(map(len, ignored.values())), 0, "warn", True, words)] if ignored else []
+    message = f"ignored columns: {seen}; to use one, name it in columns, item_attributes or user_attributes"
+    results = [CheckResult("ignored_columns", sum(map(len, ignored.values())), 0, "warn", True, message)] if ignored else []
     for name, table in tables.items():
         if table.dropped:
-            what = f"{table.dropped:,} rows of {inputs[name].where} have an id of more than {dataset.max_id_length} characters"
-            words = f"{what} (max_id_length) and are left out; shorten these ids in the events too, or raise the setting"
-            found.append(CheckResult(f"long_ids_of_{name}", table.dropped, 0, "warn", False, words))
-    return found
+            rows = f"{table.dropped:,} rows of {inputs[name].where} have an id of more than {dataset.max_id_length} characters"
+            message = f"{rows} (max_id_length) and are left out; shorten these ids in the events too, or raise the setting"
+            results.append(CheckResult(f"long_ids_of_{name}", table.dropped, 0, "warn", False, message))
+    return results
 
 
 @dataclass
 class _Table:
     name: str
     dataset: Dataset
-    mapped: dict[str, set[str]] = field(default_factory=dict)  # ours, and what it was found as
+    mapped: dict[str, set[str]] = field(default_factory=dict)  # the export's columns for each of ours
     written: set[str] = field(default_factory=set)
-    names: dict[str, None] = field(default_factory=dict)  # theirs, in order
-    dropped: int = 0  # rows with an id that is too long; those of events go to the quarantine instead
+    names: dict[str, None] = field(default_factory=dict)  # of the export's columns, in order
+    dropped: int = 0  # items or users with a too long id; such events go to the quarantine
 
     @property
     def attributes(self) -> list[str]:
@@ -120,7 +120,7 @@ class _Table:
             files.write(iter([pa.RecordBatch.from_pylist([], schema)]), folder / f"{number:04}.parquet")
 
     def _shape(self, origin: Origin) -> Iterator[pa.RecordBatch]:
-        """Batches of our columns; those without a type, which hold no value, are left out."""
+        """Yields batches with our columns. Columns of the null type are left out."""
         try:
             yield from self._shape_batches(origin)
         except files.UnreadableColumns as error:
@@ -157,16 +157,14 @@ class _Table:
 
 
 def _text(column: pa.Array, where: str, zone: str) -> pa.Array:
-    """Not from fractions, which would turn 7 into 7.0."""
+    """Converts to text. Fractions are refused, since 7 would become 7.0."""
     if column.type == pa.uuid():
         digits = pa.array([None if value is None else value.hex() for value in column.storage.to_pylist()], pa.string())
         parts = [pc.utf8_slice_codeunits(digits, start, stop) for start, stop in pairwise((0, 8, 12, 16, 20, 32))]
         return pc.binary_join_element_wise(*parts, "-")
     if not kinds.is_floating(column.type) and not (kinds.is_decimal(column.type) and column.type.scale):
-        try:
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return pc.cast(column, pa.string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass
     raise RecsysError(f"{where} is of type {column.type}, which has no faithful text; store ids as text or integers")
 
 
@@ -181,9 +179,9 @@ def _number(column: pa.Array, where: str, zone: str) -> pa.Array:
 
 
 def _time(column: pa.Array, where: str, zone: str) -> pa.Array:
-    """An instant in UTC, or text: of a local time, and of seconds or milliseconds since 1970."""
+    """Converts to a timestamp in UTC, or to text where the zone is missing or the time is a number since 1970."""
     if kinds.is_timestamp(column.type) or kinds.is_date(column.type):
-        safe = not (kinds.is_timestamp(column.type) and column.type.unit == "ns")  # nanoseconds are cut off, nothing else is
+        safe = not (kinds.is_timestamp(column.type) and column.type.unit == "ns")  # only nanoseconds may be truncated
         if kinds.is_timestamp(column.type) and column.type.tz:
             return pc.cast(column, UTC, safe=safe)
         local = pc.cast(column, pa.timestamp("us"), safe=safe)
@@ -194,7 +192,7 @@ def _time(column: pa.Array, where: str, zone: str) -> pa.Array:
 
 
 def _flag(column: pa.Array, where: str, zone: str) -> pa.Array:
-    """True and false, however an export writes them."""
+    """Converts to booleans; texts and numbers by YES and NO."""
     if kinds.is_boolean(column.type):
         return column
     if not _is_text(column.type) and not _is_number(column.type):
@@ -228,7 +226,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _refuse_unused(tables: Mapping[str, _Table], inputs: Mapping[str, Input], dataset: Dataset) -> None:
-    """A name in the settings that no table has is a mistake that would cost a column in silence."""
+    """Raises RecsysError if the settings name a column that no table has; otherwise the column would silently be missing."""
     for key, theirs in dataset.columns.items():
         own, _, ours = key.rpartition(".")
         concerned = [name for name in inputs if name == own or (not own and ours in tables[name].known)]
@@ -252,6 +250,6 @@ def _refuse_unused(tables: Mapping[str, _Table], inputs: Mapping[str, Input], da
 
 
 def _shown(names: Iterable[str]) -> str:
-    shown = [name[:40] for name in names]
-    more = f" and {len(shown) - NAMES_SHOWN:,} more" if len(shown) > NAMES_SHOWN else ""
-    return ", ".join(shown[:NAMES_SHOWN]) + more
+    short = [name[:40] for name in names]
+    more = f" and {len(short) - NAMES_SHOWN:,} more" if len(short) > NAMES_SHOWN else ""
+    return ", ".join(short[:NAMES_SHOWN]) + more

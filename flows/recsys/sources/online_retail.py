@@ -4,7 +4,9 @@ import shutil
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, datetime, time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -37,11 +39,11 @@ class OnlineRetail(Source):
         self.url, self.cache, self.raw = url, Path(cache), raw
 
     def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
-        """Takes RAW=path (.xlsx, .csv, .parquet), or the official zip, which it downloads once."""
+        """Reads RAW=path (.xlsx, .csv or .parquet), or the official zip, which is downloaded once."""
         if self.raw:
             path = Path(self.raw).expanduser()
             if not path.is_file():
-                raise RecsysError(f'RAW "{path}" is no file; pass RAW=path to the workbook, or to a .csv or .parquet of it')
+                raise RecsysError(f'RAW "{path}" is not a file; pass RAW=path to the workbook, or to a .csv or .parquet of it')
             batches = _read_workbook(path) if path.suffix.lower() == ".xlsx" else _read_table(path)
         else:
             path = _unzip(self._download(), folder)
@@ -63,10 +65,12 @@ class OnlineRetail(Source):
                     shutil.copyfileobj(response, file)
             except (OSError, ValueError) as error:
                 raise RecsysError(
-                    f"{self.url} cannot be fetched: {error}; get it by hand and pass RAW=path to the workbook"
+                    f"{self.url} cannot be downloaded: {error}; download it by hand and pass RAW=path to the workbook"
                 ) from None
             if not zipfile.is_zipfile(partial):
-                raise RecsysError(f"{self.url} gave no whole zip; run again, or get it by hand and pass RAW=path to the workbook")
+                raise RecsysError(
+                    f"{self.url} did not return a complete zip; run again, or download it by hand and pass RAW=path to the workbook"
+                )
             partial.replace(self.cache)
         return self.cache
 
@@ -79,7 +83,7 @@ def _unzip(path: Path, folder: Path) -> Path:
             with archive.open(name) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file)
     except (zipfile.BadZipFile, StopIteration):
-        raise RecsysError(f'"{path}" is no zip with a workbook in it; delete it and run again, or pass RAW=path') from None
+        raise RecsysError(f'"{path}" is not a zip of a workbook; delete it and run again, or pass RAW=path') from None
     return target
 
 
@@ -91,14 +95,8 @@ def _read_workbook(path: Path) -> Iterator[pa.RecordBatch]:
         header = [str(cell) for cell in next(rows, [])]
     except CalamineError as error:
         raise RecsysError(f'RAW "{path}" cannot be read as a workbook: {error}; pass the official .xlsx') from None
-    chunk: list[list[Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == files.BATCH_ROWS:
-            yield _shape(header, [list(column) for column in zip(*chunk, strict=True)], path)
-            chunk = []
-    if chunk:
-        yield _shape(header, [list(column) for column in zip(*chunk, strict=True)], path)
+    while batch := list(islice(rows, files.BATCH_ROWS)):
+        yield _shape(header, [list(column) for column in zip(*batch, strict=True)], path)
 
 
 def _read_table(path: Path) -> Iterator[pa.RecordBatch]:
@@ -116,10 +114,10 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _shape(header: list[str], columns: list[Any], path: Path) -> pa.RecordBatch:
-    """The official columns in their types, by either edition's names."""
-    either = {"invoice": "invoiceno", "price": "unitprice"}
-    seen = [name.lower().replace(" ", "").replace("_", "") for name in header]
-    by_name = dict(zip((either.get(name, name) for name in seen), columns, strict=True))
+    """Returns the official columns in their types. Both editions' column names are known."""
+    renamed = {"invoice": "invoiceno", "price": "unitprice"}
+    names = [name.lower().replace(" ", "").replace("_", "") for name in header]
+    by_name = dict(zip((renamed.get(name, name) for name in names), columns, strict=True))
     missing = [field.name for field in SCHEMA if field.name.lower() not in by_name]
     if missing:
         raise RecsysError(
@@ -147,7 +145,7 @@ def _cast(column: Any, field: pa.Field) -> pa.Array:
 
 
 def _whole(value: Any) -> str:
-    """Text of a cell: a workbook's 85123.0 is the code 85123."""
+    """Text of a cell. A workbook stores the code 85123 as 85123.0."""
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     return text.removesuffix(".0") if text[:-2].isdigit() else text
 
@@ -157,12 +155,10 @@ def _moment(value: Any) -> datetime:
         return value
     if isinstance(value, date):
         return datetime.combine(value, time())
-    for form in DATE_FORMATS:
-        try:
-            return datetime.strptime(str(value), form)
-        except ValueError:
-            continue
-    raise ValueError(f'"{value}" is no time in any of the forms {", ".join(DATE_FORMATS)}')
+    for pattern in DATE_FORMATS:
+        with suppress(ValueError):
+            return datetime.strptime(str(value), pattern)
+    raise ValueError(f'"{value}" is not a time of the form {" or ".join(DATE_FORMATS)}')
 
 
 def _compare(path: Path) -> CheckResult:
@@ -173,7 +169,7 @@ def _compare(path: Path) -> CheckResult:
         "customers": pc.count_distinct(table["CustomerID"]).as_py(),
     }
     passed = seen == OFFICIAL
-    words = "is the official one" if passed else "differs from the official one; figures will not compare with published ones"
+    outcome = "is the official one" if passed else "differs from the official one; do not compare results with published ones"
     counts = ", ".join(f"{seen[name]:,} {name}" for name in OFFICIAL)
     official = ", ".join(f"{count:,} {name}" for name, count in OFFICIAL.items())
-    return CheckResult("official_content", counts, official, "warn", passed, f"the file ({counts}) {words}")
+    return CheckResult("official_content", counts, official, "warn", passed, f"the file ({counts}) {outcome}")

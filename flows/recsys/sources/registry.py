@@ -1,4 +1,4 @@
-"""Sources of raw events, by the name that config.toml calls them."""
+"""The sources by name. To add one, add a line to SOURCES."""
 
 from recsys import RecsysError
 from recsys.settings import Dataset, Settings, check_parameters
@@ -12,7 +12,10 @@ SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail,
 
 
 def open_source(dataset: Dataset, endpoint: str = "") -> Source:
-    """The source of a dataset, ready to land. `endpoint`: address of an S3-compatible store; empty for AWS."""
+    """Returns the configured source of a dataset. endpoint: address of an S3-compatible store; empty for AWS.
+
+    Raises RecsysError if the source is not known or one of its settings is wrong.
+    """
     _check(dataset, "datasets.*")
     source = SOURCES[dataset.source](**dataset.source_settings)
     source.configure(dataset, endpoint)
@@ -20,13 +23,13 @@ def open_source(dataset: Dataset, endpoint: str = "") -> Source:
 
 
 def open_simulation(dataset: Dataset) -> Simulation | None:
-    """The dataset's source if it is a simulation of the target, whose truth is known; none otherwise."""
+    """Returns the dataset's source if it simulates the target, so that its truth is known; else None."""
     source = open_source(dataset) if issubclass(SOURCES[dataset.source], Simulation) else None
     return source if isinstance(source, Simulation) and dataset.target == source.target else None
 
 
 def check_config(settings: Settings) -> None:
-    """Raises on a source that is not known, and on a wrong value of its own settings."""
+    """Raises RecsysError if the source of the settings is not known or one of its own settings is wrong."""
     _check(settings.dataset, f"datasets.{settings.dataset_name}")
 
 

@@ -1,7 +1,7 @@
-"""The store: immutable snapshots, and the pointer to the one that is served.
+"""The store: immutable snapshots, and the pointer to the live release.
 
-The only package that writes durable files. A store is a directory or a prefix of an S3 bucket, with one contract for both. Pointers
-move by compare-and-swap; a killed process leaves whatever was live as it was.
+Only this package writes durable files. A store is a directory or a prefix of an S3 bucket. Pointers move by compare-and-swap, so a
+killed process leaves the live release as it was.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The two places a store can be: a directory, and an object store. One contract test runs on both."""
+"""The two backends of a store: a directory and an object store."""
 
 import fcntl
 import functools
@@ -22,44 +22,44 @@ DAY = 86_400  # seconds
 
 
 class Conflict(RecsysError):
-    """Somebody else moved the pointer first."""
+    """Another process moved the pointer first."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a file, or of all files in a folder: bytes, and when the last was written, in seconds since 1970; never is -inf."""
+    """Bytes of a file, or of all files in a folder. written: time of the last write in seconds since 1970; -inf without a file."""
 
     bytes: int
     written: float
 
     @property
     def hours(self) -> float:
-        """Since it was written."""
+        """Hours since the last write."""
         return (time.time() - self.written) / 3600
 
 
 class Backend(Protocol):
-    """What a place must offer to keep snapshots. Names are relative, with slashes."""
+    """Storage of files and folders. Names are relative paths with slashes."""
 
     def sweep(self) -> None: ...  # removes the drafts of killed processes
     def draft(self) -> Any: ...  # context manager: an empty local folder
-    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # the file `last` after all others
-    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # a local folder that holds these files
-    def has_copy(self, name: str) -> bool: ...  # whether fetching made a local copy of a folder that is still there
-    def forget(self, name: str) -> None: ...  # removes the local copy of a folder, where fetching made one
-    def read(self, name: str) -> bytes | None: ...
+    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # writes the file `last` after all others
+    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # returns a local folder with these files
+    def has_copy(self, name: str) -> bool: ...  # whether there is a local copy that `fetch` made
+    def forget(self, name: str) -> None: ...  # removes the local copy that `fetch` made
+    def read(self, name: str) -> bytes | None: ...  # None if there is no such file
     def write(self, name: str, data: bytes) -> None: ...  # atomic
-    def remove(self, name: str) -> None: ...  # a file, or a folder with all that is in it
-    def renew(self, name: str) -> bool: ...  # makes a file's age 0; false if it is not there
+    def remove(self, name: str) -> None: ...  # a file, or a folder and everything below it
+    def renew(self, name: str) -> bool: ...  # sets the time of a file's last write to now; false if there is no such file
     def usage(self, name: str) -> Usage: ...
-    def children(self, name: str) -> list[str]: ...  # folders below a folder
-    def files(self, name: str) -> list[str]: ...  # files right in it
-    def exclusive(self, names: list[str]) -> Any: ...  # context manager: the versions that `swap` must still find
-    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None: ...
+    def children(self, name: str) -> list[str]: ...  # names of the folders in a folder
+    def files(self, name: str) -> list[str]: ...  # names of the files in a folder
+    def exclusive(self, names: list[str]) -> Any: ...  # context manager: yields versions of the files, for `swap`
+    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None: ...  # writes, or raises Conflict if another process did
 
 
 class Directory:
-    """A folder on a local or shared disk: temporary folder, fsync, rename; one publisher at a time by a lock."""
+    """A folder on a local or shared disk. Writes go to a temporary name that is synced and renamed; a file lock excludes others."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -78,14 +78,13 @@ class Directory:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _aside(self) -> Path:
-        """A new name among the drafts, where what a killed process leaves is swept."""
+        """A new path in the folder of drafts; `sweep` removes what killed processes leave there."""
         drafts = self.root / ".drafts"
         drafts.mkdir(parents=True, exist_ok=True)
         return drafts / f"{own_name()}-{secrets.token_hex(4)}@{host()}"
 
     def sweep(self) -> None:
-        """Removes what killed processes left: those of this host at once. Processes of another host cannot be seen from here; what
-        nobody there has touched for a day goes."""
+        """Removes the drafts of dead processes of this host, and drafts of other hosts that nobody has written to for a day."""
         for path in (self.root / ".drafts").glob("*"):
             owner, _, place = path.name.partition("@")
             process = owner.partition("-")[0]
@@ -98,12 +97,12 @@ class Directory:
             _sync(path)
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not (target / last).exists():  # no snapshot: its manifest was taken away
+        if target.exists() and not (target / last).exists():  # a deletion was interrupted after it removed the manifest
             shutil.rmtree(target)
         try:
             folder.rename(target)
         except OSError:
-            if not (target / last).exists():  # else: another run made the same snapshot meanwhile
+            if not (target / last).exists():  # otherwise another run has just made the same snapshot
                 raise
         _sync(target.parent)
 
@@ -114,7 +113,7 @@ class Directory:
         return False
 
     def forget(self, name: str) -> None:
-        """Nothing was copied."""
+        """Does nothing, since `fetch` does not copy."""
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -144,7 +143,7 @@ class Directory:
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def remove(self, name: str) -> None:
-        """Out of sight at once: it is moved among the drafts, and deleted there."""
+        """Moves the target to the drafts, so that it disappears at once, and deletes it there."""
         self.sweep()
         aside, target = self._aside(), self.root / name
         try:
@@ -166,8 +165,8 @@ class Directory:
     def usage(self, name: str) -> Usage:
         target = self.root / name
         paths = [target] if target.is_file() else [path for path in target.rglob("*") if path.is_file()]
-        seen = [path.stat() for path in paths]
-        return Usage(sum(one.st_size for one in seen), max((one.st_mtime for one in seen), default=-math.inf))
+        stats = [path.stat() for path in paths]
+        return Usage(sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=-math.inf))
 
     def files(self, name: str) -> list[str]:
         folder = self.root / name
@@ -185,20 +184,23 @@ class Directory:
 
 
 def s3_client(endpoint: str = "") -> Any:
-    """A client of AWS, or of the S3-compatible store at this address; without one, of the store that METAFLOW_S3_ENDPOINT_URL,
-    AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names. Retries transient errors for about two minutes."""
-    import boto3  # the directory store needs none of it
+    """Returns a boto3 client of S3 that retries transient errors for about two minutes.
+
+    endpoint: address of an S3-compatible store; by default that of METAFLOW_S3_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 or
+    AWS_ENDPOINT_URL, or else AWS.
+    """
+    import boto3  # only needed for object stores
     from botocore.config import Config
 
     address = endpoint or os.environ.get("METAFLOW_S3_ENDPOINT_URL")
-    # Bucket names are no host names of such a store, and older ones refuse checksums that nobody required.
-    elsewhere: dict[str, Any] = {"s3": {"addressing_style": "path"}, "request_checksum_calculation": "when_required"}
+    # S3-compatible stores often have no host name per bucket, and older ones refuse optional checksums.
+    compatible: dict[str, Any] = {"s3": {"addressing_style": "path"}, "request_checksum_calculation": "when_required"}
     retrying = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 6})
-    return boto3.client("s3", endpoint_url=address, config=retrying.merge(Config(**elsewhere if address else {})))
+    return boto3.client("s3", endpoint_url=address, config=retrying.merge(Config(**compatible if address else {})))
 
 
 class S3:
-    """An object store: upload, then put the manifest; the pointer moves by conditional put, so the slower publisher loses."""
+    """A prefix of an S3 bucket. Pointers move by conditional puts, so of two publishers the slower one gets a Conflict."""
 
     def __init__(self, root: str, dataset: str, endpoint: str = ""):
         self.bucket, _, prefix = root.removeprefix("s3://").partition("/")
@@ -212,7 +214,7 @@ class S3:
         return f"{self.prefix}/{name}"
 
     def sweep(self) -> None:
-        """Drafts are temporary files."""
+        """Does nothing, since drafts are local temporary folders."""
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
@@ -270,9 +272,9 @@ class S3:
 
     def remove(self, name: str) -> None:
         keys = [{"Key": entry["Key"]} for entry in self._entries(name)]
-        for start in range(0, len(keys), 1000):  # so many at a time may be named
+        for start in range(0, len(keys), 1000):  # the largest number that S3 allows in a request
             answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys[start : start + 1000]})
-            if refused := answer.get("Errors"):  # the call itself succeeds
+            if refused := answer.get("Errors"):  # the request itself succeeds
                 why = f"{refused[0].get('Code')}: {refused[0].get('Message')}"
                 raise RecsysError(
                     f"{len(refused)} objects of {name} in {self} cannot be deleted ({why}); allow s3:DeleteObject and run again"
@@ -316,14 +318,14 @@ class S3:
             self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data, **condition)
         except self.client.exceptions.ClientError as error:
             if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
-                if self.read(name) == data:  # our own put, whose answer was lost and which was sent again
+                if self.read(name) == data:  # a retry of our own put, whose first answer was lost
                     return
-                raise Conflict("another run published while this one was under way; nothing was lost: run again") from None
+                raise Conflict("another run published during this one; nothing was lost: run again") from None
             raise
 
 
 def object_store_errors() -> tuple[type[Exception], ...]:
-    """What boto3 raises once it has given up; nothing where nobody uses it."""
+    """Exception types of boto3; none if it has not been imported."""
     core: Any = sys.modules.get("botocore.exceptions")
     boto: Any = sys.modules.get("boto3.exceptions")
     return (core.BotoCoreError, core.ClientError, *((boto.Boto3Error,) if boto else ())) if core else ()
@@ -331,7 +333,7 @@ def object_store_errors() -> tuple[type[Exception], ...]:
 
 @functools.cache
 def _cache() -> tempfile.TemporaryDirectory[str]:
-    """Where this process keeps what it fetched, until it ends."""
+    """Folder of this process's local copies. It is removed when the process ends."""
     return tempfile.TemporaryDirectory(prefix="snapshots-")
 
 
@@ -340,15 +342,15 @@ def _code(error: Any) -> str:
 
 
 def _is_old(path: Path) -> bool:
-    """Whether nothing in it was written for a day."""
+    """Whether a file, or everything in a folder, was last written more than a day ago."""
     try:
         return time.time() - max(file.stat().st_mtime for file in (path, *path.rglob("*"))) > DAY
-    except FileNotFoundError:  # somebody is at it
+    except FileNotFoundError:  # another process is changing it
         return False
 
 
 def _delete(path: Path) -> None:
-    """A file or a folder, which others may be deleting too."""
+    """Deletes a file or a folder. Another process may be deleting it at the same time."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,4 +1,4 @@
-"""Leases: one run of a flow at a time on one dataset, in one store. A second one would be refused anyway, once it had cost all."""
+"""Leases: allow one run of a flow at a time on one dataset of a store, since a second one could not publish in the end."""
 
 import json
 import secrets
@@ -13,18 +13,22 @@ from recsys.store.backends import Conflict
 from recsys.store.processes import host, is_dead, own_name
 from recsys.store.snapshots import Store
 
-EXPIRES, BEAT = 300.0, 60.0  # seconds without a sign of life, after which another host may take over; and between two signs
+EXPIRES = 300.0  # seconds without a heartbeat after which another host may take the lease
+BEAT = 60.0  # seconds between heartbeats
 
 
 @contextmanager
 def lease(store: Store, flow: str) -> Iterator[None]:
-    """Keeps other runs of a flow out for the length of a block. Raises if one is under way. One whose process is dead does not
-    count; where that cannot be told, because it ran on another host, it counts until it has given no sign of life for a while."""
+    """Holds the lease of a flow during a block, and renews it. Raises RecsysError if another run holds it.
+
+    A run whose process is dead does not hold its lease. A run on another host holds it until it has sent no heartbeat for EXPIRES
+    seconds.
+    """
     name, owner = f"runs/{flow}.json", {"process": own_name(), "host": host(), "token": secrets.token_hex(4)}
     mine = json.dumps(owner | {"since": datetime.now(UTC).isoformat(timespec="seconds")}).encode()
 
-    def take(known: bytes | None) -> bytes:
-        if holder := _holder(store, name, known):
+    def take(present: bytes | None) -> bytes:
+        if holder := _holder(store, name, present):
             raise RecsysError(
                 f"another run of {flow} in {store.backend} is under way, process {holder['process']} on {holder['host']} since"
                 f" {holder['since']}; wait for its end, or stop it. If it was killed on another machine, run again in"
@@ -48,19 +52,19 @@ def lease(store: Store, flow: str) -> Iterator[None]:
             store.backend.remove(name)
 
 
-def _holder(store: Store, name: str, known: bytes | None) -> dict[str, Any] | None:
-    """Who holds a lease; nobody if it is damaged or has run out."""
+def _holder(store: Store, name: str, data: bytes | None) -> dict[str, Any] | None:
+    """The holder of a lease; None if the lease is damaged or has expired."""
     try:
-        holder = {key: str(json.loads(known or b"")[key]) for key in ("process", "host", "since")}
-        is_over = is_dead(holder["process"]) if holder["host"] == host() else store.backend.usage(name).hours > EXPIRES / 3600
+        holder = {key: str(json.loads(data or b"")[key]) for key in ("process", "host", "since")}
+        has_expired = is_dead(holder["process"]) if holder["host"] == host() else store.backend.usage(name).hours > EXPIRES / 3600
     except (ValueError, TypeError, LookupError):
         return None
-    return None if is_over else holder
+    return None if has_expired else holder
 
 
 def _beat(store: Store, name: str, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
         try:
             store.backend.renew(name)
-        except Exception:  # the store is away: the run itself will tell
+        except Exception:  # the run itself reports errors of the store
             continue

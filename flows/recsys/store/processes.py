@@ -1,4 +1,4 @@
-"""Processes: which one owns what is left behind, and how a tree of them ends together."""
+"""Processes: identifies them, tells whether they are dead, and ends child processes with their parent."""
 
 import contextlib
 import ctypes
@@ -16,36 +16,35 @@ from typing import Any
 
 BOUND = "RECS_ENDS_WITH_PARENT"
 DEATH_SIGNAL = 1  # prctl(PR_SET_PDEATHSIG)
-GRACE = 10  # seconds to clean up in, twice what Metaflow gives its tasks
+GRACE = 10  # seconds to clean up, twice what Metaflow gives its tasks
 
 
 @functools.cache
 def host() -> str:
-    """Those who share process ids: one boot of one machine, and in it one container."""
+    """Name of the machine, its boot and the container: processes of the same host have different ids."""
     boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    known = boot.read_text()[:8] if boot.exists() else "", str(namespace.stat().st_ino) if namespace.exists() else ""
-    return "-".join((platform.node(), *known))
+    parts = boot.read_text()[:8] if boot.exists() else "", str(namespace.stat().st_ino) if namespace.exists() else ""
+    return "-".join((platform.node(), *parts))
 
 
 def own_name() -> str:
-    """Of this process, for others on its host: its id, and where the system tells it when it started, for ids are used again."""
+    """Name of this process on its host: its id and, where /proc has it, its start time, since ids are reused."""
     return f"{os.getpid()}.{_started(os.getpid())}"
 
 
 def is_dead(name: str) -> bool:
-    """Whether a process of this host has ended, by its name."""
-    pid, _, started = name.partition(".")
+    """Whether the process of this host with a name of `own_name` has ended."""
+    pid, _, start = name.partition(".")
     try:
-        os.kill(int(pid), 0)
+        with contextlib.suppress(PermissionError):  # it lives, and belongs to another user
+            os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        pass
-    return started not in ("", _started(int(pid)))
+    return start not in ("", _started(int(pid)))
 
 
 def _started(pid: int) -> str:
-    """Clock ticks from the boot to the start of a process; "" where the system has no /proc."""
+    """Start time of a process in clock ticks since the boot; "" without /proc."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -53,20 +52,24 @@ def _started(pid: int) -> str:
 
 
 def work_of(pid: int) -> tuple[int, ...]:
-    """What a process has done, to be compared with what it has done later: tenths of CPU seconds, and bytes read and written. Empty
-    where the system does not tell."""
+    """Returns the CPU time of a process in tenths of a second, and the bytes it has read and written; empty without /proc.
+
+    Two equal results mean that the process did nothing in between.
+    """
     try:
         ticks = [int(part) for part in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]]
-        moved = [int(line.partition(":")[2]) for line in Path(f"/proc/{pid}/io").read_text().splitlines()[:2]]
-        return sum(ticks) // 10, *moved
+        read_and_written = [int(line.partition(":")[2]) for line in Path(f"/proc/{pid}/io").read_text().splitlines()[:2]]
+        return sum(ticks) // 10, *read_and_written
     except (OSError, ValueError):
         return ()
 
 
 @contextmanager
 def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with this block, and with it all that it started: by SIGINT, and what is then still there by SIGKILL. If
-    this process is killed, they die too, where the system can do that (Linux)."""
+    """Starts a process, and ends it and its children with the block: first by SIGINT, then by SIGKILL.
+
+    On Linux they also die if this process is killed (see `end_with_parent`).
+    """
     environment = os.environ | {BOUND: "1"}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, text=True, process_group=0, **options)
     try:
@@ -74,7 +77,7 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
     finally:
         for number, seconds in ((signal.SIGINT, GRACE), (signal.SIGKILL, 1)):
             end = time.monotonic() + seconds
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS forbids what is a zombie
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises it for zombies
                 os.killpg(process.pid, number)
                 while time.monotonic() < end:
                     process.poll()
@@ -85,9 +88,9 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 
 def end_with_parent() -> None:
-    """Has the system kill this process when its parent dies, if `started` began the tree."""
+    """Makes Linux kill this process when its parent dies, if `started` started this process or a parent of it."""
     if BOUND in os.environ and sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it died meanwhile
+        if os.getppid() != parent:  # the parent has just died
             os.kill(os.getpid(), signal.SIGKILL)

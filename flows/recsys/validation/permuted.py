@@ -65,7 +65,7 @@ class Permuted:
             {name: column[items] for name, column in state.items.items()},
             self._moved(state.user_items, "item_index"),
             self._moved(state.history),
-            self._moved(state.looks, "item_index", "days"),
+            self._moved(state.views_and_carts, "item_index", "days"),
             tuple(attributes),
         )
 

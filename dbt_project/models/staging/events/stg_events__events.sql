@@ -29,7 +29,7 @@ final as (
             ',',
             case
                 when cast_event_at is null and {{ matches("trim(event_at::string)", '^[0-9]{1,2}[-/.][0-9]{1,2}[-/.]([0-9]{2}|[0-9]{4})([^0-9].*)?$') }}
-                then 'ambiguous_date' -- day and month in either order
+                then 'ambiguous_date' -- it is not clear which part is the day
             end,
             case when quantity is not null and cast_quantity is null then 'bad_quantity' end,
             case when price::string <> '' and cast_price is null then 'bad_price' end,

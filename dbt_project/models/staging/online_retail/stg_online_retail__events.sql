@@ -14,7 +14,7 @@ read_codes as (
 
 final as (
     select
-        -- ids: the source has none, so rows that agree in everything are one event
+        -- ids: the source has none, so rows that are equal in all columns are one event
         {{ row_key([
             'InvoiceNo', 'StockCode', 'Description', 'Quantity', 'InvoiceDate', 'UnitPrice', 'CustomerID', 'Country'
         ]) }} as event_id,
@@ -33,7 +33,7 @@ final as (
         (case when is_cancellation then -Quantity else Quantity end)::decimal(18, 4) as quantity,
         UnitPrice::decimal(18, 4) as price,
         null::decimal(18, 4) as rating,
-        -- times: the shop's own clock
+        -- times: in the shop's local time
         InvoiceDate::timestamp as event_at
     from read_codes
 )

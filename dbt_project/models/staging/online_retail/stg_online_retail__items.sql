@@ -33,7 +33,7 @@ ranked as (
     from counted
 ),
 
--- The most used title so far; of those used equally often, the first in the alphabet.
+-- The most frequent title so far; of equally frequent ones the first in the alphabet.
 most_used as (
     select
         *,
@@ -55,7 +55,7 @@ final as (
         null::decimal(18, 4) as price,
         -- booleans
         true::boolean as is_available,
-        -- times: no catalogue came with the invoices, so an item is known from its first line
+        -- times: there is no catalogue, so an item is available from its first invoice line
         first_seen_at::timestamp as available_from,
         null::timestamp as withdrawn_at,
         valid_from::timestamp as valid_from

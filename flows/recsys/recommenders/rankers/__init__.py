@@ -1,4 +1,4 @@
-"""Rankers, by the name that [recommenders.two_stage] of config.toml calls them."""
+"""Rankers, by the name that [recommenders.two_stage] of config.toml gives them. To add one, add it to RANKERS."""
 
 import inspect
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ RANKERS: dict[str, type[Ranker]] = {kind.name: kind for kind in (HistGradientBoo
 
 def _check_name(name: str) -> str:
     if name not in RANKERS:
-        raise ValueError(f"it is no ranker; choose one of {', '.join(RANKERS)}")
-    if lack := RANKERS[name].missing():
-        raise ValueError(lack)
+        raise ValueError(f"it is not a ranker; choose one of {', '.join(RANKERS)}")
+    if problem := RANKERS[name].missing():
+        raise ValueError(problem)
     return name
 
 
@@ -28,6 +28,6 @@ RankerName = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra
 
 
 def create(name: str, parameters: Mapping[str, Any]) -> Ranker:
-    """An unfitted ranker by its name; it takes those of the parameters that it knows."""
+    """Returns an unfitted ranker. Parameters that its constructor does not have are ignored."""
     kind = RANKERS[name]
     return kind(**{key: parameters[key] for key in inspect.signature(kind).parameters if key in parameters})

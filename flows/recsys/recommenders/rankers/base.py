@@ -1,4 +1,4 @@
-"""What a ranker is: the second stage of two_stage, which learns from earlier windows how to score candidates by their features."""
+"""Base class of the rankers: the second stage of two_stage, which scores candidates by their features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -12,59 +12,60 @@ from numpy.typing import NDArray
 from recsys import RecsysError
 
 FILE = "ranker.npz"
-MIN_ROWS = 50  # training rows that a rule must rest on: rows in a leaf, values in a column
+MIN_ROWS = 50  # smallest number of training rows in a leaf, and of values in a column
 
-Features = NDArray[np.float32]  # (rows, columns): a row for each candidate, NaN where a value is missing
+Features = NDArray[np.float32]  # (candidates, columns), NaN for a missing value
 
 
 class NothingLearned(RecsysError):
-    """The labels are all the same, or no feature tells them apart."""
+    """All labels are the same, or no feature is related to them."""
 
 
 class Ranker(ABC):
-    """As in scikit-learn, `__init__` only stores parameters, `fit` returns self, and fitted state is in attributes whose names
-    end in `_`. A new ranker is a class in a file here and its line in the registry.
+    """As in scikit-learn, `__init__` only stores parameters, `fit` returns self, and fitted attributes have names that end in `_`.
 
-    Randomness comes from the parameter `seed` alone. The same data give the same bytes, whatever the number of threads.
+    Random numbers depend only on the parameter `seed`. The same data give the same bytes for any number of threads.
     """
 
     name: ClassVar[str]
-    is_probability: ClassVar[bool] = False  # whether `predict` gives 1 / (1 + exp(-sum)) of the contributions' sum
+    is_probability: ClassVar[bool] = False  # whether `predict` returns 1 / (1 + exp(-sum of contributions))
 
     @classmethod
     def missing(cls) -> str:
-        """What the ranker needs that is not installed, and what to do; empty where it can run."""
+        """Says what the ranker needs that is not installed, and what to do; "" if it can run."""
         return ""
 
     @abstractmethod
     def fit(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], groups: NDArray[np.int64]) -> Self:
-        """Learns which candidates led to a target event. Every argument has one entry for each row.
+        """Learns which candidates lead to a target event. Every argument has one entry per candidate.
 
-        weights: how many candidates a row stands for. groups: equal numbers for the candidates of one user in one window; they
-        stand together. No column is empty (see `usable`). Raises NothingLearned.
+        weights: number of candidates that a row represents. groups: the same number for all candidates of one user in one window,
+        which are adjacent. No column is empty (see `usable`). Raises NothingLearned.
         """
 
     @abstractmethod
     def predict(self, features: Features) -> NDArray[np.float32]:
-        """Scores, (rows,): finite numbers of any sign, higher is better. A row's score does not depend on the other rows."""
+        """Returns (rows,) scores: finite numbers of any sign, higher is better. A row's score does not depend on other rows."""
 
     @abstractmethod
     def contributions(self, features: Features) -> tuple[NDArray[np.float64], float]:
-        """What each feature adds to the score of each row, (rows, columns), and the base that all rows share. Added up they are the
-        score, or its log-odds where `is_probability`."""
+        """Returns the contribution of each feature to each score, (rows, columns), and a base value. The base plus a row's
+        contributions is its score, or the log-odds of the score if `is_probability`."""
 
     @abstractmethod
     def learned(self) -> dict[str, NDArray]:
-        """Fitted numbers by name. Checks refuse a model with an empty array, a NaN or an infinity among them."""
+        """Returns the fitted numbers by name. The checks refuse a model with an empty array, a NaN or an infinity in them."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes what was learned into files of the folder, in formats that run no code on load."""
+        """Writes the fitted attributes to files of a folder, in formats that cannot run code on load."""
 
     @abstractmethod
     def load(self, folder: Path, columns: int) -> Self:
-        """Takes up what `save` wrote of a ranker that was fitted on so many columns. Raises FileNotFoundError if there is nothing,
-        ValueError or LookupError if it does not fit together."""
+        """Loads what `save` wrote. columns: number of features that the ranker was fitted on.
+
+        Raises FileNotFoundError if a file is missing, ValueError or LookupError if one is damaged.
+        """
 
 
 def save_arrays(folder: Path, arrays: Mapping[str, NDArray]) -> None:
@@ -72,19 +73,19 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray]) -> None:
 
 
 def load_arrays(folder: Path, names: Iterable[str]) -> list[NDArray]:
-    """What `save_arrays` wrote under these names. Raises as `Ranker.load` does."""
+    """Loads arrays that `save_arrays` wrote, by their names. Raises like `Ranker.load`."""
     try:
         with np.load(folder / FILE, allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
     except FileNotFoundError:
         raise
-    except (EOFError, OSError, RuntimeError, BadZipFile) as error:  # what zipfile raises on damage
+    except (EOFError, OSError, RuntimeError, BadZipFile) as error:  # errors of zipfile for damaged files
         raise ValueError(f"{FILE}: {error}") from None
 
 
 def usable(features: Features) -> NDArray[np.bool_]:
-    """Columns with enough values to learn from. scikit-learn draws 200,000 rows for its thresholds, and fails on a column that has
-    no value in any of them."""
+    """Returns a mask of the columns with enough values to learn from. scikit-learn takes its thresholds from a sample of 200,000
+    rows, and fails on a column that has no value in it."""
     return np.array([np.count_nonzero(~np.isnan(column)) for column in features.T]) >= max(MIN_ROWS, len(features) / 10_000)
 
 

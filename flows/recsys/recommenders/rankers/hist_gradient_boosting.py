@@ -1,4 +1,4 @@
-"""Gradient-boosted trees of scikit-learn, kept as plain arrays."""
+"""Gradient-boosted trees of scikit-learn, saved as plain arrays."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +10,9 @@ from threadpoolctl import threadpool_limits
 
 from recsys.recommenders.rankers.base import MIN_ROWS, Features, NothingLearned, Ranker, check_labels, load_arrays, save_arrays
 
-BATCH = 2_048  # rows predicted at a time: they stay in the cache while all trees pass over them
+BATCH = 2_048  # number of rows predicted at a time, so that they stay in the processor's cache
 
-# A node of a tree. Its children follow it; left and right count from the tree's root.
+# A node of a tree. Its children come after it; `left` and `right` count from the tree's root.
 NODE = np.dtype(
     [
         ("value", "f8"),
@@ -28,10 +28,10 @@ NODE = np.dtype(
 
 
 class HistGradientBoosting(Ranker):
-    """Trees that are fitted one after the other to what the sum of those before gets wrong (Friedman 2001,
-    doi:10.1214/aos/1013203451). Scores are probabilities, up to a constant factor of their odds that all rows share.
+    """Gradient boosting: each tree is fitted to the errors of the trees before it (Friedman 2001, doi:10.1214/aos/1013203451).
+    Scores are probabilities, up to a constant factor of their odds.
 
-    nodes_: nodes of all trees, one after the other. sizes_: number of nodes of each tree.
+    nodes_: nodes of all trees, concatenated. sizes_: number of nodes of each tree.
     """
 
     name = "hist_gradient_boosting"
@@ -46,7 +46,7 @@ class HistGradientBoosting(Ranker):
         self.seed = seed
 
     def fit(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], groups: NDArray[np.int64]) -> Self:
-        from sklearn.ensemble import HistGradientBoostingClassifier  # a CPU second, which only the steps that rank pay
+        from sklearn.ensemble import HistGradientBoostingClassifier  # costs a CPU second
 
         check_labels(labels)
         model = HistGradientBoostingClassifier(
@@ -54,13 +54,13 @@ class HistGradientBoosting(Ranker):
             max_iter=self.trees,
             max_leaf_nodes=self.leaves,
             min_samples_leaf=MIN_ROWS,
-            l2_regularization=20.0,  # in weighted rows; with less, leaves of a few sure rows ran off to hundreds at 10^6 events
+            l2_regularization=20.0,  # in weighted rows; with less, small pure leaves reached values of hundreds at 10^6 events
             max_bins=127,
-            max_features=0.5,  # of the columns, drawn for each split: trees that differ add up to more
+            max_features=0.5,  # share of the columns drawn for each split; more diverse trees are better together
             early_stopping=False,
             random_state=self.seed,
         )
-        with threadpool_limits(1):  # threads that wait for each other burn ten times the work where a core is shared
+        with threadpool_limits(1):  # on a shared core, waiting threads would use ten times the CPU time
             model.fit(features, labels, sample_weight=weights)
         trees = private_interface().trees_of(model)
         self.nodes_, self.sizes_ = np.concatenate(trees), np.array([len(tree) for tree in trees])
@@ -79,9 +79,9 @@ class HistGradientBoosting(Ranker):
         return (1 / (1 + np.exp(-raw))).astype(np.float32)
 
     def contributions(self, features: Features) -> tuple[NDArray[np.float64], float]:
-        """On the way down a tree the mean of the training rows below moves, and the feature of each split is credited with the move
-        (Saabas 2014, blog.datadive.net/interpreting-random-forests). Unlike Shapley values, of two features that only matter
-        together it credits the lower one more (Lundberg et al. 2020, doi:10.1038/s42256-019-0138-9)."""
+        """Credits the feature of each split with the change of the training rows' mean from the node to its child (Saabas 2014,
+        blog.datadive.net/interpreting-random-forests). Unlike Shapley values, of two features that matter only together the one
+        lower in the tree gets more credit (Lundberg et al. 2020, doi:10.1038/s42256-019-0138-9)."""
         values, added, base = features.astype(np.float64), np.zeros(features.shape), 0.0
         for tree in self._trees():
             means = _means(tree)
@@ -97,7 +97,7 @@ class HistGradientBoosting(Ranker):
         return added, base
 
     def learned(self) -> dict[str, NDArray]:
-        """Without the thresholds: an infinite one parts the missing values from all others."""
+        """Leaves out the thresholds, since an infinite one is valid: it separates missing values from all others."""
         return {"nodes_": self.nodes_["value"], "sizes_": self.sizes_}
 
     def save(self, folder: Path) -> None:
@@ -112,8 +112,8 @@ class HistGradientBoosting(Ranker):
         return np.split(self.nodes_, np.cumsum(self.sizes_)[:-1])
 
     def _check(self, columns: int) -> None:
-        """Every split must ask one of the columns and lead to nodes further down in its tree: scikit-learn's compiled code would
-        follow it out of memory, or in a circle."""
+        """Raises ValueError unless every split has an existing column and later nodes of its tree as children. Otherwise compiled
+        code of scikit-learn would read outside its memory, or never end."""
         nodes, sizes = self.nodes_, self.sizes_
         if nodes.dtype != NODE or sizes.dtype.kind != "i":
             raise ValueError(f"nodes of trees are of type {nodes.dtype}, not {NODE}")
@@ -122,19 +122,21 @@ class HistGradientBoosting(Ranker):
         ends = np.repeat(np.cumsum(sizes), sizes)
         place = np.arange(len(nodes)) - ends + np.repeat(sizes, sizes)
         below = [(nodes[child] > place) & (nodes[child] < np.repeat(sizes, sizes)) for child in ("left", "right")]
-        asked = (nodes["feature_idx"] >= 0) & (nodes["feature_idx"] < columns) & ~np.isnan(nodes["num_threshold"])
-        if wrong := int(((nodes["is_leaf"] == 0) & ~(below[0] & below[1] & asked)).sum()):
+        has_column = (nodes["feature_idx"] >= 0) & (nodes["feature_idx"] < columns) & ~np.isnan(nodes["num_threshold"])
+        if wrong := int(((nodes["is_leaf"] == 0) & ~(below[0] & below[1] & has_column)).sum()):
             raise ValueError(f"{wrong} nodes of trees name a node, a feature or a threshold that does not exist")
 
 
 class PrivateInterface(NamedTuple):
-    trees_of: Callable[[Any], list[NDArray]]  # of a fitted model, the nodes of each tree
-    compiled: Callable[[NDArray], Callable[[NDArray[np.float64]], NDArray[np.float64]]]  # the function that a tree's nodes make
+    trees_of: Callable[[Any], list[NDArray]]  # returns the nodes of each tree of a fitted model
+    compiled: Callable[[NDArray], Callable[[NDArray[np.float64]], NDArray[np.float64]]]  # returns a tree's predict function
 
 
 def private_interface() -> PrivateInterface:
-    """All that is used of scikit-learn's private interface, since it has no public way to keep a model in a file that runs no code.
-    A test runs this with the locked minor version and with the one before."""
+    """Returns the functions that use scikit-learn's private interface, which has no public way to save a model without code.
+
+    A test runs them with the locked minor version and with the one before.
+    """
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 
@@ -151,17 +153,17 @@ def private_interface() -> PrivateInterface:
 
 
 def _converted(nodes: NDArray, kind: np.dtype) -> NDArray:
-    """The fields of NODE in another layout; all other fields are 0."""
-    made = np.zeros(len(nodes), kind)
+    """Copies the fields of NODE to another record type, whose other fields are 0."""
+    converted = np.zeros(len(nodes), kind)
     for name in NODE.names or ():
-        made[name] = nodes[name]
-    return made
+        converted[name] = nodes[name]
+    return converted
 
 
 def _means(tree: NDArray) -> NDArray[np.float64]:
-    """Of each node, the mean of the leaves below, over the rows that the tree was fitted on. Children follow their parents."""
+    """For each node, the mean of the leaves below it, weighted by their training rows."""
     means, counts = tree["value"].astype(np.float64), tree["count"].astype(np.float64)
-    for node in np.flatnonzero(tree["is_leaf"] == 0)[::-1]:
+    for node in np.flatnonzero(tree["is_leaf"] == 0)[::-1]:  # children come after their parents
         children = [tree["left"][node], tree["right"][node]]
         means[node] = np.average(means[children], weights=counts[children])
     return means

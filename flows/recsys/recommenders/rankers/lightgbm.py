@@ -1,4 +1,4 @@
-"""LightGBM's lambdarank: trees that are fitted to the order of each user's candidates. Needs the extra `lightgbm`."""
+"""LightGBM's lambdarank: trees that learn the order of each user's candidates. Needs the extra `lightgbm`."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ MODEL, CHECKSUM = "ranker.txt", "ranker.json"
 
 
 class LightGBM(Ranker):
-    """Trees whose gradients are weighted by the change of NDCG when two of a user's candidates swap places (LambdaMART:
-    Burges 2010, Microsoft Research report MSR-TR-2010-82). Scores compare within one user only.
+    """Gradient boosting whose gradients are weighted by the change of NDCG when two of a user's candidates swap places (LambdaMART:
+    Burges 2010, Microsoft Research report MSR-TR-2010-82). Scores are only comparable within one user.
 
-    text_: the model in LightGBM's own text format.
+    text_: the model in LightGBM's text format.
     """
 
     name = "lightgbm"
@@ -49,7 +49,7 @@ class LightGBM(Ranker):
             "feature_fraction_bynode": 0.5,
             "seed": self.seed,
             "deterministic": True,
-            "force_row_wise": True,  # LightGBM would time both ways and take the faster one
+            "force_row_wise": True,  # otherwise LightGBM chooses by measured time
             "num_threads": 1,
             "verbosity": -1,
         }
@@ -82,10 +82,10 @@ class LightGBM(Ranker):
         (folder / CHECKSUM).write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
 
     def load(self, folder: Path, columns: int) -> Self:
-        """LightGBM's compiled code crashes on a damaged text, so it is given none but the one that was written."""
+        """Verifies the text's checksum first, since LightGBM's compiled code crashes on a damaged text."""
         content = (folder / MODEL).read_bytes()
         if hashlib.sha256(content).hexdigest() != json.loads((folder / CHECKSUM).read_bytes())["sha256"]:
-            raise ValueError(f"{MODEL} has not the checksum that {CHECKSUM} gives")
+            raise ValueError(f"{MODEL} does not have the checksum in {CHECKSUM}")
         text = content.decode()
         if (found := _numbers(text, "max_feature_idx")) != [str(columns - 1)]:
             raise ValueError(f"trees of features 0 to {', '.join(found)}, not of {columns} features")
@@ -99,13 +99,13 @@ class LightGBM(Ranker):
         except library.basic.LightGBMError as error:
             raise ValueError(f"LightGBM: {error}") from None
 
-    def _predict(self, features: Features, **how: bool) -> NDArray[np.float64]:
-        return self._booster.predict(features, num_threads=1, **how) if len(features) else np.zeros(0)
+    def _predict(self, features: Features, **options: bool) -> NDArray[np.float64]:
+        return self._booster.predict(features, num_threads=1, **options) if len(features) else np.zeros(0)
 
 
 def _library() -> ModuleType:
-    if lack := LightGBM.missing():
-        raise RecsysError(f'ranker is "lightgbm"; {lack}')
+    if problem := LightGBM.missing():
+        raise RecsysError(f'ranker is "lightgbm"; {problem}')
     try:
         import lightgbm
     except OSError as error:
@@ -114,5 +114,5 @@ def _library() -> ModuleType:
 
 
 def _numbers(text: str, name: str) -> list[str]:
-    """Numbers of all lines of a model's text that have this name."""
+    """Numbers in all lines `name=...` of a model's text."""
     return [number for line in text.splitlines() if line.startswith(f"{name}=") for number in line.partition("=")[2].split()]

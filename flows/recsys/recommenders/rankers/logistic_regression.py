@@ -1,4 +1,4 @@
-"""Logistic regression: a weighted sum of the features, which is quick to fit and easy to read."""
+"""Logistic regression: a weighted sum of the features, which is fast to fit and easy to read."""
 
 from pathlib import Path
 from typing import Self
@@ -10,15 +10,17 @@ from threadpoolctl import threadpool_limits
 from recsys.recommenders.rankers.base import Features, NothingLearned, Ranker, check_labels, load_arrays, save_arrays
 
 ARRAYS = ("means_", "scales_", "coefficients_", "missing_", "intercept_")
-BATCH = 2_048  # rows scored at a time: bounds the memory
-PENALTY = 10.0  # of the squared weights, against the log-loss of as many weighted rows
+BATCH = 2_048  # number of rows scored at a time, to bound the memory
+PENALTY = 10.0  # weight of the squared coefficients relative to the sum of the log-losses
 
 
 class LogisticRegression(Ranker):
-    """Log-odds as a sum over the features. Each is brought to sign(x) log(1 + |x|), since counts and prices have long tails, then
-    to mean 0 and standard deviation 1, and has a coefficient. A missing value adds a learned constant instead. Scores are log-odds.
+    """Log-odds as a weighted sum of the features; scores are log-odds.
 
-    means_, scales_, coefficients_, missing_: an entry for each column. intercept_: of shape (1,).
+    Each feature is transformed to sign(x) log(1 + |x|), since counts and prices have long tails, and then scaled to mean 0 and
+    standard deviation 1. A missing value adds a fitted constant.
+
+    means_, scales_, coefficients_, missing_: of shape (columns,). intercept_: of shape (1,).
     """
 
     name = "logistic_regression"
@@ -29,17 +31,17 @@ class LogisticRegression(Ranker):
     intercept_: NDArray[np.float64]
 
     def fit(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], groups: NDArray[np.int64]) -> Self:
-        from sklearn.linear_model import LogisticRegression as Model  # a CPU second, which only the steps that rank pay
+        from sklearn.linear_model import LogisticRegression as Model  # costs a CPU second
 
         check_labels(labels)
-        values, missing = _squeezed(features), np.isnan(features)
+        values, missing = _log_scaled(features), np.isnan(features)
         self.means_ = np.nanmean(values, 0, dtype=np.float64)
         spread = np.nanstd(values, 0, dtype=np.float64)
         self.scales_ = np.where(spread > 1e-6, spread, 1.0)
         values = np.nan_to_num((values - self.means_) / self.scales_).astype(np.float32)
         gaps = np.flatnonzero(missing.any(0))
         model = Model(C=1 / PENALTY, max_iter=1_000)
-        with threadpool_limits(1):  # more threads add up in another order
+        with threadpool_limits(1):  # with more threads, sums depend on their order
             model.fit(np.hstack([values, missing[:, gaps]]), labels, sample_weight=weights)
         found, columns = model.coef_[0].astype(np.float64), features.shape[1]
         self.coefficients_, self.intercept_ = found[:columns], model.intercept_.astype(np.float64)
@@ -59,7 +61,7 @@ class LogisticRegression(Ranker):
         return self._added(features), float(self.intercept_[0])
 
     def _added(self, features: Features) -> NDArray[np.float64]:
-        values = (_squeezed(features) - self.means_) / self.scales_ * self.coefficients_
+        values = (_log_scaled(features) - self.means_) / self.scales_ * self.coefficients_
         return np.where(np.isnan(features), self.missing_, values)
 
     def learned(self) -> dict[str, NDArray]:
@@ -80,5 +82,5 @@ class LogisticRegression(Ranker):
         return self
 
 
-def _squeezed(features: Features) -> NDArray[np.float32]:
+def _log_scaled(features: Features) -> NDArray[np.float32]:
     return np.sign(features) * np.log1p(np.abs(features))

@@ -1,5 +1,7 @@
-"""A simulated shop: data for a fork's first day, and a world whose truth is known for every test after it. Delete this folder
-and its line in the registry when your own events have taken over."""
+"""A simulated shop, whose expected future events are known. It serves as sample data and in tests.
+
+Delete this folder and its line in registry.py once you use your own events.
+"""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -22,14 +24,14 @@ from recsys.validation_report import CheckResult
 
 TYPES = np.array(["view", "cart", "purchase", "return"])
 VIEW, ADD, PURCHASE, RETURN = range(4)
-SEGMENTS = np.array(["families", "offices", "collectors", "students"])  # who likes the natural, urban, classic and playful styles
-BLOCK_EVENTS = 500_000  # a file holds whole days, about so many events
+SEGMENTS = np.array(["families", "offices", "collectors", "students"])  # they prefer the natural, urban, classic and playful styles
+BLOCK_EVENTS = 500_000  # approximate number of events of a file, which holds whole days
 
 Columns = dict[str, np.ndarray]
 
 
 class Shop(Simulation):
-    """Views, carts, purchases and returns of a simulated shop, with bots, late and doubled events as in life."""
+    """Views, carts, purchases and returns of a simulated shop, with bots, late events and duplicates. World has the parameters."""
 
     max_null_share: ClassVar = {
         "events": dict.fromkeys(
@@ -54,7 +56,7 @@ class Shop(Simulation):
         self.first_day = date.fromisoformat(first_day)
 
     def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
-        """Writes what had arrived before the day `until`, by default the world's last."""
+        """Writes the events that arrived before the day `until`, by default all."""
         days = (until - self.first_day).days if until else self.world.days
         if not 0 < days <= self.world.days:
             last = self.first_day + timedelta(self.world.days)
@@ -77,7 +79,7 @@ class Shop(Simulation):
         return truth
 
     def _blocks(self, days: int, size: int) -> Iterator[Columns]:
-        """Events in order of arrival, some days at a time; what arrives after the end is not seen yet."""
+        """Yields events in order of arrival, `size` days at a time. Events that arrive after the last day are left out."""
         waiting: list[Columns] = []
         for first in range(0, days, size):
             end = min(first + size, days)
@@ -88,12 +90,12 @@ class Shop(Simulation):
             yield {name: column[here][order] for name, column in rows.items()}
 
     def _day(self, day: int) -> Columns:
-        """All events that a day gives rise to; returns and late ones arrive on later days."""
+        """All events caused on a day. Returns happen, and late events arrive, on later days."""
         world, draw = self.world, self.world.draw(100, day)
         everyone = np.arange(world.users)
         visitors = everyone[draw.random(world.users) < world.visits(everyone, day)]
         user = np.repeat(visitors, 1 + draw.poisson(VIEWS - 1, len(visitors)))
-        item = self._look(draw, world.taste(visitors, day), np.searchsorted(visitors, user), day)
+        item = self._view(draw, world.taste(visitors, day), np.searchsorted(visitors, user), day)
         dice = draw.random(len(user))
         carts, buys = dice < CART, dice < BUY
         due, slot = np.nonzero(draw.random(world.staple.shape) < world.staple_chance(everyone, day))
@@ -107,7 +109,7 @@ class Shop(Simulation):
         items = np.concatenate([item, item[carts], bought, bought[back], draw.choice(for_sale, len(bot))])
         kinds = np.repeat([VIEW, ADD, PURCHASE, RETURN, VIEW], [len(item), carts.sum(), len(bought), back.sum(), len(bot)])
         happened = day + np.where(kinds == RETURN, draw.integers(1, 15, len(users)), 0)
-        start = (np.abs(users) * 7919 + day * 104_729) % 57_600 + 25_200  # one visit a user and day, between 7:00 and 23:00
+        start = (np.abs(users) * 7919 + day * 104_729) % 57_600 + 25_200  # one visit per user and day, between 7:00 and 23:00
         rows = {
             "day": happened,
             "number": np.arange(len(users)) + np.int64(day) * 10_000_000,
@@ -122,8 +124,8 @@ class Shop(Simulation):
         again = np.flatnonzero(draw.random(len(users)) < 0.005)
         return _stack([rows, {name: column[again] for name, column in rows.items()}])
 
-    def _look(self, draw: np.random.Generator, taste: Floats, row: Ints, day: int) -> Ints:
-        """The item of each look: a cell by the taste of the user in `row`, then an item of it by its weight that day."""
+    def _view(self, draw: np.random.Generator, taste: Floats, row: Ints, day: int) -> Ints:
+        """The item of each view: first a cell by the taste of the user in `row`, then an item of it by its weight that day."""
         cell = (np.cumsum(taste, 1)[row] < draw.random(len(row))[:, None]).sum(1).clip(0, taste.shape[1] - 1)
         order = np.argsort(self.world.cell, kind="stable")
         ends = np.cumsum(self.world.weight(day)[order])
@@ -179,11 +181,11 @@ def _text(numbers: Ints) -> pa.Array:
 
 
 def _label(letter: str | np.ndarray, numbers: Ints) -> pa.Array:
-    """Ids like u000042: text whose order is the numbers' order."""
+    """Ids such as u0000042, which sort as the numbers do."""
     letters = pa.scalar(letter) if isinstance(letter, str) else pa.array(letter)
     return pc.binary_join_element_wise(letters, pc.utf8_lpad(_text(numbers), 7, "0"), "")
 
 
 def _numbers(letter: str, ids: NDArray[np.str_], count: int) -> Ints:
-    """The number behind each label of the first `count`; -1 for anything else, such as a bot."""
+    """The number of each id that `_label` makes of the first `count` numbers; -1 for other ids, such as those of bots."""
     return pc.index_in(pa.array(ids), _label(letter, np.arange(count))).fill_null(-1).to_numpy().astype(np.int64)

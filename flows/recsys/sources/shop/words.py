@@ -1,5 +1,8 @@
-"""Names and usual prices of what the simulated shop sells. A title such as "Walnut desk lamp, navy" tells an item's category by its
-kind and hints at its style by the two other words: a reader of titles can learn from them what nobody has bought yet."""
+"""Titles and usual prices of the simulated shop's items.
+
+In a title such as "Walnut desk lamp, navy", "desk lamp" depends on the item's category and the other two words on its style. So a
+recommender can learn from titles about items that nobody has bought yet.
+"""
 
 from functools import reduce
 
@@ -8,10 +11,10 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-OWN_STYLE = 0.85  # share of the words that are of the item's own style; the others are of any
-WORDS = 6  # of each style in a row of PALETTES
+OWN_STYLE = 0.85  # chance of a word of the item's own style; otherwise the style is random
+WORDS = 6  # of each style
 
-# By style (a row each): natural, urban, classic, playful. No word stands in two rows.
+# Words by style, one row each: natural, urban, classic, playful. No word is in two rows.
 COLOURS = """sage sand moss clay oatmeal fern
     black graphite slate white smoke anthracite
     navy burgundy ivory emerald plum bronze
@@ -21,7 +24,7 @@ FLAVOURS = """honey almond chamomile oat elderflower nettle
     lavender rose bergamot vanilla fig jasmine
     mango berry lemon coconut peach cherry"""
 
-# What each sort of thing is made of, or is like, and in which colours, or flavours, it comes.
+# Words before and after the kind of an item, by palette: materials or qualities, and colours or flavours.
 PALETTES = {
     "solid": ("""oak birch bamboo rattan ash pine
         steel concrete iron glass aluminium zinc
@@ -37,8 +40,8 @@ PALETTES = {
         sunny happy tropical zesty bright breezy""", FLAVOURS),
 }  # fmt: skip
 
-# Category, its palette, and its kinds with their usual prices. The first two of each five are used up and bought again: so is the
-# world's law (World.period).
+# Category, its palette, and its kinds of item with their usual prices. The first two of each five categories have items that users
+# buy again and again (World.period).
 CATEGORIES = [
     ("Coffee", "consumable", "espresso beans 14, filter coffee 12, ground coffee 9, coffee pods 11, cold brew 7"),
     ("Soap", "consumable", "hand soap 6, soap bar 4, shower gel 7, bath salts 9, body scrub 12"),
@@ -74,15 +77,14 @@ CATEGORIES = [
 
 
 def name_categories(count: int) -> NDArray[np.str_]:
-    """The names of so many categories; beyond the list they are numbered, such as "Lighting 2"."""
+    """Returns `count` category names. After the last name of the list they are numbered, such as "Lighting 2"."""
     names = [CATEGORIES[place % len(CATEGORIES)][0] for place in range(count)]
     rounds = [place // len(CATEGORIES) for place in range(count)]
     return np.array([f"{name} {again + 1}" if again else name for name, again in zip(names, rounds, strict=True)])
 
 
 def name_items(category: Ints, style: Ints, draw: np.random.Generator) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """The title and the usual price of each item, by its category and its style (0 to 3). No two titles are the same: of items
-    with the same words all but the first are numbered."""
+    """Returns a title and a usual price for each item, by its category and style (0 to 3). Equal titles are numbered."""
     kinds = [[kind.strip().rsplit(" ", 1) for kind in listed.split(",")] for _, _, listed in CATEGORIES]
     names, prices = (np.array(column) for column in zip(*(kind for some in kinds for kind in some), strict=True))
     counts = np.array([len(some) for some in kinds])
@@ -102,7 +104,7 @@ def name_items(category: Ints, style: Ints, draw: np.random.Generator) -> tuple[
 
 
 def _count_earlier(codes: Ints) -> Ints:
-    """How many earlier places of an array hold the same value, for each place."""
+    """For each element of an array, the number of earlier elements that are equal to it."""
     _, same, counts = np.unique(codes, return_inverse=True, return_counts=True)
     earlier = np.empty_like(codes)
     earlier[np.argsort(same, kind="stable")] = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)

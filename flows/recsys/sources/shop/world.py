@@ -1,5 +1,8 @@
-"""The simulated shop's laws: who likes, wants and finds what on which day. Nothing here remembers the past, so any day can be
-drawn alone, the first n days are the same whatever the end, and the truth is a sum over days."""
+"""The simulation behind the shop: tastes of users, appeal and prices of items, by day.
+
+No day depends on the events of earlier days. So each day can be drawn alone, the first n days do not depend on the number of days
+drawn, and the truth is a sum over days.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,18 +15,20 @@ from recsys.sources.shop.words import name_items
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STYLES = 4  # tastes that cut across categories: what item-to-item similarity can learn
-VIEWS = 4.0  # mean views of a visit
-CART, BUY = 0.25, 0.12  # shares of views that are put in the cart, and bought
-STAPLE_BUY = 0.8  # share of a staple's periods in which it is bought
+STYLES = 4  # independent of categories, so that item-to-item similarity has something to learn
+VIEWS = 4.0  # mean views per visit
+CART, BUY = 0.25, 0.12  # shares of views that lead to a cart event and to a purchase
+STAPLE_BUY = 0.8  # expected purchases of a staple per period
 WEEKDAY = np.array([0.9, 0.9, 0.95, 1.0, 1.15, 1.2, 0.9])
 
 
 @dataclass(frozen=True)
 class World:
-    """A shop with known truth. `events` is what `days` days bring, roughly; `staples` the most items that a user buys again and
-    again; `newcomers` the share of users (three quarters of it: of items) that arrive during the days, not before them. Everything
-    else follows from the seed."""
+    """A simulated shop. All random values follow from the seed.
+
+    events: approximate number of events in `days` days. staples: largest number of items that a user buys again and again.
+    newcomers: share of the users who join during the days; three quarters of it is the share of new items.
+    """
 
     users: int
     items: int
@@ -34,11 +39,11 @@ class World:
     newcomers: float
 
     def draw(self, *stream: int) -> np.random.Generator:
-        """Random numbers of one stream of their own: drawing more of one thing changes no other."""
+        """A random generator for one purpose. Each stream is independent, so drawing more of one does not change the others."""
         return np.random.default_rng([self.seed, *stream])
 
     def _arrival(self, stream: int, count: int, share: float) -> Ints:
-        """The day each of `count` arrives: about this share of them during the days, the others before the first (-1)."""
+        """Arrival days of `count` users or items: about `share` of them during the days, the others before the first (-1)."""
         share = max(share, 1e-9)
         return (self.draw(stream).uniform(share - 1, share, count) / share * self.days).astype(int).clip(-1)
 
@@ -53,22 +58,22 @@ class World:
 
     @cached_property
     def cell(self) -> Ints:
-        """Category and style of an item, as one number."""
+        """Category and style of each item, as one number."""
         return self.category * STYLES + self.draw(2).integers(STYLES, size=self.items)
 
     @cached_property
     def arrives(self) -> Ints:
-        """The day an item enters the shop."""
+        """Day on which each item enters the shop; -1 before the first."""
         return self._arrival(3, self.items, 0.75 * self.newcomers)
 
     @cached_property
     def withdrawn(self) -> Ints:
-        """The day an item leaves; most stay beyond the last."""
+        """Day on which each item is withdrawn; for most after the last day."""
         return self.arrives + 60 + (self.draw(4).exponential(4.0, self.items) * self.days).astype(int)
 
     @cached_property
     def _named(self) -> tuple[NDArray[np.str_], Floats]:
-        """Title and usual price of each item. They follow from its cell: nobody in this world reads a title or minds a price."""
+        """Title and usual price of each item. They depend on its cell, and do not influence the simulated users."""
         return name_items(self.category, self.cell % STYLES, self.draw(18))
 
     @property
@@ -81,7 +86,7 @@ class World:
 
     @cached_property
     def period(self) -> Floats:
-        """Days between two purchases of a category's staples; infinite where nothing is used up (see words.CATEGORIES)."""
+        """Days between two purchases of a staple, by category; infinite for categories whose items are not used up."""
         periods = self.draw(7).uniform(8, 50, self.categories)
         return np.where(np.arange(self.categories) % 5 < 2, periods, np.inf)
 
@@ -101,14 +106,14 @@ class World:
         return np.round(self.base_price * np.where(self.on_sale(day), 0.8, 1.0), 2)
 
     def weight(self, day: int) -> Floats:
-        """How strongly each item draws those who look through its cell; 0 where it is not for sale."""
+        """Relative chance of each item to be viewed among the items of its cell; 0 if it is not for sale."""
         height, period, phase = self._fashion
         fashion = np.exp(height * np.sin(2 * np.pi * day / period + phase))
         newness = 1 + 2 * np.exp(-np.maximum(day - self.arrives, 0) / 20.0)
         there = (self.arrives <= day) & (day < self.withdrawn)
         return np.where(there, self._appeal * fashion * newness * np.where(self.on_sale(day), 1.5, 1.0), 0.0)
 
-    # The people.
+    # The users.
     @cached_property
     def joins(self) -> Ints:
         return self._arrival(11, self.users, self.newcomers)
@@ -119,7 +124,7 @@ class World:
 
     @cached_property
     def activity(self) -> Floats:
-        """Chance of a visit on a plain day, such that `days` days bring about `events` events."""
+        """Each user's chance of a visit on an average weekday, scaled so that `days` days have about `events` events."""
         activity = np.exp(self.draw(13).normal(0, 0.8, self.users))
         alive = np.clip(np.minimum(self.leaves, self.days) - self.joins.clip(0), 0, None)
         per_visit = VIEWS * (1 + CART + BUY)
@@ -136,7 +141,7 @@ class World:
         return draw.normal(0, 1.5, shape), draw.uniform(100, 400, (self.users, 1)), draw.uniform(0, 2 * np.pi, shape)
 
     def taste(self, users: Ints, day: int) -> Floats:
-        """Share of each cell in what users look at: (users, cells). It drifts with the days."""
+        """Share of each cell in the views of users: (users, cells). It changes slowly over the days."""
         liking, period, phase = self._taste
         logits = liking[users] + 0.8 * np.sin(2 * np.pi * day / period[users] + phase[users])
         shares = np.exp(logits)
@@ -149,10 +154,10 @@ class World:
         here = (self.joins[users] <= day) & (day < self.leaves[users])
         return np.where(here, self.activity[users] * WEEKDAY[day % 7], 0.0).clip(0, 0.95)
 
-    # Staples: what a user buys again after a period of its own.
+    # Staples: items that a user buys again and again, each with its own period.
     @cached_property
     def staple(self) -> Ints:
-        """(users, staples) items; -1 where a slot is empty."""
+        """Staple items of each user: (users, staples), -1 for an empty slot."""
         draw = self.draw(16)
         items = np.flatnonzero(np.isfinite(self.period[self.category]))
         if len(items) == 0:
@@ -172,7 +177,7 @@ class World:
         return period, phase, first, last
 
     def staple_chance(self, users: Ints, day: int) -> Floats:
-        """Chance that each staple of each user is bought on a day: (users, staples)."""
+        """Chance that a user buys each of their staples on a day: (users, staples)."""
         period, phase, first, last = (part[users] for part in self._rhythm)
         spread = np.maximum(np.round(0.15 * period), 1)
         off = np.abs((day - phase + period / 2) % period - period / 2)  # days from the nearest due day
@@ -182,15 +187,17 @@ class World:
         return np.where(wanted & here & (off <= spread), STAPLE_BUY / (2 * spread + 1), 0.0)
 
     def truth(self, users: Ints, cutoff: int, horizon: int) -> Floats:
-        """Expected purchases of each item by each of the users asked, over `horizon` days from day `cutoff`: (users, items).
-        Ranking by it is the *oracle*: nobody who does not know the dice can do better."""
+        """Expected purchases of each item by each of the given users, in `horizon` days from day `cutoff`: (users, items).
+
+        Ranking by them is the oracle: no recommender can expect to do better.
+        """
         days, expected = range(cutoff, cutoff + horizon), np.zeros((len(users), self.items))
-        looks = np.stack([self.taste(users, day) * (self.visits(users, day) * VIEWS * BUY)[:, None] for day in days])
+        purchases = np.stack([self.taste(users, day) * (self.visits(users, day) * VIEWS * BUY)[:, None] for day in days])
         weight = np.stack([self.weight(day) for day in days])
         for cell in np.unique(self.cell):
             there = np.flatnonzero(self.cell == cell)
             share = weight[:, there] / np.maximum(weight[:, there].sum(1, keepdims=True), 1e-300)
-            expected[:, there] = looks[:, :, cell].T @ share
+            expected[:, there] = purchases[:, :, cell].T @ share
         chance = np.sum([self.staple_chance(users, day) for day in days], 0)
         np.add.at(expected, (np.arange(len(users))[:, None], self.staple[users].clip(0)), chance)
         return expected
