@@ -45,6 +45,7 @@ class State:
     looks: user_index, item_index and whole days (before the cutoff) of what a user viewed or put in the cart, once a day, in
         the last months; empty where the source has none.
     attributes: the text attributes, in the order of the settings.
+    Models feat_* of a fork's own add their columns to users, items or user_items, by the indexes that they have.
     """
 
     cutoff: date

@@ -61,10 +61,10 @@ class Examples:
 
 
 class TwoStage(Recommender):
-    """Candidates come from the recommenders in CANDIDATE_SOURCES with every one's score, joined to feat_users, feat_items and
-    feat_user_items: a new column there is a new feature here. The ranker learns from earlier windows, where each source knows what
-    was known then. Of the candidates that were neither taken nor owned a seeded share is kept, with its weight.
-    `resample` draws the users to learn from with replacement, to see how much depends on them.
+    """Candidates come from the recommenders in CANDIDATE_SOURCES with every one's score, joined to feat_users, feat_items,
+    feat_user_items and a fork's own feat_* models: a new column there is a new feature here. The ranker learns from earlier
+    windows, where each source knows what was known then. Of the candidates that were neither taken nor owned a seeded share is
+    kept, with its weight. `resample` draws the users to learn from with replacement, to see how much depends on them.
 
     candidate_sources: fitted, by name. fitted_ranker: the ranker. columns_: names of its features, in their order.
     """
