@@ -1,5 +1,7 @@
 """Features as of a cutoff are what they would have been on that day: later events change nothing, whoever adds a column."""
 
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import PROJECT, make_settings, peeking_project
+from recsys import RecsysError
 from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.settings.run import Settings
@@ -40,6 +43,62 @@ def test_features_of_a_past_day_are_those_built_on_that_day(tmp_path: Path) -> N
 def test_a_new_feature_that_peeks_one_day_past_the_cutoff_is_caught(tmp_path: Path) -> None:
     now, then = now_and_then(peeking_project(tmp_path / "dbt_project"), tmp_path / "store")
     assert list(now.differences(then)) == ["feat_items.trend"]
+
+
+def own_project(folder: Path, select: str) -> Path:
+    """A copy of the dbt project with a model of features of its own, `feat_own`."""
+    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs"))
+    model = folder / "models" / "features" / "feat_own"
+    model.with_suffix(".sql").write_text(f"select cutoff::timestamp as cutoff, {select}")
+    names = re.findall(r"::(int|float|string) as (\w+)", select)
+    columns = "".join(f"      - {{name: {name}, data_type: {type}}}\n" for type, name in [("timestamp", "cutoff"), *names])
+    model.with_suffix(".yml").write_text(
+        f"models:\n  - name: feat_own\n    config: {{contract: {{enforced: true}}}}\n    columns:\n{columns}"
+    )
+    return folder
+
+
+def test_a_model_of_features_in_its_own_two_files_reaches_the_state_and_the_check_on_leaks(tmp_path: Path) -> None:
+    select = (
+        "item_index::int as item_index, (2 * target_events + 1)::float as doubled from {{ ref('feat_items') }} where item_index > 0"
+    )
+    now, then = now_and_then(own_project(tmp_path / "dbt_project", select), tmp_path / "store")
+    items = now.state(now.as_of).items
+    assert np.isnan(items["doubled"][0])
+    assert items["doubled"][1:].tolist() == (2 * items["target_events"][1:] + 1).tolist()
+    assert now.feature_tables["feat_own"] == ("item",)
+    assert now.differences(then) == {}
+
+
+def test_features_of_pairs_in_their_own_model_are_joined_to_the_pairs(tmp_path: Path) -> None:
+    select = (
+        "user_index::int as user_index, item_index::int as item_index, views_91d::int as seen from {{ ref('feat_user_items') }}"
+    )
+    settings, store = make_settings(dataset=SMALL), open_store(str(tmp_path / "store"), "shop")
+    raw, _ = land(store, settings, date(2026, 1, 1))
+    project = own_project(tmp_path / "dbt_project", f"{select} where item_index % 2 = 1")
+    features = open_features(store, build_features(store, raw, settings, project, serving=True).id, settings)
+    pairs = features.state(features.as_of).user_items
+    odd = pairs["item_index"] % 2 == 1
+    assert pairs["seen"][odd].tolist() == pairs["views_91d"][odd].tolist()
+    assert np.isnan(pairs["seen"][~odd]).all()
+
+
+def test_a_model_of_features_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    settings, store = make_settings(dataset=SMALL), open_store(str(tmp_path), "shop")
+    raw, _ = land(store, settings, date(2026, 1, 1))
+    id = build_features(store, raw, settings, PROJECT, serving=True).id
+    row = {"cutoff": [datetime(2024, 5, 1)], "item_index": [0]}
+    for columns, words in (
+        ({"cutoff": row["cutoff"], "later": [1.0]}, "user_index, item_index or both"),
+        (row | {"target_events": [1.0]}, "give it another name"),
+        (row | {"colour": ["red"]}, "is no number"),
+    ):
+        features = open_features(store, id, settings)
+        pq.write_table(pa.table(columns), features.path / "feat_own.parquet")
+        with pytest.raises(RecsysError, match=words):
+            features.state(features.as_of)
+        (features.path / "feat_own.parquet").unlink()
 
 
 DAY = date(2024, 3, 1)  # on which the raw data are cut

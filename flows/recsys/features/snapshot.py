@@ -6,34 +6,25 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys import RecsysError
 from recsys.features import daily_profile
 from recsys.features.attributes import MIN_VALUES, partial_association, partial_correlation
 from recsys.features.daily_profile import DailyProfile
-from recsys.features.state import Attribute, State, Table, TrainingWindow, matrix
+from recsys.features.state import Attribute, State, Table, TrainingWindow, matrix, places
 from recsys.features.warehouse import connect, escaped, literal
 from recsys.settings import Settings, event_types
 from recsys.store import Snapshot
 
 VIEW_DAYS = 91  # older views and carts carry little information, and are most of the data
+BUILT_IN = ("feat_users", "feat_items", "feat_user_items", "feat_attributes")  # any other feat_* is a fork's own
 
-# Queries of the feature tables with ids instead of indexes, which differ between snapshots, and the key columns of each.
-WIDE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "feat_users": ("from '{0}/feat_users.parquet' join '{0}/dim_users.parquet' using (user_index)", ("user_id",)),
-    "feat_items": ("from '{0}/feat_items.parquet' join '{0}/dim_items.parquet' using (item_index)", ("item_id",)),
-    "feat_user_items": (
-        """from '{0}/feat_user_items.parquet' join '{0}/dim_users.parquet' using (user_index)
-           join '{0}/dim_items.parquet' using (item_index)""",
-        ("user_id", "item_id"),
-    ),
-    "feat_attributes": (
-        """select features.*, user_id, item_id from '{0}/feat_attributes.parquet' features
-           left join '{0}/dim_users.parquet' on entity = 'item' and subject_index = user_index
-           left join '{0}/dim_items.parquet' on entity = 'user' and subject_index = item_index""",
-        ("entity", "attribute", "value", "user_id", "item_id"),
-    ),
-}
+# Attributes with ids in the place of indexes, which differ from one snapshot to the next.
+ATTRIBUTES_BY_ID = """select features.*, user_id, item_id from '{0}/feat_attributes.parquet' features
+    left join '{0}/dim_users.parquet' on entity = 'item' and subject_index = user_index
+    left join '{0}/dim_items.parquet' on entity = 'user' and subject_index = item_index"""
 
 
 class Features:
@@ -104,6 +95,7 @@ class Features:
                 order by all""",
             f"select * exclude (cutoff) from '{{}}/feat_user_items.parquet' where {at} order by user_index, item_index",
         )
+        self._add_own(cutoff, {("user",): users, ("item",): items, ("user", "item"): user_items})
         user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
         sizes = {"item": len(item_ids), "user": len(user_ids)}
         for entity, name in self._listed(is_number=True):
@@ -112,6 +104,40 @@ class Features:
                 table[f"attribute_{name}"] = self._numbers(entity, name, cutoff, sizes[entity])
         attributes = tuple(self._attribute(entity, name, cutoff, sizes) for entity, name in self._listed(is_number=False))
         return State(cutoff, user_ids, item_ids, users, items, user_items, history, views_and_carts, attributes)
+
+    @cached_property
+    def feature_tables(self) -> dict[str, tuple[str, ...]]:
+        """The models feat_*, but for feat_attributes, and what names a row besides the cutoff: user, item or both."""
+        found = {}
+        for file in sorted(self.path.glob("feat_*.parquet")):
+            columns = pq.read_schema(file).names
+            found[file.stem] = tuple(entity for entity in ("user", "item") if f"{entity}_index" in columns)
+            if file.stem not in BUILT_IN and not ("cutoff" in columns and found[file.stem]):
+                raise RecsysError(
+                    f"{file.stem} has the columns {', '.join(columns)}; a model of features has cutoff, and user_index, item_index"
+                    " or both: add them, or give the model a name that does not begin with feat_"
+                )
+        return {name: entities for name, entities in found.items() if name != "feat_attributes"}
+
+    def _add_own(self, cutoff: date, tables: dict[tuple[str, ...], Table]) -> None:
+        """Adds the columns of a fork's own feature models to users, items and pairs; NaN where a model has no row."""
+        width = len(tables["item",]["item_id"])
+        for name in sorted(self.feature_tables.keys() - set(BUILT_IN)):
+            table, entities = tables[self.feature_tables[name]], self.feature_tables[name]
+            rows = self._table(f"select * exclude (cutoff) from '{{}}/{name}.parquet' where cutoff = timestamp '{cutoff}'")
+            if len(entities) == 2:
+                known, wanted = (width * pairs["user_index"].astype(np.int64) + pairs["item_index"] for pairs in (table, rows))
+            else:
+                known, wanted = np.arange(len(table[f"{entities[0]}_id"])), rows[f"{entities[0]}_index"]
+            place = places(known, wanted)
+            for column in rows.keys() - {"user_index", "item_index"}:
+                values = rows[column]
+                if values.dtype.kind not in "iufb":
+                    raise RecsysError(f"{name}.{column} is no number, which features must be; cast it, or leave it out")
+                if column in table:
+                    raise RecsysError(f"{name}.{column} has the name of a feature that exists; give it another name")
+                table[column] = np.full(len(known), np.nan, np.float32)
+                table[column][place[place >= 0]] = values[place >= 0]
 
     @cached_property
     def attributes(self) -> Table:
@@ -315,7 +341,14 @@ class Features:
         `is_available` is not compared, since the catalogue's flag is that of today.
         """
         counted: dict[str, int] = {}
-        for table, (query, keys) in WIDE.items():
+        by_id: dict[str, tuple[str, tuple[str, ...]]] = {
+            "feat_attributes": (ATTRIBUTES_BY_ID, ("entity", "attribute", "value", "user_id", "item_id"))
+        }
+        for table, entities in self.feature_tables.items():
+            keys = tuple(f"{entity}_id" for entity in entities)
+            dims = "".join(f" join '{{0}}/dim_{entity}s.parquet' using ({entity}_index)" for entity in entities)
+            by_id[table] = f"select features.*, {', '.join(keys)} from '{{0}}/{table}.parquet' features{dims}", keys
+        for table, (query, keys) in by_id.items():
             rows = f"({query} where cutoff = timestamp '{earlier.as_of}')"
             same = " and ".join(f"late.{key} is not distinct from early.{key}" for key in keys)
             with connect(None, self.settings) as connection:

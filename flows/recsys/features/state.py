@@ -46,6 +46,7 @@ class State:
     views_and_carts: user_index, item_index and whole days (before the cutoff) of views and cart events in the last months, once
         per user, item and day; empty if the source has none.
     attributes: the text attributes, in the order of the settings.
+    Models feat_* of a fork's own add their columns to users, items or user_items, by the indexes that they have.
     """
 
     cutoff: date

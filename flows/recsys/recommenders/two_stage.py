@@ -65,7 +65,8 @@ class Examples:
 
 class TwoStage(Recommender):
     """Candidates are the union of the best items of the recommenders in CANDIDATE_SOURCES. Their features are the scores of all
-    these recommenders and the columns of feat_users, feat_items and feat_user_items, so a new column there is a new feature here.
+    these recommenders and the columns of feat_users, feat_items, feat_user_items and a fork's own feat_* models, so a new column
+    there is a new feature here.
 
     The ranker is trained on earlier windows, with sources that are fitted on what was known then. `negatives` is the share kept of
     candidates without a target event before or after the cutoff; each is weighted by 1 / share.
