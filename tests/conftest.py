@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -209,6 +210,15 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def assignments(given: dict[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in given.items()]
+
+
+def wait(seen: Callable[[], Any], seconds: float = 20) -> Any:
+    """What `seen` returns as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := seen()):
+        assert time.monotonic() < end, "not seen in time"
+        time.sleep(0.05)
+    return found
 
 
 class Fork:

@@ -32,7 +32,14 @@ def test_a_package_loads_no_heavy_library_by_itself(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["recsys.serving.app", "recsys.releases.reader", "recsys.store.snapshots", "recsys.settings.loading", "cli.app"]
+    "module",
+    [
+        "recsys.serving.app",
+        "recsys.releases.reader",
+        "recsys.store.snapshots",
+        "recsys.settings.loading",
+        "cli.app",
+    ],
 )
 def test_what_serves_and_what_starts_loads_no_heavy_library(module: str) -> None:
     assert loaded(f"import {module}") == set()

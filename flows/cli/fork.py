@@ -74,6 +74,7 @@ def fork(
     for part in chosen:
         remove(known[part])
         say(f"removed     {part}: {known[part].says}")
+    shutil.rmtree(ROOT / "tests" / "template", ignore_errors=True)  # tests of the template's own taste
     gone = [path for part in chosen for path in known[part].paths]
     clean_pages(gone, [verb for part in chosen for verb in known[part].verbs])
     subprocess.run([sys.executable, str(ROOT / "flows" / "cli"), "schema"], check=True, capture_output=True, cwd=ROOT)
@@ -214,7 +215,7 @@ def rename(old: str, new: str) -> None:
 
 
 def empty(old: str) -> None:
-    """Removes what was measured and written down in the template, and the tests of its own taste."""
+    """Removes what was measured and written down in the template."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     (ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(old=old, version=version))
     (ROOT / "docs" / "benchmarks.md").write_text(BENCHMARKS)
@@ -224,4 +225,3 @@ def empty(old: str) -> None:
         (ROOT / file).write_text("")
     edit("tuning.md", lambda text: re.sub(r"^- (.*\n)+", "", text, flags=re.M))
     edit("docs/checks.md", lambda text: re.sub(r"(?<=changes by hand are lost. -->\n).*", "", text, flags=re.S))
-    shutil.rmtree(ROOT / "tests" / "template", ignore_errors=True)
