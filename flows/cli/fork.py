@@ -77,7 +77,7 @@ def fork(
     shutil.rmtree(ROOT / "tests" / "template", ignore_errors=True)  # tests of the template's own taste
     gone = [path for part in chosen for path in known[part].paths]
     clean_pages(gone, [verb for part in chosen for verb in known[part].verbs])
-    subprocess.run([sys.executable, str(ROOT / "flows" / "cli"), "schema"], check=True, capture_output=True, cwd=ROOT)
+    write_schema()
     say("next        read the changes: git diff. Then: make lint test && git add --all && git commit")
     if {"database", "cloud", "serving", "lightgbm", "benchmarks", "online_retail"} & set(chosen):
         say("            `make lock` drops packages that are no longer needed from requirements/ (it needs uv)")
@@ -194,6 +194,14 @@ def clean_pages(paths: Sequence[str], verbs: Sequence[str]) -> None:
 def unlinked(link: re.Match[str], page: Path) -> str:
     """The words of a link to a file that is gone; any other link as it is."""
     return link[0] if "://" in link[2] or (page.parent / link[2]).exists() else link[1]
+
+
+def write_schema() -> None:
+    """Writes config.schema.json anew, in a process that loads the changed code."""
+    done = subprocess.run([sys.executable, str(ROOT / "flows" / "cli"), "schema"], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RecsysError(f"config.schema.json is not written: {words}; correct fork.toml or the file it names, then make schema")
 
 
 def rename(old: str, new: str) -> None:

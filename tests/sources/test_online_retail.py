@@ -18,6 +18,7 @@ import pytest
 
 from conftest import ROOT, make_settings
 from recsys import RecsysError
+from recsys.settings.run import Dataset
 from recsys.sources import files, online_retail
 from recsys.sources.online_retail import SCHEMA, OnlineRetail
 from recsys.sources.registry import open_source
@@ -297,3 +298,16 @@ def test_a_wrong_setting_is_named(name: str, wrong: str, words: str) -> None:
     settings = make_settings("online_retail")
     with pytest.raises(RecsysError, match=rf"source_settings\.{name} is .*{words}"):
         open_source(replace(settings.dataset, source_settings=settings.dataset.source_settings | {name: wrong}))
+
+
+@pytest.mark.parametrize("settings", [{"columns": {"user_id": "u"}}, {"time_zone": "Europe/London"}])
+def test_a_setting_that_a_source_does_not_read_is_refused(settings: dict[str, Any]) -> None:
+    chosen = Dataset(
+        source="online_retail",
+        horizon_days=7,
+        step_days=7,
+        source_settings={"url": "https://a.example/b", "cache": "c"},
+        **settings,
+    )
+    with pytest.raises(RecsysError, match=f'{next(iter(settings))} is set, but source "online_retail" does not read it; remove it'):
+        open_source(chosen)
