@@ -5,13 +5,11 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -34,10 +32,7 @@ from recsys.validation.check_input import CheckInput
 from recsys.validation.registry import CHECKS, limits
 from recsys.validation_report import CheckResult, ValidationReport
 
-pytest_plugins = [
-    "serving_shop",
-    "postgresql",
-]
+pytest_plugins = ["object_store", "postgresql", "serving_shop"]
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
@@ -64,35 +59,6 @@ def make_settings(name: str = "shop", /, **changes: Any) -> Settings:
 @pytest.fixture
 def settings() -> Settings:
     return make_settings()
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """A bucket of a moto server on loopback, as s3://bucket."""
-    import boto3
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = make_server("127.0.0.1", port, DomainDispatcherApplication(create_backend_app), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    names = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    boto3.client("s3").create_bucket(Bucket="shop")
-    yield "s3://shop"
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
-    server.shutdown()
-    thread.join()
 
 
 @pytest.fixture(params=["directory", "s3"])
