@@ -78,17 +78,18 @@ def fork(
     gone = [path for part in chosen for path in known[part].paths]
     clean_pages(gone, [verb for part in chosen for verb in known[part].verbs])
     write_schema()
-    say("next        read the changes: git diff. Then: make lint test && git add --all && git commit")
-    if {"database", "cloud", "serving", "lightgbm", "benchmarks", "online_retail"} & set(chosen):
-        say("            `make lock` drops packages that are no longer needed from requirements/ (it needs uv)")
+    say("next        read the changes: git diff. Then make lint test, and git add --all, git commit")
+    if name:
+        say("            README.md and .github/CODEOWNERS still speak of the template: write your own")
+    if any("pyproject.toml" in known[part].cuts for part in chosen):
+        say("            make lock takes Python packages that nothing needs any more out of requirements/; it needs uv")
     if "shop" in chosen:
         say("            bring your data: make check-data EVENTS=path, then make run EVENTS=path; docs/your-data.md")
 
 
 def refuse_unknown(name: str, chosen: Sequence[str], known: dict[str, Part]) -> None:
-    shown = "\n".join(f"  {part:<14} {one.says}" for part, one in known.items())
     if not (name or chosen):
-        raise RecsysError(f"neither NAME nor WITHOUT is given; pass NAME=acme-recs, WITHOUT=part or both. The parts are:\n{shown}")
+        raise RecsysError(f'neither NAME nor WITHOUT is given; pass NAME=acme-recs, WITHOUT="some of {" ".join(known)}", or both')
     if name and not NAME.fullmatch(name):
         raise RecsysError(f'NAME is "{name}"; it must be lower-case letters, digits and single hyphens, such as acme-recs')
     if name == project_name():
