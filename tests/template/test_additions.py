@@ -185,5 +185,6 @@ def test_each_addition_has_an_effect_on_a_run(extended: Clone) -> None:
 
 
 def test_the_quick_tests_of_what_they_touch_still_pass(extended: Clone) -> None:
+    extended.passes("-m", "ruff", "format", "--quiet", "flows")
     extended.passes("-m", "ruff", "check", "--quiet", "flows")
     extended.passes("-m", "pytest", "-q", "-m", "not slow", *TOUCHED)
