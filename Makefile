@@ -25,7 +25,7 @@ export PGCONNECT_TIMEOUT ?= 10
 VERBS := run audit recommend monitor tune resume step card \
 	releases verify report diff explain score rollback canary promote pin gc reproduce \
 	check-data quarantine export exposures add-case expect \
-	serve cron deploy undeploy trigger cloud-status cost doctor schema
+	serve cron deploy undeploy trigger cloud-status cost doctor schema fork
 
 .DEFAULT_GOAL := help
 .PHONY: $(VERBS) help rehearse bench bench-serve test test-all lint lock clean
@@ -75,6 +75,7 @@ cloud-status: .venv/.argo ## list the executions of deployed flows, and how they
 cost: .venv/.run ## estimate what a month in the cloud costs, at every size in bench.json
 doctor: .venv/.run ## print resolved settings, versions, disk space, and what is missing  [DATASET=]
 schema: .venv/.run ## write config.schema.json, by which editors check config.toml
+fork: .venv/.run ## make this repository your own: NAME=acme-recs WITHOUT="shop cloud"; docs/fork.md
 
 rehearse: .venv/.test ## deploy to an AWS on loopback and run what was deployed
 	@$(BIN)/python -m pytest tests/cloud

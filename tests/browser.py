@@ -10,7 +10,8 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from serving_shop import Server, wait
+from conftest import wait
+from serving_shop import Server
 
 QUIET = ("disable-background-networking", "disable-component-update", "disable-sync", "disable-quic", "no-first-run")
 NO_BROWSER = "chromium and chromedriver are needed; install them (Debian: apt-get install chromium chromium-driver)"

@@ -1,16 +1,15 @@
-"""What tests share: settings of the repository with small source settings, stores in both places, a world whose answer is known,
-and a fork with a small shop."""
+"""What tests share: settings of the repository with a small shop as dataset `shop`, stores in both places, a world whose answer is
+known, and a fork with the small shop."""
 
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
+import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import small_shop
 from recsys import pipeline
 from recsys.evaluation.holdout import ScoredWindow, holdout_table
 from recsys.features.state import State
@@ -32,15 +32,21 @@ from recsys.validation.check_input import CheckInput
 from recsys.validation.registry import CHECKS, limits
 from recsys.validation_report import CheckResult, ValidationReport
 
-pytest_plugins = ["serving_shop", "postgresql"]
+pytest_plugins = ["object_store", "postgresql", "serving_shop"]
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
 
 
+def read_config() -> dict[str, Any]:
+    """config.toml, in which dataset `shop` is the small shop of the tests."""
+    values = parse((ROOT / "config.toml").read_text())
+    return values | {"dataset": "shop", "datasets": values["datasets"] | {"shop": dict(small_shop.DATASET)}}
+
+
 def make_settings(name: str = "shop", /, **changes: Any) -> Settings:
     """The repository's settings; `changes` by section, such as checks={"raw": {"min_events": 1}}, or the run's own parameters."""
-    values = parse((ROOT / "config.toml").read_text())
+    values = read_config()
     run = {
         source_setting: changes.pop(source_setting) for source_setting in ("as_of", "sample", "inputs") if source_setting in changes
     }
@@ -53,35 +59,6 @@ def make_settings(name: str = "shop", /, **changes: Any) -> Settings:
 @pytest.fixture
 def settings() -> Settings:
     return make_settings()
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """A bucket of a moto server on loopback, as s3://bucket."""
-    import boto3
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = make_server("127.0.0.1", port, DomainDispatcherApplication(create_backend_app), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    names = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    boto3.client("s3").create_bucket(Bucket="shop")
-    yield "s3://shop"
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
-    server.shutdown()
-    thread.join()
 
 
 @pytest.fixture(params=["directory", "s3"])
@@ -167,12 +144,7 @@ def make_release(
 @pytest.fixture(scope="session")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
     """What an audit checks: a release of a small shop, made by a small two_stage, with every bad day."""
-    source_settings = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
-    small = make_settings(
-        dataset={"source_settings": source_settings},
-        features={"training_windows": 4},
-        recommenders={"two_stage": {"windows": 4, "trees": 40}},
-    )
+    small = make_settings(features={"training_windows": 4}, recommenders={"two_stage": {"windows": 4, "trees": 40}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
     raw, _ = pipeline.land(store, small, date(2026, 1, 1))
     features = pipeline.build_features(store, raw, small, PROJECT).id
@@ -196,7 +168,6 @@ def failed(check: str, inputs: CheckInput) -> list[str]:
 
 
 SMALL: dict[str, dict[str, Any]] = {
-    "datasets.shop.source_settings": {"users": 300, "items": 120, "events": 25_000, "days": 200},
     "recommenders.two_stage": {"trees": 20, "windows": 3},
     "features": {"training_windows": 3},
     "evaluation": {"bootstraps": 200},
@@ -209,6 +180,15 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def assignments(given: dict[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in given.items()]
+
+
+def wait(seen: Callable[[], Any], seconds: float = 20) -> Any:
+    """What `seen` returns as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := seen()):
+        assert time.monotonic() < end, "not seen in time"
+        time.sleep(0.05)
+    return found
 
 
 class Fork:
@@ -224,7 +204,11 @@ class Fork:
         shutil.copy(ROOT / "Makefile", root)
         for name in ("flows", "dbt_project"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
-        shutil.copy(ROOT / "config.toml", root)
+        config = re.sub(
+            r"^\[datasets\.shop\](.*\n)(^(?!\[(?!datasets\.shop\.)).*\n)*", "", (ROOT / "config.toml").read_text(), flags=re.M
+        )
+        (root / "config.toml").write_text(config + small_shop.toml(small_shop.write(root / "shop", users=300, days=200)))
+        self.set("", "dataset", "shop")
         for section, values in SMALL.items():
             for key, value in values.items():
                 self.set(section, key, value)
@@ -327,10 +311,7 @@ def peeking_project(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
     """A release of a small shop's two_stage, healthy, and all that led to it."""
-    source_settings = {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}
-    chosen = make_settings(
-        dataset={"source_settings": source_settings}, features={"training_windows": 2}, evaluation={"selection_windows": 1}
-    )
+    chosen = make_settings(features={"training_windows": 2}, evaluation={"selection_windows": 1})
     small = {"slices": chosen.checks["slices"] | {"min_users": 20}}
     recommenders = {"popularity": {"days": 7}, "two_stage": {"windows": 2, "trees": 40}}
     chosen = replace(chosen, recommenders=recommenders, checks=chosen.checks | small)

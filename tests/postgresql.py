@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.sources.shop import Shop
+import small_shop
 
 NO_SERVER = "a PostgreSQL server is needed; install it (Debian: apt-get install postgresql)"
 PASSWORD = "pa:ss/w@rd 100%"
@@ -27,7 +27,7 @@ PASSWORD = "pa:ss/w@rd 100%"
 QUERIES = {
     "events": """
         select customer_ref as user_id, sku as item_id, happened_at as event_at, kind as event_type, pieces as quantity,
-            unit_price as price, visit as session_id, line_id as event_id
+            unit_price as price, line_id as event_id
         from tracking.lines
         order by line_id;
     """,
@@ -41,7 +41,7 @@ QUERIES = {
 }
 COLUMNS = {
     "user_id": "customer_ref", "item_id": "sku", "event_at": "happened_at", "event_type": "kind", "quantity": "pieces",
-    "price": "unit_price", "session_id": "visit", "event_id": "line_id",
+    "price": "unit_price", "event_id": "line_id",
 }  # fmt: skip
 OTHERS = {"title": "name", "category": "department", "price": "list_price", "is_available": "on_sale", "segment": "region"}
 SECTION = """
@@ -151,15 +151,14 @@ def wait_for(server: Server, process: subprocess.Popen[Any], log: Path) -> None:
 @pytest.fixture(scope="session")
 def warehouse(tmp_path_factory: pytest.TempPathFactory, postgresql: Server) -> Server:
     """A small shop under names of its own."""
-    folder = tmp_path_factory.mktemp("shop")
-    Shop(users=300, items=120, days=200, events=25_000, first_day="2024-01-01", seed=7).land(folder)
+    files = small_shop.write(tmp_path_factory.mktemp("shop"), users=300, days=200)
 
     def rename(table: pa.Table, names: dict[str, str]) -> pa.Table:
         return table.rename_columns([names.get(name, name) for name in table.column_names])
 
-    postgresql.create("lines", rename(pq.read_table(folder / "events"), COLUMNS))
-    postgresql.create("catalogue", rename(pq.read_table(folder / "items.parquet"), COLUMNS | OTHERS))
-    postgresql.create("customers", rename(pq.read_table(folder / "users.parquet"), COLUMNS | OTHERS))
+    postgresql.create("lines", rename(pq.read_table(files["events"]), COLUMNS))
+    postgresql.create("catalogue", rename(pq.read_table(files["items"]), COLUMNS | OTHERS))
+    postgresql.create("customers", rename(pq.read_table(files["users"]), COLUMNS | OTHERS))
     postgresql.execute(
         "create schema tracking",
         "alter table lines set schema tracking",

@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from conftest import PASSED
+from conftest import PASSED, wait
 from recsys.serving.app import Service
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
@@ -52,15 +51,6 @@ def shop(tmp_path: Path, inputs: CheckInput) -> Store:
 def serving(settings: Settings, **source_settings: Any) -> Settings:
     """Settings of a service that looks at nothing by itself, unless told to."""
     return replace(settings, serve=replace(settings.serve, **{"poll_seconds": 1000.0, "flush_seconds": 1000.0} | source_settings))
-
-
-def wait(seen: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `seen` returns as soon as it is true."""
-    end = time.monotonic() + seconds
-    while not (found := seen()):
-        assert time.monotonic() < end, "not seen in time"
-        time.sleep(0.05)
-    return found
 
 
 class Server:

@@ -1,6 +1,7 @@
 """Packages: what each loads, and that others import only what it promises. The layers are in pyproject.toml, for import-linter."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,14 @@ def test_a_package_loads_no_heavy_library_by_itself(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["recsys.serving.app", "recsys.releases.reader", "recsys.store.snapshots", "recsys.settings.loading", "cli.app"]
+    "module",
+    [
+        "recsys.serving.app",
+        "recsys.releases.reader",
+        "recsys.store.snapshots",
+        "recsys.settings.loading",
+        "cli.app",
+    ],
 )
 def test_what_serves_and_what_starts_loads_no_heavy_library(module: str) -> None:
     assert loaded(f"import {module}") == set()
@@ -62,3 +70,13 @@ def imports_of_others() -> Iterator[tuple[str, str]]:
 
 def test_packages_import_from_others_only_what_these_promise() -> None:
     assert list(imports_of_others()) == []
+
+
+def test_the_library_imports_no_metaflow_and_prints_nothing() -> None:
+    for path in (ROOT / "flows" / "recsys").rglob("*.py"):
+        assert not re.search(r"\bmetaflow\b|\bprint\(|os\.environ\[|getenv", path.read_text().replace("no Metaflow", "")), path
+
+
+def test_tools_are_told_to_send_nothing_home() -> None:
+    assert "send_anonymous_usage_stats: false" in (ROOT / "dbt_project" / "dbt_project.yml").read_text()
+    assert "GX_ANALYTICS_ENABLED := false" in (ROOT / "Makefile").read_text()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import small_shop
 from conftest import PROJECT, make_settings
 from recsys import RecsysError
 from recsys.pipeline import Choice, Recipe, build_features, land, recommend, train
@@ -17,7 +18,6 @@ from recsys.releases.lineage import trace
 from recsys.reproduce import Reproduction, reproduce
 from recsys.store.snapshots import Store, open_store
 
-SMALL = {"source_settings": {"users": 60, "items": 40, "days": 200, "events": 5_000, "first_day": "2024-01-01", "seed": 1}}
 CODE = {"commit": "c1", "dirty": False, "lock": "l1"}
 RECIPES = [Recipe("popularity", {"days": 7}), Recipe("two_stage", {"windows": 1, "trees": 5, "seed": 11}, "twin")]
 
@@ -46,7 +46,9 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    settings, root = make_settings(dataset=SMALL, lists={"alternatives": ["popularity"]}), tmp_path_factory.mktemp("store")
+    root = tmp_path_factory.mktemp("store")
+    files = small_shop.write(root / "files", users=60, days=200)
+    settings = make_settings(inputs=files, lists={"alternatives": ["popularity"]})
     store = open_store(str(root), "shop")
     raw, _ = land(store, settings, date(2026, 1, 1))
     features = build_features(store, raw, settings, PROJECT).id
@@ -101,11 +103,11 @@ def test_the_manifest_of_a_release_tells_what_made_it(shop: Shop) -> None:
     assert made.keys() == {"release", "model", "features", "raw"}
     origin = made["release"].made_from
     assert origin["code"] == CODE
-    assert origin["seeds"] == {"run": 7, "model": 11, "source": 1}
+    assert origin["seeds"] == {"run": 7, "model": 11, "source": None}
     assert origin["audited"]
     assert origin["alternatives"] == {"popularity": trace(store, shop.releases["popularity"])["model"].id}
     assert "alternatives/popularity.sqlite" in made["release"].files
-    assert origin["config"]["dataset"]["source_settings"]["users"] == 60
+    assert origin["config"]["dataset"]["source"] == "events"
     assert "models/features/feat_items.sql" in origin["dbt"]["files"]
     assert {"python", "sqlite", "duckdb", "numpy"} <= origin["versions"].keys()
 

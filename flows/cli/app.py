@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from cli import cloud, cron, data, doctor, flows, prices, releases, serve
+from cli import cloud, cron, data, doctor, flows, fork, prices, releases, serve
 from cli.scratch import scratch
 from cli.terminal import say
 from cli.variables import Place, Verb, describe_misuse, opened, point_metaflow
@@ -24,7 +24,7 @@ GROUPS: dict[str, Verbs] = {
     "Releases": (releases.releases, releases.verify, releases.report, releases.diff, releases.explain, releases.score),
     "Live and kept": (releases.rollback, releases.canary, releases.promote, releases.pin, releases.gc, releases.reproduce),
     "Data": (data.check_data, data.quarantine, data.export, data.exposures, data.add_case, data.expect),
-    "This machine": (serve.serve, cron.cron, doctor.doctor, doctor.schema),
+    "This machine": (serve.serve, cron.cron, doctor.doctor, doctor.schema, fork.fork),
     "Cloud": (cloud.deploy, cloud.undeploy, cloud.trigger, cloud.cloud_status, prices.cost),
 }
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -165,9 +165,11 @@ class Place:
     def checked_settings(self) -> Settings:
         """The same, after all of config.toml that a flow depends on was checked."""
         from recsys.pipeline import check_settings
+        from recsys.sources import open_source
 
         chosen = self.settings()
         check_settings(chosen)
+        open_source(chosen.dataset, chosen.store.endpoint)  # refuses a source whose files are not given
         to = read_operations(read_config()).alerts.to
         if to != "stdout" and (ROOT / to).is_dir():
             raise RecsysError(f'config: alerts.to is "{to}", which is a directory; name a file in it')

@@ -1,16 +1,12 @@
 """The estimate of `make cost`."""
 
-import json
 import math
-import tomllib
 from types import SimpleNamespace
 
 import pytest
 
 from cli.prices import DAYS, month, starts
-from conftest import ROOT
 from recsys.settings.deployment import Resources, Schedule
-from recsys.settings.deployment import read as read_operations
 
 TABLE = {
     "prices": {
@@ -67,14 +63,3 @@ def test_a_step_that_was_not_measured_counts_as_the_nearest_one() -> None:
     known = SimpleNamespace(schedule={"monitor": Schedule("0 6 * * *")}, resources_of=lambda step: Resources(cpu=1, memory=2048))
     measured = {"steps": [{"step": "validate", "cpu_seconds": 45.0}], "counts": {"events": 1}}
     assert month(measured, known, TABLE).hours == pytest.approx(DAYS * (4 * 90 + 180) / 3600)  # type: ignore[arg-type]
-
-
-def test_the_readme_says_what_make_cost_says() -> None:
-    prices = tomllib.loads((ROOT / "deploy" / "prices.toml").read_text())
-    known = read_operations(tomllib.loads((ROOT / "config.toml").read_text()))
-    measured = json.loads((ROOT / "bench.json").read_text())
-    readme = (ROOT / "docs" / "cloud.md").read_text()
-    for size in ("1e5", "1e6", "1e7"):
-        made = month(measured[size], known, prices)
-        parts = (made.hours, made.compute, made.storage, made.rest, made.total)
-        assert f"| 10^{size[-1]} | {made.containers:.0f} | " + " | ".join(f"{part:.2f}" for part in parts) + " |" in readme

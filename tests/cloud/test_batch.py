@@ -12,7 +12,7 @@ import pytest
 from account import account
 from test_step_functions import Cloud
 
-from serving_shop import wait
+from conftest import wait
 
 pytestmark = pytest.mark.slow
 

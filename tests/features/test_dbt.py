@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import small_shop
 from conftest import PROJECT, make_settings
 from recsys.features import warehouse
 from recsys.pipeline import land
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Snapshot, open_store
 
-SMALL = {"source_settings": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
 MODELS = sorted((PROJECT / "models").rglob("*.sql"))
 PREFIXES = {
     "staging": ("stg_",),
@@ -26,8 +26,8 @@ PREFIXES = {
 
 
 @pytest.fixture(scope="module")
-def settings() -> Settings:
-    return make_settings(dataset=SMALL)
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return make_settings(inputs=small_shop.write(tmp_path_factory.mktemp("shop"), users=60, days=130))
 
 
 @pytest.fixture(scope="module")

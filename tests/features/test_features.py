@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import small_shop
 from conftest import PROJECT, make_settings, peeking_project
 from recsys import RecsysError
 from recsys.features.snapshot import Features
@@ -21,12 +22,10 @@ from recsys.settings.run import Settings
 from recsys.sources.online_retail import SCHEMA
 from recsys.store.snapshots import Store, open_store
 
-SMALL = {"source_settings": {"users": 60, "items": 40, "days": 130, "events": 3_000, "first_day": "2024-01-01", "seed": 1}}
-
 
 def now_and_then(project: Path, folder: Path) -> tuple[Features, Features]:
     """The features of today, and those built on the day of the holdout's cutoff."""
-    settings = make_settings(dataset=SMALL)
+    settings = make_settings(inputs=small_shop.write(folder / "files", users=60, days=130))
     store = open_store(str(folder), "shop")
     raw, _ = land(store, settings, date(2026, 1, 1))
     now = open_features(store, build_features(store, raw, settings, project).id, settings)
@@ -106,8 +105,8 @@ FIRST = datetime(2024, 1, 1)
 
 
 def shop(store: Store, folder: Path, until: datetime) -> tuple[str, Settings]:
-    """The simulated shop as it was exported then."""
-    settings = make_settings(dataset=SMALL)
+    """The small shop as it was exported then."""
+    settings = make_settings(inputs=small_shop.write(folder / "files", users=60, days=130))
     raw = store.load("raw", land(store, settings, date(2026, 1, 1))[0])
     with store.draft() as draft:
         for name in raw.manifest.files:

@@ -23,7 +23,6 @@ from recsys.validation.registry import required
 from recsys.validation_report import CheckResult, ValidationReport
 
 TODAY, EARLY, LATE = date(2026, 1, 1), date(2024, 10, 1), date(2024, 10, 8)
-SOURCE_SETTINGS = {"users": 400, "items": 120, "days": 300, "events": 30_000, "first_day": "2024-01-01", "seed": 3}
 
 
 @dataclass
@@ -63,9 +62,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     small = {"training_windows": 1}
-    settings = make_settings(
-        dataset={"source_settings": SOURCE_SETTINGS}, features=small, evaluation={"selection_windows": 1}, as_of=EARLY.isoformat()
-    )
+    settings = make_settings(features=small, evaluation={"selection_windows": 1}, as_of=EARLY.isoformat())
     settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
     raw, results = pipeline.land(store, replace(settings, as_of=None), TODAY)

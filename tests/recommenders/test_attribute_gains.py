@@ -19,9 +19,10 @@ from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders.registry import create
 from recsys.settings.run import Settings
-from recsys.sources import shop as simulated
 from recsys.sources.registry import open_source
+from recsys.sources.shop import Shop as SimulatedShop
 from recsys.store.snapshots import Store, open_store
+from simulator import simulated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -98,7 +99,7 @@ def styled_shop(store: Store, settings: Settings) -> str:
     """Raw snapshot of the simulated shop, in which its cells, and not its categories, are told."""
     raw = store.load("raw", land(store, settings, date(2026, 1, 1))[0])
     source = open_source(settings.dataset)
-    assert isinstance(source, simulated.Shop)
+    assert isinstance(source, SimulatedShop)
     with store.draft() as folder:
         for name in raw.manifest.files:
             (folder / name).parent.mkdir(exist_ok=True)
@@ -127,7 +128,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         dataset = {"horizon_days": 14, "step_days": 14, "item_attributes": ["style", "shelf", "total_sold"]}
         settings = make_settings("events", dataset=dataset, inputs=inputs)
         return Shop(store, land(store, settings, FIRST + timedelta(DAYS))[0], settings)
-    settings = make_settings(dataset={"source_settings": COLD_STARTS}, evaluation={"selection_windows": 3})
+    settings = simulated(COLD_STARTS, evaluation={"selection_windows": 3})
     return Shop(store, styled_shop(store, settings), settings)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import PROJECT, make_settings
+from conftest import PROJECT
 from recsys.evaluation.holdout import ScoredWindow, compare, evaluate
 from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
@@ -15,6 +15,7 @@ from recsys.recommenders.base import LIST_KINDS, TooLittleData
 from recsys.recommenders.registry import RECOMMENDERS, create
 from recsys.settings.run import Settings
 from recsys.store.snapshots import open_store
+from simulator import simulated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -34,7 +35,7 @@ Evaluations = dict[str, dict[str, list[ScoredWindow]]]
 @pytest.fixture(scope="module")
 def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Open:
     def build(source_settings: dict[str, Any]) -> tuple[Features, Settings]:
-        settings = make_settings(dataset={"source_settings": source_settings})
+        settings = simulated(source_settings)
         store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
         raw, _ = land(store, settings, date(2026, 1, 1))
         return open_features(store, build_features(store, raw, settings, PROJECT).id, settings), settings

@@ -1,4 +1,4 @@
-"""The two-stage recommender on a small simulated shop, whose truth is known."""
+"""The two-stage recommender on the small shop."""
 
 from datetime import date
 from pathlib import Path
@@ -20,12 +20,10 @@ from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings.run import Settings
 from recsys.store.snapshots import open_store
 
-SMALL = {"source_settings": {"users": 500, "items": 150, "days": 300, "events": 40_000, "first_day": "2024-01-01", "seed": 3}}
-
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return make_settings(dataset=SMALL, features={"training_windows": 4})
+    return make_settings(features={"training_windows": 4})
 
 
 @pytest.fixture(scope="module")

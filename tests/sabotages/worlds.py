@@ -20,6 +20,7 @@ from recsys.validation.checks.history import JUDGED, WEEK
 from recsys.validation.past_days import WEEKS
 from runs import Run, copied, land_as_files, settings_of, write_files
 from sabotages.harness import Sabotage
+from simulator import simulated
 
 SOURCE_SETTINGS = {"users": 600, "items": 150, "days": 300, "events": 60_000, "first_day": "2024-01-01", "seed": 3}
 APART = timedelta(7)  # from the live release to the runs
@@ -74,14 +75,14 @@ def _settings(dataset: dict[str, Any], folder: Path, as_of: date) -> Any:
 def as_files(folder: Path, source_settings: dict[str, Any], until: date) -> dict[str, str]:
     """A simulated shop as files that a run can read: paths by table."""
     store = open_store(str(folder / "simulated"), "shop")
-    land_as_files(store, make_settings(dataset={"source_settings": source_settings}), until, folder / "source")
+    land_as_files(store, simulated(source_settings), until, folder / "source")
     return write_files(folder / "source", folder / "files", until)
 
 
 def shop(folder: Path) -> dict[str, Any]:
     """The simulated shop: views, carts, purchases and returns, with prices, a catalogue and segments."""
     store = open_store(str(folder.parent / "simulated"), "shop")
-    land_as_files(store, make_settings(dataset={"source_settings": SOURCE_SETTINGS}), date(2026, 1, 1), folder)
+    land_as_files(store, simulated(SOURCE_SETTINGS), date(2026, 1, 1), folder)
     return {"horizon_days": 28, "step_days": 14, "max_age_days": 1, "max_daily_events": 500}
 
 

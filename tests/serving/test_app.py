@@ -17,14 +17,14 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import TypeAdapter
 
-from conftest import make_settings
+from conftest import make_settings, wait
 from recsys.releases.reader import Reader
 from recsys.serving import impressions, schemas
 from recsys.serving.app import Service
 from recsys.sources.registry import open_simulation
 from recsys.store.snapshots import Store, open_store
 from recsys.validation.check_input import CheckInput
-from serving_shop import URL, publish_copy, serving, wait
+from serving_shop import URL, publish_copy, serving
 
 
 @pytest.fixture

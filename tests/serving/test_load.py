@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import make_settings
+from conftest import make_settings, wait
 from recsys.publishing.lifecycle import rollback
 from recsys.store.snapshots import Store, open_store
 from recsys.validation.check_input import CheckInput
-from serving_shop import Server, publish_copy, serving, wait
+from serving_shop import Server, publish_copy, serving
 
 pytestmark = pytest.mark.slow
 CLIENTS, PUBLISHED, CORRUPT, ROLLED_BACK = 16, 20, 3, 3

@@ -14,11 +14,11 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 
 from browser import Page, asked, errors, open_chrome
-from conftest import make_settings
+from conftest import make_settings, wait
 from recsys.releases.reader import Reader
 from recsys.store.snapshots import Store, open_store
 from recsys.validation.check_input import CheckInput
-from serving_shop import Server, publish_copy, serving, wait
+from serving_shop import Server, publish_copy, serving
 
 pytestmark = pytest.mark.slow
 

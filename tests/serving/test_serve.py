@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from cli.serve import read_keys, refuse_open_door
-from conftest import Fork, assert_refused, make_release
+from conftest import Fork, assert_refused, make_release, wait
 from recsys import RecsysError
 from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.store.snapshots import open_store
-from serving_shop import wait
 
 LOCAL = ["localhost"]
 

@@ -150,19 +150,6 @@ def test_a_name_in_the_settings_that_fits_nothing_is_refused(tmp_path: Path, set
         landed(tmp_path, inputs, **settings)
 
 
-@pytest.mark.parametrize("settings", [{"columns": {"user_id": "u"}}, {"time_zone": "Europe/London"}])
-def test_a_setting_that_a_source_does_not_read_is_refused(settings: dict[str, Any]) -> None:
-    chosen = Dataset(
-        source="online_retail",
-        horizon_days=7,
-        step_days=7,
-        source_settings={"url": "https://a.example/b", "cache": "c"},
-        **settings,
-    )
-    with pytest.raises(RecsysError, match=f'{next(iter(settings))} is set, but source "online_retail" does not read it; remove it'):
-        open_source(chosen)
-
-
 # Long ids
 
 

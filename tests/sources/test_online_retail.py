@@ -5,6 +5,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, make_settings
 from recsys import RecsysError
+from recsys.settings.run import Dataset
 from recsys.sources import files, online_retail
 from recsys.sources.online_retail import SCHEMA, OnlineRetail
+from recsys.sources.registry import open_source
 from recsys.validation_report import CheckResult
 
 OFFICIAL = ROOT.parent / "shared" / "data" / "online_retail" / "online_retail.parquet"
@@ -290,3 +293,23 @@ def test_the_official_data_pass_as_official(tmp_path: Path) -> None:
     assert result.passed, result.message
     assert "is the official one" in result.message
     assert table.schema == SCHEMA
+
+
+@pytest.mark.parametrize(("name", "wrong", "words"), [("url", "banana", "https://"), ("cache", "", "a text")])
+def test_a_wrong_setting_is_named(name: str, wrong: str, words: str) -> None:
+    settings = make_settings("online_retail")
+    with pytest.raises(RecsysError, match=rf"source_settings\.{name} is .*{words}"):
+        open_source(replace(settings.dataset, source_settings=settings.dataset.source_settings | {name: wrong}))
+
+
+@pytest.mark.parametrize("settings", [{"columns": {"user_id": "u"}}, {"time_zone": "Europe/London"}])
+def test_a_setting_that_a_source_does_not_read_is_refused(settings: dict[str, Any]) -> None:
+    chosen = Dataset(
+        source="online_retail",
+        horizon_days=7,
+        step_days=7,
+        source_settings={"url": "https://a.example/b", "cache": "c"},
+        **settings,
+    )
+    with pytest.raises(RecsysError, match=f'{next(iter(settings))} is set, but source "online_retail" does not read it; remove it'):
+        open_source(chosen)

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import make_settings
 from recsys import RecsysError
 from recsys.evaluation import metrics
 from recsys.sources import shop
@@ -19,6 +18,7 @@ from recsys.sources.registry import open_source
 from recsys.sources.shop import Shop, words
 from recsys.sources.shop.world import BUY, STYLES, VIEWS, World
 from recsys.store import snapshots
+from simulator import simulated
 
 FIRST = date(2024, 1, 1)
 USERS, ITEMS, DAYS, EVENTS = 600, 150, 200, 100_000
@@ -86,7 +86,7 @@ def test_the_default_source_settings_give_the_shop_they_always_gave(tmp_path: Pa
     names = {"title", "category", "price", "segment"}
     who_does_what_when = [table.drop_columns([name for name in table.column_names if name in names]) for table in tables]
     assert [digest(rows) for rows in (who_does_what_when, tables)] == ["a124850d1b4630cd", "3c9b22e7ef8c4b7f"]
-    source_settings = make_settings().dataset.source_settings
+    source_settings = simulated().dataset.source_settings
     assert (source_settings["staples"], source_settings["newcomers"]) == (small().world.staples, small().world.newcomers)
 
 
@@ -203,10 +203,21 @@ def test_newcomers_arrive_during_the_days(newcomers: float) -> None:
     assert max(world.joins.max(), world.arrives.max()) < DAYS
 
 
-@pytest.mark.parametrize("wrong", [{"staples": -1}, {"newcomers": 1.5}, {"newcomers": -0.1}, {"users": 0}, {"seed": "7"}])
-def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
-    name = next(iter(wrong))
-    settings = make_settings(dataset={"source_settings": make_settings().dataset.source_settings | wrong})
+OUT_OF_RANGE: list[tuple[str, Any]] = [
+    ("staples", -1),
+    ("newcomers", 1.5),
+    ("newcomers", -0.1),
+    ("users", 0),
+    ("seed", "7"),
+    ("user", 5),
+    ("first_day", "2031-02-30"),
+    ("first_day", "yesterday"),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong"), OUT_OF_RANGE)
+def test_a_setting_out_of_range_is_refused(name: str, wrong: Any) -> None:
+    settings = simulated({name: wrong})
     with pytest.raises(RecsysError, match=rf"source_settings\.{name} is "):
         open_source(settings.dataset)
 

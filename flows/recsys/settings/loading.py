@@ -35,9 +35,8 @@ def resolve(
     inputs: source settings that override those of the dataset, such as paths of files.
     Raises RecsysError naming the key, the value and what is allowed.
     """
-    values = {"tune": {}, "cases": [], "expected": []} | {
-        name: value for name, value in config.items() if name not in (*SECTIONS, "cloud")
-    }
+    of_a_run = {name: value for name, value in config.items() if name not in (*SECTIONS, "cloud")}
+    values = {"tune": {}, "cases": [], "expected": []} | of_a_run
     datasets = _table(values.pop("datasets", {}), "datasets")
     if dataset and dataset not in datasets:
         raise RecsysError(f'DATASET "{dataset}" is not in config.toml; choose one of {", ".join(datasets)}')

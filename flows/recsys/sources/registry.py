@@ -8,7 +8,12 @@ from recsys.sources.events import Events
 from recsys.sources.online_retail import OnlineRetail
 from recsys.sources.shop import Shop
 
-SOURCES: dict[str, type[Source]] = {"shop": Shop, "online_retail": OnlineRetail, "events": Events, "database": Database}
+SOURCES: dict[str, type[Source]] = {
+    "shop": Shop,
+    "online_retail": OnlineRetail,
+    "events": Events,
+    "database": Database,
+}
 
 
 def open_source(dataset: Dataset, endpoint: str = "") -> Source:
