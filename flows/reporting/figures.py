@@ -101,7 +101,7 @@ def importance(shares: Mapping[str, float]) -> Markup | None:
     """The features that matter most; None where the winner has none."""
     first = list(shares.items())[:MOST]
     rows = [PlotRow(name, [share], [f"{share:.1%}"], (0.0, share)) for name, share in first]
-    return plot(rows, f"the first {len(rows)} of {len(shares)}, {sum(dict(first).values()):.0%} together") if rows else None
+    return plot(rows, f"first {len(rows)} of {len(shares)} features, {sum(dict(first).values()):.0%} in all") if rows else None
 
 
 def history(releases: Sequence[ReleaseSummary], settings: Settings) -> Markup | None:
