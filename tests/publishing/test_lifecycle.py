@@ -162,7 +162,9 @@ def test_a_canary_replaces_no_champion_that_it_was_not_tried_beside(abc: Store, 
     try_out(abc, "d", 0.05)
     meanwhile(abc)
     before = abc.current()
-    with pytest.raises(Conflict, match=f"canary d was compared with c, but {before} is live now; .* `make canary RELEASE=d SHARE=`"):
+    with pytest.raises(
+        Conflict, match=f"canary d was compared with c, but {before} is live now; .* `make canary RELEASE=d SHARE=`"
+    ):
         promote(abc, CHECKS)
     assert (abc.current(), abc.canary()) == (before, Canary("d", 0.05, "c"))
     try_out(abc, "d", 0.05)

@@ -194,7 +194,7 @@ def test_a_pin_that_is_set_meanwhile_ends_it(store: Store, monkeypatch: pytest.M
         store.backend.write("pins/r1", b"")
 
     monkeypatch.setattr(store, "free", pin_after)
-    with pytest.raises(Conflict, match="after 1 of 8 snapshots were freed, .* check with `make verify`"):
+    with pytest.raises(Conflict, match=r"after 1 of 8 snapshots were freed, .* check with `make verify`"):
         free(store, 1, 0)
     assert len(freed) == 1
 
