@@ -43,7 +43,7 @@ def crontab(root: Path, operations: Operations, variables: dict[str, str]) -> It
 
 def systemd(root: Path, operations: Operations, variables: dict[str, str]) -> Iterator[str]:
     """Yields the lines of a systemd service and a timer for each flow, after the name of their file."""
-    flock, make = _find("flock"), _find("make")
+    flock, make = (shutil.which(program) or f"/usr/bin/{program}" for program in ("flock", "make"))  # systemd needs full paths
     for flow, schedule in operations.schedule.items():
         name = f"{operations.unattended.project}-{flow}"
         command = " ".join(_quote(part) for part in _command(flock, make, flow, root, variables))
@@ -62,11 +62,6 @@ def _command(flock: str, make: str, flow: str, root: Path, variables: dict[str, 
     arguments = [f"{name}={value}" for name, value in ({"UNATTENDED": "1"} | variables).items()]
     lock = str(root / "data" / ".cron.lock")
     return [flock, "--timeout", str(MAX_WAIT), lock, make, "--directory", str(root), VERBS[flow], *arguments]
-
-
-def _find(program: str) -> str:
-    """The full path of a program, which systemd needs."""
-    return shutil.which(program) or f"/usr/bin/{program}"
 
 
 def _quote(part: str) -> str:

@@ -39,7 +39,7 @@ def _parts(found: Explanation, item_id: str, k: int) -> Iterator[str | Table]:
     if item_id:
         yield _fate(found, _row(found.state, item_id))
     yield f"\nremoved by a rule although they scored high enough, or moved down by a rule: {len(found.removed)} items"
-    yield _removed(found)
+    yield table(("rule", "item"), ((rule, name(found.state, item)) for item, rule in found.removed[:CANDIDATES]))
     yield f"\nthe list: {len(found.items)} items; the first {k}"
     yield _list(found, k)
     if found.items != found.released:
@@ -106,10 +106,6 @@ def _fate(found: Explanation, item: int) -> str:
         parts.append("was not proposed by any candidate source")
     parts.append(f"is at place {found.items.index(item) + 1}" if item in found.items else "is not in the list")
     return f"\n{name(found.state, item)} {', '.join(parts)}"
-
-
-def _removed(found: Explanation) -> Table:
-    return table(("rule", "item"), ((rule, name(found.state, item)) for item, rule in found.removed[:CANDIDATES]))
 
 
 def _list(found: Explanation, k: int) -> Table:

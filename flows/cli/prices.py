@@ -3,7 +3,7 @@ and schedules from config.toml, and prices and assumptions from deploy/prices.to
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,24 +65,19 @@ def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[st
     for name, steps in {"train": train, "recommend": RECOMMEND, "monitor": MONITOR}.items():
         times = starts(operations.schedule[name]) if name in operations.schedule else 0
         containers += times * len(steps)
-        for step, cpu, memory in sizes(steps, operations):
+        for step in steps:
+            container = operations.resources_of(step.split()[0])
             spent = assumed["start_seconds"] + assumed["slower"] * (
                 assumed["own_seconds"] + seconds.get(NEAREST.get(step, step), 0)
             )
             hour = times * max(60, spent) / 3600
             hours += hour
-            compute += hour * (cpu * prices["vcpu_hour"] + memory / 1024 * prices["gb_hour"] + prices["ip_hour"])
+            per_hour = container.cpu * prices["vcpu_hour"] + container.memory / 1024 * prices["gb_hour"] + prices["ip_hour"]
+            compute += hour * per_hour
     kept = assumed["kept"] * measured["counts"]["events"] * assumed["bytes_per_event"] / 1e9
     storage = kept * prices["s3_gb_month"] + assumed["image_gb"] * prices["image_gb_month"]
     each = 2 * prices["transition"] + assumed["puts"] * prices["s3_put"] + assumed["log_gb"] * prices["log_gb"]
     return Month(containers, hours, compute, storage, containers * each)
-
-
-def sizes(steps: Iterable[str], operations: Operations) -> Iterable[tuple[str, float, int]]:
-    """Cores and megabytes of each step's container."""
-    for step in steps:
-        own = operations.resources_of(step.split()[0])
-        yield step, own.cpu, own.memory
 
 
 def starts(schedule: Schedule) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.recommenders import LIST_KINDS
-from recsys.releases import CHUNK, HISTORY, Reader, connect, read_about, served
+from recsys.releases import CHUNK, HISTORY, Reader, about, connect, served
 from recsys.store import Manifest, Snapshot, Store
 from recsys.validation_report import ValidationReport, require
 
@@ -40,7 +40,7 @@ def verified(store: Store, release: str) -> Snapshot:
         _refuse_code(release, snapshot.path / name, name)
     if missing := [name for name in FILES if name not in snapshot.manifest.files]:
         raise RecsysError(f"release {release} has no {', '.join(missing)}; {ADVICE}")
-    _try(release, lambda: _refuse(release, *_faults(snapshot.path)))
+    _try(release, lambda: _refuse(release, *_faults(snapshot)))
     _report(store, snapshot.manifest)
     return snapshot
 
@@ -84,8 +84,9 @@ def _pickles(path: Path, name: str) -> Iterator[str]:
                 yield f"{name} holds {member}, an array of pickled objects"
 
 
-def _faults(folder: Path) -> Iterator[str]:
+def _faults(snapshot: Snapshot) -> Iterator[str]:
     """Describes lengths, rows and ids of the files that do not match each other."""
+    folder = snapshot.path
     items = pq.read_table(folder / "items.parquet")
     if not items.num_rows or items["item_id"].null_count or len(items["item_id"].unique()) < items.num_rows:
         yield "items.parquet has no items, an item without an id, or the same item twice"
@@ -102,7 +103,7 @@ def _faults(folder: Path) -> Iterator[str]:
     known, shown = set(items["item_id"].to_pylist()), (fallback["all"], fallback["static"], *fallback["segments"].values())
     if unknown := {id for ids in shown for id in ids} - known:
         yield f"fallback.json has the item {min(unknown)}, which is not in items.parquet"
-    list_kind = served(read_about(folder))
+    list_kind = served(about(snapshot))
     if list_kind not in pq.read_table(folder / "holdout.parquet", columns=["list_kind"])["list_kind"].unique().to_pylist():
         yield f"holdout.parquet has no rows for {list_kind}"
 

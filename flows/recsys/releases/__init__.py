@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         lists_file,
         new_id,
         prices,
-        read_about,
         read_all,
         read_items,
         read_lists,

@@ -196,12 +196,7 @@ def _fallback(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
 def about(release: Snapshot) -> dict[str, Any]:
     """The content of release.json: as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the
     rules removed from the lists."""
-    return read_about(release.path)
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """As `about`, for the folder of a release."""
-    facts = json.loads((folder / "release.json").read_text())
+    facts = json.loads((release.path / "release.json").read_text())
     defaults = {"target": "purchase", "exclude_seen": facts.get("repeat") == "new_items"}  # for older releases that lack these
     return defaults | facts
 

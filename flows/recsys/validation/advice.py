@@ -17,7 +17,7 @@ from recsys.settings import Settings
 from recsys.store import Store
 from recsys.validation import expected_changes
 from recsys.validation.expected_changes import ExpectedChange
-from recsys.validation_report import CheckResult, Severity
+from recsys.validation_report import CheckResult
 
 SettingNames = dict[str, str | tuple[str, str]]
 
@@ -57,7 +57,8 @@ class Advisor:
         if known is None and not result.setting:
             return f"[checks.{check}] in config.toml" if self.settings.checks.get(check) else ""
         found = next((setting for pattern, setting in (known or {}).items() if fnmatch(result.name, pattern)), "")
-        names = (result.setting or pick(found, result.severity)).split()
+        own = found if isinstance(found, str) else found[result.severity == "block"]
+        names = (result.setting or own).split()
         return " and ".join(self._path(name, check) for name in names) + (" in config.toml" if names else "")
 
     def _path(self, name: str, check: str) -> str:
@@ -94,8 +95,3 @@ class Advisor:
         if place.endswith(root):
             return "PRODUCTION=1" if root.startswith("s3://") else ""
         return "" if place.startswith(f"{root}/") else f"STORE={shlex.quote(place)}"
-
-
-def pick(setting: str | tuple[str, str], severity: Severity) -> str:
-    """The setting for a severity; a pair holds the one that warns and the one that blocks."""
-    return setting if isinstance(setting, str) else setting[severity == "block"]
