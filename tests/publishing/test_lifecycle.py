@@ -186,7 +186,7 @@ def test_without_a_canary_nothing_is_promoted(abc: Store) -> None:
 
 @pytest.mark.parametrize(
     ("release", "share", "words"),
-    [("c", 0.1, "is live already"), ("x", 0.1, "is not in"), ("b", 1.1, "no share"), ("b", float("nan"), "no share")],
+    [("c", 0.1, "is live already"), ("x", 0.1, "is not in"), ("b", 1.1, "is not a share"), ("b", float("nan"), "is not a share")],
 )
 def test_what_cannot_be_a_canary_is_refused(abc: Store, release: str, share: float, words: str) -> None:
     with pytest.raises(RecsysError, match=words):
