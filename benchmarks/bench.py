@@ -1,5 +1,5 @@
-"""Measures what each step costs at 10^5 to 10^7 events, and the library `implicit` on the same data. Writes bench.json and the
-tables of docs/benchmarks.md."""
+"""Measures the cost of each step at 10^5 to 10^7 events, and compares with the library `implicit` on the same data. Writes
+bench.json and the tables of docs/benchmarks.md."""
 
 import cProfile
 import json
@@ -36,7 +36,7 @@ console = Console(highlight=False)
 
 
 class Size(NamedTuple):
-    """Dials of the simulated shop, and whether the peers run at its holdout."""
+    """Settings of the simulated shop. peers: whether the recommenders of `implicit` are run on its holdout too."""
 
     users: int
     items: int
@@ -54,21 +54,21 @@ SIZES = {
 
 
 class Log:
-    """Runs tasks, each in a process of its own with the yardstick before it, and notes what they cost."""
+    """Runs tasks in processes of their own and records their costs. Runs the yardstick before each task."""
 
     def __init__(self, size: str):
         self.size, self.steps, self.yardsticks = size, list[dict[str, Any]](), list[float]()
 
     def spend(self, step: str, task: Callable, *arguments: Any) -> Any:
-        self.yardsticks.append(apart(yardstick)[0])
-        value, cost = apart(task, *arguments)
+        self.yardsticks.append(in_process(yardstick)[0])
+        value, cost = in_process(task, *arguments)
         self.steps.append({"step": step, **cost})
         console.print(f"{self.size:<8}  {step:<22} {cost['cpu_seconds']:8.1f} CPU s  {cost['peak_mb']:6} MB")
         return value
 
 
-def apart(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """Runs a task in a fresh process. Returns its result and what the process cost from its start."""
+def in_process(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """Runs a task in a new process. Returns its result and the cost of the process, including its start."""
     start = time.monotonic()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         value, cost = pool.submit(measured, task, *arguments).result()
@@ -76,8 +76,8 @@ def apart(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def measured(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """A task and its cost. Orchestration is the interpreter's start with the imports of the task's module, and what dbt spends
-    besides SQL."""
+    """Runs a task. Returns its result and cost. orchestration: CPU seconds of the interpreter's start, of importing the task's
+    module, and of dbt without SQL."""
     before = cpu_seconds()
     value = task(*arguments)
     orchestration = before + getattr(value, "dbt_overhead", 0.0)
@@ -85,8 +85,8 @@ def measured(task: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def yardstick() -> float:
-    """CPU seconds of a fixed task of NumPy and DuckDB on one thread, about one: what costs are held against, for machines
-    differ, and one machine differs from hour to hour."""
+    """A reference workload of NumPy and DuckDB on one thread; returns its CPU seconds, about 1. Costs are divided by it, because
+    machines differ and the speed of one machine changes over time."""
     import duckdb
     import numpy as np
 
@@ -100,7 +100,7 @@ def yardstick() -> float:
 
 
 def settings_of(size: Size, root: Path) -> Settings:
-    """The repository's settings, with the size's shop in a store of its own."""
+    """The repository's settings, with a shop of the given size and the store at `root`."""
     values = parse((ROOT / "config.toml").read_text())
     source_settings = {"users": size.users, "items": size.items, "days": size.days, "events": size.events}
     values["datasets"]["shop"]["source_settings"] |= source_settings
@@ -109,16 +109,16 @@ def settings_of(size: Size, root: Path) -> Settings:
 
 
 def run(name: str, size: Size, root: Path) -> dict[str, Any]:
-    """All steps of one size, as the flow would take them, but for the serving features, which are built alone too."""
+    """Runs all steps of the training flow for one size and returns their costs. Also builds the features for daily lists alone."""
     settings, log, load = settings_of(size, root), Log(name), os.getloadavg()[0]
     store, project = open_store(settings.store.root, settings.name, endpoint=settings.store.endpoint), ROOT / "dbt_project"
     raw, results = log.spend("land", pipeline.land, store, settings, date.today())
     serving = log.spend("build_features serving", pipeline.build_features, store, raw, settings, project, True)
     built = log.spend("build_features", pipeline.build_features, store, raw, settings, project)
     recipes = pipeline.recipes(settings, audit=False)
-    trained = [log.spend(f"train {each.name}", pipeline.train, store, each, built.id, {}, settings) for each in recipes]
-    evaluations = {each.recipe.name: each.windows for each in trained}
-    model_id = next(each.model_id for each in trained if each.recipe.name == RANKER)
+    trained = [log.spend(f"train {recipe.name}", pipeline.train, store, recipe, built.id, {}, settings) for recipe in recipes]
+    evaluations = {result.recipe.name: result.windows for result in trained}
+    model_id = next(result.model_id for result in trained if result.recipe.name == RANKER)
     choice = pipeline.Choice(RANKER, model_id, evaluations, {}, [])
     ranked: tuple = (store, choice, built.id, settings, {})
     release = log.spend("recommend", pipeline.recommend, *ranked)
@@ -129,13 +129,13 @@ def run(name: str, size: Size, root: Path) -> dict[str, Any]:
         "load": round(load, 2),
         "yardsticks": [round(seconds, 3) for seconds in log.yardsticks],
         "steps": log.steps,
-        "slowest_function": apart(slowest, pipeline.recommend, *ranked)[0],
+        "slowest_function": in_process(slowest, pipeline.recommend, *ranked)[0],
         "peers": compete(store, built.id, settings) if size.peers else {},
     }
 
 
 def slowest(task: Callable, *arguments: Any) -> dict[str, Any]:
-    """The function that a task spends most time in, itself, and its share: a run of its own, for profiling costs too."""
+    """The function in which a task spends most of its time, and its share. Profiling is slow, so this is a separate run."""
     profile = cProfile.Profile()
     profile.runcall(task, *arguments)
     stats = pstats.Stats(profile)
@@ -145,15 +145,15 @@ def slowest(task: Callable, *arguments: Any) -> dict[str, Any]:
 
 
 def compete(store: Store, features: str, settings: Settings) -> dict[str, Any]:
-    """Ours and the peers' at the holdout's cutoff, each in a process of its own."""
+    """Compares our recommenders with those of `implicit` on the holdout, each in a process of its own."""
     names = [*settings.recommenders, *(bench_peers.PEERS if find_spec("implicit") else ())]
     if not find_spec("implicit"):
-        console.print("implicit is not installed, so ours run alone; `make bench` installs it")
-    return {name: apart(bench_peers.compete, name, store, features, settings)[0] for name in names}
+        console.print("implicit is not installed, so only our own recommenders run; `make bench` installs it")
+    return {name: in_process(bench_peers.compete, name, store, features, settings)[0] for name in names}
 
 
 def about() -> dict[str, Any]:
-    """When, where and of what a result was made."""
+    """Date, commit, cores and versions of a result."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     versions = {"python": sys.version.split()[0]} | {package: known for package in PACKAGES if (known := installed(package))}
@@ -168,17 +168,20 @@ def installed(package: str) -> str:
 
 
 def bench(sizes: Annotated[str, option(f"some of {' '.join(SIZES)}; by default, all", shown="SIZES")] = "") -> None:
-    """Measures what every step costs, and writes that to bench.json and README.md in the place of what was known of these sizes."""
+    """Measures the cost of every step and replaces the results of these sizes in bench.json and docs/benchmarks.md.
+
+    Example: make bench SIZES="1e5 1e6"
+    """
     names = sizes.split()
     for name in names:
         if name not in SIZES:
-            raise RecsysError(f'SIZES "{name}" is not known; pass some of {" ".join(SIZES)}')
+            raise RecsysError(f'SIZES "{name}" is unknown; pass some of {" ".join(SIZES)}')
     file, made = ROOT / "bench.json", about()
     for name in names or SIZES:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / "data") as folder:
-            found = made | run(name, SIZES[name], Path(folder))
-        known = json.loads(file.read_text()) if file.exists() else {}
-        results = {each: (known | {name: found})[each] for each in SIZES if each in known or each == name}
+            result = made | run(name, SIZES[name], Path(folder))
+        known = (json.loads(file.read_text()) if file.exists() else {}) | {name: result}
+        results = {size: known[size] for size in SIZES if size in known}
         file.write_text(json.dumps(results, indent=1) + "\n")
         bench_tables.insert(ROOT / "docs" / "benchmarks.md", results)
     console.print(bench_tables.render(results), markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Recommenders of the library `implicit`, beside ours: the same purchases, the same users, the same metrics."""
+"""Compares our recommenders with those of the library `implicit`, on the same target events, users and metrics."""
 
 import warnings
 from collections.abc import Callable
@@ -24,11 +24,11 @@ Rank = Callable[[NDArray, bool], NDArray[np.int32]]
 
 
 def compete(name: str, store: Store, features_id: str, settings: Settings) -> dict[str, Any]:
-    """CPU seconds of fitting one recommender before the holdout's cutoff and of ranking under both kinds of list, on one thread,
-    and its NDCG@k by kind of list, with the interval."""
-    import sklearn.ensemble  # noqa: F401 - here, so that the clock does not count it
+    """Fits one recommender before the holdout's cutoff and ranks both kinds of list, on one thread. Returns the CPU seconds and, by
+    kind of list, the number of users and NDCG@k with its interval."""
+    import sklearn.ensemble  # noqa: F401 - imported here, so that the clock does not count it
 
-    warnings.simplefilter("ignore")  # implicit warns of its own conversions, and of threads before they are limited here
+    warnings.simplefilter("ignore")  # implicit warns of its own conversions, and of threads, which are limited below
     features = open_features(store, features_id, settings)
     state = features.state(features.evaluated[0])
     model = PEERS[name](settings.seed) if name in PEERS else create(name, settings.recommenders[name], settings.seed)
@@ -46,7 +46,7 @@ def compete(name: str, store: Store, features_id: str, settings: Settings) -> di
 
 
 class Clock:
-    """Adds up the CPU seconds of what it calls."""
+    """Calls functions and adds up their CPU seconds."""
 
     seconds = 0.0
 
@@ -58,13 +58,14 @@ class Clock:
 
 
 def fit_ours(model: Recommender, state: State, features: Features, depth: int) -> Rank:
-    """Learns from all before the state's cutoff; that takes reading the windows from the snapshot, if it asks for them."""
+    """Fits one of our recommenders. Its time includes reading training windows from the snapshot, if it uses any."""
     model.fit(state, features.windows(state.cutoff))
     return lambda rows, exclude_seen: model.recommend(state.user_ids[rows], depth, state, exclude_seen).items
 
 
 def fit_peer(model: Any, state: State, features: Features, depth: int) -> Rank:
-    """Learns how often each user bought each item, and lists none that cannot be had, as ours."""
+    """Fits a recommender of `implicit` on the number of target events by user and item. As with ours, only available items are
+    listed."""
     bought = state.bought(half_life_days=np.inf)
     hidden = np.flatnonzero(~state.items["is_available"])
     model.fit(bought, show_progress=False)

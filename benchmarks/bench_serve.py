@@ -1,6 +1,8 @@
-"""What a request costs: `make bench-serve`. Ours, with keys, metrics, limits and impressions on, beside a bare FastAPI hello and a
-bare uvicorn hello, in turns on the same machine; and a release of many users: how long it takes to write, how large it is, how
-fast a list is found."""
+"""Measures the cost of a request, for `make bench-serve`.
+
+Compares the service, with keys, metrics, limits and impressions, with a minimal FastAPI and a minimal uvicorn application, in turns
+on the same machine. Also measures the lists of a large release: time to write, size, and time to look up a user.
+"""
 
 import asyncio
 import multiprocessing
@@ -34,7 +36,7 @@ from recsys.store.snapshots import open_store
 CLIENTS, REQUESTS, ROUNDS = 16, 8_000, 3
 USERS, ITEMS, LENGTH = 1_000_000, 20_000, 100
 KEY = "a key for the benchmark only"
-App = tuple[Any, Callable[[], None]]  # and what it has left for later
+App = tuple[Any, Callable[[], None]]  # an ASGI application, and a function that finishes its deferred work
 console = Console(highlight=False)
 
 
@@ -54,7 +56,7 @@ async def uvicorn_hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 def nothing() -> None:
-    """The hello services have no work to do after a request."""
+    """The hello applications have no deferred work."""
 
 
 def fastapi_hello(place: Place, scratch: str) -> App:
@@ -70,7 +72,7 @@ def fastapi_hello(place: Place, scratch: str) -> App:
 def ours(place: Place, scratch: str) -> App:
     chosen = place.settings()
     service = Service(place.open_store(chosen), chosen)
-    service.impressions = Impressions(open_store(scratch, chosen.name))  # nobody sees these
+    service.impressions = Impressions(open_store(scratch, chosen.name))  # a temporary store, because nobody sees these lists
     return service.app([KEY]), service.impressions.flush
 
 
@@ -82,7 +84,7 @@ APPS: dict[str, Callable[[Place, str], App]] = {
 
 
 def serve(name: str, place: Place, listener: socket.socket, scratch: str) -> None:
-    """One server, with a folder for what it writes; /cpu does what was left for later and tells the CPU seconds spent."""
+    """Runs one server. The path /cpu finishes its deferred work and answers with its CPU seconds. scratch: folder for its files."""
     app, finish = APPS[name](place, scratch)
 
     async def measured(scope: Any, receive: Any, send: Any) -> None:
@@ -98,7 +100,7 @@ def serve(name: str, place: Place, listener: socket.socket, scratch: str) -> Non
 
 
 def load(name: str, place: Place, paths: list[str]) -> Load:
-    """Starts a server, warms it up, and puts the paths to it from some clients that keep their connections."""
+    """Starts a server, warms it up, and measures requests for these paths by CLIENTS clients that keep their connections."""
     with socket.socket() as listener, tempfile.TemporaryDirectory() as scratch:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
@@ -123,8 +125,8 @@ def spent(port: int) -> float:
 
 
 async def put(port: int, paths: list[str]) -> list[float]:
-    """Seconds of each request."""
-    async with asyncio.timeout(120):  # a server that died accepts connections all the same
+    """Sends requests for these paths and returns the seconds of each."""
+    async with asyncio.timeout(120):  # the socket accepts connections even if the server has died
         parts = await asyncio.gather(*(client(port, paths[number::CLIENTS]) for number in range(CLIENTS)))
     return [seconds for part in parts for seconds in part]
 
@@ -142,7 +144,7 @@ async def client(port: int, paths: list[str]) -> list[float]:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
-            raise RecsysError(f"the server answered {head[:60]!r} to {path}; mend that before it is measured")
+            raise RecsysError(f"the server answered {head[:60]!r} to {path}; correct that before measuring")
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
         found.append(time.perf_counter() - start)
@@ -151,28 +153,28 @@ async def client(port: int, paths: list[str]) -> list[float]:
 
 
 def paths(place: Place, count: int) -> list[str]:
-    """Of users of the live release, in a drawn order."""
+    """Paths of requests for lists of random users of the live release."""
     chosen, kept, live = place.open_release()
     users = np.concatenate([users for users, _ in read_lists(kept.load("release", live), "all_items")])
-    drawn = np.random.default_rng(chosen.seed).choice(users, count)
-    return [f"/v1/users/{quote(user, safe='')}/recommendations?k=10" for user in drawn.tolist()]
+    sample = np.random.default_rng(chosen.seed).choice(users, count)
+    return [f"/v1/users/{quote(user, safe='')}/recommendations?k=10" for user in sample.tolist()]
 
 
 def requests(place: Place) -> dict[str, Load]:
-    """The median of some rounds, in each of which every server has its turn."""
-    asked = paths(place, REQUESTS)
-    found: dict[str, list[Load]] = {name: [] for name in APPS}
+    """Measures all servers in turns; returns the median of the rounds by server."""
+    own_paths = paths(place, REQUESTS)
+    rounds: dict[str, list[Load]] = {name: [] for name in APPS}
     for _ in range(ROUNDS):
         for name in APPS:
-            found[name].append(load(name, place, asked if name == "recommendations" else ["/hello"] * REQUESTS))
-    return {name: Load(*(median(values) for values in zip(*map(astuple, loads), strict=True))) for name, loads in found.items()}
+            rounds[name].append(load(name, place, own_paths if name == "recommendations" else ["/hello"] * REQUESTS))
+    return {name: Load(*(median(values) for values in zip(*map(astuple, loads), strict=True))) for name, loads in rounds.items()}
 
 
 def look_ups() -> dict[str, float]:
-    """A release's lists of many users: what writing them costs, how large they are, and how long finding one takes."""
+    """Measures the lists of a large release: CPU seconds to write, size, and microseconds to look up a user."""
     with tempfile.TemporaryDirectory() as folder:
         path, start = Path(folder) / "lists.sqlite", time.process_time()
-        write_rows(path, drawn())
+        write_rows(path, random_lists())
         built, seconds = time.process_time() - start, []
         with closing(connect(path)) as connection:
             for number in np.random.default_rng(0).integers(USERS, size=20_000).tolist():
@@ -183,8 +185,8 @@ def look_ups() -> dict[str, float]:
         return {"CPU s to write": built, "GB": path.stat().st_size / 1e9, "look-up p50 us": p50, "look-up p99 us": p99}
 
 
-def drawn() -> Iterator[ListRow]:
-    """Users with packed lists of both kinds of list."""
+def random_lists() -> Iterator[ListRow]:
+    """USERS rows with random packed lists of both kinds."""
     rng = np.random.default_rng(0)
     for first in range(0, USERS, CHUNK):
         items, scores = rng.integers(ITEMS, size=(CHUNK, LENGTH), dtype=np.int32), rng.random((CHUNK, LENGTH), np.float32)
@@ -193,17 +195,20 @@ def drawn() -> Iterator[ListRow]:
 
 
 def bench_serve(place: Place) -> None:
-    """Measures what a request costs, beside a bare FastAPI and a bare uvicorn."""
-    found = requests(place)
+    """Measures the cost of a request, compared with minimal FastAPI and uvicorn applications.
+
+    Example: make bench-serve DATASET=shop
+    """
+    loads = requests(place)
     table = Table(
         "", "CPU us a request", "of FastAPI hello", "requests a second", "p50 ms", "p99 ms", box=None, padding=(0, 2, 0, 0)
     )
-    for name, one in found.items():
-        times = f"{one.cpu_us / found['FastAPI hello'].cpu_us:.2f}"
-        table.add_row(name, f"{one.cpu_us:.0f}", times, f"{one.rate:,.0f}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}")
+    for name, load in loads.items():
+        ratio = f"{load.cpu_us / loads['FastAPI hello'].cpu_us:.2f}"
+        table.add_row(name, f"{load.cpu_us:.0f}", ratio, f"{load.rate:,.0f}", f"{load.p50_ms:.2f}", f"{load.p99_ms:.2f}")
     console.print(f"{CLIENTS} clients that keep their connections, median of {ROUNDS} rounds of {REQUESTS:,} requests", table)
-    told = ", ".join(f"{name} {value:.3g}" for name, value in look_ups().items())
-    console.print(f"lists of {USERS:,} users, {LENGTH} items each, both kinds of list: {told}")
+    results = ", ".join(f"{name} {value:.3g}" for name, value in look_ups().items())
+    console.print(f"lists of {USERS:,} users, {LENGTH} items each, both kinds of list: {results}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""bench.json in words and tables, and where they stand in the README."""
+"""Renders bench.json as text and tables, and puts them into docs/benchmarks.md."""
 
 from pathlib import Path
 from statistics import median
@@ -18,24 +18,24 @@ METRIC, LIST_KINDS = "ndcg@10", {"all_items": "all items", "new_items": "only ne
 Result = dict[str, Any]
 
 
-def insert(readme: Path, results: dict[str, Result]) -> None:
-    """Writes the tables between the README's marks."""
-    text = readme.read_text()
+def insert(page: Path, results: dict[str, Result]) -> None:
+    """Replaces the text between the marks BEGIN and END of a page. Raises RecsysError if it has no marks."""
+    text = page.read_text()
     if BEGIN not in text or END not in text:
-        raise RecsysError(f"{readme.name} has no {BEGIN.strip()} ... {END} to put the tables in; write both on lines of their own")
+        raise RecsysError(f"{page.name} has no {BEGIN.strip()} ... {END} to put the tables in; write both on lines of their own")
     before, rest = text.split(BEGIN, 1)
-    readme.write_text(before + BEGIN + render(results) + END + rest.split(END, 1)[1])
+    page.write_text(before + BEGIN + render(results) + END + rest.split(END, 1)[1])
 
 
 def render(results: dict[str, Result]) -> str:
-    """All of it as Markdown; nothing where nothing was measured."""
+    """All results as Markdown; empty if there are none."""
     alternatives = [peers(name, result) for name, result in results.items()]
     parts = [made(results), costs(results), *growth(results), slowest(results), *alternatives] if results else []
     return "\n".join(f"{part}\n" for part in parts if part)
 
 
 def made(results: dict[str, Result]) -> str:
-    """When and where each size was run; its load is what other jobs, and the size before, had left."""
+    """Date, commit and machine of each size. load: average load of the machine before the run."""
     parts = [
         f"{title(name, result)}: {result['date']}, commit {result['commit']}, {result['cores']} cores, load {result['load']:.1f},"
         f" yardstick {median(result['yardsticks']):.2f} CPU s ({min(result['yardsticks']):.2f} to {max(result['yardsticks']):.2f})"
@@ -45,13 +45,13 @@ def made(results: dict[str, Result]) -> str:
 
 
 def costs(results: dict[str, Result]) -> str:
-    """What each step of each size cost."""
+    """The table of costs by size and step."""
     rows = []
     for name, result in results.items():
         rows.append([f"**{title(name, result)}**: {size(result)}", "", "", "", "", ""])
         rows += [
-            [words, f"{step['cpu_seconds']:,.1f}", f"{yards(step, result):,.1f}", *others(step)]
-            for key, words in ROWS.items()
+            [label, f"{step['cpu_seconds']:,.1f}", f"{yards(step, result):,.1f}", *others(step)]
+            for key, label in ROWS.items()
             if (step := total(result, key))
         ]
     return table(["step", "CPU s", "yardsticks", "wall s", "peak MB", "orchestration"], rows)
@@ -63,7 +63,8 @@ def others(step: Result) -> list[str]:
 
 
 def total(result: Result, key: str) -> Result:
-    """A step, or all recommenders but two_stage together: costs add up, but for memory. Empty where there is none."""
+    """Costs of a row of ROWS, which is one step or all recommenders except two_stage. Sums, and the maximum of memory. Empty if the
+    result has no such step."""
     steps = [step for step in result["steps"] if row_of(step["step"]) == key]
     sums = {part: sum(step[part] for step in steps) for part in ("cpu_seconds", "orchestration", "wall_seconds")}
     return sums | {"peak_mb": max(step["peak_mb"] for step in steps)} if steps else {}
@@ -74,7 +75,7 @@ def row_of(step: str) -> str:
 
 
 def yards(step: Result, result: Result) -> float:
-    """CPU seconds in units of the yardstick's, which ran before each step."""
+    """CPU seconds of a step divided by the median of the yardsticks, which ran before each step."""
     return step["cpu_seconds"] / median(result["yardsticks"])
 
 
@@ -95,16 +96,16 @@ def size(result: Result) -> str:
 
 
 def growth(results: dict[str, Result]) -> list[str]:
-    """The costs at 10^7 events over those at 10^6, beside the ratio of events."""
+    """The table of costs at 10^7 events divided by those at 10^6."""
     if not {"1e6", "1e7"} <= results.keys():
         return []
     small, large = results["1e6"], results["1e7"]
     events, users = (large["counts"][what] / small["counts"][what] for what in ("events", "users"))
     rows = []
-    for words, keys in [("**serving features and lists**", list(SERVING)), *((words, [key]) for key, words in ROWS.items())]:
+    for label, keys in [("**serving features and lists**", list(SERVING)), *((label, [key]) for key, label in ROWS.items())]:
         first, last = (sum(total(result, key)["cpu_seconds"] for key in keys) for result in (small, large))
         in_yards = sum(yards(total(large, key), large) for key in keys) / sum(yards(total(small, key), small) for key in keys)
-        rows.append([words, f"{last / first:.1f}", f"{in_yards:.1f}"])
+        rows.append([label, f"{last / first:.1f}", f"{in_yards:.1f}"])
     head = f"10^7 over 10^6: {events:.1f} times the events, {users:.1f} times the users"
     return [table([head, "times the CPU s", "times the yardsticks"], rows)]
 
@@ -120,20 +121,20 @@ def slowest(results: dict[str, Result]) -> str:
 
 
 def peers(name: str, result: Result) -> str:
-    """Ours and the peers' at the holdout."""
+    """The table of our recommenders and those of `implicit` on the holdout."""
     if not result["peers"]:
         return ""
     ours = result["peers"]["two_stage"]
-    all_items, exclude_seen = (f"{words} ({ours[of]['users']:,} users)" for of, words in LIST_KINDS.items())
+    headings = [f"{label} ({ours[list_kind]['users']:,} users)" for list_kind, label in LIST_KINDS.items()]
     rows = []
-    for each, found in result["peers"].items():
-        ratio = found["cpu_seconds"] / ours["cpu_seconds"]
-        rows.append([each, f"{found['cpu_seconds']:.2f}", f"{ratio:.3f}", *(interval(found[of]) for of in LIST_KINDS)])
-    return table([f"{title(name, result)}, holdout", "CPU s", "of two_stage", all_items, exclude_seen], rows)
+    for recommender, scored in result["peers"].items():
+        seconds, ratio = scored["cpu_seconds"], scored["cpu_seconds"] / ours["cpu_seconds"]
+        rows.append([recommender, f"{seconds:.2f}", f"{ratio:.3f}", *(interval(scored[list_kind]) for list_kind in LIST_KINDS)])
+    return table([f"{title(name, result)}, holdout", "CPU s", "of two_stage", *headings], rows)
 
 
-def interval(found: Result) -> str:
-    mean, low, high = found[METRIC]
+def interval(scored: Result) -> str:
+    mean, low, high = scored[METRIC]
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 

@@ -79,7 +79,7 @@ def test_a_readme_without_marks_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_size_is_named() -> None:
-    with pytest.raises(RecsysError, match='SIZES "1e9" is not known; pass some of 1e5'):
+    with pytest.raises(RecsysError, match='SIZES "1e9" is unknown; pass some of 1e5'):
         bench.bench("1e9")
 
 

@@ -1,1 +1,1 @@
-"""The command line, `make <verb>` or `python flows/cli <verb>`. Running flows use its `alerts`, `production` and `scratch`."""
+"""The command line: `make <verb>` or `python flows/cli <verb>`. Flows import its modules `alerts`, `production` and `scratch`."""

@@ -1,5 +1,5 @@
-"""Alerts: one hook that tells people when a flow failed for good, or what is live does badly. Never raises: a broken webhook must
-not hide what it should tell."""
+"""Alerts: tells people that a flow failed after all retries, or that the live release performs badly. `send` never raises, so that
+a broken webhook does not hide the failure that it should report."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Alert:
-    """`run` is what to look at: flow/run/step in Metaflow. `folded`: how often the same was not told since the last time."""
+    """run: the Metaflow path flow/run/step to look at. folded: number of equal alerts that were not sent since the last one."""
 
     flow: str
     step: str
@@ -30,7 +30,7 @@ class Alert:
 
     @property
     def key(self) -> str:
-        """The same for what people need not be told twice."""
+        """Name of the alert's record in the store. Alerts with the same key are not sent again within repeat_hours."""
         return f"alerts/{digest([self.flow, self.step, self.reason])}.json"
 
     def to_text(self) -> str:
@@ -40,8 +40,8 @@ class Alert:
 
 
 def send(alert: Alert, store: Store | None, alerts: AlertSettings, root: Path, now: datetime | None = None) -> bool:
-    """Tells an alert, unless the same was told lately: then it is counted in the store, and told with the next. Returns whether
-    it was told. A relative file lies below `root`."""
+    """Sends an alert and returns whether it was sent. If an equal one was sent within repeat_hours, it is only counted in the
+    store, and the next alert reports the count. root: folder that a relative file of alerts.to is in."""
     folded = fold(alert, store, timedelta(hours=alerts.repeat_hours), now or datetime.now(UTC)) if store else 0
     if folded is None:
         return False
@@ -56,36 +56,36 @@ def send(alert: Alert, store: Store | None, alerts: AlertSettings, root: Path, n
 
 
 def fold(alert: Alert, store: Store, repeat: timedelta, now: datetime) -> int | None:
-    """How many were folded since the last one; None if this one is. The store keeps it, for the next may come of another machine.
-    Where the store does not answer, people are rather told twice."""
-    found: list[int | None] = []
+    """Counts an alert in the store, because the next one may come from another machine. Returns the number of equal alerts that
+    were not sent, or None if this one should not be sent either. If the store cannot be read, the alert is sent."""
+    counts: list[int | None] = []
 
     def count(known: bytes | None) -> bytes:
-        seen: dict[str, Any] = json.loads(known) if known else {"told": "", "folded": 0}
-        late = not seen["told"] or now - datetime.fromisoformat(seen["told"]) >= repeat
-        found.append(seen["folded"] if late else None)
-        return json.dumps({"told": now.isoformat(), "folded": 0} if late else seen | {"folded": seen["folded"] + 1}).encode()
+        record: dict[str, Any] = json.loads(known) if known else {"told": "", "folded": 0}
+        is_due = not record["told"] or now - datetime.fromisoformat(record["told"]) >= repeat
+        counts.append(record["folded"] if is_due else None)
+        return json.dumps({"told": now.isoformat(), "folded": 0} if is_due else record | {"folded": record["folded"] + 1}).encode()
 
     try:
         store.update(alert.key, count)
-    except Conflict:  # another container told the same just now
+    except Conflict:  # another container has just sent the same alert
         return None
     except Exception:
-        log.exception("the store does not tell what was told before")
+        log.exception("the store cannot be read, so this alert may have been sent before")
         return 0
-    return found[0]
+    return counts[0]
 
 
 def _forget(alert: Alert, folded: int, store: Store) -> None:
-    """After a failed delivery, the next alert counts what this one could not send."""
+    """After a failed delivery, resets the record, so that the next alert is sent and reports the number of unsent ones."""
     try:
         store.update(alert.key, lambda known: json.dumps({"told": "", "folded": folded}).encode())
     except Exception:
-        log.exception("the store does not take that an alert was not told")
+        log.exception("the store cannot record that an alert was not sent")
 
 
 def deliver(alert: Alert, alerts: AlertSettings, root: Path) -> None:
-    """To standard output, a line of JSON to a file, or the same to a webhook."""
+    """Writes an alert to standard output, or sends it as JSON to a file or a webhook."""
     if alerts.to == "stdout":
         sys.stdout.write(alert.to_text() + "\n")
         return

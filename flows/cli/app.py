@@ -1,4 +1,4 @@
-"""The command line as a whole: every verb, the signals that stop it, and how it ends."""
+"""The command line: collects all verbs, handles signals, and turns errors into one line and an exit code."""
 
 import inspect
 import os
@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from cli import cloud, cron, data, doctor, flows, fork, prices, releases, serve
 from cli.scratch import scratch
 from cli.terminal import say
-from cli.variables import Place, Verb, describe_misuse, opened, point_metaflow
+from cli.variables import Place, Verb, describe_misuse, point_metaflow, shared_stores
 from recsys.store import describe_error
 
 Verbs = tuple[Callable[..., None], ...]
@@ -31,40 +31,40 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Somebody ends this process by a signal."""
+    """A signal asks this process to end. The argument is its number."""
 
 
 def stop(number: int, frame: Any) -> None:
     for other in STOPPING:
-        signal.signal(other, signal.SIG_IGN)  # it is being ended
+        signal.signal(other, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise Stopped(number)
 
 
 def as_command(verb: Callable[..., None]) -> Callable[..., None]:
-    """What Typer reads of a verb, and calls: the parameter `place` becomes the options of Place."""
+    """Wraps a verb for Typer: its parameter `place` becomes the options of Place."""
     own = dict(inspect.signature(verb).parameters)
     common = fields(Place) if own.pop("place", None) else ()
     kind = inspect.Parameter.KEYWORD_ONLY
-    parameters = [one.replace(kind=kind) for one in own.values()]
-    parameters += [inspect.Parameter(one.name, kind, default=one.default, annotation=one.type) for one in common]
+    parameters = [parameter.replace(kind=kind) for parameter in own.values()]
+    parameters += [inspect.Parameter(field.name, kind, default=field.default, annotation=field.type) for field in common]
 
     @wraps(verb)
-    def command(**given: Any) -> None:
+    def command(**values: Any) -> None:
         if common:
-            given["place"] = Place(**{one.name: given.pop(one.name) for one in common})
+            values["place"] = Place(**{field.name: values.pop(field.name) for field in common})
         point_metaflow()
         with scratch() as folder:
             os.environ |= {"METAFLOW_CLIENT_CACHE_PATH": str(folder / "metaflow"), "METAFLOW_TEMPDIR": str(folder)}
-            verb(**given)
-        for words in opened:
-            say(f"store       {words}")
+            verb(**values)
+        for store in shared_stores:
+            say(f"store       {store}")
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
 
 
 def command_line(groups: Mapping[str, Verbs] = GROUPS) -> Any:
-    """Verbs as a command of Typer. Help has groups and boxes on a terminal only."""
+    """Builds the Typer command of all verbs. `--help` has groups and boxes on a terminal only."""
     is_terminal = sys.stdout.isatty()
     app = typer.Typer(
         help="Trains, publishes and serves recommendations. `rollback --release x` is the same as `make rollback RELEASE=x`.",
@@ -79,24 +79,26 @@ def command_line(groups: Mapping[str, Verbs] = GROUPS) -> Any:
 
 
 def main(groups: Mapping[str, Verbs] = GROUPS) -> None:
-    """Runs the verb that the process's arguments name, and ends the process: with 2 if they are wrong, with 1 if the verb fails."""
-    for one in STOPPING:
-        signal.signal(one, stop)
+    """Runs the verb that the arguments of the process name. Exits with 2 if they are wrong and with 1 if the verb fails."""
+    for number in STOPPING:
+        signal.signal(number, stop)
     try:
         name = f"python {os.path.relpath(sys.argv[0])}".removesuffix("/__main__.py")
         command_line(groups).main(sys.argv[1:] or ["--help"] * (len(groups) > 1), prog_name=name, standalone_mode=False)
     except Stopped as stopped:
-        by = signal.Signals(stopped.args[0]).name
-        fail(f"stopped by {by}; all its processes have ended, and what is live is whole: run again", 128 + stopped.args[0])
+        name = signal.Signals(stopped.args[0]).name
+        fail(
+            f"stopped by {name}; all its processes have ended, and the live release is unchanged: run again", 128 + stopped.args[0]
+        )
     except TyperException as misuse:
         fail(describe_misuse(misuse), 2)
     except Exception as error:
-        if not (told := describe_error(error)):
+        if not (message := describe_error(error)):
             raise
-        fail(told, 1)
+        fail(message, 1)
 
 
-def fail(told: str, code: int) -> NoReturn:
-    """Ends with one line, which names the shared store that it is about."""
-    sys.stderr.write(f"error: {told}{''.join(f'; store: {words}' for words in opened)}\n")
+def fail(message: str, code: int) -> NoReturn:
+    """Prints one line, with the shared store that was used, and exits."""
+    sys.stderr.write(f"error: {message}{''.join(f'; store: {store}' for store in shared_stores)}\n")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Verbs that deploy the flows: what [cloud] of config.toml must hold, and Metaflow's own commands run with it."""
+"""Verbs that deploy the flows to AWS or Argo: checks the section [cloud] of config.toml and runs Metaflow's commands with it."""
 
 import json
 import os
@@ -35,14 +35,16 @@ NEEDED = {
     "argo-workflows": ("bucket", "image", "namespace", "service_account"),
 }
 
-To = Annotated[str, option("where; step-functions by default", read=one_of(NEEDED), shown="|".join(NEEDED))]
-Token = Annotated[str, option("the token that `make deploy` printed, where another user deployed", shown="TOKEN")]
-Flow = Annotated[str | None, option("one flow; by default, all that are deployed", read=one_of(FLOWS), shown="|".join(FLOWS))]
+To = Annotated[str, option("the scheduler; step-functions by default", read=one_of(NEEDED), shown="|".join(NEEDED))]
+Token = Annotated[str, option("the token that `make deploy` printed, if another user deployed the flow", shown="TOKEN")]
+Flow = Annotated[
+    str | None, option("only this flow; by default, all that have a schedule", read=one_of(FLOWS), shown="|".join(FLOWS))
+]
 OneFlow = Annotated[str, option("the flow, such as TrainFlow", read=one_of(FLOWS), shown="|".join(FLOWS))]
 
 
 def environment(cloud: Cloud) -> dict[str, str]:
-    """Metaflow's environment variables for these places."""
+    """Metaflow's environment variables for the settings of [cloud]."""
     return {
         "METAFLOW_DEFAULT_DATASTORE": "s3",
         "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{cloud.bucket}/metaflow",
@@ -60,14 +62,14 @@ def environment(cloud: Cloud) -> dict[str, str]:
 
 
 def read(values: Mapping[str, Any], target: str) -> Cloud:
-    """[cloud] of the config; raises if something that the target needs is still to be filled in."""
+    """Reads [cloud] of the config. Raises RecsysError if a setting that the target needs is not filled in or not valid."""
     cloud = build(Cloud, values.get("cloud", {}), "cloud")
     if target not in NEEDED:
-        raise RecsysError(f'TO "{target}" is no place to deploy to; pass TO={" or TO=".join(NEEDED)}')
+        raise RecsysError(f'TO "{target}" is unknown; pass TO={" or TO=".join(NEEDED)}')
     for name in NEEDED[target]:
         if getattr(cloud, name) in ("", "changethis"):
             raise RecsysError(
-                f'config: cloud.{name} is "{getattr(cloud, name)}"; write what deploy/cloudformation.yml put out, or your own'
+                f'config: cloud.{name} is "{getattr(cloud, name)}"; set it to an output of deploy/cloudformation.yml, or your own'
             )
     root = values["store"]["root"]
     if not root.startswith("s3://"):
@@ -80,12 +82,12 @@ def read(values: Mapping[str, Any], target: str) -> Cloud:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A flow on its schedule."""
+    """A deployed flow."""
 
     name: str
     schedule: str
     steps: tuple[str, ...]
-    token: str  # who did not deploy it needs it to deploy over it, or to delete it
+    token: str  # other users need it to replace or delete the deployment
 
 
 class Target:
@@ -95,30 +97,31 @@ class Target:
         self.name, self.cloud, self.branch, self.token = name, cloud, branch, token
 
     def ask(self, flow: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-        """One of Metaflow's commands for the target; raises with its words if it fails."""
+        """Runs one of Metaflow's commands for the target. Raises RecsysError with the end of its output if it fails."""
         token = ["--authorize", self.token] if self.token and arguments[0] in ("create", "delete") else []
         command = [*flow, "--datastore=s3", *self.branch, self.name, *arguments, *token]
         variables = os.environ | environment(self.cloud)
         done = subprocess.run(command, env=variables, capture_output=True, text=True)
         if done.returncode:
-            words = " ".join(line.strip() for line in (done.stderr or done.stdout).splitlines()[-3:])
-            mend = "mend it in [cloud] of config.toml or in AWS"
-            if "production token" in words:
-                mend = "another user deployed it: pass AUTHORIZE=, the token that `make deploy` told then"
-            raise RecsysError(f"{self.name} {arguments[0]} was refused: {words}; {mend}")
+            output = " ".join(line.strip() for line in (done.stderr or done.stdout).splitlines()[-3:])
+            advice = "correct [cloud] of config.toml or the resources in AWS"
+            if "production token" in output:
+                advice = "another user deployed it: pass AUTHORIZE=, the token that `make deploy` printed for that user"
+            raise RecsysError(f"{self.name} {arguments[0]} was refused: {output}; {advice}")
         return done
 
     def runs(self, flow: Sequence[str], command: str) -> list[str]:
-        """The lines about runs in what `trigger` or `list-runs` says."""
+        """The lines about runs in the output of `trigger` or `list-runs`."""
         return [line.strip() for line in self.ask(flow, command).stderr.splitlines() if re.search(r"\b(sfn|argo)-", line)]
 
     def compile(self, flow: Sequence[str]) -> dict[str, Any]:
-        """The specification that `deploy` hands over, deployed nowhere; its package is uploaded."""
-        said = self.ask(flow, "create", "--only-json").stdout
-        return json.loads(said[said.index("{") :])
+        """The specification that `deploy` would create. Uploads the code package but deploys nothing."""
+        output = self.ask(flow, "create", "--only-json").stdout
+        return json.loads(output[output.index("{") :])
 
     def deploy(self, flow: Sequence[str]) -> Deployed:
-        """Hands a flow with its schedule over, once nothing in it is impossible."""
+        """Deploys a flow with its schedule, after checking that the bucket exists and that Fargate has the containers it asks
+        for."""
         require_bucket(self.cloud.bucket)
         compiled = self.compile(flow)
         if self.name == "argo-workflows":
@@ -135,20 +138,23 @@ class Target:
 
 
 def target(place: Place, to: str, authorize: str) -> Target:
-    """Where flows are deployed: in production, in the branch BRANCH, or in the user's own."""
+    """The scheduler for production, for the branch BRANCH, or for the user's own branch."""
     if place.store:
-        raise RecsysError(f'STORE "{place.store}" is for runs of this machine; what is deployed has store.root of config.toml')
+        raise RecsysError(f'STORE "{place.store}" is for runs on this machine; deployed flows use store.root of config.toml')
     branch = place.flow_options or options_of(place.branch, user())
     return Target(to, read(read_config(), to), branch, authorize)
 
 
 def deployed(flow: str | None) -> list[str]:
-    """One flow, or all that run on a schedule."""
+    """The given flow, or all that run on a schedule."""
     return [flow] if flow else [name for name in FLOWS if name != "TuneFlow"]
 
 
 def deploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize: Token = "") -> None:
-    """Deploys the scheduled flows to AWS Step Functions and Batch, by [cloud] of config.toml, or to Argo Workflows."""
+    """Deploys the scheduled flows to AWS Step Functions and Batch, or to Argo Workflows, with [cloud] of config.toml.
+
+    Example: make deploy PRODUCTION=1
+    """
     place.checked_settings()  # refuses a wrong value before anything is deployed
     chosen = target(place, to, authorize)
     if place.branch_name == PRODUCTION:
@@ -158,16 +164,19 @@ def deploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize
         console.print(f"{name} is {made.name} on {chosen.name}, {made.schedule}: {len(made.steps)} steps, {', '.join(made.steps)}")
     where = describe_store(place.root, place.branch_name)
     console.print(f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {where}")
-    console.print(f"whoever is not {user()} deploys over it, or undeploys it, by AUTHORIZE={made.token}")
+    console.print(f"users other than {user()} replace or remove this deployment with AUTHORIZE={made.token}")
 
 
 def undeploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize: Token = "") -> None:
-    """Removes deployed flows and their schedules; releases stay."""
+    """Removes deployed flows and their schedules. Releases stay in the store.
+
+    Example: make undeploy FLOW=MonitorFlow PRODUCTION=1
+    """
     chosen, refused = target(place, to, authorize), []
     for name in deployed(flow):
         try:
             chosen.ask(FLOWS[name], "delete")
-            console.print(f"{name} runs by itself no more")
+            console.print(f"{name} is no longer deployed")
         except RecsysError as error:
             if "doesn't exist" in str(error):
                 console.print(f"{name} is not deployed")
@@ -178,36 +187,44 @@ def undeploy(place: Place, flow: Flow = None, to: To = "step-functions", authori
 
 
 def trigger(place: Place, flow: OneFlow, to: To = "step-functions", authorize: Token = "") -> None:
-    """Starts a deployed flow now."""
+    """Starts a deployed flow now.
+
+    Example: make trigger FLOW=TrainFlow PRODUCTION=1
+    """
     for line in target(place, to, authorize).runs(FLOWS[flow], "trigger"):
         say(line)
 
 
 def cloud_status(place: Place, flow: Flow = None, to: To = "step-functions", authorize: Token = "") -> None:
-    """Lists the executions of deployed flows, and how they ended."""
+    """Lists the executions of deployed flows with their status.
+
+    Example: make cloud-status PRODUCTION=1
+    """
     chosen = target(place, to, authorize)
     if chosen.name == "argo-workflows":
-        raise RecsysError(f"TO argo-workflows lists no executions; ask the cluster: argo list --namespace {chosen.cloud.namespace}")
+        raise RecsysError(f"TO argo-workflows cannot list executions here; run: argo list --namespace {chosen.cloud.namespace}")
     for name in deployed(flow):
         for line in chosen.runs(FLOWS[name], "list-runs") or ["no execution yet"]:
             say(f"{name}: {line}")
 
 
 def options_of(branch: str, user: str) -> list[str]:
-    """What makes Metaflow deploy to a branch; nothing for the user's own. Raises for another user's."""
+    """Metaflow's options for a branch; none for the user's own. Raises RecsysError for another user's branch."""
     name = branch_name(branch)
     if name.startswith("user.") and name != f"user.{user}":
         raise RecsysError(f'BRANCH "{branch}" is another user\'s, and you are {user}; pass METAFLOW_USER={name[5:]} if it is yours')
     return [f"--branch={name.removeprefix('test.')}"] if name.startswith("test.") else []
 
 
-def token_in(said: str) -> str:
-    found = re.search(r"create --authorize (\S+)", said)
-    return found[1] if found else ""
+def token_in(output: str) -> str:
+    """The production token in the output of Metaflow's `create`; empty if there is none."""
+    match = re.search(r"create --authorize (\S+)", output)
+    return match[1] if match else ""
 
 
 def schedule_of(machine: str) -> str:
-    """The schedule on which EventBridge starts a state machine, whose rule Metaflow names after it in 64 letters."""
+    """The schedule on which EventBridge starts a state machine. Metaflow derives the rule's name, of at most 64 letters, from
+    it."""
     import boto3
     from metaflow.plugins.aws.step_functions.event_bridge_client import format as rule_of
 
@@ -220,7 +237,7 @@ def schedule_of(machine: str) -> str:
 
 
 def tasks(machine: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Every step of a state machine, with the parameters of its Batch job."""
+    """All steps of a state machine with the parameters of their Batch jobs."""
     for name, state in machine["States"].items():
         for inner in [*state.get("Branches", []), *([state["Iterator"]] if "Iterator" in state else [])]:
             yield from tasks(inner)
@@ -229,29 +246,30 @@ def tasks(machine: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
 
 
 def require_sizes(states: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Raises if a step asks for a pair of cpu and memory that Fargate does not have."""
+    """Raises RecsysError if a step asks for cpu and memory that Fargate does not have together."""
     for step, job in states:
-        asked = {one["Type"]: one["Value"] for one in job["ContainerOverrides"]["ResourceRequirements"]}
-        require_pair(f"step {step}", float(asked["VCPU"]), int(float(asked["MEMORY"])))
+        sizes = {size["Type"]: size["Value"] for size in job["ContainerOverrides"]["ResourceRequirements"]}
+        require_pair(f"step {step}", float(sizes["VCPU"]), int(float(sizes["MEMORY"])))
 
 
 def require_pair(what: str, cpu: float, memory: int) -> None:
-    """Raises if Fargate has no container of so many cores and megabytes."""
+    """Raises RecsysError if Fargate has no container with so many cores and megabytes. `what` starts the message."""
     allowed = FARGATE.get(cpu, ())
     if memory not in allowed:
-        mend = f"cpu is one of {', '.join(map(str, FARGATE))}"
+        advice = f"cpu must be one of {', '.join(map(str, FARGATE))}"
         if allowed:
-            between = f" in steps of {allowed.step}" if isinstance(allowed, range) else ""
-            mend = f"with {cpu:g} it has {allowed[0]} to {allowed[-1]} MB{between}"
-        raise RecsysError(f"{what} asks for cpu {cpu:g} with memory {memory}, which Fargate does not pair; {mend}")
+            steps = f" in steps of {allowed.step}" if isinstance(allowed, range) else ""
+            advice = f"cpu {cpu:g} goes with {allowed[0]} to {allowed[-1]} MB{steps}"
+        raise RecsysError(f"{what} asks for cpu {cpu:g} with memory {memory}, which Fargate does not have; {advice}")
 
 
 def require_bucket(bucket: str) -> None:
+    """Raises RecsysError if the bucket cannot be reached."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         s3_client().head_bucket(Bucket=bucket)
     except (BotoCoreError, ClientError) as error:
         raise RecsysError(
-            f"config: cloud.bucket {bucket} cannot be reached ({error}); create it by deploy/cloudformation.yml, or sign in to AWS"
+            f"config: cloud.bucket {bucket} cannot be reached ({error}); create it with deploy/cloudformation.yml or sign in to AWS"
         ) from None

@@ -1,4 +1,4 @@
-"""The verb that prints a schedule without a cloud: lines for crontab, or units for systemd, that run the flows one at a time."""
+"""The verb `cron`, which prints a schedule for one machine: crontab lines or systemd units that run the flows one at a time."""
 
 import shlex
 import shutil
@@ -14,36 +14,39 @@ from recsys.settings import Operations
 from recsys.settings import read as read_operations
 
 VERBS = {"train": "run", "recommend": "recommend", "monitor": "monitor"}
-PATIENCE = 12 * 3600  # seconds that a flow waits for the one before it
+MAX_WAIT = 12 * 3600  # seconds that a flow waits for another one to end
 
 
 def cron(place: Place, units: Annotated[bool, option("systemd units instead of lines for crontab", "--systemd")] = False) -> None:
-    """Prints lines for crontab, or systemd units, that run the three flows on their schedules on this machine."""
-    place.checked_settings()  # refuses a wrong value before it is written down
-    given = {"DATASET": place.dataset, "STORE": place.store} | {name.upper(): path for name, path in place.inputs.items()}
-    given["PRODUCTION"] = "1" * (place.production or is_shared(place.root))  # what runs on a schedule is production
-    given = {name: value for name, value in given.items() if value}
-    for line in (systemd if units else crontab)(ROOT, read_operations(read_config()), given):
+    """Prints crontab lines, or systemd units, that run the scheduled flows on this machine.
+
+    Example: make cron DATASET=events EVENTS=data/events.csv | crontab -
+    """
+    place.checked_settings()  # refuses a wrong value before it is scheduled
+    variables = {"DATASET": place.dataset, "STORE": place.store} | {name.upper(): path for name, path in place.inputs.items()}
+    variables["PRODUCTION"] = "1" * (place.production or is_shared(place.root))  # scheduled runs are production
+    variables = {name: value for name, value in variables.items() if value}
+    for line in (systemd if units else crontab)(ROOT, read_operations(read_config()), variables):
         console.out(line, highlight=False)
 
 
-def crontab(root: Path, operations: Operations, source_settings: dict[str, str]) -> Iterator[str]:
-    """One line for each flow."""
-    yield "# Times are UTC. Where cron does not know CRON_TZ (Debian's), move the hours to the machine's own zone."
+def crontab(root: Path, operations: Operations, variables: dict[str, str]) -> Iterator[str]:
+    """Yields one crontab line for each flow. variables: make's variables for all flows."""
+    yield "# Times are UTC. If your cron does not support CRON_TZ (Debian's does not), convert the hours to the machine's zone."
     yield "CRON_TZ=UTC"
     for flow, schedule in operations.schedule.items():
-        command = shlex.join(_command("flock", "make", flow, root, source_settings))
+        command = shlex.join(_command("flock", "make", flow, root, variables))
         log = shlex.quote(str(root / "data" / "cron.log"))
-        mail = f"|| echo {shlex.quote(f'{flow} failed; read the end of')} {log} >&2"  # cron mails what is said
-        yield f"{schedule.cron} " + f"{command} >> {log} 2>&1 {mail}".replace("%", r"\%")  # % is a new line to cron
+        mail = f"|| echo {shlex.quote(f'{flow} failed; read the end of')} {log} >&2"  # cron mails what is printed
+        yield f"{schedule.cron} " + f"{command} >> {log} 2>&1 {mail}".replace("%", r"\%")  # cron takes % for a new line
 
 
-def systemd(root: Path, operations: Operations, source_settings: dict[str, str]) -> Iterator[str]:
-    """A service and a timer for each flow, each under the name of its file."""
-    flock, make = _find("flock"), _find("make")
+def systemd(root: Path, operations: Operations, variables: dict[str, str]) -> Iterator[str]:
+    """Yields the lines of a systemd service and a timer for each flow, after the name of their file."""
+    flock, make = (shutil.which(program) or f"/usr/bin/{program}" for program in ("flock", "make"))  # systemd needs full paths
     for flow, schedule in operations.schedule.items():
         name = f"{operations.unattended.project}-{flow}"
-        command = " ".join(_quote(part) for part in _command(flock, make, flow, root, source_settings))
+        command = " ".join(_quote(part) for part in _command(flock, make, flow, root, variables))
         yield f"# ~/.config/systemd/user/{name}.service"
         yield from ("[Unit]", f"Description={name}", "", "[Service]", "Type=oneshot", f"ExecStart={command}", "")
         yield f"# ~/.config/systemd/user/{name}.timer"
@@ -53,20 +56,15 @@ def systemd(root: Path, operations: Operations, source_settings: dict[str, str])
     yield f"# then: systemctl --user daemon-reload && systemctl --user enable --now {timers}"
 
 
-def _command(flock: str, make: str, flow: str, root: Path, source_settings: dict[str, str]) -> list[str]:
+def _command(flock: str, make: str, flow: str, root: Path, variables: dict[str, str]) -> list[str]:
     if flow not in VERBS:
-        raise RecsysError(f"config: [schedule] names {flow}; flows with a verb are {', '.join(VERBS)}")
-    given = [f"{name}={value}" for name, value in ({"UNATTENDED": "1"} | source_settings).items()]
+        raise RecsysError(f"config: [schedule] names {flow}, which cannot be scheduled; pass one of {', '.join(VERBS)}")
+    arguments = [f"{name}={value}" for name, value in ({"UNATTENDED": "1"} | variables).items()]
     lock = str(root / "data" / ".cron.lock")
-    return [flock, "--timeout", str(PATIENCE), lock, make, "--directory", str(root), VERBS[flow], *given]
-
-
-def _find(program: str) -> str:
-    """systemd wants whole paths."""
-    return shutil.which(program) or f"/usr/bin/{program}"
+    return [flock, "--timeout", str(MAX_WAIT), lock, make, "--directory", str(root), VERBS[flow], *arguments]
 
 
 def _quote(part: str) -> str:
-    """As systemd.service(5) wants it."""
+    """Quotes a part of a command by the rules of systemd.service(5)."""
     escaped = part.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"' if escaped != part or any(letter in part for letter in " \t'") else part

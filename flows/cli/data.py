@@ -1,4 +1,4 @@
-"""Verbs about data that people bring, take away, or know more of than the data tell."""
+"""Verbs about data: check an export, write lists and rejected events to files, and add cases and expected changes."""
 
 import json
 import os
@@ -14,11 +14,14 @@ from cli.variables import CASES, EXPECTED, Place, day, one_of, option, read_conf
 from recsys import RecsysError
 from recsys.validation import SEVERITIES, cases, expected_changes
 
-Escape = Annotated[bool, option("write texts so that no spreadsheet takes them for formulas", "--escape")]
+Escape = Annotated[bool, option("put an apostrophe before texts that a spreadsheet would take for formulas", "--escape")]
 
 
 def check_data(place: Place) -> None:
-    """Describes an export of events (EVENTS=), proposes its section of config.toml, and says whether a run will work."""
+    """Describes an export of events, proposes its section of config.toml, and says whether a run will work.
+
+    Example: make check-data EVENTS=data/events.csv
+    """
     from cli.data_profile import show
     from recsys.profiling import check, propose_name
     from recsys.sources import Access
@@ -26,15 +29,15 @@ def check_data(place: Place) -> None:
     config = read_config()
     name = place.dataset or propose_name(place.events, config["datasets"])
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise RecsysError(f'DATASET "{name}" cannot be a name; use letters, digits, _ and - only')
+        raise RecsysError(f'DATASET "{name}" is not a valid name; use letters, digits, _ and - only')
     if name not in config["datasets"] and not place.events:
-        place.settings()  # says which datasets there are
+        place.settings()  # raises with the names of the datasets
         raise RecsysError("EVENTS is not given; pass EVENTS=path to your events, or DATASET= to check one of config.toml")
     queries = ROOT / "dbt_project" / "queries" / name
-    found = check(config, name, place.inputs, ROOT / "dbt_project", datetime.now(UTC).date(), Access(queries, os.environ))
-    show(found, console)
-    if found.problems:
-        raise RecsysError(f"a run will not work: {'; '.join(found.problems)}")
+    profile = check(config, name, place.inputs, ROOT / "dbt_project", datetime.now(UTC).date(), Access(queries, os.environ))
+    show(profile, console)
+    if profile.problems:
+        raise RecsysError(f"a run will not work: {'; '.join(profile.problems)}")
 
 
 def quarantine(
@@ -42,7 +45,10 @@ def quarantine(
     to: Annotated[str, option("a .csv or .parquet file; data/quarantine.csv by default", shown="PATH")] = "",
     escape: Escape = False,
 ) -> None:
-    """Writes the events that the last run rejected, with their reasons, to a file."""
+    """Writes the events that the last run rejected, with their reasons, to a file.
+
+    Example: make quarantine TO=rejected.csv
+    """
     from recsys.pipeline import write_rejected
     from reporting import last_landing
 
@@ -59,7 +65,10 @@ def export(
     release: Release = "",
     escape: Escape = False,
 ) -> None:
-    """Writes a release's lists to a file."""
+    """Writes the lists of a release to a file, one row per user and item.
+
+    Example: make export TO=lists.parquet
+    """
     from recsys.releases import export
 
     (_, kept, release), list_kind = place.open_release(release), "new_items" if novel else "all_items"
@@ -72,11 +81,14 @@ def exposures(
     day: Annotated[date, option("the day", read=day, shown="YYYY-MM-DD")],
     to: Annotated[str, option("a .parquet file", shown="PATH")],
 ) -> None:
-    """Writes what the service showed on a day to a file."""
+    """Writes the items that the service showed on a day to a file. Users are named by a keyed hash.
+
+    Example: make exposures DAY=2026-11-27 TO=shown.parquet
+    """
     from recsys.serving import export
 
     if not to.endswith(".parquet"):
-        raise RecsysError(f'TO is "{to}"; pass TO=path to a .parquet file')
+        raise RecsysError(f'TO is "{to}"; pass the path of a .parquet file')
     rows = export(place.open_store(), day, Path(to))
     console.print(f"{rows:,} items shown on {day} written to {to}; users are named by keyed hash")
 
@@ -84,20 +96,25 @@ def exposures(
 def add_case(
     place: Place,
     user: Annotated[str, option("a user of the live release", shown="ID")],
-    why: Annotated[str, option("the reason, for people", shown="TEXT")],
-    expect: Annotated[str, option("items that the list shall have, with commas between them", shown="IDS")] = "",
-    bar: Annotated[str, option("items that it shall not have", "--not", shown="IDS")] = "",
-    severity: Annotated[str, option("what a failure does", read=one_of(SEVERITIES), shown="|".join(SEVERITIES))] = "warn",
+    why: Annotated[str, option("the reason, which is shown when the case fails", shown="TEXT")],
+    expect: Annotated[str, option("items that the user's list must contain, separated by commas", shown="IDS")] = "",
+    bar: Annotated[str, option("items that it must not contain", "--not", shown="IDS")] = "",
+    severity: Annotated[
+        str, option("whether a failure warns or blocks; warn by default", read=one_of(SEVERITIES), shown="|".join(SEVERITIES))
+    ] = "warn",
 ) -> None:
-    """Adds a case to cases.jsonl: what every later release shall list for a user, or not."""
+    """Adds a case to cases.jsonl: items that every later release must, or must not, list for a user.
+
+    Example: make add-case USER=u0000123 NOT=i0000485 WHY="bought it last week"
+    """
     chosen, kept, release = place.open_release()
-    items = ([item.strip() for item in given.split(",") if item.strip()] for given in (expect, bar))
+    items = ([item.strip() for item in text.split(",") if item.strip()] for text in (expect, bar))
     case = dict(zip(cases.FIELDS, (chosen.name, user, *items, why, severity), strict=True))
-    cases.refuse_senseless(case, "add-case")
+    cases.refuse_incomplete(case, "add-case")
     cases.refuse_unknown(case, kept.load("release", release))
     with CASES.open("a") as file:
         file.write(json.dumps(case, ensure_ascii=False) + "\n")
-    console.print(f"added to {CASES.name}; the next run holds lists against it", markup=False)
+    console.print(f"added to {CASES.name}; the next run checks its lists against it", markup=False)
 
 
 def expect(
@@ -105,30 +122,32 @@ def expect(
     first: Annotated[date | None, option("the first day", "--from", read=day, shown="YYYY-MM-DD")] = None,
     last: Annotated[date | None, option("the last day", "--to", read=day, shown="YYYY-MM-DD")] = None,
     kind: Annotated[
-        str | None, option("what differs", read=one_of(expected_changes.KINDS), shown="|".join(expected_changes.KINDS))
+        str | None,
+        option("what will change in the data", read=one_of(expected_changes.KINDS), shown="|".join(expected_changes.KINDS)),
     ] = None,
-    because: Annotated[str, option("the reason, for the reports that show it", shown="TEXT")] = "",
-    off: Annotated[bool, option("take it back", "--off")] = False,
-    list_: Annotated[bool, option("list what is expected", "--list")] = False,
+    because: Annotated[str, option("the reason, which reports show", shown="TEXT")] = "",
+    off: Annotated[bool, option("remove this change", "--off")] = False,
+    list_: Annotated[bool, option("list the expected changes", "--list")] = False,
 ) -> None:
-    """Notes days on which the data may differ, so that checks only warn. Without values, lists those that are noted."""
+    """Records days on which the data will differ, so that checks only warn of it. Without variables, lists these days.
+
+    Example: make expect FROM=2026-12-24 TO=2026-12-26 KIND=closed BECAUSE=Christmas
+    """
     chosen = place.settings()
     kept = place.open_store(chosen)
     known = expected_changes.known(kept, chosen)
     if list_ or not (first or last or kind or because):
-        for one in known:
-            say(f"{one.first} to {one.last}  {one.kind:<9}  {one.because}")
+        for change in known:
+            say(f"{change.first} to {change.last}  {change.kind:<9}  {change.because}")
         console.print(f"{len(known)} changes of {chosen.dataset_name} are expected")
         return
-    because = because or ("taken back" if off else "")
-    given = (chosen.dataset_name, first or "", last or "", kind or "", because)
-    change = expected_changes.ExpectedChange.read(dict(zip(expected_changes.FIELDS, given, strict=True)), "expect")
-    if off and change.key not in {one.key for one in known}:
-        raise RecsysError(
-            f"no {change.kind} change is expected from {change.first} to {change.last}; `make expect` lists those known"
-        )
+    because = because or ("removed" if off else "")
+    values = (chosen.dataset_name, first or "", last or "", kind or "", because)
+    change = expected_changes.ExpectedChange.read(dict(zip(expected_changes.FIELDS, values, strict=True)), "expect")
+    if off and change.key not in {other.key for other in known}:
+        raise RecsysError(f"no {change.kind} change is expected from {change.first} to {change.last}; `make expect` lists all")
     expected_changes.record(kept, change, off)
     EXPECTED.write_text(expected_changes.rewrite(EXPECTED.read_text() if EXPECTED.exists() else "", change, off))
     checks = ", ".join(check.partition(".")[2] for check in expected_changes.KINDS[change.kind])
-    told = "is not expected any more" if off else f"is expected; until it is over, these checks only warn: {checks}"
-    say(f"{change.kind} change ({change}) {told}; commit {EXPECTED.name}")
+    effect = "is no longer expected" if off else f"is expected; these checks only warn until it is over: {checks}"
+    say(f"{change.kind} change ({change}) {effect}; commit {EXPECTED.name}")

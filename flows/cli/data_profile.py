@@ -1,4 +1,4 @@
-"""`make check-data`: the profile of an export, for people to read."""
+"""Prints the profile of an export of events, for `make check-data`."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,11 +10,11 @@ from rich.table import Table
 from cli.terminal import table
 from recsys.profiling import Profile, Spread
 
-SHOWN = 20  # event types, ratings and gaps that are listed
+SHOWN = 20  # event types, ratings and time zones that are listed
 
 
 def show(found: Profile, console: Console) -> None:
-    """Prints what was found, then the section of config.toml, then whether a run will work."""
+    """Prints the profile, the proposed section of config.toml, and whether a run will work."""
     for title, parts in (
         ("Columns", _columns(found)),
         ("Event types", _types(found)),
@@ -35,7 +35,7 @@ def show(found: Profile, console: Console) -> None:
 
 def _columns(found: Profile) -> Iterator[str | Table]:
     if not found.columns:
-        yield f'source "{found.source}" knows its columns; the settings of [datasets.{found.name}] are used'
+        yield f'source "{found.source}" has fixed columns; the settings of [datasets.{found.name}] are used'
         return
     yield table(("table", "column", "is read as", ""), ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns))
 

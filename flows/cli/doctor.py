@@ -1,4 +1,4 @@
-"""Verbs that look after this installation."""
+"""Verbs about this installation: `doctor` and `schema`."""
 
 import json
 import os
@@ -18,7 +18,10 @@ PACKAGES = ("metaflow", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations"
 
 
 def doctor(place: Place) -> None:
-    """Prints the resolved settings, versions and disk space, and what is missing."""
+    """Prints versions, the settings of the dataset and disk space, and what is missing for a run.
+
+    Example: make doctor DATASET=shop
+    """
     from recsys.sources import Access, open_source
 
     missing = []
@@ -35,9 +38,9 @@ def doctor(place: Place) -> None:
     say(f"{free:.0f} GiB free, store at {kept.backend}, live release {kept.current(strict=False) or 'none'}")
     tell_faults(kept)
     if free < 5:
-        missing.append(f"{free:.1f} GiB of disk are free; 10 million events want about 5")
+        missing.append(f"{free:.1f} GiB of disk are free; 10 million events need about 5")
     if shutil.which("git") is None:
-        missing.append("git is not on the PATH; releases cannot record the commit they were made by")
+        missing.append("git is not on the PATH, so releases cannot record the commit of their code; install it")
     access = Access(ROOT / "dbt_project" / "queries" / (place.dataset or read_config()["dataset"]), os.environ)
     try:
         open_source(chosen.dataset).prepare(access)
@@ -50,7 +53,10 @@ def doctor(place: Place) -> None:
 
 
 def schema() -> None:
-    """Writes config.schema.json, by which editors check config.toml."""
+    """Writes config.schema.json, with which editors check config.toml.
+
+    Example: make schema
+    """
     from recsys.recommenders import RECOMMENDERS
     from recsys.settings import config_schema
     from recsys.validation import CHECKS

@@ -1,4 +1,4 @@
-"""`make explain`: why a user has this list, for people to read."""
+"""Prints why a user has a list, for `make explain`."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,13 @@ BASKETS, LOOKS, CANDIDATES, ITEMS, FEATURES = 5, 10, 20, 3, 8  # how many of eac
 
 
 def show(found: Explanation | UnknownUser, item_id: str, k: int, console: Console) -> None:
-    """Prints an explanation; with an item, that item's features instead of those of the top items."""
+    """Prints an explanation. With an item id, shows all features of that item instead of those of the best items."""
     for part in _stranger(found, k) if isinstance(found, UnknownUser) else _parts(found, item_id, k):
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
 
 
 def _stranger(found: UnknownUser, k: int) -> Iterator[str]:
-    yield f"user {found.user_id} is not known to this release, so gets the list of its segment, if that is told, else the next:"
+    yield f"user {found.user_id} is not in this release, so gets the first of these lists that fits and is not empty:"
     for name, items in found.rungs.items():
         yield f"  {name}: {', '.join(items[:k]) or 'empty'}"
 
@@ -38,16 +38,16 @@ def _parts(found: Explanation, item_id: str, k: int) -> Iterator[str | Table]:
         yield _contributions(candidate, 0 if item_id else FEATURES)
     if item_id:
         yield _fate(found, _row(found.state, item_id))
-    yield f"\nkept out though it scored high enough, or moved behind, by a rule: {len(found.removed)} items"
-    yield _removed(found)
+    yield f"\nremoved by a rule although they scored high enough, or moved down by a rule: {len(found.removed)} items"
+    yield table(("rule", "item"), ((rule, name(found.state, item)) for item, rule in found.removed[:CANDIDATES]))
     yield f"\nthe list: {len(found.items)} items; the first {k}"
     yield _list(found, k)
     if found.items != found.released:
-        yield "this is not the list that the release holds: other code or versions made it; `make reproduce` tells which"
+        yield "this differs from the list in the release, which was made by other code or versions; `make reproduce` shows which"
 
 
 def name(state: State, item: int) -> str:
-    """An item's id and title; items without a title have their id for one."""
+    """An item's id and title. Items without a title have their id as title, which is shown once."""
     id, title = str(state.item_ids[item]), str(state.items["title"][item])
     return id if title == id else f"{id} {title}"
 
@@ -79,16 +79,16 @@ def _sum(found: Explanation, one: ExplainedItem) -> str:
     return f"\n{name(found.state, one.item)}: {score}, of which {found.base:+.3f} is every item's"
 
 
-def _contributions(one: ExplainedItem, most: int) -> Table:
-    """Features by what they added; all of them if `most` is 0."""
-    features = sorted(one.added, key=lambda feature: -abs(one.added[feature]))[: most or None]
+def _contributions(one: ExplainedItem, count: int) -> Table:
+    """The features with the largest contributions; all of them if `count` is 0."""
+    features = sorted(one.added, key=lambda feature: -abs(one.added[feature]))[: count or None]
     rows = ((f"{one.added[feature]:+.3f}", feature, f"{one.features[feature]:.4g}") for feature in features)
     return table(("added", "feature", "value"), rows)
 
 
 def _row(state: State, item_id: str) -> int:
     if (row := int(places(state.item_ids, np.array([item_id]))[0])) < 0:
-        raise RecsysError(f'ITEM "{item_id}" is not known to this release; pass an id of its items.parquet')
+        raise RecsysError(f'ITEM "{item_id}" is not in this release; pass an id of its items.parquet')
     return row
 
 
@@ -98,18 +98,14 @@ def _asked(found: Explanation, item_id: str) -> list[ExplainedItem]:
 
 
 def _fate(found: Explanation, item: int) -> str:
-    """What became of one item."""
-    said = [f"was kept out, or moved behind, by the rule {rule}" for row, rule in found.removed if row == item]
+    """Why an item is in the list or not."""
+    parts = [f"was removed or moved down by the rule {rule}" for row, rule in found.removed if row == item]
     if not found.rules.listed[item]:
-        said = [f"may not be listed by the rule {HIDING[found.rules.reasons[item]]}"]
-    elif found.candidates and item not in [one.item for one in found.candidates]:
-        said.append("was proposed by no recommender")
-    said.append(f"stands at place {found.items.index(item) + 1}" if item in found.items else "is not in the list")
-    return f"\n{name(found.state, item)} {', '.join(said)}"
-
-
-def _removed(found: Explanation) -> Table:
-    return table(("rule", "item"), ((rule, name(found.state, item)) for item, rule in found.removed[:CANDIDATES]))
+        parts = [f"may not be listed because of the rule {HIDING[found.rules.reasons[item]]}"]
+    elif found.candidates and item not in [candidate.item for candidate in found.candidates]:
+        parts.append("was not proposed by any candidate source")
+    parts.append(f"is at place {found.items.index(item) + 1}" if item in found.items else "is not in the list")
+    return f"\n{name(found.state, item)} {', '.join(parts)}"
 
 
 def _list(found: Explanation, k: int) -> Table:

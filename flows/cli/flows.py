@@ -1,4 +1,4 @@
-"""Verbs that run flows on this machine, and follow them to their end."""
+"""Verbs that run flows on this machine and show their progress."""
 
 import json
 import os
@@ -23,45 +23,60 @@ FLOWS = {
     f"{name.title()}Flow": [sys.executable, str(CODE / f"{name}_flow.py"), "--no-pylint"]
     for name in ("train", "recommend", "monitor", "tune")
 }
-PUBLISHING = ("TrainFlow", "RecommendFlow")  # two runs of one would publish against the same champion
+PUBLISHING = ("TrainFlow", "RecommendFlow")  # run one at a time per store, because two runs would replace the same champion
 RESUMED = ("TrainFlow", "RecommendFlow", "MonitorFlow")
 
 Canary = Annotated[
     float | None,
-    option("publish the release as a canary for this share of the users, instead of to all", read=Range(0, 1), shown="SHARE"),
+    option("publish the release as a canary for this share of the users, such as 0.05", read=Range(0, 1), shown="SHARE"),
 ]
 On = Annotated[str | None, option("run the steps on AWS Batch, by [cloud] of config.toml", read=one_of(["batch"]), shown="batch")]
 Unattended = Annotated[bool, option("repeat failed steps and send alerts, as on a schedule", "--unattended")]
 
 
 def run(place: Place, canary: Canary = None, on: On = None, unattended: Unattended = False) -> None:
-    """Trains recommenders on raw events, checks the best one's lists and publishes them as a release."""
+    """Trains recommenders on raw events, checks the best one's lists and publishes them as a release.
+
+    Example: make run DATASET=events EVENTS=data/events.csv
+    """
     train(place, canary, on, unattended)
 
 
 def audit(place: Place, canary: Canary = None, on: On = None, unattended: Unattended = False) -> None:
-    """As run, with the costly checks: other seeds, bad days, leaks, behaviour."""
+    """As run, with the costly checks too: other seeds, lost data, leaks from the future, behavioural tests.
+
+    Example: make audit DATASET=shop
+    """
     train(place, canary, on, unattended, "--audit", "True")
 
 
 def train(place: Place, canary: float | None, on: str | None, unattended: bool, *more: str) -> None:
-    share = -1.0 if canary is None else canary  # as TrainFlow's parameter has it
+    share = -1.0 if canary is None else canary  # -1 means no canary in TrainFlow
     follow(place, "TrainFlow", "run", *parameters(place, on, unattended), "--canary", str(share), *more)
 
 
 def recommend(place: Place, on: On = None, unattended: Unattended = False) -> None:
-    """Publishes new lists by the live model, as of today."""
+    """Makes new lists with the live model from the newest events, checks them and publishes them. Trains nothing.
+
+    Example: make recommend DATASET=shop
+    """
     follow(place, "RecommendFlow", "run", *parameters(place, on, unattended))
 
 
 def monitor(place: Place, on: On = None, unattended: Unattended = False) -> None:
-    """Scores recently served lists against later events of the target."""
+    """Scores recently served lists against later target events.
+
+    Example: make monitor DATASET=shop
+    """
     follow(place, "MonitorFlow", "run", *parameters(place, on, unattended))
 
 
 def parameters(place: Place, on: str | None, unattended: bool) -> list[str]:
-    """Parameters that every flow takes, checked, and options that send its steps to Batch or repeat those that fail."""
-    retries = read_operations(read_config()).unattended.retries  # read in any case: a wrong setting is told before the flow starts
+    """The parameters that all flows have, and Metaflow's options for steps on Batch and for retries. Raises RecsysError for a wrong
+    setting."""
+    retries = read_operations(
+        read_config()
+    ).unattended.retries  # read even if unused, to check these settings before the flow starts
     values = {
         "dataset": place.dataset,
         "as_of": str(place.as_of or ""),
@@ -75,14 +90,17 @@ def parameters(place: Place, on: str | None, unattended: bool) -> list[str]:
         os.environ.update(cloud.environment(cloud.read(read_config(), "step-functions")))
     os.environ["UNATTENDED"] = "1" * unattended  # for the flow's alerts
     decorators = ["batch"] * bool(on) + [f"retry:times={retries}"] * unattended
-    given = [part for name, value in values.items() for part in (f"--{name}", value)]
-    return given + [part for decorator in decorators for part in ("--with", decorator)]
+    options = [part for name, value in values.items() for part in (f"--{name}", value)]
+    return options + [part for decorator in decorators for part in ("--with", decorator)]
 
 
 def resume(
     place: Place, flow: Annotated[str, option("the flow", read=one_of(RESUMED), shown="|".join(RESUMED))] = "TrainFlow"
 ) -> None:
-    """Goes on with the last run of a flow where it failed, under that run's own settings."""
+    """Continues the last run of a flow at the step that failed, with that run's settings.
+
+    Example: make resume FLOW=TrainFlow
+    """
     from reporting import latest_run, settings_of, store_of
 
     run = latest_run(flow)
@@ -91,14 +109,14 @@ def resume(
 
 
 def require_same_store(place: Place, run: Any) -> None:
-    """Raises unless this command may go on with a run: in the store that the run works in and, for production, by committed code.
-    (A new run checks its code itself when it starts.)"""
+    """Raises RecsysError unless this command may continue a run: it must use the store of that run and, for production, committed
+    code. A new run checks its code itself."""
     from reporting import place_of
 
     root, origin = place_of(run)
     if store_branch(origin, root) != store_branch(place.branch_name, root):
-        mend = "pass PRODUCTION=1" if origin == PRODUCTION else "leave out PRODUCTION=1 and BRANCH, or run anew"
-        raise RecsysError(f"{run.pathspec} works in the store {describe_store(root, origin)}, and this command in another; {mend}")
+        advice = "pass PRODUCTION=1" if origin == PRODUCTION else "leave out PRODUCTION=1 and BRANCH, or start a new run"
+        raise RecsysError(f"{run.pathspec} uses the store {describe_store(root, origin)}, and this command another one; {advice}")
     note(root, origin)
     if is_production(root, origin):
         require_committed(code_version())
@@ -110,11 +128,14 @@ def tune(
     on: On = None,
     unattended: Unattended = False,
 ) -> None:
-    """Tries one change at a time against config.toml, adds the results to tuning.md and prints what to write in config.toml."""
+    """Tries one parameter change at a time, adds the results to tuning.md and prints what to write in config.toml.
+
+    Example: make tune RECOMMENDER=two_stage
+    """
     from reporting import learned
 
-    given = [*parameters(place, on, unattended), "--recommender", recommender]
-    path = follow(place, "TuneFlow", "run", *given, "--max-workers", "1")  # one task at a time, for their CPU seconds are compared
+    options = [*parameters(place, on, unattended), "--recommender", recommender]
+    path = follow(place, "TuneFlow", "run", *options, "--max-workers", "1")  # one task at a time, because CPU seconds are compared
     log, advice = learned(path)
     with (ROOT / "tuning.md").open("a") as file:
         file.writelines(f"{line}\n" for line in log)
@@ -123,16 +144,19 @@ def tune(
 
 
 def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) -> str:
-    """Runs a flow, prints each step's start and end, and then what the run found. Returns the run's path in Metaflow. A refused
-    run is summed up too, before its refusal is raised. `kept`: the store that the run works in, if that is not the place's."""
+    """Runs a flow, prints the start and end of each step and a summary, and returns the run's path in Metaflow.
+
+    kept: the store that the run uses, if it is not the one of `place`. Raises RecsysError if the run fails; if it was refused, its
+    summary is printed first.
+    """
     from reporting import TOLD, refusal
 
     if place.branch:
         raise RecsysError(
-            f'BRANCH "{place.branch}" is not where runs of this machine publish; pass it to `make trigger`, or leave it out'
+            f'BRANCH "{place.branch}" is for deployed flows, and this is a run on this machine; leave it out, or use `make trigger`'
         )
     kept = kept or place.open_store()
-    kept.current()  # a damaged pointer is refused before the run costs anything
+    kept.current()  # refuses a damaged pointer before the run starts
     progress = Progress(flow, console)
     with tempfile.TemporaryDirectory() as folder, lease(kept, flow) if flow in PUBLISHING else nullcontext():
         id_file = Path(folder) / "run_id"
@@ -159,35 +183,41 @@ def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) 
 
 
 def broken_down(lines: list[str]) -> str:
-    """Why a flow ended without a refusal that could be read. Prints the end of its output, unless one line of it says all."""
-    step, said = last_words(lines)
-    is_error = "Traceback" in " ".join(said)
-    errors = [words for words in said if not is_error or re.match(r"[\w.]*(Error|Exception)\b", words)]
-    if fault := next((words for words in reversed(errors) if remedy(words)), ""):
+    """The reason why a flow failed without a refusal. Prints the end of its output if no line of it gives the reason."""
+    step, output = last_words(lines)
+    is_error = "Traceback" in " ".join(output)
+    errors = [line for line in output if not is_error or re.match(r"[\w.]*(Error|Exception)\b", line)]
+    if fault := next((line for line in reversed(errors) if remedy(line)), ""):
         return f"{step}: {fault if END in fault else with_remedy(fault)}"
-    if not said:
-        return f"{step}: it ended without a word, as what is killed does; maybe {remedy('out of memory')}"
+    if not output:
+        return f"{step}: it ended without output, so it was probably killed; maybe {remedy('out of memory')}"
     for line in lines[-40:]:
         say(line.rstrip())
-    return f"{step} broke down; its last words are above"
+    return f"{step} failed; the end of its output is above"
 
 
-def step(place: Place, step: Annotated[str, option("such as recommend: a step of flows/train_flow.py", shown="NAME")]) -> None:
-    """Runs one step again on the artifacts of the last run (Metaflow spin). Only the step `publish` changes what is live."""
+def step(place: Place, step: Annotated[str, option("a step of flows/train_flow.py, such as recommend", shown="NAME")]) -> None:
+    """Runs one step again on the artifacts of the last run (Metaflow spin). Only the step `publish` changes what is live.
+
+    Example: make step STEP=recommend
+    """
     from reporting import latest_run
 
     require_same_store(place, latest_run())
     with started([*FLOWS["TrainFlow"], *place.flow_options, "spin", step], cwd=ROOT) as process:
         failed = process.wait() != 0
     if failed:
-        raise RecsysError(f"step {step} failed; its own words are above")
+        raise RecsysError(f"step {step} failed; its output is above")
 
 
 def card() -> None:
-    """Writes the card of the last run's `validate` to data/card.html."""
+    """Writes the card of the last run's step `validate`, with all metrics, to data/card.html.
+
+    Example: make card
+    """
     from reporting import latest_run
 
     target, run_id = ROOT / "data" / "card.html", latest_run().id
     if subprocess.run([*FLOWS["TrainFlow"], "--quiet", "card", "get", f"{run_id}/validate", str(target)], cwd=ROOT).returncode:
-        raise RecsysError("the last run made no card; it ended before `validate`")
+        raise RecsysError("the last run made no card, because it ended before the step `validate`; run again with `make run`")
     console.print(f"written to {target.relative_to(ROOT)}")

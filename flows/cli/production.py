@@ -1,4 +1,4 @@
-"""What makes production different from a branch: whose store is meant, and that only committed code publishes to it."""
+"""Production and branches: which store a command uses, and the rule that only committed code publishes to production."""
 
 import os
 import re
@@ -10,11 +10,11 @@ from typing import Any
 from recsys import RecsysError
 from recsys.store import sha256
 
-CODE = Path(__file__).resolve().parents[1]  # flows/, or what a container has of it
-ROOT = CODE.parent if (CODE.parent / "dbt_project").is_dir() else CODE  # a container has all in one folder
-PRODUCTION = "prod"  # as Metaflow names it
+CODE = Path(__file__).resolve().parents[1]  # flows/, or its copy in a container
+ROOT = CODE.parent if (CODE.parent / "dbt_project").is_dir() else CODE  # a container has everything in one folder
+PRODUCTION = "prod"  # Metaflow's name of the production branch
 IMAGE_LOCK = "RECS_IMAGE_LOCK"  # set by the Dockerfile: path of the lock that the image was built from
-MOST_NAMED = 5  # files in a message
+MAX_NAMED = 5  # changed files that a message names
 
 
 def is_shared(root: str) -> bool:
@@ -23,13 +23,13 @@ def is_shared(root: str) -> bool:
 
 
 def is_production(root: str, branch: str) -> bool:
-    """Whether this is the production that others rely on: a directory on one machine is nobody else's."""
+    """Whether this is a shared production store; a directory on one machine is not."""
     return is_shared(root) and branch == PRODUCTION
 
 
 def store_branch(branch: str, root: str) -> str:
-    """The branch below the root whose store is meant; empty for the store at the root itself. `branch` is named as Metaflow does:
-    `prod`, `test.x` or `user.alice`. A user's own branch has a store only below a shared root."""
+    """The name of a branch's folder below the store's root; empty for the root itself, which production uses. branch: Metaflow's
+    name, such as `prod`, `test.x` or `user.alice`. On one machine, a user's own branch uses the root too."""
     if branch == PRODUCTION or (branch.startswith("user.") and not is_shared(root)):
         return ""
     if branch == "user.":
@@ -38,14 +38,14 @@ def store_branch(branch: str, root: str) -> str:
 
 
 def branch_name(branch: str) -> str:
-    """How Metaflow names a branch, and with it its store: `feature/My-x` is test.feature_my_x; user.alice stays as it is."""
+    """Metaflow's name of a branch: `feature/My-x` becomes test.feature_my_x; user.alice stays as it is."""
     if not branch or branch.startswith("user."):
         return branch
     return "test." + re.sub("[^a-z0-9_]", "_", branch.removeprefix("test.").lower())
 
 
 def describe_store(root: str, branch: str) -> str:
-    """Which store is meant, in words that tell how to reach production's. Just the root where that is a directory."""
+    """Describes a store for people, with how to choose production's; only the root if it is a directory."""
     if not is_shared(root):
         return root
     if branch == PRODUCTION:
@@ -55,7 +55,8 @@ def describe_store(root: str, branch: str) -> str:
 
 
 def code_version(context: Any = None) -> dict[str, Any]:
-    """Commit, dirty flag and hash of the lock, taken where they are: containers have neither, so it travels with the run."""
+    """Commit, dirty flag and hash of the lock. Taken before a run starts and sent with it, because containers have no
+    repository."""
     lock = ROOT / "requirements" / "run.lock"
     return {
         "commit": _git("rev-parse", "HEAD").strip(),
@@ -65,7 +66,7 @@ def code_version(context: Any = None) -> dict[str, Any]:
 
 
 def changed_files() -> list[str]:
-    """Files of the work tree that its commit does not hold as they are, new ones too."""
+    """Files that differ from the commit, including new ones."""
     return [line[3:] for line in _git("status", "--porcelain", "--", ".").splitlines()]
 
 
@@ -74,25 +75,25 @@ def _git(*arguments: str) -> str:
 
 
 def require_committed(code: Mapping[str, Any]) -> None:
-    """Raises unless a commit holds the code that is about to publish to production."""
+    """Raises RecsysError unless the code that is about to publish to production is committed."""
     if is_committed(code):
         return
-    named = changed_files()
-    more = [f"{len(named) - MOST_NAMED} more"] * (len(named) > MOST_NAMED)
-    seen = f"these files differ from commit {code['commit'][:12]}: {', '.join(named[:MOST_NAMED] + more) or 'not known here'}"
+    files = changed_files()
+    more = [f"{len(files) - MAX_NAMED} more"] * (len(files) > MAX_NAMED)
+    reason = f"these files differ from commit {code['commit'][:12]}: {', '.join(files[:MAX_NAMED] + more) or 'not known here'}"
     raise RecsysError(
-        f"production publishes committed code only, and {seen if code['commit'] else f'git finds no commit in {ROOT}'};"
+        f"production publishes committed code only, and {reason if code['commit'] else f'git finds no commit in {ROOT}'};"
         " commit and run again, or leave out PRODUCTION=1 to publish to your own branch"
     )
 
 
 def require_committed_release(release: str, code: Mapping[str, Any]) -> None:
-    """Raises unless a commit holds the code that made a release, which production's users are about to see."""
+    """Raises RecsysError unless the code that made a release was committed."""
     if not is_committed(code):
         raise RecsysError(
-            f"release {release} was made by code that no commit holds (commit {code.get('commit') or 'none'},"
-            f" changed since: {code.get('dirty', False)}), and production publishes committed code only; commit, and make"
-            " another by `make run PRODUCTION=1`"
+            f"release {release} was made by uncommitted code (commit {code.get('commit') or 'none'}, changed since:"
+            f" {code.get('dirty', False)}), and production publishes committed code only; commit, and make another release with"
+            " `make run PRODUCTION=1`"
         )
 
 
@@ -101,11 +102,11 @@ def is_committed(code: Mapping[str, Any]) -> bool:
 
 
 def require_image_of(code: Mapping[str, Any]) -> None:
-    """Raises in a container whose image was built from another lock than the code that it runs. Elsewhere nothing is compared."""
+    """Raises RecsysError in a container whose image was built from another lock than the code's. Does nothing elsewhere."""
     file = os.environ.get(IMAGE_LOCK)
-    if file and code["lock"] and (kept := sha256(Path(file))) != code["lock"]:
+    if file and code["lock"] and (lock := sha256(Path(file))) != code["lock"]:
         raise RecsysError(
-            f"this image was built from another requirements/run.lock (sha256 {kept[:12]}) than that of the code (sha256"
+            f"this image was built from another requirements/run.lock (sha256 {lock[:12]}) than that of the code (sha256"
             f" {code['lock'][:12]}); rebuild it (docker build --platform linux/amd64 -f deploy/Dockerfile -t recs .), push it,"
             " write its digest into [cloud] image of config.toml and deploy again"
         )

@@ -1,4 +1,4 @@
-"""Verbs about releases: what there is, what is live, and what changed."""
+"""Verbs about releases: list, verify, compare and explain them, and choose which one is live."""
 
 import tempfile
 from datetime import UTC, datetime
@@ -11,11 +11,14 @@ from recsys import RecsysError
 from recsys.store import Store, open_store
 
 Release = Annotated[str, option("one of `make releases`; by default, the live one", shown="ID")]
-New = Annotated[bool, option("lists of new items only, without those that the user had before", "--novel")]
+New = Annotated[bool, option("use the lists of new items, without those that the user had before", "--novel")]
 
 
 def releases(place: Place) -> None:
-    """Lists the releases that are kept, newest first, with their roles: live, canary, previous, pinned."""
+    """Lists all releases in the store, newest first, with their roles: live, canary, previous, pinned.
+
+    Example: make releases
+    """
     from recsys.publishing import listed
     from recsys.recommenders import LIST_KINDS
 
@@ -34,17 +37,20 @@ def releases(place: Place) -> None:
 
 
 def verify(place: Place, release: Release = "") -> None:
-    """Checks that a release can be served: its files, structure and validation report, and answers for some users."""
+    """Checks that a release can be served: its files, structure and validation report, and answers for some users.
+
+    Example: make verify RELEASE=20251108-1a2b3c4d
+    """
     from recsys.publishing import verify
 
     _, kept, release = place.open_release(release)
     report = verify(kept, release)
-    console.print(f"release {release} is whole and answers; {len(report.results)} check results, none blocks")
+    console.print(f"release {release} can be served; none of its {len(report.results)} check results blocks")
     tell_faults(kept)
 
 
 def tell_faults(kept: Store) -> None:
-    """Prints what is damaged in a store besides the files of its snapshots, a line each."""
+    """Prints the faults of a store's pointers, pins and records, one line each."""
     for fault in kept.faults():
         say(f"damaged: {fault}")
 
@@ -52,12 +58,15 @@ def tell_faults(kept: Store) -> None:
 def rollback(
     place: Place, release: Annotated[str, option("one of `make releases`; by default, the one live before", shown="ID")] = ""
 ) -> None:
-    """Makes the release live that was live before, or another one."""
+    """Makes the previous release live again, or any other release.
+
+    Example: make rollback
+    """
     from recsys.publishing import rollback
 
     kept = place.open_store()
     left, release = kept.current(), rollback(kept, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
-    console.print(f"release {release} is live; rolled back from {left}, which stays where it is")
+    console.print(f"release {release} is live; rolled back from {left}, which stays in the store")
 
 
 def pin(
@@ -65,7 +74,10 @@ def pin(
     release: Annotated[str, option("one of `make releases`", shown="ID")],
     off: Annotated[bool, option("let `make gc` delete it again", "--off")] = False,
 ) -> None:
-    """Keeps a release, whatever `make gc` deletes."""
+    """Protects a release from `make gc`.
+
+    Example: make pin RELEASE=20251108-1a2b3c4d
+    """
     place.open_store().pin(release, not off)
     console.print(f"release {release} is {'no longer pinned' if off else 'pinned'}")
 
@@ -76,7 +88,10 @@ def canary(
     share: Annotated[float | None, option("share of the users, such as 0.05", read=Range(0, 1), shown="SHARE")] = None,
     off: Annotated[bool, option("end the canary", "--off")] = False,
 ) -> None:
-    """Serves a release to a share of the users, beside the live one."""
+    """Serves a release to a share of the users, and the live one to all others.
+
+    Example: make canary RELEASE=20251108-1a2b3c4d SHARE=0.05
+    """
     from recsys.publishing import try_out
 
     kept = place.open_store()
@@ -92,7 +107,10 @@ def canary(
 
 
 def promote(place: Place) -> None:
-    """Makes the canary live."""
+    """Makes the canary live for all users.
+
+    Example: make promote
+    """
     from recsys.publishing import promote
     from recsys.validation import required
 
@@ -105,7 +123,8 @@ def promote(place: Place) -> None:
 
 
 def require_release_of_commit(place: Place, kept: Store, release: str) -> None:
-    """Raises if production's users would see a release of code that no commit holds. (A rollback may show one again.)"""
+    """Raises RecsysError if production's users would see a release that was made by uncommitted code. Rollbacks do not check
+    this."""
     manifest = kept.find("release", release)
     if manifest and is_production(place.root, place.branch_name):
         require_committed_release(release, manifest.made_from["code"])
@@ -115,11 +134,15 @@ def gc(
     place: Place,
     keep: Annotated[int, option("newest releases to keep; 3 by default", read=Range(1, 1_000_000, is_whole=True), shown="N")] = 3,
     grace_hours: Annotated[
-        float, option("keep what is younger, for a run may be at it; 24 by default", read=Range(0, 87_600), shown="HOURS")
+        float,
+        option("keep younger snapshots, which a run may be using; 24 by default", read=Range(0, 87_600), shown="HOURS"),
     ] = 24,
     yes: Annotated[bool, option("delete what is listed", "--yes")] = False,
 ) -> None:
-    """Lists unreferenced snapshots; with YES=1, deletes them."""
+    """Lists unreferenced snapshots; with YES=1, deletes them.
+
+    Example: make gc KEEP=5 YES=1
+    """
     from recsys.publishing import free, unneeded
 
     kept = place.open_store()
@@ -133,7 +156,10 @@ def gc(
 
 
 def reproduce(place: Place, release: Release = "") -> None:
-    """Makes a release again from its raw snapshot alone and says whether it is the same."""
+    """Makes a release again from its raw snapshot and says whether the result is identical.
+
+    Example: make reproduce
+    """
     from recsys.reproduce import reproduce
 
     chosen, kept, release = place.open_release(release)
@@ -152,7 +178,10 @@ def diff(
     a: Annotated[str, option("the first release; by default, the one live before B", shown="ID")] = "",
     b: Annotated[str, option("the second release; by default, the live one", shown="ID")] = "",
 ) -> None:
-    """Shows what changed from release A to release B."""
+    """Shows what changed from release A to release B: data, SQL, code, config, metrics and lists.
+
+    Example: make diff
+    """
     from recsys.evaluation import diff
 
     chosen, kept, b = place.open_release(b)
@@ -167,7 +196,10 @@ def diff(
 
 
 def report(place: Place, release: Release = "") -> None:
-    """Writes a page about a release to data/report.html, with the documents that it links to."""
+    """Writes a page about a release to data/report.html, with the documents that it links to.
+
+    Example: make report
+    """
     from reporting import write
 
     target, (chosen, kept, release) = ROOT / "data" / "report.html", place.open_release(release)
@@ -176,7 +208,10 @@ def report(place: Place, release: Release = "") -> None:
 
 
 def score(place: Place) -> None:
-    """Prints the ML Test Score of the live release, by its validation report and the last tests."""
+    """Prints the ML Test Score of the live release, computed from its validation report and the last test results.
+
+    Example: make score
+    """
     from reporting import Sources, show
 
     kept = place.open_store()
@@ -186,11 +221,14 @@ def score(place: Place) -> None:
 def explain(
     place: Place,
     user: Annotated[str, option("a user; `make export` writes all of them", shown="ID")],
-    item: Annotated[str, option("an item: its features, and why it is in the list or not", shown="ID")] = "",
+    item: Annotated[str, option("explain this item: its features, and why it is in the list or not", shown="ID")] = "",
     novel: New = False,
     release: Release = "",
 ) -> None:
-    """Explains why a user has this list."""
+    """Explains why a user has this list: the history, the candidates with their features, and the rules.
+
+    Example: make explain USER=u0000123
+    """
     from cli.explanation import show
     from recsys.releases import explain
 

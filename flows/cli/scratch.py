@@ -1,4 +1,4 @@
-"""One folder for all temporary files of a command and of the processes that it starts, so that none of them outlives these."""
+"""Puts all temporary files of a command, and of the processes that it starts, into one folder that is removed at the end."""
 
 import contextlib
 import fcntl
@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import IO
 
 PREFIX, LOCK = "reasonable-recs-", ".lock"
-OLD = 86_400  # seconds after which a folder whose owner was killed before it locked it is removed
+OLD = 86_400  # seconds after which a folder without a lock is removed; its owner was killed before locking it
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Joins the scratch folder of the process that started this one; if there is none, makes one and removes it at the end. Every
-    process holds a lock on its folder for as long as it lives, so what killed processes left can be told, and is removed first."""
+    """Uses the scratch folder of the parent process, or makes one and removes it at the end.
+
+    Each process holds a lock on its folder while it lives. Folders without a lock were left by killed processes and are removed
+    first.
+    """
     place = Path(tempfile.gettempdir())
     if place.name.startswith(PREFIX) and (place / LOCK).exists():
         with (place / LOCK).open() as lock:
@@ -39,7 +42,7 @@ def scratch() -> Iterator[Path]:
 
 
 def _make(place: Path) -> tuple[Path, IO[str]]:
-    """A new folder and its lock, held. Another process that sweeps may be faster than the lock: then one more is made."""
+    """Makes a new folder and locks it. If another process removes the folder before it is locked, tries again."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
         with contextlib.suppress(FileNotFoundError):
@@ -64,7 +67,7 @@ def sweep(place: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """The lock goes last: without one, what is left after a kill would not be told from a folder that is being made."""
+    """Removes a folder, its lock file last, so that an interrupted removal is not mistaken for a folder that is being made."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():

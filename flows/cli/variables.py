@@ -1,5 +1,7 @@
-"""Options of the verbs, typed and checked, and what the common ones mean: which data, which store. Each option has two spellings:
-`--grace-hours 24`, and make's GRACE_HOURS=24."""
+"""Options of the verbs: how they are read and checked, and the common ones, which choose the data and the store.
+
+Each option has two spellings: `--grace-hours 24`, and make's GRACE_HOURS=24.
+"""
 
 import math
 import os
@@ -22,17 +24,17 @@ from recsys.settings import read as read_operations
 from recsys.store import Store, open_store
 from recsys.validation import cases, expected_changes
 
-GIVEN = re.compile(r"[A-Z][A-Z_]*=")
+VARIABLE = re.compile(r"[A-Z][A-Z_]*=")
 ON = ("1", "true", "yes", "on")
 OFF = ("0", "false", "no", "off")
 PANEL = "Which data, which store"
 CASES = ROOT / "cases.jsonl"
 EXPECTED = ROOT / "expected.jsonl"
-opened: list[str] = []  # the shared store that this command works in, in words
+shared_stores: list[str] = []  # description of the shared store that this command works in, for its last line
 
 
 class Range(NamedTuple):
-    """Reads a number from `least` to `most`; without the `least` itself if it is `above`."""
+    """Reads a number from `least` to `most`. With `above`, `least` itself is not allowed."""
 
     least: float
     most: float
@@ -54,7 +56,7 @@ class Range(NamedTuple):
 
 
 def day(text: str) -> date:
-    """Reads a date."""
+    """Reads a date, such as 2025-01-31."""
     try:
         return parse_date(text)
     except ValueError as error:
@@ -62,7 +64,7 @@ def day(text: str) -> date:
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """Reads one of some words."""
+    """Returns a function that reads one of some names."""
     allowed = tuple(names)
 
     def read(text: str) -> str:
@@ -74,25 +76,27 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 
 
 def option(help: str, *names: str, read: Callable[[str], Any] | None = None, shown: str = "", panel: str = "Options") -> Any:
-    """An option with its text in `--help`. `read` makes its value of a text, or refuses it; `shown` stands for the value."""
+    """An option of a verb. help: its text in `--help`. names: spellings, if they differ from the parameter's name. read: turns the
+    text into a value or raises BadParameter. shown: placeholder of the value. panel: heading in `--help`."""
     return Option(*names, help=help, parser=read, metavar=shown or None, show_default=False, rich_help_panel=panel)
 
 
 class Verb(TyperCommand):
-    """A command that also takes its options as make's variables, if these come first. Empty ones are not given."""
+    """A command that also takes its options as make's variables (NAME=value), before all other arguments. Empty values are
+    ignored."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        given = list(takewhile(GIVEN.match, args))
-        options = [part for one in given for part in self._to_options(*one.split("=", 1))]
-        return super().parse_args(ctx, options + args[len(given) :])
+        variables = list(takewhile(VARIABLE.match, args))
+        options = [part for argument in variables for part in self._to_options(*argument.split("=", 1))]
+        return super().parse_args(ctx, options + args[len(variables) :])
 
     def _to_options(self, name: str, text: str) -> list[str]:
         known = {variable(param): param for param in self.params}
         value = text.strip()
         if name not in known:
             close = get_close_matches(name, known, 1)
-            mend = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
-            raise BadParameter(f"is no variable of `make {self.name}`; {mend}", param_hint=name)
+            advice = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
+            raise BadParameter(f"is no variable of `make {self.name}`; {advice}", param_hint=name)
         flag = known[name].opts[0]
         if not getattr(known[name], "is_flag", False):
             return [f"{flag}={value}"] * bool(value)
@@ -102,12 +106,12 @@ class Verb(TyperCommand):
 
 
 def variable(param: Any) -> str:
-    """How make names an option."""
+    """The make variable of an option."""
     return param.opts[0].lstrip("-").replace("-", "_").upper()
 
 
 def describe_misuse(error: TyperException) -> str:
-    """What is wrong with a command line, in one line: which variable, its value, and what to pass."""
+    """Describes an invalid command line in one line: the variable, its value, and what to pass."""
     param: Any = getattr(error, "param", None)
     hint = getattr(error, "param_hint", None)
     if not (param or hint):
@@ -118,30 +122,38 @@ def describe_misuse(error: TyperException) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Options that verbs have in common."""
+    """The options that choose data and store; all verbs that need either have them."""
 
-    dataset: Annotated[str, option("dataset of config.toml; by default, the one named there", shown="NAME", panel=PANEL)] = ""
+    dataset: Annotated[
+        str, option("a section [datasets.*] of config.toml; by default, its setting `dataset`", shown="NAME", panel=PANEL)
+    ] = ""
     as_of: Annotated[date | None, option("use only events before this day", read=day, shown="YYYY-MM-DD", panel=PANEL)] = None
     sample: Annotated[
-        float, option("share of the users, for a quick look", read=Range(0, 1, above=True), shown="SHARE", panel=PANEL)
+        float,
+        option(
+            "use only this share of the users, for a quick run, such as 0.1",
+            read=Range(0, 1, above=True),
+            shown="SHARE",
+            panel=PANEL,
+        ),
     ] = 1.0
-    raw: Annotated[str, option("the file of a source that reads one, such as online_retail", shown="PATH", panel=PANEL)] = ""
-    events: Annotated[str, option("your events, for dataset events", shown="PATH", panel=PANEL)] = ""
-    items: Annotated[str, option("your items", shown="PATH", panel=PANEL)] = ""
-    users: Annotated[str, option("your users", shown="PATH", panel=PANEL)] = ""
+    raw: Annotated[str, option("the raw file, for a source such as online_retail", shown="PATH", panel=PANEL)] = ""
+    events: Annotated[str, option("a file, folder or s3:// path of your events", shown="PATH", panel=PANEL)] = ""
+    items: Annotated[str, option("the same of your items, if you have any", shown="PATH", panel=PANEL)] = ""
+    users: Annotated[str, option("the same of your users, if you have any", shown="PATH", panel=PANEL)] = ""
     store: Annotated[str, option("root of the store, instead of store.root of config.toml", shown="PATH", panel=PANEL)] = ""
-    production: Annotated[bool, option("work in the production store, not in your own branch", "--production", panel=PANEL)] = False
-    branch: Annotated[str, option("branch that is deployed, such as feature/x", shown="NAME", panel=PANEL)] = ""
+    production: Annotated[bool, option("use the production store instead of your own branch", "--production", panel=PANEL)] = False
+    branch: Annotated[str, option("use the store of a deployed branch, such as feature/x", shown="NAME", panel=PANEL)] = ""
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Paths to the files of the source, by table."""
-        given = {"raw": self.raw, "events": self.events, "items": self.items, "users": self.users}
-        return {name: path for name, path in given.items() if path}
+        """Paths of the source's files, by table."""
+        paths = {"raw": self.raw, "events": self.events, "items": self.items, "users": self.users}
+        return {name: path for name, path in paths.items() if path}
 
     @property
     def root(self) -> str:
-        """Where stores lie."""
+        """Root of the store."""
         return self.store or read_config()["store"]["root"]
 
     @property
@@ -150,20 +162,20 @@ class Place:
         if not self.production:
             return branch_name(self.branch) or f"user.{user()}"
         if self.branch:
-            raise RecsysError(f'PRODUCTION=1 and BRANCH "{self.branch}" are two places; pass one of them')
+            raise RecsysError(f'PRODUCTION=1 and BRANCH "{self.branch}" choose two different stores; pass only one of them')
         return PRODUCTION
 
     @property
     def flow_options(self) -> list[str]:
-        """Makes a flow run in production; without it, the flow runs in the user's own branch."""
+        """Metaflow's option that makes a flow run in production; empty for the user's own branch."""
         return ["--production"] if self.branch_name == PRODUCTION else []
 
     def settings(self) -> Settings:
-        """Settings of the dataset."""
+        """The settings of the dataset."""
         return resolve(read_config(), self.dataset, str(self.as_of or ""), self.sample, self.inputs)
 
     def checked_settings(self) -> Settings:
-        """The same, after all of config.toml that a flow depends on was checked."""
+        """The settings of the dataset, after checking everything in config.toml that a flow depends on."""
         from recsys.pipeline import check_settings
         from recsys.sources import open_source
 
@@ -176,14 +188,14 @@ class Place:
         return chosen
 
     def open_store(self, chosen: Settings | None = None) -> Store:
-        """The store of a dataset. It is production's by PRODUCTION=1 only, unless it is a directory on this machine."""
+        """The store of a dataset. Below a shared root it is the user's own, unless PRODUCTION=1 or BRANCH= is given."""
         chosen = chosen or self.settings()
         kept = open_store(self.root, chosen.name, ROOT, store_branch(self.branch_name, self.root), chosen.store.endpoint)
         note(self.root, self.branch_name)
         return kept
 
     def open_release(self, named: str = "") -> tuple[Settings, Store, str]:
-        """Settings, the store, and the id of a release: the one that is named, or the live one."""
+        """The settings, the store, and the id of the named release or, by default, of the live one."""
         chosen = self.settings()
         kept = self.open_store(chosen)
         if release := named or kept.current():
@@ -196,24 +208,24 @@ def no_release(chosen: Settings) -> RecsysError:
 
 
 def read_config() -> dict[str, Any]:
-    """config.toml, with the lines of cases.jsonl and expected.jsonl, which need not be there."""
+    """The values of config.toml, with the lines of cases.jsonl and expected.jsonl if these exist."""
     known = cases.parse(CASES.read_text()) if CASES.exists() else []
     changes = expected_changes.parse(EXPECTED.read_text()) if EXPECTED.exists() else []
     return parse((ROOT / "config.toml").read_text()) | {"cases": known, "expected": changes}
 
 
 def point_metaflow() -> None:
-    """Tells Metaflow the address of an S3-compatible store, for its own files too; it passes it on to containers."""
+    """Sets the address of an S3-compatible store for Metaflow, which also keeps its own files there and passes it to containers."""
     if endpoint := read_config().get("store", {}).get("endpoint"):
         os.environ["METAFLOW_S3_ENDPOINT_URL"] = str(endpoint)
 
 
 def note(root: str, branch: str) -> None:
-    """Notes a shared store, so that the command's last line or its error names it."""
+    """Remembers a shared store, so that the command's last line or its error names it."""
     if is_shared(root):
-        opened[:] = [describe_store(root, branch)]
+        shared_stores[:] = [describe_store(root, branch)]
 
 
 def user() -> str:
-    """Who runs and deploys, as Metaflow names them."""
+    """The user's name in Metaflow."""
     return os.environ.get("METAFLOW_USER", "")

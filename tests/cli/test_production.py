@@ -145,8 +145,8 @@ def test_what_is_moved_on_a_shared_store_is_one_s_own_unless_production_is_meant
 
 
 def test_code_that_no_commit_holds_goes_live_by_no_door(shared: Fork) -> None:
-    assert_refused(shared.run("promote", PRODUCTION="1"), "release c was made by code that no commit holds")
-    assert_refused(shared.run("canary", PRODUCTION="1", RELEASE="c", SHARE="0.2"), "release c was made by code")
+    assert_refused(shared.run("promote", PRODUCTION="1"), "release c was made by uncommitted code")
+    assert_refused(shared.run("canary", PRODUCTION="1", RELEASE="c", SHARE="0.2"), "release c was made by uncommitted code")
 
 
 def test_a_schedule_on_a_shared_store_is_production(shared: Fork) -> None:

@@ -106,7 +106,7 @@ def test_undeploying_goes_on_past_what_is_gone_and_past_what_is_refused(
     refuse(monkeypatch, "step-functions", {"TrainFlow": "The workflow *x* doesn't exist on it", "RecommendFlow": "no rights"})
     with pytest.raises(RecsysError, match=r"^RecommendFlow: no rights$"):
         cloud.undeploy(Place())
-    assert capsys.readouterr().out.splitlines() == ["TrainFlow is not deployed", "MonitorFlow runs by itself no more"]
+    assert capsys.readouterr().out.splitlines() == ["TrainFlow is not deployed", "MonitorFlow is no longer deployed"]
     refuse(monkeypatch, "step-functions", dict.fromkeys(("TrainFlow", "RecommendFlow", "MonitorFlow"), "doesn't exist"))
     cloud.undeploy(Place())
 

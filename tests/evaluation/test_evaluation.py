@@ -121,7 +121,7 @@ class Short(Known):
 
 
 @pytest.mark.parametrize(
-    ("returning", "advice"), [(3, "Set horizon_days and step_days to 1 "), (0, "bring data in which users come back")]
+    ("returning", "advice"), [(3, "Set horizon_days and step_days to 1 "), (0, "bring data where users return")]
 )
 def test_what_cannot_be_judged_is_refused_in_numbers(returning: int, advice: str) -> None:
     features = cast(Features, Short(returning))

@@ -117,7 +117,9 @@ def test_a_case_is_added_if_its_ids_are_known_and_the_next_run_is_held_against_i
     assert not (fork.root / "cases.jsonl").exists()
     assert fork.run("add-case", **asked).returncode == 0
     try:
-        assert_refused(fork.run("run"), f"[case_1] in the first 10 of user {user} {hidden} is missing, although: Zoë wants it back")
+        assert_refused(
+            fork.run("run"), f"[case_1] first 10 items of user {user}: {hidden} is missing; the case says: Zoë wants it back"
+        )
     finally:
         (fork.root / "cases.jsonl").unlink()
 

@@ -38,7 +38,7 @@ def abc(store: Store) -> Store:
 
 def test_each_rollback_goes_one_release_further_back(abc: Store) -> None:
     assert [rollback(abc), rollback(abc)] == ["b", "a"]
-    with pytest.raises(RecsysError, match="nothing that is kept was live before a"):
+    with pytest.raises(RecsysError, match="no earlier release than a was live"):
         rollback(abc)
     assert abc.current() == "a"
 
@@ -103,7 +103,7 @@ def test_what_was_judged_against_the_release_rolled_back_from_is_a_conflict(abc:
     rollback(abc)
     with pytest.raises(Conflict):
         publish(abc, ValidatedRelease("d", report, "c"), CHECKS)
-    with pytest.raises(Conflict, match="another champion"):
+    with pytest.raises(Conflict, match="another run published"):
         same_champion(abc, "c")
     assert abc.current() == "b"
 
@@ -117,7 +117,7 @@ def test_only_a_release_of_the_same_model_stands_for_the_one_that_was_judged_aga
     assert same_champion(store, "a") == "b"
     live(store, "c", model="m2")
     for expected in ("a", "b", "gone", None):
-        with pytest.raises(Conflict, match="another champion is to be beaten"):
+        with pytest.raises(Conflict, match="another run published"):
             same_champion(store, expected)
 
 
@@ -162,7 +162,9 @@ def test_a_canary_replaces_no_champion_that_it_was_not_tried_beside(abc: Store, 
     try_out(abc, "d", 0.05)
     meanwhile(abc)
     before = abc.current()
-    with pytest.raises(Conflict, match=f"canary d was tried beside c, and {before} is live: .* `make canary RELEASE=d SHARE=`"):
+    with pytest.raises(
+        Conflict, match=f"canary d was compared with c, but {before} is live now; .* `make canary RELEASE=d SHARE=`"
+    ):
         promote(abc, CHECKS)
     assert (abc.current(), abc.canary()) == (before, Canary("d", 0.05, "c"))
     try_out(abc, "d", 0.05)
@@ -184,7 +186,7 @@ def test_without_a_canary_nothing_is_promoted(abc: Store) -> None:
 
 @pytest.mark.parametrize(
     ("release", "share", "words"),
-    [("c", 0.1, "is live already"), ("x", 0.1, "is not in"), ("b", 1.1, "no share"), ("b", float("nan"), "no share")],
+    [("c", 0.1, "is live already"), ("x", 0.1, "is not in"), ("b", 1.1, "is not a share"), ("b", float("nan"), "is not a share")],
 )
 def test_what_cannot_be_a_canary_is_refused(abc: Store, release: str, share: float, words: str) -> None:
     with pytest.raises(RecsysError, match=words):

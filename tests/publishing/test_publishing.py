@@ -77,16 +77,16 @@ def test_a_failed_check_on_the_model_blocks_in_its_own_words(store: Store, repor
 
 
 def test_report_on_another_model_is_refused(store: Store, report: ValidationReport) -> None:
-    assert_refused(store, replace(report, model="m2"), "not of release new: it speaks of model m2, not m1;")
+    assert_refused(store, replace(report, model="m2"), "does not belong to release new: it has model m2, not m1;")
 
 
 def test_report_on_other_features_is_refused(store: Store, report: ValidationReport) -> None:
-    assert_refused(store, replace(report, features="f2"), "not of release new: it speaks of features f2, not f1;")
+    assert_refused(store, replace(report, features="f2"), "does not belong to release new: it has features f2, not f1;")
 
 
 def test_report_on_the_lists_of_another_release_is_refused(store: Store, report: ValidationReport) -> None:
     other = make_release(store, "other", "other")
-    assert_refused(store, other, f"not of release new: it speaks of content {other.content}, not {report.content};")
+    assert_refused(store, other, f"does not belong to release new: it has content {other.content}, not {report.content};")
 
 
 def test_report_edited_after_it_was_attached_is_refused(store: Store, report: ValidationReport) -> None:
@@ -94,14 +94,14 @@ def test_report_edited_after_it_was_attached_is_refused(store: Store, report: Va
     edited = attached.replace(b'"passed": false', b'"passed": true')
     assert edited != attached
     store.attach_report("new", edited)
-    with pytest.raises(RecsysError, match=r"validation_report.json of release new is not what its checks wrote"):
+    with pytest.raises(RecsysError, match=r"validation_report.json of release new differs from what the checks wrote"):
         publish(store, ValidatedRelease("new", report, "live"), checks=["lists", "baseline"])
     assert store.current() == "live"
 
 
 def test_report_that_was_never_attached_is_refused(store: Store, report: ValidationReport) -> None:
     store.backend.remove("releases/new/validation_report.json")
-    with pytest.raises(RecsysError, match=r"validation_report.json of release new is not what its checks wrote"):
+    with pytest.raises(RecsysError, match=r"validation_report.json of release new differs from what the checks wrote"):
         publish(store, ValidatedRelease("new", report, "live"), checks=["lists", "baseline"])
     assert store.current() == "live"
 

@@ -128,7 +128,7 @@ def test_scores_of_another_holdout_are_not_paired(store: Store, raw: str, variab
     release(store, "a", LISTS)
     release(store, "b", LISTS, features="f2", gain=0.25)
     found = diff(store, "a", "b", SETTINGS)
-    assert found["metrics"][0] == ("ndcg@5 all_items", "0.5000", "0.7500", "not paired: another holdout")
+    assert found["metrics"][0] == ("ndcg@5 all_items", "0.5000", "0.7500", "cannot be paired: another holdout")
     assert ("events", "30", "31", "") in found["data"]
 
 
@@ -139,4 +139,4 @@ def test_what_a_manifest_does_not_tell_is_a_dash(store: Store) -> None:
     assert found["SQL"] == [("dbt project", "-", "p1", "")]
     assert found["code"] == [("versions.numpy", "-", "2.0", "")]
     assert found["data"][0] == ("raw snapshot", "-", "-", "")
-    assert found["metrics"][0][3] == "not paired: another holdout"
+    assert found["metrics"][0][3] == "cannot be paired: another holdout"

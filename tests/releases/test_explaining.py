@@ -66,9 +66,9 @@ def test_it_is_printed_for_people(inputs: CheckInput) -> None:
     told, first = printed(one), one.state.item_ids[one.items[0]]
     for words in ("history", "candidates", "the list", str(first), "every item's"):
         assert words in told
-    assert "not the list that the release holds" not in told
-    assert "stands at place 1" in printed(one, str(first))
-    with pytest.raises(RecsysError, match='ITEM "nothing" is not known'):
+    assert "this differs from the list in the release" not in told
+    assert "is at place 1" in printed(one, str(first))
+    with pytest.raises(RecsysError, match='ITEM "nothing" is not in this release'):
         printed(one, "nothing")
 
 
@@ -80,14 +80,14 @@ def test_scores_that_are_no_probabilities_are_told_without_log_odds(inputs: Chec
 
 def test_of_an_item_that_a_rule_hides_the_rule_is_named(inputs: CheckInput) -> None:
     hidden = np.flatnonzero(~inputs.state.items["is_available"])[0]
-    assert "may not be listed by the rule withdrawn" in printed(found(inputs), str(inputs.state.item_ids[hidden]))
+    assert "may not be listed because of the rule withdrawn" in printed(found(inputs), str(inputs.state.item_ids[hidden]))
 
 
 def test_a_stranger_is_told_the_ladder(inputs: CheckInput) -> None:
     one = explain(inputs.store, inputs.release.manifest.id, "nobody", "all_items")
     assert isinstance(one, UnknownUser)
     assert list(one.rungs)[-2:] == ["recently popular", "static"]
-    assert "not known to this release" in printed(one)
+    assert "is not in this release" in printed(one)
 
 
 def test_a_recommender_of_one_stage_has_history_and_list_but_no_candidates(inputs: CheckInput) -> None:
@@ -107,7 +107,7 @@ def test_what_is_gone_is_named(inputs: CheckInput) -> None:
         (folder / "file").write_text("")
         parents = {"model": "gone", "features": inputs.features.id}
         inputs.store.commit(folder, "release", {}, parents, "orphan")
-    with pytest.raises(RecsysError, match="orphan cannot be explained: its model snapshot is gone"):
+    with pytest.raises(RecsysError, match="orphan cannot be explained: its model snapshot was deleted"):
         explain(inputs.store, "orphan", "u1", "all_items")
 
 

@@ -16,7 +16,7 @@ from conftest import PROJECT, make_settings
 from recsys import pipeline
 from recsys.store.snapshots import open_store
 from recsys.validation.audit.replays import replay
-from recsys.validation.checks.history import JUDGED, WEEK
+from recsys.validation.checks.history import MAX_NEW_DAYS, WEEK
 from recsys.validation.past_days import WEEKS
 from runs import Run, copied, land_as_files, settings_of, write_files
 from sabotages.harness import Sabotage
@@ -64,7 +64,7 @@ def make_world(name: str, folder: Path) -> World:
     for pointer in ("CURRENT", "history.jsonl"):
         (Path(str(runs["first"].store.backend)) / pointer).unlink()
     runs["first"].go("recommend", "validate")
-    return World(name, folder / "source", runs, last - first >= timedelta(JUDGED + WEEK * WEEKS))
+    return World(name, folder / "source", runs, last - first >= timedelta(MAX_NEW_DAYS + WEEK * WEEKS))
 
 
 def _settings(dataset: dict[str, Any], folder: Path, as_of: date) -> Any:

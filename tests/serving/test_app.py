@@ -250,7 +250,7 @@ def full(service: Service, shop: Store, user: str) -> Iterator[impressions.Impre
     """A buffer that holds two lists, and is given three."""
     reader = Reader(shop.load("release", "first"))
     kept = impressions.Impressions(shop)
-    with patch.object(impressions, "MOST", 2):
+    with patch.object(impressions, "MAX_WAITING", 2):
         for second in range(3):
             kept.add(datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC), user, reader, "popularity", reader.recommend(user, 2))
         yield kept
@@ -275,7 +275,7 @@ def test_lists_that_no_longer_fit_after_a_failed_write_are_counted_as_dropped(fu
 
 
 def test_dropped_lists_are_told_in_the_metrics(client: TestClient, service: Service, user: str) -> None:
-    with patch.object(impressions, "MOST", 0):
+    with patch.object(impressions, "MAX_WAITING", 0):
         client.get(f"/v1/users/{user}/recommendations")
     assert "recs_impressions_dropped_total 1.0" in client.get("/metrics").text
 
@@ -306,7 +306,7 @@ def test_a_model_that_is_not_released_is_not_found(client: TestClient, user: str
 
 def test_while_too_many_wait_requests_are_sent_away(client: TestClient, service: Service, user: str) -> None:
     with patch.object(service, "measure"):
-        service.lag = 2 * service.source_settings.max_lag_seconds
+        service.lag = 2 * service.settings.max_lag_seconds
         late = client.get(f"/v1/users/{user}/recommendations")
     assert (late.status_code, late.headers["retry-after"]) == (503, "1")
 
@@ -314,7 +314,7 @@ def test_while_too_many_wait_requests_are_sent_away(client: TestClient, service:
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
 def test_while_too_many_wait_probes_are_answered(client: TestClient, service: Service, path: str) -> None:
     with patch.object(service, "measure"):
-        service.lag = 2 * service.source_settings.max_lag_seconds
+        service.lag = 2 * service.settings.max_lag_seconds
         assert client.get(path).status_code == 200
 
 
@@ -377,8 +377,8 @@ def test_lag_is_what_the_process_is_late_by(client: TestClient, service: Service
 
     assert client.portal is not None
     client.portal.call(block)
-    wait(lambda: service.lag < service.source_settings.max_lag_seconds)
-    assert max(seen) > service.source_settings.max_lag_seconds
+    wait(lambda: service.lag < service.settings.max_lag_seconds)
+    assert max(seen) > service.settings.max_lag_seconds
 
 
 def test_what_was_shown_on_two_days_lies_under_both(service: Service, shop: Store, user: str) -> None:

@@ -9,17 +9,17 @@ import pytest
 from recsys import RecsysError
 from recsys.releases.reader import Answer, Reader
 from recsys.serving import release_manager as module
-from recsys.serving.release_manager import Patience, ReleaseManager, in_share
+from recsys.serving.release_manager import CanaryLimits, ReleaseManager, in_share
 from recsys.store.snapshots import Canary, Store, open_store
 from recsys.validation.check_input import CheckInput
 from serving_shop import publish_copy
 
-PATIENCE = Patience(answers=20, failures=0.2)
+LIMITS = CanaryLimits(answers=20, failures=0.2)
 
 
 @pytest.fixture
 def live(shop: Store) -> ReleaseManager:
-    live = ReleaseManager(shop, [], PATIENCE)
+    live = ReleaseManager(shop, [], LIMITS)
     live.refresh()
     return live
 
@@ -68,7 +68,7 @@ def test_a_refused_release_is_looked_at_again_after_a_while(live: ReleaseManager
 
 def test_without_a_release_nothing_is_answered(shop: Store) -> None:
     with pytest.raises(RecsysError, match="no release is live"):
-        ReleaseManager(shop, [], PATIENCE).ask("u1", lambda reader: reader.recommend("u1", 5))
+        ReleaseManager(shop, [], LIMITS).ask("u1", lambda reader: reader.recommend("u1", 5))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def trying(shop: Store, inputs: CheckInput) -> Callable[[float], ReleaseManager]
     def make(share: float) -> ReleaseManager:
         publish_copy(shop, inputs, "second", live=False)
         shop.point_canary(Canary("second", share), shop.current())
-        live = ReleaseManager(shop, [], PATIENCE)
+        live = ReleaseManager(shop, [], LIMITS)
         live.refresh()
         return live
 
@@ -119,7 +119,7 @@ def test_a_failing_canary_drops_no_answer_and_is_sent_back(
     trying: Callable[[float], ReleaseManager], shop: Store, question: Callable[[Reader], Answer]
 ) -> None:
     live = trying(1.0)
-    for number in range(PATIENCE.answers):
+    for number in range(LIMITS.answers):
         assert live.canary is not None
         assert ask(live, f"user {number}", question) == "first"
     assert (live.canary, live.returns) == (None, 1)
@@ -129,7 +129,7 @@ def test_a_failing_canary_drops_no_answer_and_is_sent_back(
 
 def test_a_canary_that_was_sent_back_may_be_tried_again(trying: Callable[[float], ReleaseManager], shop: Store) -> None:
     live = trying(1.0)
-    for number in range(PATIENCE.answers):
+    for number in range(LIMITS.answers):
         ask(live, f"user {number}", failing)
     live.refresh()
     shop.point_canary(Canary("second", 1.0), shop.current())
@@ -170,7 +170,7 @@ def test_a_canary_that_is_taken_away_is_seen_no_more(trying: Callable[[float], R
 def test_releases_of_an_object_store_are_served_and_leave_nothing_on_the_disk(s3: str, tmp_path: Path, inputs: CheckInput) -> None:
     store = open_store(f"{s3}/{tmp_path.name}", "shop")
     publish_copy(store, inputs, "first")
-    live = ReleaseManager(store, [], PATIENCE)
+    live = ReleaseManager(store, [], LIMITS)
     live.refresh()
     publish_copy(store, inputs, "second")
     live.refresh()
@@ -185,7 +185,7 @@ def test_a_release_mended_in_the_object_store_is_taken_up(s3: str, tmp_path: Pat
     whole = (inputs.release.path / "fallback.json").read_bytes()
     publish_copy(store, inputs, "first")
     store.backend.write(name, whole.replace(b"i", b"j"))  # as long as before
-    live = ReleaseManager(store, [], PATIENCE)
+    live = ReleaseManager(store, [], LIMITS)
     live.refresh()
     assert live.current is None
     assert not store.backend.fetch("releases/first", {}).exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.serve import read_keys, refuse_open_door
+from cli.serve import read_keys, require_keys
 from conftest import Fork, assert_refused, make_release, wait
 from recsys import RecsysError
 from recsys.publishing.publication import ValidatedRelease, publish
@@ -23,20 +23,20 @@ LOCAL = ["localhost"]
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.4.5"])
 def test_on_its_own_address_no_key_is_needed(host: str) -> None:
-    refuse_open_door(host, LOCAL, [])
+    require_keys(host, LOCAL, [])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "shop.example"])
 def test_on_an_address_that_others_reach_it_starts_with_keys_only(host: str) -> None:
-    refuse_open_door(host, LOCAL, ["k" * 16])
+    require_keys(host, LOCAL, ["k" * 16])
     with pytest.raises(RecsysError, match=f"{host}.*set RECS_API_KEYS"):
-        refuse_open_door(host, LOCAL, [])
+        require_keys(host, LOCAL, [])
 
 
 def test_any_host_name_is_answered_with_keys_only() -> None:
-    refuse_open_door("127.0.0.1", [*LOCAL, "*"], ["k" * 16])
+    require_keys("127.0.0.1", [*LOCAL, "*"], ["k" * 16])
     with pytest.raises(RecsysError, match=r"allowed_hosts is \['localhost', '\*'\].*set RECS_API_KEYS or name the hosts"):
-        refuse_open_door("127.0.0.1", [*LOCAL, "*"], [])
+        require_keys("127.0.0.1", [*LOCAL, "*"], [])
 
 
 def test_keys_are_read_from_the_environment_and_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_short_key_and_a_file_that_is_not_there_are_refused(monkeypatch: pytes
 def test_a_secret_that_was_not_mounted_does_not_open_the_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     (tmp_path / "keys").touch()
     monkeypatch.setenv(name, str(tmp_path / "keys") if name.endswith("FILE") else "")
-    with pytest.raises(RecsysError, match="holds no key"):
+    with pytest.raises(RecsysError, match="has no key"):
         read_keys()
 
 

@@ -224,5 +224,5 @@ def test_views_alone_become_a_release_that_speaks_of_views(tmp_path: Path) -> No
     model = store.load("model", choice.model_id).manifest.made_from
     assert (model["target"], model["exclude_seen"]) == ("view", True)
     said = " ".join(result.message for result in report.results)
-    assert "users returned with a view in the holdout" in said
+    assert "users have a view in the holdout" in said
     assert "purchase" not in said

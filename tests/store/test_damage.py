@@ -12,7 +12,7 @@ from recsys import RecsysError
 from recsys.publishing.lifecycle import listed, previous, rollback, try_out
 from recsys.publishing.publication import ValidatedRelease, publish
 from recsys.publishing.verification import verify
-from recsys.serving.release_manager import Patience, ReleaseManager
+from recsys.serving.release_manager import CanaryLimits, ReleaseManager
 from recsys.settings.run import Settings
 from recsys.store.snapshots import CANARY, CURRENT, HISTORY, KINDS, Manifest, Store, open_store
 from runs import tiny_run
@@ -115,7 +115,7 @@ def test_current_is_written_anew_by_a_rollback_to_the_release_that_counts_as_liv
 
 
 def test_the_service_keeps_its_release_while_current_is_damaged(abc: Store) -> None:
-    live = ReleaseManager(abc, [], Patience(10, 0.5))
+    live = ReleaseManager(abc, [], CanaryLimits(10, 0.5))
     live.refresh()
     spoil_last_line(abc)
     abc.backend.write(CURRENT, b"")
@@ -155,7 +155,7 @@ def test_a_damaged_canary_is_refused_and_not_taken_for_none(
 ) -> None:
     make_release(abc, "d", "d")
     try_out(abc, "d", 0.5)
-    live = ReleaseManager(abc, [], Patience(10, 0.5))
+    live = ReleaseManager(abc, [], CanaryLimits(10, 0.5))
     live.refresh()
     abc.backend.write(CANARY, garbled)
     with pytest.raises(RecsysError, match=r"CANARY in .* cannot be read .*make canary OFF=1"):

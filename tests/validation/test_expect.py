@@ -144,7 +144,7 @@ def test_a_change_is_replaced_or_removed_in_the_file_and_other_lines_stay() -> N
     [
         ({"from": "soon"}, 'line 2: FROM is "soon"; it is no date'),
         ({"to": "2026-11-30"}, "TO 2026-11-30 is before FROM 2026-12-01"),
-        ({"to": "2027-12-01"}, "366 days, and at most 92"),
+        ({"to": "2027-12-01"}, "366 days, and a change may last 92"),
         ({"kind": "party"}, 'KIND is "party"; pass one of volume, catalogue, closed, price'),
         ({"because": " "}, "BECAUSE is not given"),
         ({"until": "2027"}, "it takes dataset, from, to, kind, because"),
@@ -180,7 +180,7 @@ def test_a_change_is_noted_listed_and_taken_back(fork: Fork) -> None:
     assert "2026-12-01 to 2026-12-24  volume     Christmas, as ever" in fork.run("expect").stdout
     (fork.root / "expected.jsonl").unlink()  # as where a flow was deployed before
     assert "Christmas, as ever" in fork.run("expect").stdout
-    assert "not expected any more" in fork.run("expect", OFF="1", **{**GIVEN, "BECAUSE": ""}).stdout
+    assert "is no longer expected" in fork.run("expect", OFF="1", **{**GIVEN, "BECAUSE": ""}).stdout
     assert fork.run("expect").stdout == "0 changes of shop are expected\n"
     assert_refused(fork.run("expect", OFF="1", **GIVEN), "no volume change is expected from 2026-12-01 to 2026-12-24")
 

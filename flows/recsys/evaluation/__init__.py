@@ -1,4 +1,7 @@
-"""Evaluation by time: fit before a cutoff, rank at it, score against what happened in the horizon after it."""
+"""Evaluation by time: recommenders are fitted before a cutoff, rank at it, and are scored on the events in the horizon after it.
+
+Also compares two releases (`diff`) and tunes parameters.
+"""
 
 from typing import TYPE_CHECKING
 

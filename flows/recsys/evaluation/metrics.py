@@ -1,4 +1,4 @@
-"""Ranking metrics per user, and intervals over users. Relevance is binary: a target event within the horizon or not."""
+"""Ranking metrics per user, and bootstrap intervals over users. An item is relevant if it has a target event within the horizon."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,7 @@ Scores = dict[str, NDArray[np.float64]]
 
 
 class Interval(NamedTuple):
-    """A mean over users with its 95% bootstrap interval; without bounds where the users are too few for one, and NaN where there
-    are none."""
+    """A mean over users with its bootstrap interval. The bounds are infinite for too few users; all values are NaN for none."""
 
     mean: float
     low: float
@@ -27,12 +26,14 @@ NOBODY = Interval(math.nan, math.nan, math.nan)
 
 
 def score(lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.int32], n_items: int, ks: Sequence[int]) -> Scores:
-    """Accuracy of the first k of each row of `lists` (rows, length), -1 for no item, against the different pairs (row, item)
-    that are relevant; `<metric>@<k>` for every k. Every row must have a relevant item.
+    """Accuracy metrics of the first k items of each list, by the name `<metric>@<k>`.
 
-    ndcg: Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418, the ideal list holding min(relevant, k) items.
-    recall: share of the relevant items. hit_rate: whether there is one. map: mean over the min(relevant, k) best places of the
-    precision at each hit; trec_eval's map_cut divides by all that are relevant.
+    lists: (rows, length) items, -1 for no item. users, items: the relevant pairs (row of `lists`, item), each once. n_items: number
+    of items. Raises ValueError if a row has no relevant item.
+
+    ndcg: Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418; the ideal list holds min(relevant, k) items. recall: share of the
+    relevant items that are listed. hit_rate: 1 if a relevant item is listed. map: sum of the precision at each hit, divided by
+    min(relevant, k); trec_eval's map_cut divides by the number of all relevant items.
     """
     relevant = np.bincount(users, minlength=len(lists))
     if (relevant == 0).any():
@@ -55,7 +56,7 @@ def score(lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.
 
 
 def _cut(lists: NDArray[np.int32], length: int) -> NDArray[np.int32]:
-    """The lists with exactly so many places, -1 where there is no item."""
+    """The lists with exactly `length` places, -1 for no item."""
     cut = np.full((len(lists), length), -1, np.int32)
     cut[:, : lists.shape[1]] = lists[:, :length]
     return cut
@@ -64,12 +65,13 @@ def _cut(lists: NDArray[np.int32], length: int) -> NDArray[np.int32]:
 def beyond_accuracy(
     lists: NDArray[np.int32], users: NDArray[np.int32], items: NDArray[np.int32], share: NDArray[np.float64], ks: Sequence[int]
 ) -> Scores:
-    """How well known the first k of each row are; lists and pairs as in `score`. `share`, above 0: of the users, those who
-    bought each item before.
+    """Metrics of how well known the first k items of each list are, by the name `<metric>@<k>`.
+
+    lists, users, items: as in `score`. share: for each item, the share of users who had it before the cutoff; above 0.
 
     novelty: mean self-information of the listed items, -log2(share) (Zhou et al. 2010, doi:10.1073/pnas.1000488107).
     popularity_bias: mean share of the listed items (average recommendation popularity: Abdollahpouri et al. 2019,
-    doi:10.48550/arXiv.1901.07555), in units of the same of what was bought, averaged over the rows: 1 is as popular as that.
+    doi:10.48550/arXiv.1901.07555), divided by that of the relevant items; 1 means as popular as these.
     """
     lists = _cut(lists, max(ks))
     listed = lists >= 0
@@ -85,13 +87,13 @@ def beyond_accuracy(
 
 
 def coverage(lists: NDArray[np.int32], available: int) -> float:
-    """Share of the available items that stand in somebody's list."""
+    """Share of the available items that are in at least one list."""
     return np.count_nonzero(np.bincount(lists.ravel() + 1)[1:]) / max(available, 1)
 
 
 def bootstrap(scores: Scores, resamples: int, seed: int, error: float = 0.05) -> dict[str, Interval]:
-    """Mean over users of each metric, with percentiles of its bootstrap distribution (Efron 1979, doi:10.1214/aos/1176344552);
-    all metrics are seen on the same resamples. `error`: the share of such intervals that may miss."""
+    """Mean over users of each metric with its percentile bootstrap interval (Efron 1979, doi:10.1214/aos/1176344552). All metrics
+    use the same resamples. error: probability that an interval misses the true mean."""
     draw = np.random.default_rng(seed)
     values = np.column_stack(list(scores.values()))
     users = len(values)
@@ -104,8 +106,8 @@ def bootstrap(scores: Scores, resamples: int, seed: int, error: float = 0.05) ->
 
 
 def bootstrap_coverage(lists: NDArray[np.int32], available: int, resamples: int, seed: int) -> Interval:
-    """Coverage with its bootstrap interval. A resample holds fewer different users, so it covers less: the distribution is
-    moved to have its mean where coverage was seen."""
+    """Coverage with its bootstrap interval. A resample has fewer distinct users, so its coverage is lower; the distribution is
+    shifted so that its mean is the coverage of all lists."""
     draw = np.random.default_rng(seed)
     seen, users = coverage(lists, available), len(lists)
     if not users:

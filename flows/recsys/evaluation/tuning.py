@@ -1,4 +1,4 @@
-"""Tuning: one change at a time against a recommender's present parameters, and what was learned from it in words."""
+"""Tuning: compares changes of one parameter at a time with a recommender's present parameters, and describes the results."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,18 +14,18 @@ from recsys.settings import Settings
 
 @dataclass(frozen=True)
 class Variant:
-    """A recommender's present parameters with one of them changed; with none, the base."""
+    """A recommender's present parameters with one of them changed, or the base, in which none is changed."""
 
     parameters: dict[str, Any]
-    changed: str = ""
-    present: Any = None  # what the changed one is in config.toml, or by default
+    changed: str = ""  # name of the changed parameter, empty for the base
+    present: Any = None  # its value in config.toml, or its default
 
     def __str__(self) -> str:
         return self.change if self.changed else "as it is"
 
     @property
     def line(self) -> str:
-        """The change as config.toml writes it: `leaves = 15`."""
+        """The change as a line of config.toml, such as `leaves = 15`."""
         return f"{self.changed} = {json.dumps(self.parameters[self.changed])}"
 
     @property
@@ -35,7 +35,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a variant: its selection windows by kind of list and its CPU seconds, or the error that ended it."""
+    """The evaluation of a variant: its scored windows by kind of list and its CPU seconds, or the error that ended it."""
 
     variant: Variant
     windows: dict[str, list[ScoredWindow]] = field(default_factory=dict)
@@ -45,7 +45,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """A variant against the base: difference of NDCG@k by kind of list, CPU seconds as a ratio, and the word on it; or an error."""
+    """Comparison of a variant with the base. differences: of NDCG@k by kind of list. cost: CPU seconds divided by those of the
+    base. word: `better`, `worse`, `within noise`, or `failed` with an error."""
 
     variant: Variant
     differences: dict[str, Interval]
@@ -55,7 +56,8 @@ class TuningResult:
 
 
 def variants(settings: Settings, name: str) -> list[Variant]:
-    """The base, then a variant for every value of [tune.<name>] that is not the present one. Raises naming what is unknown."""
+    """The base, and a variant for each value of [tune.<name>] that is not the present one. Raises RecsysError naming a recommender
+    or parameter that is unknown, and if there is nothing to try."""
     if name not in settings.tune or name not in settings.recommenders:
         known = ", ".join(section for section in settings.tune if section in settings.recommenders)
         raise RecsysError(
@@ -65,69 +67,64 @@ def variants(settings: Settings, name: str) -> list[Variant]:
     own = settings.recommenders[name]
     present = create(name, own, settings.seed).parameters()
     for parameter in settings.tune[name].keys() - present.keys():
-        raise RecsysError(f'config: "tune.{name}.{parameter}" is no parameter of {name}; it takes {", ".join(present)}')
+        raise RecsysError(f"config: tune.{name}.{parameter} is unknown: {name} has no such parameter; it has {', '.join(present)}")
     changes = [(parameter, value) for parameter, values in settings.tune[name].items() for value in values]
     tried = [Variant(own | {key: value}, key, present[key]) for key, value in changes if value != present[key]]
     if not tried:
-        raise RecsysError(f"[tune.{name}] lists nothing but the present parameters; add the values to try to config.toml")
+        raise RecsysError(f"config: [tune.{name}] lists only the present parameters; add the values to try")
     return [Variant(own), *tried]
 
 
 def findings(trials: Iterable[Trial], settings: Settings) -> list[TuningResult]:
-    """Every variant against the base, paired by user over the selection windows. Raises if the base itself failed."""
-    base, *others = sorted(trials, key=lambda trial: trial.variant.changed != "")  # the rest keep their order
+    """Compares each variant with the base, paired by user over the windows that both have. Raises RecsysError if the base
+    failed."""
+    base, *others = sorted(trials, key=lambda trial: trial.variant.changed != "")  # the base first; the others keep their order
     if base.error:
-        raise RecsysError(f"the present parameters cannot be scored: {base.error}; nothing compares without them")
+        raise RecsysError(f"the present parameters cannot be scored: {base.error}; without them there is nothing to compare with")
     return [judge(trial, base, settings) for trial in others]
 
 
 def judge(trial: Trial, base: Trial, settings: Settings) -> TuningResult:
     if trial.error:
         return TuningResult(trial.variant, {}, 0.0, "failed", trial.error)
-    both = min(len(one.windows[settings.list_kind]) for one in (trial, base))  # windows, the newest first
+    shared = min(len(windows[settings.list_kind]) for windows in (trial.windows, base.windows))
+    metric = f"ndcg@{settings.evaluation.k}"
     differences = {
-        list_kind: compare(
-            trial.windows[list_kind][:both], base.windows[list_kind][:both], f"ndcg@{settings.evaluation.k}", settings
-        )
+        list_kind: compare(trial.windows[list_kind][:shared], base.windows[list_kind][:shared], metric, settings)
         for list_kind in LIST_KINDS
     }
-    return TuningResult(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word(differences[settings.list_kind]))
+    served = differences[settings.list_kind]
+    word = "better" if served.low > 0 else "worse" if served.high < 0 else "within noise"
+    return TuningResult(trial.variant, differences, trial.cpu_seconds / base.cpu_seconds, word)
 
 
-def word(difference: Interval) -> str:
-    if difference.low > 0:
-        return "better"
-    return "worse" if difference.high < 0 else "within noise"
-
-
-def log(found: Sequence[TuningResult], name: str, day: str, features_id: str, settings: Settings) -> list[str]:
-    """A line of tuning.md for each finding."""
+def log(results: Sequence[TuningResult], name: str, day: str, features_id: str, settings: Settings) -> list[str]:
+    """Lines of tuning.md, one for each result."""
     where = f"{day} {settings.name}, features {features_id}, {name}"
-    return [f"- {where}: {finding.variant.change}: {measured(finding, settings)}" for finding in found]
+    return [f"- {where}: {result.variant.change}: {measured(result, settings)}" for result in results]
 
 
-def measured(finding: TuningResult, settings: Settings) -> str:
-    """`ndcg@10 all_items +0.0020 [-0.0031, +0.0069], new_items ...; 0.83 of the CPU; within noise`."""
-    if finding.error:
-        return f"failed: {' '.join(finding.error.split())[:300]}"
-    differences = ", ".join(f"{list_kind} {signed(difference)}" for list_kind, difference in finding.differences.items())
-    return f"ndcg@{settings.evaluation.k} {differences}; {finding.cost:.2f} of the CPU; {finding.word}"
+def measured(result: TuningResult, settings: Settings) -> str:
+    """Such as `ndcg@10 all_items +0.0020 [-0.0031, +0.0069], new_items ...; 0.83 of the CPU; within noise`."""
+    if result.error:
+        return f"failed: {' '.join(result.error.split())[:300]}"
+    differences = ", ".join(f"{list_kind} {signed(difference)}" for list_kind, difference in result.differences.items())
+    return f"ndcg@{settings.evaluation.k} {differences}; {result.cost:.2f} of the CPU; {result.word}"
 
 
 def signed(difference: Interval) -> str:
     return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
 
 
-def advice(found: Sequence[TuningResult], name: str, settings: Settings) -> list[str]:
-    """Which change is best, and the line that makes it; or that none is better."""
+def advice(results: Sequence[TuningResult], name: str, settings: Settings) -> list[str]:
+    """The best change with the line of config.toml that makes it, or that no change is better."""
     served = settings.list_kind
-    better = [finding for finding in found if finding.word == "better"]
+    better = [result for result in results if result.word == "better"]
     if not better:
-        return [f"nothing beats the present {name} beyond noise; config.toml stays as it is"]
-    best = max(better, key=lambda finding: finding.differences[served].mean)
+        return [f"no change beats the present {name} beyond noise; leave config.toml as it is"]
+    best = max(better, key=lambda result: result.differences[served].mean)
     why = f"ndcg@{settings.evaluation.k} {signed(best.differences[served])} against {json.dumps(best.variant.present)}"
     return [
-        f"best is {best.variant.line}, by an interval that says it is more than noise; to keep it, write in config.toml"
-        f" under [recommenders.{name}]:",
+        f"best is {best.variant.line}, better beyond noise; to keep it, write in config.toml under [recommenders.{name}]:",
         f"{best.variant.line} # {why}",
     ]

@@ -1,4 +1,4 @@
-"""Publishing: the only code that moves CURRENT, after it has read the validation report and verified the release."""
+"""Publishing makes releases live. It is the only code that moves CURRENT, and it verifies the release and its report first."""
 
 from typing import TYPE_CHECKING
 

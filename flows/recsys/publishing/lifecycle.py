@@ -1,4 +1,4 @@
-"""The life of a release after it was made: listed, rolled back to, tried as a canary, promoted."""
+"""What can be done with releases after they are made: list them, roll back, try one as a canary, promote it."""
 
 import io
 import json
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReleaseSummary:
-    """A release as people look for it. as_of: the day of its lists; days: the first and the last of its data, where its manifest
-    tells them. metrics: means of its holdout by kind of list; none, and no as_of, where that file is damaged. roles: live,
-    previous, canary, pinned."""
+    """A release as `make releases` shows it. as_of: cutoff of its lists, None if release.json is damaged. days: first and last day
+    of its data, empty if its manifest lacks them. metrics: mean NDCG@k on the holdout by kind of list, empty if that file is
+    damaged. roles: live, previous, canary, pinned."""
 
     id: str
     as_of: date | None
@@ -35,11 +35,12 @@ class ReleaseSummary:
 
 
 def listed(store: Store, settings: Settings) -> list[ReleaseSummary]:
-    """Every release that exists and can be read, newest first."""
-    pointed, metric, found = dict[str, list[str]](), f"ndcg@{settings.evaluation.k}", []
+    """All releases whose manifest can be read, newest first. A damaged pointer only logs a warning, so that people can choose a
+    release to point to."""
+    pointed, metric, summaries = dict[str, list[str]](), f"ndcg@{settings.evaluation.k}", []
     try:
         pointed = roles(store)
-    except RecsysError as error:  # to mend a pointer, people look at what is kept
+    except RecsysError as error:
         log.warning("%s", error)
     for id in store.newest("release"):
         if manifest := store.readable("release", id):
@@ -47,8 +48,8 @@ def listed(store: Store, settings: Settings) -> list[ReleaseSummary]:
             means = _means(store.read("release", id, "holdout.parquet"), metric)
             facts = store.read("release", id, "release.json")
             as_of = date.fromisoformat(json.loads(facts)["as_of"]) if facts else None
-            found.append(ReleaseSummary(id, as_of, days, recommender, means, pointed.get(id, [])))
-    return found
+            summaries.append(ReleaseSummary(id, as_of, days, recommender, means, pointed.get(id, [])))
+    return summaries
 
 
 def _means(holdout: bytes | None, metric: str) -> dict[str, float]:
@@ -60,40 +61,42 @@ def _means(holdout: bytes | None, metric: str) -> dict[str, float]:
 
 
 def roles(store: Store) -> dict[str, list[str]]:
-    """Who points at which release."""
+    """The roles of each release that is live, previous, canary or pinned."""
     canary = store.canary()
     pointers = [(store.current(), "live"), (previous(store), "previous"), (canary.release if canary else None, "canary")]
     pointers += [(id, "pinned") for id in store.pins()]
-    found: dict[str, list[str]] = {}
+    by_release: dict[str, list[str]] = {}
     for id, role in pointers:
         if id:
-            found.setdefault(id, []).append(role)
-    return found
+            by_release.setdefault(id, []).append(role)
+    return by_release
 
 
 def previous(store: Store) -> str | None:
-    """The release that was live before the present one and still exists. What was rolled back from does not count: after a, b, c
-    and a rollback to b it is a, and after one to x, which was never live, it is b. (Back at a, then again at c, it is a.)"""
-    lived: list[str] = []
+    """The release that was live before the present one and still exists; None if there is none. Releases that were rolled back from
+    do not count: after a, b, c and a rollback to b, it is a; after a rollback to x, which was never live, it is b."""
+    stack: list[str] = []
     seen: set[str] = set()
     for move in store.history():
         release = move["release"]
-        if "rolled_back" in move and (release in lived or release not in seen):
-            last = release if release in lived else move["rolled_back"]
-            while lived and lived.pop() != last:
+        if "rolled_back" in move and (release in stack or release not in seen):
+            last = release if release in stack else move["rolled_back"]
+            while stack and stack.pop() != last:
                 pass
-        lived.append(release)
+        stack.append(release)
         seen.add(release)
-    return next((id for id in lived[-2::-1] if id != lived[-1] and store.readable("release", id)), None)
+    return next((id for id in stack[-2::-1] if id != stack[-1] and store.readable("release", id)), None)
 
 
 def rollback(store: Store, release: str = "", **facts: Any) -> str:
-    """Moves `CURRENT` back to the previous release, or to the one named, if it could be served, and returns its id. The one that is
-    named may be any, whatever CURRENT holds. `facts` stand beside the move in the history."""
+    """Moves `CURRENT` to the previous release, or to `release`, after verifying it; returns its id. `release` may be any release,
+    even if CURRENT is damaged. `facts` are recorded in the history."""
     live = store.current(strict=not release)
     target = release or previous(store)
     if target is None:
-        raise RecsysError(f"nothing that is kept was live before {live or 'anything'}; pass RELEASE=, one of `make releases`")
+        raise RecsysError(
+            f"no earlier release than {live or 'none'} was live and still exists; pass RELEASE=, one of `make releases`"
+        )
     if target == store.pointed()[0]:
         raise RecsysError(f"release {target} is live already; pass another RELEASE=, one of `make releases`")
     report = verify(store, target)
@@ -102,39 +105,39 @@ def rollback(store: Store, release: str = "", **facts: Any) -> str:
 
 
 def try_out(store: Store, release: str, share: float) -> None:
-    """Makes a release that could be served the canary."""
+    """Makes a release the canary of a share of the users, after verifying it. With share 0, it is asked but shown to nobody."""
     live = store.current()
     if not 0 <= share <= 1:
-        raise RecsysError(f"SHARE {share:g} is no share of the users; pass a number from 0, where nobody sees it, to 1")
+        raise RecsysError(f"SHARE {share:g} is not a share of the users; pass a number from 0, which shows it to nobody, to 1")
     if release == live:
-        raise RecsysError(f"release {release} is live already; a canary is another one, see `make releases`")
+        raise RecsysError(f"release {release} is live already and cannot be the canary; pass another one of `make releases`")
     verify(store, release)
     store.point_canary(Canary(release, share), live)
 
 
 def promote(store: Store, checks: Iterable[str], **facts: Any) -> str:
-    """Moves `CURRENT` to the canary by the door that every release takes, and takes the canary away. Raises Conflict where the
-    champion changed since the canary was made. Where only its lists did, the canary's own may be older, until the next day's."""
+    """Publishes the canary, removes the canary pointer, and returns the id. Raises Conflict if another model went live since the
+    canary was made. If only the live lists are newer, the canary's older lists go live until the next daily run."""
     live, canary = store.current(), store.canary()
     if canary is None:
         raise RecsysError("there is no canary to promote; `make canary RELEASE= SHARE=` makes one")
-    if canary.release != live:  # else: killed before the canary was taken away
+    if canary.release != live:  # if it is live, an earlier call was interrupted before the last line
         report = ValidationReport.read(store.report(canary.release))
         if report is None:
-            raise RecsysError(f"release {canary.release} has no validation report that can be read; run the flow again")
+            raise RecsysError(f"release {canary.release} has no readable validation report; run the flow again")
         publish(store, ValidatedRelease(canary.release, report, _replaced(store, canary)), checks, **facts)
     store.point_canary(None, canary.release)
     return canary.release
 
 
 def _replaced(store: Store, canary: Canary) -> str | None:
-    """The release that a canary was tried beside, or the one with its model that is live by now."""
+    """The release that the canary replaces: the one that was live when it was made, or a daily update of that one."""
     if store.current() == canary.champion:
         return canary.champion
     try:
         return same_champion(store, canary.champion)
     except Conflict:
         raise Conflict(
-            f"canary {canary.release} was tried beside {canary.champion or 'nothing'}, and {store.current()} is live: another"
-            f" champion is to be beaten; make it the canary again, `make canary RELEASE={canary.release} SHARE=`, or train again"
+            f"canary {canary.release} was compared with {canary.champion or 'nothing'}, but {store.current()} is live now; start"
+            f" it again with `make canary RELEASE={canary.release} SHARE=`, or train again"
         ) from None

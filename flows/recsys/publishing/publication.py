@@ -1,4 +1,4 @@
-"""Publishing: the one way by which a release goes live. Nothing turns its conditions off."""
+"""The function `publish`, by which every release goes live. No flag turns off its conditions."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class ValidatedRelease:
-    """A release with its validation report, and what was live when it was validated."""
+    """A release with its validation report. champion: id of the release that was live when it was validated."""
 
     id: str
     report: ValidationReport
@@ -33,19 +33,19 @@ def publish(
     on_conflict: OnConflict | None = None,
     **facts: Any,
 ) -> ValidatedRelease:
-    """Moves `CURRENT` to a release and returns what is live then, or makes it the canary of a share of the users.
+    """Makes a release live and returns the release that is live then. With `share`, makes it the canary of that share of the users.
 
-    The release's validation report must be its own, every one of `checks` must have run, none may block, and the service must be
-    able to answer from the release. `facts` are written beside the move in the history.
+    The validation report must be the release's own, all of `checks` must have results, none of them may block, and the service must
+    be able to answer from the release; raises RecsysError otherwise. `facts` are recorded in the history.
 
-    Raises Conflict if another release went live since this one was validated. With `on_conflict`, that function gets the live
-    release first: it returns what to publish instead, or None to leave the live release where it is. It may raise Conflict.
+    Raises Conflict if another release went live since this one was validated. If `on_conflict` is given, it is called with the live
+    release first. It returns the release to publish instead, or None to keep the live one, or raises Conflict.
 
-    May be called again after a kill: a release that was published already is not published twice, even after a rollback.
+    Retries are safe: with `on_conflict`, a release that was published before is not published again, even after a rollback.
     """
     checks, wanted = list(checks), release.id
-    if on_conflict and share is None and (move := _published(store, release.id)):
-        return _of_move(store, release, move)
+    if on_conflict and share is None and (published := _published(store, release)):
+        return published
     for attempt in range(ATTEMPTS):
         try:
             replaced = {} if release.id == wanted else {"instead_of": wanted}
@@ -67,7 +67,7 @@ def publish(
 def _move(store: Store, release: ValidatedRelease, checks: Iterable[str], share: float | None, facts: dict[str, Any]) -> None:
     require(release.report.checks, checks, "validation report")
     if store.report(release.id) != release.report.to_json():
-        raise RecsysError(f"validation_report.json of release {release.id} is not what its checks wrote; run the flow again")
+        raise RecsysError(f"validation_report.json of release {release.id} differs from what the checks wrote; run the flow again")
     verify(store, release.id)
     if share is None:
         store.point(release.id, release.champion, model=release.report.model, **facts)
@@ -75,35 +75,30 @@ def _move(store: Store, release: ValidatedRelease, checks: Iterable[str], share:
         store.point_canary(Canary(release.id, share), release.champion)
 
 
-def _published(store: Store, release: str) -> dict[str, Any] | None:
-    """The move by which a release, or another one instead of it, went live."""
-    return next((move for move in store.history() if release in (move["release"], move.get("instead_of"))), None)
-
-
-def _of_move(store: Store, release: ValidatedRelease, move: dict[str, Any]) -> ValidatedRelease:
-    if move["release"] == release.id:
-        return release
-    return ValidatedRelease(
-        move["release"], ValidationReport.read(store.report(move["release"])) or release.report, move["previous"]
-    )
+def _published(store: Store, release: ValidatedRelease) -> ValidatedRelease | None:
+    """The release, or the one that was published instead of it, if that happened before; None otherwise."""
+    move = next((move for move in store.history() if release.id in (move["release"], move.get("instead_of"))), None)
+    if move is None or move["release"] == release.id:
+        return release if move else None
+    report = ValidationReport.read(store.report(move["release"])) or release.report
+    return ValidatedRelease(move["release"], report, move["previous"])
 
 
 def follow_champion(store: Store, release: ValidatedRelease, live: Snapshot) -> ValidatedRelease:
-    """For `on_conflict`: the same release, to replace the one that is live now. Raises Conflict if the two champions differ in more
-    than their lists."""
+    """For `on_conflict`: publishes the same release over the one that is live now. Raises Conflict if that has another model."""
     return replace(release, champion=same_champion(store, release.champion))
 
 
 def give_way(store: Store, release: ValidatedRelease, live: Snapshot) -> ValidatedRelease | None:
-    """For `on_conflict`: None if the live lists know as many days, else as `follow_champion`."""
+    """For `on_conflict`: keeps the live release if its lists are as new as this one's; otherwise as `follow_champion`."""
     if as_of(live) >= as_of(store.load("release", release.id)):
         return None
     return follow_champion(store, release, live)
 
 
 def same_champion(store: Store, expected: str | None) -> str:
-    """The release that is live instead of the one expected, where the two differ in their lists alone: the model is the same, and
-    nobody rolled back meanwhile. Raises Conflict otherwise, for what was judged against another champion proves nothing."""
+    """The id of the live release, if it has the model of the expected one and nobody rolled back meanwhile. Otherwise raises
+    Conflict, because a comparison with another champion is not valid any more."""
     live, moves = store.current(), store.history()
     was, now = (store.find("release", id) if id else None for id in (expected, live))
     last = max((place for place, move in enumerate(moves) if move["release"] == expected), default=-1)
@@ -111,6 +106,6 @@ def same_champion(store: Store, expected: str | None) -> str:
     if live and was and now and was.parents["model"] == now.parents["model"] and not rolled_back:
         return live
     raise Conflict(
-        f"another run published {live} while this one, judged against {expected or 'an empty store'}, was under way: another"
-        " champion is to be beaten; nothing was lost: run again to be judged against it"
+        f"another run published {live} during this run, which compared its lists with {expected or 'an empty store'}; nothing was"
+        f" lost: run again to compare them with {live}"
     )

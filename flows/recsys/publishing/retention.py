@@ -1,4 +1,4 @@
-"""Retention: which snapshots nobody needs any more, and freeing them."""
+"""Retention: finds the snapshots that nothing refers to, and deletes them."""
 
 import math
 from collections.abc import Iterable
@@ -19,13 +19,16 @@ class Unneeded:
 
 
 def unneeded(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
-    """All snapshots, and folders without a manifest, that may be freed: not the newest `keep` releases, not what is live, previous,
-    canary or pinned, nothing younger than the grace, for a run under way may build on it, and no parent of any of these. Nothing at
-    all while a manifest cannot be read, for nobody knows what that was made from."""
+    """Snapshots, and folders without a manifest, that may be deleted.
+
+    Kept are the newest `keep` releases, those that are live, previous, canary or pinned, everything younger than `grace_hours`,
+    which a running flow may still use, and all parents of these. Returns nothing if a manifest cannot be read, because its parents
+    are unknown.
+    """
     if keep < 1:
-        raise RecsysError(f"KEEP {keep} is too few; pass 1 or more, the newest releases to keep")
+        raise RecsysError(f"KEEP {keep} is too small; pass how many of the newest releases to keep, at least 1")
     folders = {(kind, id): store.usage(kind, id, "") for kind in KINDS for id in store.backend.children(KINDS[kind])}
-    manifests = {(kind, id): found for kind, id in folders if (found := store.readable(kind, id))}
+    manifests = {(kind, id): manifest for kind, id in folders if (manifest := store.readable(kind, id))}
     if any(store.usage(*name).written > -math.inf for name in folders.keys() - manifests.keys()):
         return []
     young = {name for name, usage in folders.items() if usage.hours < grace_hours}
@@ -35,7 +38,7 @@ def unneeded(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
 
 
 def with_parents(names: Iterable[SnapshotName], manifests: dict[SnapshotName, Manifest]) -> set[SnapshotName]:
-    """Snapshots, those they were made from, and so on back to the raw data."""
+    """Snapshots and all their ancestors, back to the raw data."""
     found, wanted = set(), set(names)
     while wanted:
         name = wanted.pop()
@@ -47,19 +50,21 @@ def with_parents(names: Iterable[SnapshotName], manifests: dict[SnapshotName, Ma
 
 
 def free(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
-    """Frees what is not needed, found while nobody can move a pointer, releases first: what is left of a killed run is whole. An
-    object store has no lock, so there a pointer or a pin that moves meanwhile puts an end to it."""
+    """Deletes the snapshots of `unneeded` and returns them. Deletes children first, so an interruption leaves no dangling parents.
+
+    A lock on the store keeps pointers from moving. An object store has no lock: there, raises Conflict once a pointer or pin moves.
+    """
     with store.backend.exclusive([]):
         pointers = _pointers(store)
-        found = sorted(unneeded(store, keep, grace_hours), key=lambda one: list(KINDS)[::-1].index(one.kind))
-        for place, one in enumerate(found):
+        snapshots = sorted(unneeded(store, keep, grace_hours), key=lambda snapshot: list(KINDS)[::-1].index(snapshot.kind))
+        for count, snapshot in enumerate(snapshots):
             if _pointers(store) != pointers:
                 raise Conflict(
-                    f"a pointer or a pin moved while snapshots were freed, {place} of {len(found)} so far, maybe one that it needs:"
-                    " ask `make verify`, RELEASE= for a canary or a pin, then run again"
+                    f"a pointer or a pin moved after {count} of {len(snapshots)} snapshots were freed, and its release may need"
+                    " one of them; check with `make verify` (RELEASE= for a canary or a pin), then run again"
                 )
-            store.free(one.kind, one.id)
-    return found
+            store.free(snapshot.kind, snapshot.id)
+    return snapshots
 
 
 def _pointers(store: Store) -> tuple[str | None, Canary | None, list[str]]:

@@ -1,6 +1,6 @@
-"""Releases: the files that are served, written and read.
+"""Releases: writes and reads the files that are served.
 
-Checks and the service read a release by the same reader. Business rules are applied when lists are written.
+Checks and the service read a release with the same reader. Business rules are applied when lists are written.
 """
 
 from typing import TYPE_CHECKING
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
         lists_file,
         new_id,
         prices,
-        read_about,
         read_all,
+        read_items,
         read_lists,
+        read_lists_for,
         served,
         trained_as_of,
         write,
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
         write_ranked,
     )
     from recsys.releases.lineage import changes, made_under, trace
-    from recsys.releases.list_files import CHUNK, RuleCounts, connect, read_file, read_rows, unpack, write_lists, write_rows
+    from recsys.releases.list_files import (
+        CHUNK,
+        RuleCounts,
+        concatenate,
+        connect,
+        read_file,
+        read_rows,
+        unpack,
+        write_lists,
+        write_rows,
+    )
     from recsys.releases.reader import Answer, Reader
 
 __getattr__ = lazy(__name__, __file__)

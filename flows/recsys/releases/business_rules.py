@@ -1,5 +1,7 @@
-"""Rules after the model: what may be listed, whatever a recommender thinks of it. The one place where they are applied and counted.
-Only lists that are released obey them: metrics on the holdout are of the model without rules."""
+"""Business rules: which items may be listed, whatever their scores. This module applies the rules and counts what they remove.
+
+Only released lists follow them. Metrics on the holdout are those of the model without rules.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,37 +14,46 @@ from recsys.features import State
 from recsys.recommenders import LIST_KINDS, Lists, Recommender, position
 from recsys.settings import RuleSettings, Settings
 
-HIDING = ("withdrawn", "blocked", "blocked_categories", "min_age_days", "max_age_days", "max_days_unsold")  # items, from everybody
+HIDING = (
+    "withdrawn",
+    "blocked",
+    "blocked_categories",
+    "min_age_days",
+    "max_age_days",
+    "max_days_unsold",
+)  # hide items from all users
 RULES = (*HIDING, "seen", "max_category_share")
 SEEN, SHARE = RULES.index("seen"), RULES.index("max_category_share")
 NO_RULES = RuleSettings([], [], 0, 0, 0, 1.0, [])
-DEEPER = 2  # times the length that is kept is ranked where a category's items may move behind
+DEPTH_FACTOR = 2  # with max_category_share, so many times the length of a list is ranked, so that other items can move up
 
 
 def hide(state: State, settings: Settings) -> NDArray[np.int8]:
-    """Place in HIDING of the first rule that hides each item; -1 for those that may be listed. What is not known of an item
-    hides it by no rule."""
+    """For each item, the index in HIDING of the first rule that hides it, or -1 if it may be listed. A rule hides no item whose
+    value is missing."""
     rules, items = settings.rules, state.items
-    found = {"withdrawn": ~items["is_available"], "blocked": np.isin(state.item_ids, rules.blocked)}
-    found["blocked_categories"] = np.isin(items["category"], rules.blocked_categories)
+    hidden = {"withdrawn": ~items["is_available"], "blocked": np.isin(state.item_ids, rules.blocked)}
+    hidden["blocked_categories"] = np.isin(items["category"], rules.blocked_categories)
     if rules.min_age_days:
-        found["min_age_days"] = items["days_since_available"] < rules.min_age_days
+        hidden["min_age_days"] = items["days_since_available"] < rules.min_age_days
     if rules.max_age_days:
-        found["max_age_days"] = items["days_since_available"] > rules.max_age_days
+        hidden["max_age_days"] = items["days_since_available"] > rules.max_age_days
     if rules.max_days_unsold:
         last, first = items["days_since_last_target"], items["days_since_available"]
-        found["max_days_unsold"] = np.where(np.isnan(last), first, last) > rules.max_days_unsold
+        hidden["max_days_unsold"] = np.where(np.isnan(last), first, last) > rules.max_days_unsold
     reasons = np.full(len(state.item_ids), -1, np.int8)
-    for name, hidden in reversed(found.items()):
-        reasons[hidden] = HIDING.index(name)
+    for name, is_hidden in reversed(hidden.items()):
+        reasons[is_hidden] = HIDING.index(name)
     return reasons
 
 
 @dataclass(frozen=True)
 class RuledLists:
-    """Lists that obey the rules. And rows, items and places in RULES of what was kept out, though it scored above the last that was
-    ranked, or was among the first evaluation.k and moved behind them. (What two_stage does not propose, such as a withdrawn item,
-    it does not score.)"""
+    """Lists that follow the rules, and what the rules removed from them.
+
+    rows, items, rules: list, item and index in RULES of each item that was removed although its score was high enough, or that was
+    moved behind the first evaluation.k items. Items that a model does not score, such as withdrawn items in two_stage, are missing.
+    """
 
     lists: Lists
     rows: NDArray[np.int64]
@@ -51,35 +62,39 @@ class RuledLists:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """How often each of RULES did so."""
+        """Number of removed or moved items by rule, in the order of RULES."""
         return np.bincount(self.rules, minlength=len(RULES))
 
 
 class BusinessRules:
-    """The rules of the settings on the items of a state."""
+    """The rules of the settings, applied to the items of a state.
+
+    listed: for each item, whether it may be listed. reasons: which rule hides it, see `hide`. k, most: of the first k items of a
+    list, at most `most` may be of one category if `capped`.
+    """
 
     def __init__(self, state: State, settings: Settings):
         self.state, self.length = state, settings.lists.length
         self.reasons = hide(state, settings)
         self.listed = self.reasons < 0
         self.k, self.capped = settings.evaluation.k, settings.rules.max_category_share < 1
-        self.most = max(1, int(settings.rules.max_category_share * self.k + 1e-9))  # 0.29 of 100 is 28.999...
+        self.most = max(1, int(settings.rules.max_category_share * self.k + 1e-9))  # 0.29 * 100 is 28.999... as a float
         self.categories = np.unique(state.items["category"], return_inverse=True)[1]
 
     @classmethod
     def unruled(cls, state: State, settings: Settings, length: int) -> Self:
-        """Lists of so many items that need only be available."""
+        """Rules that hide only unavailable items, for lists of `length` items."""
         return cls(state, replace(settings, rules=NO_RULES, lists=replace(settings.lists, length=length)))
 
     @property
     def depth(self) -> int:
-        """Items to be ranked, such that enough remain."""
-        return self.length * (DEEPER if self.capped else 1)
+        """Number of items to rank, so that enough remain after the rules."""
+        return self.length * (DEPTH_FACTOR if self.capped else 1)
 
     def rank(
         self, recommender: Recommender, user_ids: NDArray[np.str_], at_a_time: int = 0
     ) -> Iterator[tuple[int, dict[str, RuledLists]]]:
-        """Per kind of list the lists of some users at a time (0: CHUNK), with the place of the first."""
+        """Yields the lists of `at_a_time` users (0: CHUNK) by kind of list, with the place of the first of these users."""
         for start, ranked in recommender.rank(user_ids, self.depth, self.state, tuple(LIST_KINDS.values()), self.listed, at_a_time):
             yield start, {list_kind: self._apply(lists) for list_kind, lists in zip(LIST_KINDS, ranked, strict=True)}
 
@@ -97,9 +112,9 @@ class BusinessRules:
         return RuledLists(kept, np.concatenate([rows, behind[0]]), np.concatenate([items, lists.items[behind]]), rules)
 
     def spread(self, items: NDArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Greedy re-ranking of (lists, depth) items, -1 where there are no more: the new order, and which of the first k move
-        behind. A category takes at most its share of the first k; all else keeps its order, and where too few others are left to
-        fill the first k, its items come back."""
+        """Greedy re-ranking by max_category_share. items: (lists, depth), -1 for no item. Returns the new order, and flags of the
+        items that move out of the first k. Items that exceed the share of their category move behind the first k; all others keep
+        their order. If too few other items are left to fill the first k, the moved items come back."""
         if not self.capped:
             return np.broadcast_to(np.arange(items.shape[1]), items.shape), np.zeros(items.shape, bool)
         codes = np.where(items >= 0, self.categories[items], self.categories.max(initial=-1) + 1)
@@ -114,6 +129,6 @@ class BusinessRules:
         return order, (np.arange(items.shape[1]) < self.k) & (places >= self.k)
 
     def shorten(self, items: NDArray) -> list[str]:
-        """Ids of the first `length` of these items, best first, that may be listed."""
+        """Ids of the first `length` items that may be listed; `items` are rows, best first."""
         best = items[self.listed[items]][None, : self.depth]
         return self.state.item_ids[np.take_along_axis(best, self.spread(best)[0], 1)[0, : self.length]].tolist()

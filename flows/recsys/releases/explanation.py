@@ -1,4 +1,4 @@
-"""Explaining: why a user has the list that a release holds, by the release's own model, features and rules."""
+"""Explains why a user has a list: makes it again with the release's own model, features and rules, and keeps the steps."""
 
 import json
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from recsys.store import Snapshot, Store
 
 @dataclass(frozen=True)
 class ExplainedItem:
-    """An item that was proposed: its score, who proposed it with which score, its features, and what each added to the score, or to
-    its log-odds (see Explanation)."""
+    """A candidate of two_stage. proposed_by: candidate sources that proposed it, with their scores. added: contribution of each
+    feature to the score, or to its log-odds (see Explanation)."""
 
     item: int
     score: float
@@ -30,10 +30,13 @@ class ExplainedItem:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Items are rows of the state. baskets: days ago and items, newest first; looks: days ago and item. candidates: best first;
-    a recommender of one stage has none. base: the score that all candidates start from. is_probability: whether base and what
-    features add make the log-odds of a score, not the score itself. removed: item and the rule of RULES that kept it out of the
-    list or moved it behind. items and scores: the list, made again; released: what the release holds."""
+    """How a user's list was made. Items are rows of the state.
+
+    baskets: days ago and items, newest first. looks: days ago and item of views and carts. candidates: best first; empty for
+    recommenders of one stage. base: the score that all candidates start from. is_probability: base and contributions add up to the
+    log-odds of the score, not to the score. removed: items and the rule that removed each or moved it down. items, scores: the
+    list, made again. released: the list in the release.
+    """
 
     user_id: str
     recommender: str
@@ -53,14 +56,15 @@ class Explanation:
 
 @dataclass(frozen=True)
 class UnknownUser:
-    """A user that the release does not know: ids of what all strangers get, by rung of the ladder, first to last."""
+    """A user whom the release does not contain. rungs: item ids of the fallback lists by name, in the order in which they are
+    tried."""
 
     user_id: str
     rungs: dict[str, list[str]]
 
 
 def explain(store: Store, release_id: str, user_id: str, list_kind: str) -> Explanation | UnknownUser:
-    """Loads what made a release, and makes one user's list again."""
+    """Makes one user's list of a release again. Raises RecsysError if its model or features were deleted."""
     release, model, features = _open(store, release_id)
     state = features.state(features.as_of)
     row = int(state.rows(np.array([user_id]))[0])
@@ -92,15 +96,17 @@ def _open(store: Store, id: str) -> tuple[Snapshot, Recommender, Features]:
     release = store.load("release", id)
     for kind in ("model", "features"):
         if store.find(kind, release.manifest.parents[kind]) is None:
-            raise RecsysError(f"release {id} cannot be explained: its {kind} snapshot is gone; restore it or pass another RELEASE")
+            raise RecsysError(
+                f"release {id} cannot be explained: its {kind} snapshot was deleted; restore it or pass another RELEASE"
+            )
     model, features = (store.load(kind, release.manifest.parents[kind]) for kind in ("model", "features"))
     return release, load(model.path), Features(features, made_under(release.manifest))
 
 
 def _stranger(release: Snapshot, user_id: str) -> UnknownUser:
-    kept = json.loads((release.path / "fallback.json").read_text())
-    segments = {f"recently popular in segment {name}": items for name, items in kept["segments"].items()}
-    return UnknownUser(user_id, segments | {"recently popular": kept["all"], "static": kept["static"]})
+    fallback = json.loads((release.path / "fallback.json").read_text())
+    segments = {f"recently popular in segment {name}": items for name, items in fallback["segments"].items()}
+    return UnknownUser(user_id, segments | {"recently popular": fallback["all"], "static": fallback["static"]})
 
 
 def _baskets(state: State, row: int) -> list[tuple[float, list[int]]]:
@@ -117,7 +123,7 @@ def _looks(state: State, row: int) -> list[tuple[int, int]]:
 
 
 def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[ExplainedItem], float]:
-    """What the candidate sources propose, best first, and the score, or its log-odds, that all start from."""
+    """The candidates of a user, best first, and the score, or its log-odds, that all of them start from."""
     ((_, found),) = candidates(model.candidate_sources, state, np.array([row]))
     used = model.select(found)
     scores = model.score(used)
@@ -141,7 +147,7 @@ def _candidates(model: TwoStage, state: State, row: int) -> tuple[list[Explained
 
 
 def _proposed(found: Candidates) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Per candidate source, which candidates of one user it proposed: those it scores best, ties by item, as `top` takes them."""
+    """For each candidate source, flags of the candidates of one user that it proposed: those with its best scores, ties by item."""
     for name, (_, _, count) in CANDIDATE_SOURCES.items():
         scores = found.features[:, found.columns.index(name)]
         best = np.argsort(-scores, kind="stable")[:count]

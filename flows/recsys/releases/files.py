@@ -1,4 +1,4 @@
-"""Releases: what is served. Written whole, and not served before it is published."""
+"""Writes the files of a release, and reads them. A release is written completely before it can be published."""
 
 import json
 import secrets
@@ -27,13 +27,13 @@ from recsys.settings import Settings
 from recsys.sources import open_simulation
 from recsys.store import Snapshot
 
-HISTORY = 20  # items of a user's past that a release keeps
-RECENT_DAYS = 91  # in which example users are more or less active
-SEGMENTS = 4  # that have an example user, the largest
+HISTORY = 20  # most recent items of each user that a release contains
+RECENT_DAYS = 91  # days in which the activity of example users is counted
+SEGMENTS = 4  # the largest segments, each of which gets an example user
 
 
 def new_id(state: State) -> str:
-    """A release's name: its day, and letters of its own."""
+    """A new id of a release: its day and random letters."""
     return f"{state.cutoff:%Y%m%d}-{secrets.token_hex(4)}"
 
 
@@ -46,8 +46,8 @@ def write(
     settings: Settings,
     trained_as_of: date | None = None,
 ) -> None:
-    """Fills a release's folder. `alternatives`: other recommenders whose lists are released as well. `holdout`: every user's scores
-    on the winner's holdout."""
+    """Writes all files of a release to a folder. alternatives: other recommenders whose lists are released too. holdout: scores of
+    each user on the holdout, see `holdout_table`. trained_as_of: cutoff of the model, if it is older than the state."""
     rules = BusinessRules(state, settings)
     counts = write_ranked(folder, recommender, alternatives, rules, state.user_ids)
     pq.write_table(holdout, folder / "holdout.parquet")
@@ -57,7 +57,7 @@ def write(
 def write_others(
     folder: Path, recommender: str, counts: RuleCounts, rules: BusinessRules, settings: Settings, trained_as_of: date
 ) -> None:
-    """All files of a release but lists, which are there already, and holdout.parquet."""
+    """Writes all files of a release except its lists, which must exist already, and holdout.parquet."""
     state = rules.state
     _write_users(lists_file(folder), state)
     pq.write_table(_items(rules), folder / "items.parquet")
@@ -81,7 +81,7 @@ def write_others(
 def write_ranked(
     folder: Path, recommender: Recommender, alternatives: Mapping[str, Recommender], rules: BusinessRules, users: NDArray[np.str_]
 ) -> RuleCounts:
-    """Lists of these users, of the winner and of those beside it. Returns what the rules did to the winner's."""
+    """Writes the lists of some users by the winner and the alternatives. Returns the counts of rules for the winner's lists."""
     counts = list_files.write_lists(lists_file(folder), recommender, rules, users)
     for name, other in alternatives.items():
         lists_file(folder, name).parent.mkdir(exist_ok=True)
@@ -92,13 +92,13 @@ def write_ranked(
     return counts
 
 
-def lists_file(folder: Path, alternatives: str = "") -> Path:
-    """The winner's lists in a release's folder, or those of a recommender beside it."""
-    return folder / "alternatives" / f"{alternatives}.sqlite" if alternatives else folder / "lists.sqlite"
+def lists_file(folder: Path, alternative: str = "") -> Path:
+    """The file of the winner's lists in a release's folder, or of an alternative recommender's lists."""
+    return folder / "alternatives" / f"{alternative}.sqlite" if alternative else folder / "lists.sqlite"
 
 
 def _write_users(file: Path, state: State) -> None:
-    """Beside everybody's lists: what is known of them."""
+    """Adds the table of users to the file of the winner's lists."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
         connection.execute("create table users (user_id text primary key, segment text, bought blob not null) without rowid")
@@ -106,19 +106,19 @@ def _write_users(file: Path, state: State) -> None:
 
 
 def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
-    """Of each user the items of the last target events, newest first, and how many days ago: what a page shows beside a list."""
+    """For each user: id, segment, and the packed items of the last target events with how many days ago they were, newest first."""
     rows, items, days = (state.history[name] for name in ("user_index", "item_index", "days"))
     order = np.lexsort((items, days, rows))
     first = order[np.sort(np.unique(rows[order].astype(np.int64) << 32 | items[order], return_index=True)[1])]
     place = position(rows[first])
     bought = Lists(np.full((state.shape[0], HISTORY), -1, np.int32), np.zeros((state.shape[0], HISTORY), np.float32))
-    kept, at = first[place < HISTORY], place[place < HISTORY]
-    bought.items[rows[kept], at], bought.scores[rows[kept], at] = items[kept], days[kept]
+    last, column = first[place < HISTORY], place[place < HISTORY]
+    bought.items[rows[last], column], bought.scores[rows[last], column] = items[last], days[last]
     yield from zip(state.user_ids.tolist(), state.users["segment"].tolist(), pack(bought), strict=True)
 
 
 def _items(rules: BusinessRules) -> pa.Table:
-    """`price`: as `prices` gives it. `is_listed`: available, and hidden by no rule."""
+    """The table of items.parquet. price: see `prices`. is_listed: available, and not hidden by a rule."""
     state = rules.state
     return pa.table(
         {
@@ -133,13 +133,13 @@ def _items(rules: BusinessRules) -> pa.Table:
 
 
 def prices(state: State) -> NDArray[np.float64]:
-    """Mean price of each item's target events in the last 28 days, or in all days if there is none in these; NaN without any."""
+    """Mean price of each item's target events in the last 28 days, or of all days if there are none; NaN without target events."""
     mean, change = (state.items[name].astype(np.float64) for name in ("mean_price", "price_change"))
     return np.round(mean * np.where(np.isnan(change), 1.0, change), 2)
 
 
 def _examples(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
-    """Users to try a release with, and where the source is a simulation, the oracle's lists for them, per kind of list."""
+    """Example users of a release. For a simulated source, with the oracle's lists by kind of list."""
     state = rules.state
     rows = example_users(state)
     users: list[dict[str, Any]] = [
@@ -155,8 +155,8 @@ def _examples(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
 
 
 def example_users(state: State) -> dict[int, str]:
-    """Rows of some users that differ, and why each is one: the most active in the last weeks, a typical one, a newcomer, and the
-    most active of every larger segment. Only users with a target event."""
+    """Rows of different users with a target event, each with the reason: the most active user of the last weeks, a typical user, a
+    newcomer, and the most active user of each of the largest segments."""
     users, days = state.history["user_index"], state.history["days"]
     recent = np.bincount(users[days <= RECENT_DAYS], minlength=state.shape[0])
     first = np.zeros(state.shape[0])
@@ -165,20 +165,20 @@ def example_users(state: State) -> dict[int, str]:
     if not len(known):
         return {}
     ranked = known[np.argsort(-recent[known], kind="stable")]
-    found = {int(ranked[0]): "active"}
-    found.setdefault(int(ranked[(recent > 0).sum() // 2]), "typical")
-    found.setdefault(int(known[first[known].argmin()]), "newcomer")
-    of = state.users["segment"][ranked]
-    segments, counts = np.unique(of, return_counts=True)
+    examples = {int(ranked[0]): "active"}
+    examples.setdefault(int(ranked[(recent > 0).sum() // 2]), "typical")
+    examples.setdefault(int(known[first[known].argmin()]), "newcomer")
+    segment_of = state.users["segment"][ranked]
+    segments, counts = np.unique(segment_of, return_counts=True)
     for segment in segments[np.argsort(-counts, kind="stable")][:SEGMENTS] if len(segments) > 1 else ():
-        others = (row for row in ranked[of == segment].tolist() if row not in found)
-        found |= dict.fromkeys(islice(others, 1), "segment")
-    return found
+        others = (row for row in ranked[segment_of == segment].tolist() if row not in examples)
+        examples |= dict.fromkeys(islice(others, 1), "segment")
+    return examples
 
 
 def _fallback(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
-    """What strangers get: the recently popular items of their segment, and of everybody; and where nothing else is left, the
-    static list, in the order of config.toml."""
+    """The fallback lists, for users without a list of their own: recently popular items by segment and of all users, and the static
+    list of config.toml."""
     state = rules.state
     order = popularity_order(state)
     recent = state.history["days"] <= FILL_DAYS
@@ -194,52 +194,63 @@ def _fallback(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
 
 
 def about(release: Snapshot) -> dict[str, Any]:
-    """as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the rules kept out of the lists."""
-    return read_about(release.path)
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """The same of a release's folder."""
-    facts = json.loads((folder / "release.json").read_text())
-    before = {"target": "purchase", "exclude_seen": facts.get("repeat") == "new_items"}  # of releases that do not say
-    return before | facts
+    """The content of release.json: as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the
+    rules removed from the lists."""
+    facts = json.loads((release.path / "release.json").read_text())
+    defaults = {"target": "purchase", "exclude_seen": facts.get("repeat") == "new_items"}  # for older releases that lack these
+    return defaults | facts
 
 
 def served(about: Mapping[str, Any]) -> str:
-    """The kind of list of the lists that are served by default."""
+    """The kind of list that is served by default."""
     return "new_items" if about["exclude_seen"] else "all_items"
 
 
 def as_of(release: Snapshot) -> date:
+    """The cutoff of a release's lists."""
     return date.fromisoformat(about(release)["as_of"])
 
 
 def trained_as_of(release: Snapshot) -> date:
-    """The day up to which the model has learned: lists may be newer."""
+    """The cutoff that a release's model was trained at; the lists may be newer."""
     facts = about(release)
     return date.fromisoformat(facts.get("trained_as_of", facts["as_of"]))
 
 
 def read_lists(
-    release: Snapshot, list_kind: str, alternatives: str = "", user: str = ""
+    release: Snapshot, list_kind: str, alternative: str = "", user: str = ""
 ) -> Iterator[tuple[NDArray[np.str_], Lists]]:
-    """All users in the order of their ids, some at a time, with their lists; or one user alone, if there is such a list.
-    `alternatives` names another recommender whose lists are in the release."""
-    return list_files.read_lists(lists_file(release.path, alternatives), list_kind, about(release)["length"], user)
+    """Yields chunks of users, in the order of their ids, with their lists. alternative: name of another recommender whose lists are
+    in the release. user: read only this user's list; nothing is yielded if there is none."""
+    return list_files.read_lists(lists_file(release.path, alternative), list_kind, about(release)["length"], user)
 
 
-def read_all(release: Snapshot, list_kind: str, alternatives: str = "") -> tuple[NDArray[np.str_], Lists]:
-    """Every user and list at once."""
-    return list_files.read_file(lists_file(release.path, alternatives), list_kind, about(release)["length"])
+def read_all(release: Snapshot, list_kind: str, alternative: str = "") -> tuple[NDArray[np.str_], Lists]:
+    """All users and lists of one kind at once, as in `read_lists`."""
+    return list_files.read_file(lists_file(release.path, alternative), list_kind, about(release)["length"])
+
+
+def read_lists_for(state: State, release: Snapshot, list_kind: str) -> tuple[NDArray[np.str_], NDArray[np.int32]]:
+    """User ids and lists of a release, with items as rows of a state: -1 for no item, or one that the state does not have."""
+    users, lists = read_all(release, list_kind)
+    rows = np.append(places(state.item_ids, *read_items(release, "item_id")), -1).astype(np.int32)
+    return users, rows[lists.items]
+
+
+def read_items(release: Snapshot, *columns: str) -> list[NDArray]:
+    """Columns of a release's items.parquet, in the order of the rows that lists hold."""
+    table = pq.read_table(release.path / "items.parquet", columns=list(columns))
+    arrays = [table[name].to_numpy(zero_copy_only=False) for name in columns]
+    return [array.astype(str) if array.dtype == object else array for array in arrays]
 
 
 def export(release: Snapshot, list_kind: str, target: Path, is_escaped: bool = False) -> int:
-    """Writes user_id, item_id, rank (from 1) and score to a .parquet or .csv file; returns the number of rows. `is_escaped`: in a
-    .csv file, ids that start like a formula get an apostrophe."""
+    """Writes user_id, item_id, rank (from 1) and score to a .parquet or .csv file; returns the number of rows. is_escaped: in a
+    .csv file, put an apostrophe before ids that a spreadsheet would take for a formula. Raises RecsysError for other file types."""
     if target.suffix not in (".parquet", ".csv"):
         raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .parquet or .csv file')
     schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32())])
-    item_ids = pq.read_table(release.path / "items.parquet", columns=["item_id"])["item_id"].to_numpy(zero_copy_only=False)
+    (item_ids,) = read_items(release, "item_id")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     writer = pq.ParquetWriter(partial, schema) if target.suffix == ".parquet" else pyarrow.csv.CSVWriter(partial, schema)

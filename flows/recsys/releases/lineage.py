@@ -1,4 +1,4 @@
-"""Lineage: what a release was made from, as its manifest tells it, and the walk over manifests back to the raw data."""
+"""Lineage: what a release was made from, according to its manifest and the manifests of its parents."""
 
 import platform
 import sqlite3
@@ -24,16 +24,19 @@ def origin(
     code: Mapping[str, Any],
     audited: bool,
 ) -> dict[str, Any]:
-    """All that a release depends on besides its parents. `alternatives`: models whose lists are released too, for parents name
-    one of a kind. `code`: commit, dirty flag and hash of the lock. `audited`: whether an audit chose the winner's seed.
-    `dbt` is of the features, which may have been made by an earlier run."""
+    """Everything that a release depends on besides its parents, for its manifest.
+
+    alternatives: model ids by recommender; they are not parents, because a snapshot has one parent of each kind. code: commit,
+    dirty flag and hash of the lock. audited: whether an audit chose the winner's seed. `dbt` in the result describes the run that
+    made the features, which may be an earlier one.
+    """
     return {
         "recommender": recommender.name,
         "code": dict(code),
         "config": asdict(settings),
         "seeds": {
             "run": settings.seed,
-            "model": recommender.parameters().get("seed"),  # of a winner that draws nothing: none
+            "model": recommender.parameters().get("seed"),  # None for recommenders without random numbers
             "source": settings.dataset.source_settings.get("seed"),
         },
         "dbt": features.made_from.get("dbt"),
@@ -45,19 +48,20 @@ def origin(
 
 
 def proven_by(store: Store, release: Snapshot) -> Snapshot:
-    """The release that came of the training of a release's model; the release itself, where that is not kept."""
+    """The release that a release's model was trained for, or the release itself if that one was deleted."""
     first = release.manifest.parents.get("release")
     return store.load("release", first) if first and store.find("release", first) else release
 
 
 def versions() -> dict[str, str]:
-    """Of what decides about bytes. SQLite writes its own into every file; sums differ from one kind of processor to another."""
+    """Versions that the bytes of a release depend on. SQLite writes its version into files, and sums differ between processors."""
     own = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "machine": platform.machine()}
     return own | {name: version(name) for name in PACKAGES}
 
 
 def trace(store: Store, release: str) -> dict[str, Manifest]:
-    """Manifests by kind: the release's, and those of what it was made from as far as they are still kept."""
+    """Manifests of a release and its ancestors by kind; deleted ancestors are missing. Raises RecsysError for an unknown
+    release."""
     found, wanted = {}, {"release": release}
     while wanted:
         kind, id = wanted.popitem()
@@ -70,7 +74,7 @@ def trace(store: Store, release: str) -> dict[str, Manifest]:
 
 
 def made_under(release: Manifest) -> Settings:
-    """The settings of a release; raises if they are those of other code."""
+    """The settings that a release was made with. Raises RecsysError if the present code has other settings."""
     try:
         return restore(release.made_from["config"])
     except RecsysError as error:
@@ -81,7 +85,7 @@ def made_under(release: Manifest) -> Settings:
 
 
 def changes(old: Any, new: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
-    """What differs between two JSON values, by its dotted name: old and new, None where it was not there."""
+    """Differences between two JSON values by dotted name: the old and the new value, None if there is none."""
     if not all(value is None or isinstance(value, Mapping) for value in (old, new)):
         return {} if old == new else {name: (old, new)}
     old, new = old or {}, new or {}

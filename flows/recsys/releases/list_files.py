@@ -1,7 +1,7 @@
-"""Files of lists: a release's, and those of the holdout while they are scored. Both are written and read by this code alone."""
+"""Writes and reads files of lists: those of releases, and temporary ones on the holdout."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -13,15 +13,15 @@ from recsys import RecsysError
 from recsys.recommenders import LIST_KINDS, Lists, Recommender
 from recsys.releases.business_rules import RULES, BusinessRules
 
-PAGE = 2**14  # bytes of SQLite's pages: lists that do not fit into a quarter of one take a page of their own
-CHUNK = 20_000  # users read at a time: bounds the memory
+PAGE = 2**14  # bytes of a SQLite page; a row that is larger than a quarter of a page needs pages of its own
+CHUNK = 20_000  # users that are read at a time, which limits memory
 
-RuleCounts = dict[str, dict[str, int]]  # per kind of list, what each rule kept out of lists
-ListRow = tuple[str, bytes, bytes]  # a user with the packed lists of both kinds of list
+RuleCounts = dict[str, dict[str, int]]  # number of items that each rule removed, by kind of list
+ListRow = tuple[str, bytes, bytes]  # user id, packed all_items list, packed new_items list
 
 
 def write_lists(file: Path, recommender: Recommender, rules: BusinessRules, user_ids: NDArray[np.str_]) -> RuleCounts:
-    """Lists into a new file. Returns, per kind of list, how often each rule kept an item out or moved it behind."""
+    """Writes lists to a new file. Returns how many items each rule removed or moved down, by kind of list."""
     counts = {list_kind: np.zeros(len(RULES), np.int64) for list_kind in LIST_KINDS}
 
     def rows() -> Iterator[ListRow]:
@@ -36,7 +36,7 @@ def write_lists(file: Path, recommender: Recommender, rules: BusinessRules, user
 
 
 def write_rows(file: Path, rows: Iterable[ListRow]) -> None:
-    """Users with their packed lists, in the order of their ids, into a new file: the same rows make the same bytes."""
+    """Writes rows, sorted by user id, to a new file. Equal rows give equal bytes."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("pragma journal_mode = off")
         connection.execute(f"pragma page_size = {PAGE}")
@@ -47,21 +47,20 @@ def write_rows(file: Path, rows: Iterable[ListRow]) -> None:
 
 
 def read_rows(file: Path) -> Iterator[ListRow]:
-    """What `write_rows` wrote."""
+    """Reads the rows of a file in the order of user ids."""
     with closing(connect(file)) as connection:
         yield from connection.execute("select user_id, all_items, new_items from lists order by user_id")
 
 
 def connect(file: Path) -> sqlite3.Connection:
-    """To read only, from any thread, a file that never changes."""
+    """Opens a file that never changes, read-only and for use by any thread."""
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 def read_lists(file: Path, list_kind: str, length: int, user: str = "") -> Iterator[tuple[NDArray[np.str_], Lists]]:
-    """All users in the order of their ids, some at a time, with their lists of at most `length` items; or one user alone, if there
-    is such a list."""
+    """Yields chunks of users, in the order of their ids, with their lists of at most `length` items. user: read only this user."""
     if list_kind not in LIST_KINDS:
-        raise RecsysError(f'kind of list "{list_kind}" is not known; choose one of {", ".join(LIST_KINDS)}')
+        raise RecsysError(f'kind of list "{list_kind}" is unknown; choose one of {", ".join(LIST_KINDS)}')
     one = "where user_id = ?" if user else ""
     with closing(connect(file)) as connection:
         cursor = connection.execute(f"select user_id, {list_kind} from lists {one} order by user_id", (user,) if user else ())
@@ -74,21 +73,24 @@ def read_lists(file: Path, list_kind: str, length: int, user: str = "") -> Itera
 
 
 def read_file(file: Path, list_kind: str, length: int) -> tuple[NDArray[np.str_], Lists]:
-    """Every user and list at once."""
+    """All users and lists of a file at once, as in `read_lists`."""
     users, lists = zip(*read_lists(file, list_kind, length), strict=True)
-    return np.concatenate(users), Lists(
-        np.concatenate([part.items for part in lists]), np.concatenate([part.scores for part in lists])
-    )
+    return np.concatenate(users), concatenate(lists)
+
+
+def concatenate(parts: Sequence[Lists]) -> Lists:
+    """Lists of several groups of users as one."""
+    return Lists(np.concatenate([part.items for part in parts]), np.concatenate([part.scores for part in parts]))
 
 
 def pack(lists: Lists) -> Iterator[bytes]:
-    """A list as one blob: its int32 item rows, then as many float32 scores, little-endian."""
+    """Packs each list into bytes: its items as int32, then its scores as float32, both little-endian."""
     for items, scores in zip(lists.items, lists.scores, strict=True):
         length = int((items >= 0).sum())
         yield items[:length].astype("<i4").tobytes() + scores[:length].astype("<f4").tobytes()
 
 
 def unpack(blob: bytes) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Items and scores of a packed list."""
+    """The items and scores of a packed list."""
     values = np.frombuffer(blob, "<i4")
     return values[: len(values) // 2], values[len(values) // 2 :].view("<f4")

@@ -1,10 +1,12 @@
-"""One release, opened for answering. Publishing asks it too, before the pointer moves: what it refuses is never served."""
+"""Reads one release and answers from it. The service, the checks and publishing use it, so a release that it refuses is never
+served."""
 
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from recsys.releases.files import HISTORY, about, lists_file, served
 from recsys.releases.list_files import connect, unpack
 from recsys.store import Snapshot
 
-CANARIES = 20  # users whose lists are looked at before a release is served
-FUSION = 60  # of reciprocal ranks
-MEND = "run the flow again, or roll back"
-DECAY = 0.8  # of what was seen one item earlier in a session
+CANARIES = 20  # users whose lists are checked before a release is served
+FUSION = 60  # constant of reciprocal rank fusion
+ADVICE = "run the flow again, or roll back"
+DECAY = 0.8  # weight of an item in a session, relative to the item seen after it
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Rows of the release's items, best first, with their scores (0 for what fills a list up) and where each comes from.
-    `source`: of the list as a whole."""
+    """A list of items, best first. items: rows of the release's items. scores: 0 for popular items that fill the list up. sources:
+    where each item comes from. source: where the list as a whole comes from."""
 
     source: str
     items: list[int]
@@ -38,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class ReleaseUser:
-    """Rows of the items of the last target events, newest first, and how many days before the release each was."""
+    """A user's segment and last target events, newest first. seen: rows of items. days: days before the release's `as_of`."""
 
     segment: str
     seen: list[int]
@@ -46,8 +48,8 @@ class ReleaseUser:
 
 
 class Reader:
-    """Everybody's lists of one release, look-ups of a few microseconds. `blocked`: items that are hidden whatever the release says.
-    Knows no clock and keeps nothing of what it is asked, so one serves any number of requests."""
+    """The lists of one release, for look-ups in a few microseconds. blocked: ids of items that are hidden in addition to the
+    release's rules. Has no state that requests change, so threads can share it. Raises RecsysError if a file cannot be read."""
 
     def __init__(self, release: Snapshot, blocked: Collection[str] = ()):
         path = release.path
@@ -71,7 +73,7 @@ class Reader:
             try:
                 self.neighbours = matrix_of_file(parts, shape)
             except (ValueError, KeyError) as error:
-                raise RecsysError(f"release {self.id}: neighbours.npz cannot be read: {error}; {MEND}") from None
+                raise RecsysError(f"release {self.id}: neighbours.npz cannot be read: {error}; {ADVICE}") from None
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
         self.examples = self._examples(path / "examples.json")
         self._database = connect(lists_file(path))
@@ -80,17 +82,17 @@ class Reader:
         head = {"release": self.id, "as_of": self.about["as_of"]}
         self._heads = {model: json.dumps(head | {"model": model}, ensure_ascii=False)[:-1] for model in self.models}
         self._select = {list_kind: f"select {list_kind} from lists where user_id = ?" for list_kind in LIST_KINDS}
-        self._told = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
+        self._item_json = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
 
     def _fallback(self, written: dict[str, Any]) -> dict[tuple[str, str], list[int]]:
-        """Rows of what strangers get, by rung and segment: what is popular in one, with everybody, and the static list."""
+        """Rows of the fallback lists, by kind ("segment", "popular" or "static") and segment."""
         rungs = {("segment", name): ids for name, ids in written["segments"].items()}
         rungs |= {("popular", ""): written["all"], ("static", ""): written.get("static", [])}
         rows = {rung: [self.rows[id] for id in ids if id in self.rows] for rung, ids in rungs.items()}
         return {rung: [row for row in found if self.listed[row]] for rung, found in rows.items()}
 
     def _examples(self, file: Path) -> list[dict[str, Any]]:
-        """Users to try; of the oracle's lists the items that may be shown."""
+        """The example users, with those items of the oracle's lists that may be shown."""
         users = json.loads(file.read_text())["users"] if file.exists() else []  # releases of version 0 have none
         for user in users:
             for list_kind, ids in user["oracle"].items():
@@ -99,36 +101,39 @@ class Reader:
 
     def item(self, item_id: str) -> dict[str, Any]:
         row = self.rows[item_id]
-        told = {"item_id": item_id, "title": self.titles[row] or "", "category": self.categories[row] or ""}
-        return told | {"price": self.prices[row]}
+        texts = {"title": self.titles[row] or "", "category": self.categories[row] or ""}
+        return {"item_id": item_id, **texts, "price": self.prices[row]}
 
     def ids(self, answer: Answer) -> list[str]:
         return [self.item_ids[item] for item in answer.items]
 
     def users(self, prefix: str, limit: int) -> list[str]:
-        """Users whose ids begin so, in the order of their ids."""
+        """Ids of users that start with `prefix`, in order."""
         query = "select user_id from lists where user_id >= ? and user_id < ? order by user_id limit ?"
         return [user for (user,) in self._database.execute(query, (prefix, prefix + chr(0x10FFFF), limit))]
 
     def recommend(self, user_id: str, k: int, list_kind: str = "", segment: str = "", model: str = "") -> Answer:
-        """The first k items of a user's list. Who has none gets what is popular in the segment, then what is popular with
-        everybody, then the static list. Raises where no lists of the model are released."""
+        """The first k items of a user's list.
+
+        A user without a list gets the popular items of the segment, then those of all users, then the static list. list_kind,
+        model: the release's defaults if empty. Raises RecsysError if the release has no lists of the model.
+        """
         if model and model not in self.models:
             raise RecsysError(f"release {self.id} has no lists of {model}; it has those of {', '.join(self.models)}")
         database = self.models[model] if model else self._database
-        found = database.execute(self._select[list_kind or self.list_kind], (user_id,)).fetchone()
-        items, scores = self._unpack(found[0], k) if found else ([], [])
+        row = database.execute(self._select[list_kind or self.list_kind], (user_id,)).fetchone()
+        items, scores = self._unpack(row[0], k) if row else ([], [])
         if items:
             return Answer("personal", items, scores, ["personal" if score else "popular" for score in scores])
-        return self._stranger(k, segment or (user.segment if found and (user := self.user(user_id)) else ""))
+        return self._stranger(k, segment or (user.segment if row and (user := self.user(user_id)) else ""))
 
     def _unpack(self, blob: bytes, k: int) -> tuple[list[int], list[float]]:
         items, scores = unpack(blob)
-        if len(items) and items.view("<u4").max() >= len(self.item_ids):  # read as unsigned, what is below 0 is far above
-            raise RecsysError(f"release {self.id} lists an item that it does not know; {MEND}")
+        if len(items) and items.view("<u4").max() >= len(self.item_ids):  # as unsigned, negative numbers are too large as well
+            raise RecsysError(f"release {self.id} lists an item that is not in its items.parquet; {ADVICE}")
         if self.hidden:
-            kept = self.visible[items]
-            items, scores = items[kept], scores[kept]
+            visible = self.visible[items]
+            items, scores = items[visible], scores[visible]
         return items[:k].tolist(), scores[:k].tolist()
 
     def _stranger(self, k: int, segment: str) -> Answer:
@@ -140,18 +145,18 @@ class Reader:
         return Answer(sources[items[0]] if items else "none", items, [0.0] * len(items), [sources[item] for item in items])
 
     def user(self, user_id: str) -> ReleaseUser | None:
-        """What the release knows of a user; none if it has no list of theirs."""
-        found = self._database.execute("select segment, bought from users where user_id = ?", (user_id,)).fetchone()
-        return ReleaseUser(found[0], *self._unpack(found[1], HISTORY)) if found else None
+        """Segment and last target events of a user; None for an unknown user."""
+        row = self._database.execute("select segment, bought from users where user_id = ?", (user_id,)).fetchone()
+        return ReleaseUser(row[0], *self._unpack(row[1], HISTORY)) if row else None
 
     def similar(self, item: int, k: int) -> Answer:
-        """The items that most often have target events by the same users."""
+        """The k items that are most similar to an item, by target events of the same users."""
         return self._best(*self._near(item), k, "similar")
 
     def session(self, seen: Sequence[int], k: int, user_id: str = "") -> Answer:
-        """What goes with the items seen, the last of which counts most, together with the user's own list: by reciprocal rank
-        fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). No item of the session; where lists hold only
-        new items, none of the user's last target events."""
+        """Items similar to those of a session, in which the last item counts most, combined with the user's own list by reciprocal
+        rank fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). Leaves out the items of the session and, if the release
+        excludes seen items, those of the user's last target events."""
         user = self.user(user_id) if self.about["exclude_seen"] else None
         hidden = {*seen, *(user.seen if user else [])}
         lists = self._of_session(seen, k + len(hidden)), self.recommend(user_id, k + len(hidden))
@@ -166,12 +171,12 @@ class Reader:
         return Answer(source, best, [fused[item] for item in best], [sources[item] for item in best])
 
     def _of_session(self, seen: Sequence[int], k: int) -> Answer:
-        """Neighbours of what was seen, each item once, at its last place."""
+        """Items similar to those of a session. An item that was seen several times counts once, at its last place."""
         order = list(dict.fromkeys(reversed(seen)))
         near = [self._near(item) for item in order]
-        items, places = np.unique(np.concatenate([found for found, _ in near]), return_inverse=True)
-        scores = np.bincount(places, np.concatenate([DECAY**age * found for age, (_, found) in enumerate(near)]), len(items))
-        return self._best(items, scores, k, "session")
+        items, places = np.unique(np.concatenate([items for items, _ in near]), return_inverse=True)
+        weighted = np.concatenate([DECAY**age * scores for age, (_, scores) in enumerate(near)])
+        return self._best(items, np.bincount(places, weighted, len(items)), k, "session")
 
     def _near(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         row = slice(self.neighbours.indptr[item], self.neighbours.indptr[item + 1])
@@ -184,63 +189,61 @@ class Reader:
         return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
 
     def reason(self, item: int, answer: Answer, seen: Sequence[int]) -> tuple[str, int]:
-        """Why an item stands in an answer, in one word, and the item that speaks for it; -1 where none does."""
+        """Why an item is in an answer: the kind of reason, and the seen item that it is based on, or -1 if there is none."""
         if item in seen:
             return "seen_before", item
-        near, scores = self._near(item)
-        speaks = np.isin(near, seen)
-        if speaks.any():
-            return "goes_with", int(near[speaks][scores[speaks].argmax()])
+        similar, scores = self._near(item)
+        was_seen = np.isin(similar, seen)
+        if was_seen.any():
+            return "goes_with", int(similar[was_seen][scores[was_seen].argmax()])
         return answer.sources[answer.items.index(item)], -1
 
     def write(self, answer: Answer, today: date, reasons: Sequence[tuple[str, int]] = (), model: str = "") -> bytes:
-        """An answer as JSON; `reasons` as `reason` gives them, one for each item; `model`: whose it is, if not the winner's."""
+        """An answer as JSON. today: for its age. reasons: results of `reason`, one for each item, if they are wanted. model: the
+        recommender that made the list, if it is not the winner."""
         items = [
-            f'{self._told[item]}, "score": {score:.6g}, "source": "{source}"'
+            f'{self._item_json[item]}, "score": {score:.6g}, "source": "{source}"'
             for item, score, source in zip(answer.items, answer.scores, answer.sources, strict=True)
         ]
         for place, (kind, item) in enumerate(reasons):
-            told = {"kind": kind, "item_id": self.item_ids[item] if item >= 0 else None}
-            items[place] += f', "reason": {json.dumps(told, ensure_ascii=False)}'
+            reason = {"kind": kind, "item_id": self.item_ids[item] if item >= 0 else None}
+            items[place] += f', "reason": {json.dumps(reason, ensure_ascii=False)}'
         age = (today - self.as_of).days
         head = self._heads.get(model) or self._heads[self.about["recommender"]]
         head = f'{head}, "age_days": {age}, "source": "{answer.source}", "items": ['
         return f"{head}{', '.join(item + '}' for item in items)}]}}".encode()
 
     def check(self) -> None:
-        """Asks all that the service asks; raises if an answer is one that nobody may see."""
+        """Asks for sample answers of all kinds. Raises RecsysError if one cannot be made or may not be shown."""
         try:
-            self._ask_canaries()
+            self._check_samples()
         except (sqlite3.Error, IndexError, ValueError) as error:
-            raise RecsysError(f"release {self.id} cannot be read: {error}; {MEND}") from None
+            raise RecsysError(f"release {self.id} cannot be read: {error}; {ADVICE}") from None
 
-    def _ask_canaries(self) -> None:
+    def _check_samples(self) -> None:
         query = "select user_id from lists order by user_id"
         users = [user for (user,) in self._database.execute(f"{query} limit {CANARIES // 2}")]
         users += [user for (user,) in self._database.execute(f"{query} desc limit {CANARIES // 2}")]
         if not users or not all(self.user(user) for user in users):
-            raise RecsysError(f"release {self.id} knows no user, or some have a list only; {MEND}")
-        for user in (*users, ""):
-            for list_kind in LIST_KINDS:
-                for model in self.models:
-                    self._judge(
-                        f"the {list_kind} list of a canary", self.recommend(user, self.about["length"], list_kind, model=model)
-                    )
-        shown = self.recommend(users[0], self.about["length"]).items
+            raise RecsysError(f"release {self.id} has no users, or users with a list but without a history; {ADVICE}")
+        length = self.about["length"]
+        for user, list_kind, model in product((*users, ""), LIST_KINDS, self.models):
+            self._check_answer(f"the {list_kind} list of user {user!r}", self.recommend(user, length, list_kind, model=model))
+        shown = self.recommend(users[0], length).items
         for item in shown:
-            self._judge("what is similar to a canary item", self.similar(item, 10), empty=True)
-        some = shown[:3]
-        self._judge("the answer to a canary session", self.session(some, 10, users[0]), empty=self.listed.sum() <= len(some))
+            self._check_answer(f"the list of items similar to {self.item_ids[item]}", self.similar(item, 10), may_be_empty=True)
+        session = self.session(shown[:3], 10, users[0])
+        self._check_answer("the list for a session", session, may_be_empty=self.listed.sum() <= len(shown[:3]))
 
-    def _judge(self, what: str, answer: Answer, empty: bool = False) -> None:
+    def _check_answer(self, what: str, answer: Answer, may_be_empty: bool = False) -> None:
         items = answer.items
-        wrong = (
-            "is empty" if not items and not empty
+        fault = (
+            "is empty" if not items and not may_be_empty
             else "holds an item twice" if len(set(items)) < len(items)
-            else "holds an item that the release does not know" if any(not 0 <= item < len(self.item_ids) for item in items)
+            else "holds an item that is not in items.parquet" if any(not 0 <= item < len(self.item_ids) for item in items)
             else "holds an item that may not be shown" if not all(self.listed[items])
-            else "has a score that is no number" if not all(np.isfinite(answer.scores))
+            else "has a score that is not finite" if not all(np.isfinite(answer.scores))
             else ""
         )  # fmt: skip
-        if wrong:
-            raise RecsysError(f"release {self.id}: {what} {wrong}; {MEND}")
+        if fault:
+            raise RecsysError(f"release {self.id}: {what} {fault}; {ADVICE}")

@@ -1,4 +1,4 @@
-"""The service. It reads releases and nothing else: no training code, dbt, Metaflow or Great Expectations."""
+"""The web service. It answers from releases only and needs no training code, dbt, Metaflow or Great Expectations."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The service's routes. Answers are bytes put together from what was prepared when the release was opened."""
+"""The routes of the service. Answers are put together from JSON that was prepared when the release was opened."""
 
 import asyncio
 import logging
@@ -21,24 +21,24 @@ from recsys.serving import schemas
 from recsys.serving.impressions import Impressions
 from recsys.serving.middleware import OPEN, Middleware
 from recsys.serving.prometheus import ServiceMetrics
-from recsys.serving.release_manager import Patience, ReleaseManager
+from recsys.serving.release_manager import CanaryLimits, ReleaseManager
 from recsys.settings import Settings
 from recsys.store import Store
 
 log = logging.getLogger("recsys.serving")
 PAGE = File(__file__).parent / "page.html"
-MOST_BYTES = 64 * 1024  # of a body
-UNTOLD: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)  # no telemetry
-TICK = 0.05
+MAX_BODY = 64 * 1024  # bytes of a request's body
+NO_TELEMETRY: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
+TICK = 0.05  # seconds between measurements of the lag
 KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 
 Id = Annotated[str, Path(min_length=1, max_length=200)]
-K = Annotated[int, Query(ge=1, le=schemas.MOST)]
+K = Annotated[int, Query(ge=1, le=schemas.MAX_K)]
 Prefix = Annotated[str, Query(max_length=200)]
 
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer instead, for the documentation."""
+    """The error responses of a route, for the OpenAPI document."""
     return {code: {"model": schemas.Problem} for code in (401, 421, *codes)}
 
 
@@ -49,31 +49,32 @@ LISTED: dict[str, Any] = {
 
 
 class Service:
-    """Routes over the live release of a store. Ready once one is live; follows the pointers by itself, and stops gracefully."""
+    """The routes, answered from the live release of a store. The service is ready once a release is live, and takes up new releases
+    by itself."""
 
     def __init__(self, store: Store, settings: Settings):
-        self.source_settings = settings.serve
-        self.is_closed = not settings.dataset.max_age_days  # as monitoring takes it
-        self.live = ReleaseManager(
-            store, settings.rules.blocked, Patience(self.source_settings.canary_answers, self.source_settings.canary_failures)
-        )
-        self.impressions = Impressions(store) if self.source_settings.impressions else None
+        self.settings = settings.serve
+        self.is_closed = not settings.dataset.max_age_days  # a closed history: the age of answers is 0
+        limits = CanaryLimits(self.settings.canary_answers, self.settings.canary_failures)
+        self.live = ReleaseManager(store, settings.rules.blocked, limits)
+        self.impressions = Impressions(store) if self.settings.impressions else None
         self.registry = CollectorRegistry()
-        self.lag = 0.0  # seconds by which this process is late
+        self.lag = 0.0  # seconds that requests wait before they are handled
         self.meters = ServiceMetrics(self.registry, self.live, self.impressions)
 
     def app(self, keys: Collection[str] = ()) -> Middleware:
+        """The ASGI application. keys: the API keys that are accepted; without any, no key is needed."""
         about: dict[str, Any] = {"title": "reasonable-recs", "version": "1", "summary": "Lists of the live release"}
-        app = FastAPI(**about, lifespan=self.lifespan, redoc_url=None, max_body_size=MOST_BYTES, telemetry=UNTOLD)
-        asked: dict[str, Any] = {"openapi_extra": parameters(schemas.Asked, "user_id")}
-        app.get("/v1/users/{user_id:path}/recommendations", **LISTED, **asked)(self.recommendations)
+        app = FastAPI(**about, lifespan=self.lifespan, redoc_url=None, max_body_size=MAX_BODY, telemetry=NO_TELEMETRY)
+        extra: dict[str, Any] = {"openapi_extra": parameters(schemas.ListRequest, "user_id")}
+        app.get("/v1/users/{user_id:path}/recommendations", **LISTED, **extra)(self.recommendations)
         app.post("/v1/sessions/recommendations", **LISTED)(self.session)
         app.get("/v1/items/{item_id:path}/similar", **LISTED)(self.similar)
         app.get("/v1/models", response_model=list[schemas.Model], responses=refusals(503))(self.models)
         app.get("/metrics", responses=refusals(), response_class=Response)(self.metrics)
         app.get("/healthz")(self.healthz)
         app.get("/readyz", responses={503: {"model": schemas.Problem}})(self.readyz)
-        if self.source_settings.demo:
+        if self.settings.demo:
             app.get("/v1/users/{user_id:path}/history", response_model=schemas.UserProfile, responses=refusals(404, 503))(
                 self.history
             )
@@ -83,19 +84,17 @@ class Service:
             app.get("/", include_in_schema=False, response_class=HTMLResponse)(self.page)
         app.add_exception_handler(RequestValidationError, invalid)
         describe(app)
-        return Middleware(
-            app, self.source_settings.allowed_hosts, keys, self.registry, lambda: self.lag > self.source_settings.max_lag_seconds
-        )
+        return Middleware(app, self.settings.allowed_hosts, keys, self.registry, lambda: self.lag > self.settings.max_lag_seconds)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(attempt, self.live.refresh)
         tasks = [
             asyncio.create_task(self.measure()),
-            asyncio.create_task(every(self.source_settings.poll_seconds, self.live.refresh)),
+            asyncio.create_task(every(self.settings.poll_seconds, self.live.refresh)),
         ]
         if self.impressions:
-            tasks.append(asyncio.create_task(every(self.source_settings.flush_seconds, self.impressions.flush)))
+            tasks.append(asyncio.create_task(every(self.settings.flush_seconds, self.impressions.flush)))
         yield
         for task in tasks:
             task.cancel()
@@ -103,68 +102,68 @@ class Service:
             self.impressions.flush()
 
     async def measure(self) -> None:
-        """How long requests wait for their turn: what comes while that is too long is sent away."""
+        """Measures how long requests wait. While that is too long, the middleware refuses new ones."""
         while True:
             start = time.monotonic()
             await asyncio.sleep(TICK)
             self.lag = time.monotonic() - start - TICK
 
     async def recommendations(self, request: Request) -> Response:
-        """The user's list: all items, or by `list_kind=new_items` those that are new to the user. Strangers get what is popular in
-        their `segment`, or with everybody."""
-        asked = read(request)
+        """The user's list. `list_kind=new_items` lists only items that are new to the user. Unknown users get popular items of
+        their `segment`, or of all users."""
+        query = read(request)
 
-        def question(reader: Reader) -> Answer:
-            return reader.recommend(asked.user_id, asked.k, asked.list_kind, asked.segment, asked.model)
+        def ask(reader: Reader) -> Answer:
+            return reader.recommend(query.user_id, query.k, query.list_kind, query.segment, query.model)
 
-        reader, answer = await self._other(asked.release, question) if asked.release else self._ask(asked.user_id, question)
-        user = reader.user(asked.user_id) if asked.reasons else None
+        reader, answer = await self._ask_other(query.release, ask) if query.release else self._ask(query.user_id, ask)
+        user = reader.user(query.user_id) if query.reasons else None
         seen = user.seen if user else []
-        why = [reader.reason(item, answer, seen) for item in answer.items] if asked.reasons else []
-        return self._respond(reader, answer, asked.user_id, why, asked.model, asked.shown)
+        reasons = [reader.reason(item, answer, seen) for item in answer.items] if query.reasons else []
+        return self._respond(reader, answer, query.user_id, reasons, query.model, query.shown)
 
     async def session(self, body: schemas.Session) -> Response:
-        """What goes with the items that a visitor looks at now, together with the user's own list."""
+        """Items similar to those that a visitor looks at now, combined with the user's own list."""
         rows = self._reader().rows
         seen = [item for item in body.items if item in rows]
         if not seen:
-            raise HTTPException(404, f"none of the {len(body.items)} items is known to the live release")
+            raise HTTPException(404, f"none of the {len(body.items)} items is in the live release")
 
-        def question(reader: Reader) -> Answer:
+        def ask(reader: Reader) -> Answer:
             return reader.session([reader.rows[item] for item in seen if item in reader.rows], body.k, body.user_id)
 
-        return self._respond(*self._ask(body.user_id, question), body.user_id, shown=body.shown)
+        return self._respond(*self._ask(body.user_id, ask), body.user_id, shown=body.shown)
 
     async def similar(self, item_id: Id, k: K = 10) -> Response:
-        """The items that most often have target events by the same users."""
+        """Items that are similar to an item, by target events of the same users."""
         reader = self._reader()
         if item_id not in reader.rows:
-            raise HTTPException(404, "no such item is released; ask for one of the live release")
+            raise HTTPException(404, "this item is not in the live release; ask for one that is")
         return self._respond(reader, reader.similar(reader.rows[item_id], k))
 
     async def models(self) -> list[schemas.Model]:
-        """Whose lists are released: the winner's, and those beside it."""
+        """The recommenders whose lists are in the live release; the default is the winner."""
         reader = self._reader()
         winner = reader.about["recommender"]
         shared = {"release": reader.id, "target": reader.about["target"]}
         return [schemas.Model(name=name, default=name == winner, **shared) for name in reader.models]
 
     async def history(self, user_id: Id) -> schemas.UserProfile:
-        """What the release knows of a user. In the demo only."""
+        """Segment and last target events of a user. In the demo only."""
         reader = self._reader()
         user = reader.user(user_id)
         if user is None:
-            raise HTTPException(404, "no such user in the live release; strangers get what is popular")
+            raise HTTPException(404, "this user is not in the live release, so has no history; unknown users get popular items")
         ids = [reader.item_ids[item] for item in user.seen]
         seen = [schemas.SeenItem(days=days, **reader.item(id)) for id, days in zip(ids, user.days, strict=True)]
         return schemas.UserProfile(segment=user.segment, seen=seen)
 
     async def users(self, prefix: Prefix = "", limit: K = 20) -> list[str]:
-        """Some users of the live release, to try. In the demo only."""
+        """Ids of users of the live release that start with `prefix`. In the demo only."""
         return self._reader().users(prefix, limit)
 
     async def examples(self) -> list[dict[str, Any]]:
-        """Users of the live release that differ, to try first. In the demo only."""
+        """Different example users of the live release. In the demo only."""
         return self._reader().examples
 
     async def releases(self) -> list[dict[str, Any]]:
@@ -172,15 +171,15 @@ class Service:
         return await asyncio.to_thread(self.live.history)
 
     async def metrics(self) -> Response:
-        """For Prometheus."""
+        """Metrics in the format of Prometheus."""
         return Response(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
 
     async def healthz(self) -> dict[str, str]:
-        """The process answers."""
+        """Answers if the process is alive."""
         return {"status": "ok"}
 
     async def readyz(self) -> dict[str, str]:
-        """A release is live here."""
+        """Answers with the live release, or 503 if there is none."""
         return {"release": self._reader().id}
 
     async def page(self) -> HTMLResponse:
@@ -191,21 +190,21 @@ class Service:
             raise HTTPException(503, "no release is live yet; `make run` makes one")
         return self.live.current
 
-    def _ask(self, user_id: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
+    def _ask(self, user_id: str, ask: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
         self._reader()
         try:
-            return self.live.ask(user_id, question)
+            return self.live.ask(user_id, ask)
         except RecsysError:
-            raise HTTPException(404, "no lists of such a model are released; /v1/models lists them") from None
+            raise HTTPException(404, "the live release has no lists of this model; /v1/models names those it has") from None
 
-    async def _other(self, release: str, question: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
-        reader = await asyncio.to_thread(self.live.other, release) if self.source_settings.demo else None
+    async def _ask_other(self, release: str, ask: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
+        reader = await asyncio.to_thread(self.live.other, release) if self.settings.demo else None
         if reader is None:
-            raise HTTPException(404, "no such release can be compared; /v1/releases lists those of the demo")
+            raise HTTPException(404, "this release cannot be compared; /v1/releases lists those that can, in the demo only")
         try:
-            return reader, question(reader)
+            return reader, ask(reader)
         except RecsysError:
-            raise HTTPException(404, "that release has no lists of such a model") from None
+            raise HTTPException(404, "this release has no lists of this model") from None
 
     def _respond(
         self,
@@ -225,47 +224,49 @@ class Service:
 
 
 async def every(seconds: float, work: Callable[[], None]) -> None:
-    """Does some work again and again, in a thread."""
+    """Runs `work` in a thread every few seconds, forever."""
     while True:
         await asyncio.sleep(seconds)
         await asyncio.to_thread(attempt, work)
 
 
 def attempt(work: Callable[[], None]) -> None:
-    """Whatever keeps it from being done, what is live goes on: the store may be away for a while, or damaged."""
+    """Runs `work`. An error, such as an unreachable or damaged store, is logged, and the service continues with the live
+    release."""
     try:
         work()
     except Exception as error:
-        log.warning("the store cannot be followed, so what is live here goes on: %s", error)
+        log.warning("the store cannot be read, so the service continues with its present release: %s", error)
 
 
-def read(request: Request) -> schemas.Asked:
-    """What is asked for, in one go: FastAPI reads one parameter after another, which takes as long as all the rest."""
+def read(request: Request) -> schemas.ListRequest:
+    """Reads all parameters of a request for a list at once. FastAPI reads one after another, which takes as long as all the
+    rest."""
     try:
-        return schemas.Asked.model_validate(dict(request.query_params) | request.path_params)
+        return schemas.ListRequest.model_validate(dict(request.query_params) | request.path_params)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
 
 
 def parameters(model: type[BaseModel], path: str) -> dict[str, Any]:
-    """Of a route that reads them itself, for its documentation."""
-    fields = model.model_json_schema()["properties"]
-    places = {name: "path" if name == path else "query" for name in fields}
+    """The OpenAPI parameters of a route that reads them itself. path: the field that is in the path; all others are in the
+    query."""
     return {
         "parameters": [
-            {"name": name, "in": places[name], "required": name == path, "schema": told} for name, told in fields.items()
+            {"name": name, "in": "path" if name == path else "query", "required": name == path, "schema": schema}
+            for name, schema in model.model_json_schema()["properties"].items()
         ]
     }
 
 
 async def invalid(request: Any, error: Any) -> JSONResponse:
-    """What is wrong with a request, without repeating it."""
-    found = [{"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]} for problem in error.errors()]
-    return JSONResponse({"detail": found}, 422)
+    """The response to an invalid request. It leaves out the values that were sent."""
+    problems = [{"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]} for problem in error.errors()]
+    return JSONResponse({"detail": problems}, 422)
 
 
 def describe(app: FastAPI) -> None:
-    """Tells the documentation which routes need a key."""
+    """Adds to the OpenAPI document which routes need a key."""
     described = app.openapi()
     described["components"]["securitySchemes"] = {"key": KEY}
     for path, methods in described["paths"].items():

@@ -1,5 +1,5 @@
-"""Impressions: what was shown to whom, at which position, by which release. Kept in the store, so that a later run can hold it
-against target events. Users are named by a keyed hash: a log tells nothing about a person without the store's salt."""
+"""Impressions: which items were shown to which user, at which position, by which release. They are written to the store, so that a
+later run can compare them with target events. Users are named by a keyed hash, which only the store's salt links to a person."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from recsys.releases import Answer, Reader
 from recsys.store import Conflict, Store
 
 FOLDER = "impressions"
-MOST = 100_000  # answers kept in memory while the store cannot be written to
+MAX_WAITING = 100_000  # answers that are kept in memory while the store cannot be written to
 Shown = tuple[datetime, str, Reader, str, Answer]
 encode = json.JSONEncoder(ensure_ascii=False).encode
 log = logging.getLogger("recsys.serving")
@@ -28,7 +28,7 @@ log = logging.getLogger("recsys.serving")
 
 @dataclass(frozen=True)
 class Impression:
-    """One list that was shown: its items in the order of their positions, the first at 1."""
+    """A list that was shown. at: the time. items: ids in the order of their positions, which start at 1."""
 
     at: datetime
     user: str
@@ -39,48 +39,49 @@ class Impression:
 
 
 class Impressions:
-    """Gathers what was shown, and lays it into the store as one file at every `flush`. `dropped` counts the lists that found no
-    room in memory and are lost."""
+    """Collects shown lists in memory and writes them to the store at every `flush`. dropped: number of lists that were lost because
+    the memory was full."""
 
     def __init__(self, store: Store):
         self.store = store
         self.dropped = 0
         self._shown: list[Shown] = []
-        self._buffer, self._flushing = threading.Lock(), threading.Lock()  # the first is never held while the store is asked
+        self._buffer, self._flushing = threading.Lock(), threading.Lock()  # _buffer is never held during access to the store
         self._writer, self._number = secrets.token_hex(4), 0
 
     def add(self, at: datetime, user_id: str, reader: Reader, model: str, answer: Answer) -> None:
         with self._buffer:
-            if len(self._shown) < MOST:
+            if len(self._shown) < MAX_WAITING:
                 self._shown.append((at, user_id, reader, model, answer))
             else:
                 self.dropped += 1
 
     def flush(self) -> None:
-        """Writes what was gathered, a file for each day. What the store refuses is kept for the next time, if there is room."""
+        """Writes the collected lists, one file for each day. If a write fails, they are kept for the next time, up to
+        MAX_WAITING."""
         with self._flushing:
             with self._buffer:
                 shown, self._shown = self._shown, []
-            for day in sorted({one[0].date() for one in shown}):
-                part = [one for one in shown if one[0].date() == day]
+            for day in sorted({at.date() for at, *_ in shown}):
+                part = [entry for entry in shown if entry[0].date() == day]
                 try:
                     self._write(day, part)
-                except Exception as error:  # a full or read-only disk stops no answer
+                except Exception as error:  # answers must go on with a full or read-only disk
                     dropped = self._put_back(part)
-                    log.error("%d impressions could not be written: %s; %d find no room in memory", len(part), error, dropped)
+                    log.error("%d impressions could not be written: %s; %d are lost", len(part), error, dropped)
 
     def _put_back(self, shown: list[Shown]) -> int:
-        """Keeps the oldest of what waits; returns how many lists find no room."""
+        """Keeps the oldest MAX_WAITING lists; returns how many are dropped."""
         with self._buffer:
             waiting = shown + self._shown
-            self._shown = waiting[:MOST]
+            self._shown = waiting[:MAX_WAITING]
             dropped = len(waiting) - len(self._shown)
             self.dropped += dropped
         return dropped
 
     def _write(self, day: date, shown: list[Shown]) -> None:
         key = salt(self.store)
-        lines = "".join(f"{encode(_line(key, *one))}\n" for one in shown)
+        lines = "".join(f"{encode(_line(key, *entry))}\n" for entry in shown)
         self.store.backend.write(f"{FOLDER}/{day.isoformat()}/{self._writer}-{self._number:06}.jsonl", lines.encode())
         self._number += 1
 
@@ -94,16 +95,16 @@ def hash_user(user_id: str, salt: bytes) -> str:
 
 
 def salt(store: Store) -> bytes:
-    """The store's own, made when it is first asked for; of two that make it at once, one."""
+    """The key that user ids of a store are hashed with. It is made at the first call; simultaneous callers get the same one."""
     name = f"{FOLDER}/salt"
     if not store.note(name):
-        with suppress(Conflict):  # another made it just now
+        with suppress(Conflict):  # another process has just made it
             store.update(name, lambda known: known or secrets.token_hex(16).encode())
     return store.note(name) or b""
 
 
 def read(store: Store, day: date) -> Iterator[Impression]:
-    """What was shown on a day, in no particular order."""
+    """The impressions of a day, in no particular order."""
     for name in store.notes(f"{FOLDER}/{day.isoformat()}"):
         for line in (store.note(name) or b"").decode().splitlines():
             at, user, release, model, source, items = json.loads(line)
@@ -111,10 +112,9 @@ def read(store: Store, day: date) -> Iterator[Impression]:
 
 
 def export(store: Store, day: date, target: Path) -> int:
-    """Writes what was shown on a day to a Parquet file, a row for each item, `position` from 1; returns the number of rows."""
-    shown = list(read(store, day))
-    rows = [(one, place, item) for one in shown for place, item in enumerate(one.items, 1)]
-    columns = {name: [getattr(one, name) for one, _, _ in rows] for name in ("at", "user", "release", "model", "source")}
-    columns |= {"position": [place for _, place, _ in rows], "item_id": [item for _, _, item in rows]}
+    """Writes the impressions of a day to a Parquet file, one row per item with its position from 1; returns the number of rows."""
+    rows = [(shown, position, item) for shown in read(store, day) for position, item in enumerate(shown.items, 1)]
+    columns = {name: [getattr(shown, name) for shown, _, _ in rows] for name in ("at", "user", "release", "model", "source")}
+    columns |= {"position": [position for _, position, _ in rows], "item_id": [item for _, _, item in rows]}
     pq.write_table(pa.table(columns), target)
     return len(rows)

@@ -1,4 +1,4 @@
-"""What Prometheus reads besides the guard's counts: which release answers, from where lists come, how the canary does."""
+"""Metrics for Prometheus besides those of the middleware: releases in use, sources of lists, and the canary's results."""
 
 import functools
 from collections.abc import Iterator
@@ -12,9 +12,16 @@ from recsys.releases import Answer, Reader
 from recsys.serving.impressions import Impressions
 from recsys.serving.release_manager import ReleaseManager
 
+TALLY = {
+    "answers": "Answers asked of the present canary",
+    "failures": "Failed or poorer answers of the present canary",
+    "listed": "Items in the live answers that the present canary was compared with",
+    "common": "Items of these live answers that the present canary listed too",
+}
+
 
 class ServiceMetrics(Collector):
-    """Counts answers by release and source; reads the rest where it is kept, when asked."""
+    """Counts answers by release and source; all other metrics are read from the service when Prometheus asks for them."""
 
     def __init__(self, registry: CollectorRegistry, live: ReleaseManager, impressions: Impressions | None):
         self.live, self.impressions = live, impressions
@@ -30,18 +37,18 @@ class ServiceMetrics(Collector):
         canary = live.canary
         pointers = {"current": live.current, "canary": canary.reader if canary else None}
         info = GaugeMetricFamily("recs_release", "1 for each release in use", labels=["pointer", "release", "model"])
-        age = GaugeMetricFamily("recs_release_age_days", "Days since the last event it has seen", labels=["pointer"])
+        age = GaugeMetricFamily("recs_release_age_days", "Days since the last event in the release", labels=["pointer"])
         for pointer, reader in pointers.items():
             if reader:
                 info.add_metric([pointer, reader.id, reader.about["recommender"]], 1)
                 age.add_metric([pointer], (today - reader.as_of).days)
         yield from (info, age)
         yield CounterMetricFamily("recs_releases_taken_up", "Releases taken up", value=live.loaded)
-        yield CounterMetricFamily("recs_releases_refused", "Releases refused as broken or unproven", value=live.refusals)
-        yield CounterMetricFamily("recs_canaries_returned", "Canaries sent back", value=live.returns)
-        for name in ("answers", "failures", "listed", "common"):
-            yield GaugeMetricFamily(f"recs_canary_{name}", f"Of the present canary: {name}", value=live.tally[name])
-        dropped = self.impressions.dropped if self.impressions else 0
         yield CounterMetricFamily(
-            "recs_impressions_dropped", "Lists shown that found no room in memory and are lost", value=dropped
+            "recs_releases_refused", "Releases refused as broken or without valid report", value=live.refusals
         )
+        yield CounterMetricFamily("recs_canaries_returned", "Canaries that were ended because of failures", value=live.returns)
+        for name, text in TALLY.items():
+            yield GaugeMetricFamily(f"recs_canary_{name}", text, value=live.tally[name])
+        dropped = self.impressions.dropped if self.impressions else 0
+        yield CounterMetricFamily("recs_impressions_dropped", "Shown lists that were lost because memory was full", value=dropped)

@@ -1,29 +1,29 @@
-"""What the service takes and gives, as its documentation tells it. Answers are written by hand, for speed; a test holds them
-against these."""
+"""The requests and answers of the service, for its OpenAPI document. Answers are written without these classes, for speed; a test
+checks that they match."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-MOST = 100  # items of an answer
-MOST_SEEN = 50  # items of a live session that are looked at
+MAX_K = 100  # items of an answer
+MAX_SEEN = 50  # items of a session
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(max_length=200)]
 Why = Literal["seen_before", "goes_with", "personal", "segment", "popular", "static"]
 
 
-class Asked(BaseModel):
-    """What the route of lists takes: `user_id` in its path, the rest in its query."""
+class ListRequest(BaseModel):
+    """Parameters of a request for a user's list: `user_id` in the path, all others in the query."""
 
     user_id: Id
-    k: Annotated[int, Field(ge=1, le=MOST)] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     list_kind: Annotated[Literal["", "all_items", "new_items"], Field(description="all items, or those new to the user")] = ""
-    segment: Annotated[Name, Field(description="of a stranger, who then gets what is popular there")] = ""
-    model: Annotated[Name, Field(description="one of /v1/models")] = ""
-    release: Annotated[Name, Field(description="in the demo: another one than the live release")] = ""
-    reasons: Annotated[bool, Field(description="tell why each item is listed")] = False
-    shown: Annotated[bool, Field(description="false: nobody but the team sees it, so it is no impression")] = True
+    segment: Annotated[Name, Field(description="segment of an unknown user, who then gets its popular items")] = ""
+    model: Annotated[Name, Field(description="one of /v1/models; by default, the winner")] = ""
+    release: Annotated[Name, Field(description="another release than the live one, in the demo only")] = ""
+    reasons: Annotated[bool, Field(description="whether to add why each item is listed")] = False
+    shown: Annotated[bool, Field(description="false if no user sees the list; it is then not logged as an impression")] = True
 
 
 class Item(BaseModel):
@@ -34,14 +34,14 @@ class Item(BaseModel):
 
 
 class Reason(BaseModel):
-    """Why an item is listed. `item_id`: the one that speaks for it, where one does."""
+    """Why an item is listed. item_id: the item that the reason is based on, if there is one."""
 
     kind: Why
     item_id: str | None
 
 
 class ListedItem(Item):
-    """`score`: the recommender's; 0 for what fills a list up."""
+    """score: the recommender's score; 0 for popular items that fill the list up."""
 
     score: float
     source: Literal["personal", "session", "similar", "segment", "popular", "static"]
@@ -49,8 +49,7 @@ class ListedItem(Item):
 
 
 class Recommendations(BaseModel):
-    """`as_of`: the day whose events the release has not seen any more; `age_days`: how long ago that is, and 0 in a closed
-    history, of which that day counts as today."""
+    """as_of: the release was made from events before this day. age_days: days since then; 0 if the history is closed."""
 
     release: str
     model: str
@@ -61,11 +60,11 @@ class Recommendations(BaseModel):
 
 
 class Session(BaseModel):
-    """What a visitor looks at now, the newest item last; and who it is, if known."""
+    """The items that a visitor looks at now, the newest last, and the visitor's id if it is known."""
 
-    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_SEEN)]
+    items: Annotated[list[Id], Field(min_length=1, max_length=MAX_SEEN)]
     user_id: Name = ""
-    k: Annotated[int, Field(ge=1, le=MOST)] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     shown: bool = True
 
 
@@ -74,15 +73,14 @@ class SeenItem(Item):
 
 
 class UserProfile(BaseModel):
-    """What the release knows of a user: the items of the last target events, newest first, and how many
-    days before `as_of` each was."""
+    """A user's segment and last target events, newest first. days: how many days before `as_of` each was."""
 
     segment: str
     seen: list[SeenItem]
 
 
 class Example(BaseModel):
-    """A user to try. `oracle`: per kind of list the best list that anybody could make, known of simulated users only."""
+    """An example user. oracle: the best possible list by kind of list, known for simulated users only."""
 
     user_id: str
     segment: str
@@ -91,7 +89,7 @@ class Example(BaseModel):
 
 
 class Model(BaseModel):
-    """`target`: the event type that the lists are made to lead to."""
+    """A recommender with lists in the release. target: the event type that the lists predict."""
 
     name: str
     default: bool
@@ -110,6 +108,6 @@ class Problem(BaseModel):
 
 
 class Invalid(BaseModel):
-    """What is wrong with a request, and where."""
+    """What is wrong with a request, and in which field."""
 
     detail: list[dict]

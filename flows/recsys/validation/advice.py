@@ -1,9 +1,9 @@
 """Advice on check results: which setting holds the threshold, what is suspect, which expected change explains it, what to run next.
 
-A module of checks may have `SETTINGS`: names or patterns of its check results, each with its setting: a field of its limits,
-`dataset.<key>`, `[section]` or another path of config.toml; several are parted by spaces, and a pair of the settings that warn and
-that block is a tuple. What is not named there has a fixed threshold. Without `SETTINGS` the whole section is named. A check result
-that comes with a setting of its own, written in the same way, keeps it.
+A module of checks may define `SETTINGS`, which maps names or patterns of check results to settings. A setting is a field of the
+module's limits, `dataset.<key>`, `[section]` or another path of config.toml. Several settings are separated by spaces. A tuple
+holds the setting that warns and the one that blocks. A check result that no pattern matches has a fixed threshold. Without
+`SETTINGS`, the advice names the whole section of the check. A check result may also bring its own setting, written in the same way.
 """
 
 import shlex
@@ -17,17 +17,18 @@ from recsys.settings import Settings
 from recsys.store import Store
 from recsys.validation import expected_changes
 from recsys.validation.expected_changes import ExpectedChange
-from recsys.validation_report import CheckResult, Severity
+from recsys.validation_report import CheckResult
 
 SettingNames = dict[str, str | tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Advisor:
-    """Completes the check results of one run.
+    """Adds setting, suspect and advice to the check results of one run.
 
-    as_of: of its data. good_day: an earlier day to fall back to. release: what it made, if it came so far; daily: whether only
-    lists are new in it. live: whether another release is live. expected: the changes that people know of.
+    as_of: cutoff of the run's data. good_day: an earlier day to fall back to. release: id of the new release, empty if there is
+    none yet. daily: the release has new lists of an old model. live: another release is live. expected: changes announced by `make
+    expect`.
     """
 
     store: Store
@@ -41,14 +42,14 @@ class Advisor:
     expected: Sequence[ExpectedChange] = ()
 
     def complete(self, result: CheckResult, check: str, module: ModuleType, suspect: str) -> CheckResult:
-        """The check result with its setting and, if it failed, what is suspect, the change that was expected, and advice."""
+        """Returns the check result with its setting and, if it failed, with its suspect, expected change and advice."""
         check, result = f"{check}.{result.name}", replace(result, setting=self._setting(result, check, module))
         if result.passed:
             return result
         result = replace(result, suspect=result.suspect or suspect)
-        if change := next((one for one in self.expected if one.softens(check, self.as_of, self.today)), None):
-            words = f"{result.message}; expected: {change}"
-            result = replace(result, severity="warn", expected=str(change), message=words)
+        if change := next((change for change in self.expected if change.softens(check, self.as_of, self.today)), None):
+            message = f"{result.message}; expected: {change}"
+            result = replace(result, severity="warn", expected=str(change), message=message)
         return replace(result, advice=self._advice(check, result.suspect)) if result.blocks else result
 
     def _setting(self, result: CheckResult, check: str, module: ModuleType) -> str:
@@ -56,7 +57,8 @@ class Advisor:
         if known is None and not result.setting:
             return f"[checks.{check}] in config.toml" if self.settings.checks.get(check) else ""
         found = next((setting for pattern, setting in (known or {}).items() if fnmatch(result.name, pattern)), "")
-        names = (result.setting or pick(found, result.severity)).split()
+        own = found if isinstance(found, str) else found[result.severity == "block"]
+        names = (result.setting or own).split()
         return " and ".join(self._path(name, check) for name in names) + (" in config.toml" if names else "")
 
     def _path(self, name: str, check: str) -> str:
@@ -65,16 +67,16 @@ class Advisor:
         return name if "." in name or name.startswith("[") else f"checks.{check}.{name}"
 
     def _advice(self, check: str, suspect: str) -> str:
-        """How to look at it, and how to go on."""
+        """Commands that show the fault, and commands to continue with."""
         if not self.release:
-            return f"Look: {self._make('check-data')}. Once the source is mended: {self._make('run')}"
+            return f"Look: {self._make('check-data')}. Once the source is repaired: {self._make('run')}"
         change = expected_changes.propose(check, self.as_of, self.today)
-        known = f". If you expected this: {self._make('expect', change)}, then run again" if change else ""
-        return f"Look: {self._make('report', f'RELEASE={self.release}')}{known}. {self._way_on(suspect)}"
+        expect = f". If you expected this: {self._make('expect', change)}, then run again" if change else ""
+        return f"Look: {self._make('report', f'RELEASE={self.release}')}{expect}. {self._next_step(suspect)}"
 
-    def _way_on(self, suspect: str) -> str:
+    def _next_step(self, suspect: str) -> str:
         if suspect == "data":
-            return f"To go on with the data of an earlier day: {self._make('run', f'AS_OF={self.good_day}')}"
+            return f"To continue with the data of an earlier day: {self._make('run', f'AS_OF={self.good_day}')}"
         if self.daily:
             return f"To train a new model: {self._make('run')}"
         if self.live:
@@ -82,19 +84,14 @@ class Advisor:
         return f"To try other parameters: {self._make('tune')}"
 
     def _make(self, verb: str, values: str = "") -> str:
-        """A command as it is typed, for this run's dataset, sample and store."""
+        """The command to type, with this run's dataset, sample and store."""
         sample = f"SAMPLE={self.settings.sample:g}" if self.settings.sample < 1 else ""
         parts = ("make", verb, values, f"DATASET={self.settings.dataset_name}", sample, self._store())
         return f"`{' '.join(part for part in parts if part)}`"
 
     def _store(self) -> str:
-        """The variable of make that names this run's store; none for that of this machine, or of the user's own branch."""
+        """The make variable that selects this run's store; empty if it is the default store of this machine or branch."""
         root, place = self.settings.store.root.rstrip("/"), str(self.store.backend).removesuffix(f"/{self.settings.name}")
         if place.endswith(root):
             return "PRODUCTION=1" if root.startswith("s3://") else ""
         return "" if place.startswith(f"{root}/") else f"STORE={shlex.quote(place)}"
-
-
-def pick(setting: str | tuple[str, str], severity: Severity) -> str:
-    """Of a pair of settings, the one that warns or the one that blocks."""
-    return setting if isinstance(setting, str) else setting[severity == "block"]

@@ -1,4 +1,4 @@
-"""What checks judge."""
+"""The input of checks: a release that is not yet published, with its model, data and evaluations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,22 +14,24 @@ from recsys import releases
 from recsys.evaluation import Interval, Robustness, ScoredWindow, ScoredWindows, compare
 from recsys.features import Features, State, matrix
 from recsys.recommenders import LIST_KINDS, SIMPLE, Lists, Recommender, load
-from recsys.releases import BusinessRules, Reader
+from recsys.releases import BusinessRules, Reader, concatenate
 from recsys.settings import Settings
 from recsys.store import Snapshot, Store
 
 
 @dataclass(frozen=True)
 class CheckInput:
-    """A release that is not yet published, and all that led to it.
+    """A release that is not yet published, with everything that it was made from.
 
-    evaluations: of every recommender, the holdout's window first. champion: the release that is live, if there is one,
-    and rival the one that came of its model's training;
-    past: the features as of its day, where that is an earlier one. judged: the features that the winner was trained and judged
-    on, where those are not this run's.
-    In an audit only, empty otherwise: twins, the winner's evaluations under other seeds and on resampled users; robustness,
-    every recommender's holdout on bad days; bad_days, the features of those days at the holdout's cutoff, and of
-    perturbations.WORLD at the last.
+    features: the features that the lists were made from. winner: name of the recommender that was selected. evaluations: the scored
+    windows of each recommender, the holdout first. champion: the live release, None at a first run. rival: the release that the
+    champion's model was trained for; the champion itself may be a daily update of its lists. past: features as of the champion's
+    day, None if that is not earlier than this run's. judged: the features that the winner was trained and evaluated on, None if
+    those are `features`.
+
+    Filled by audits only. twins: the winner's evaluations under other seeds and on resampled users. robustness: the holdout of each
+    recommender on perturbed data. bad_days: the perturbed features by name, at the holdout's cutoff; those of perturbations.WORLD
+    are at the last cutoff.
     """
 
     store: Store
@@ -50,19 +52,19 @@ class CheckInput:
 
     @property
     def metric(self) -> str:
-        """The one that decides."""
+        """The metric that recommenders are compared by."""
         return f"ndcg@{self.settings.evaluation.k}"
 
     @property
     def repeat(self) -> str:
-        """The kind of list that decides and is served by default."""
+        """The kind of list that is served by default and that recommenders are selected on."""
         return self.settings.list_kind
 
     def holdout(self, name: str, list_kind: str = "") -> ScoredWindow:
         return self.evaluations[name][list_kind or self.repeat][0]
 
     def gain(self, other: str, list_kind: str) -> Interval:
-        """By how much the winner is better than another recommender on the holdout, user by user."""
+        """Difference of the metric between the winner and another recommender on the holdout, paired by user."""
         return compare([self.holdout(self.winner, list_kind)], [self.holdout(other, list_kind)], self.metric, self.settings)
 
     def best_simple(self, list_kind: str) -> str:
@@ -72,18 +74,18 @@ class CheckInput:
 
     @cached_property
     def state(self) -> State:
-        """What the lists were made from."""
+        """The state that the lists were made from."""
         return self.features.state(self.features.as_of)
 
     @cached_property
     def holdout_state(self) -> State:
-        """What the winner was judged on. Users and items have rows of their own where `judged` is given."""
+        """The state at the holdout's cutoff. If `judged` is given, its rows of users and items differ from those of `state`."""
         features = self.judged or self.features
         return features.state(features.evaluated[0])
 
     @property
     def trained_as_of(self) -> date:
-        """The day up to which the winner has learned."""
+        """The cutoff that the winner was trained at."""
         return releases.trained_as_of(self.release)
 
     @cached_property
@@ -93,36 +95,33 @@ class CheckInput:
 
     @cached_property
     def models(self) -> dict[str, Recommender]:
-        """What made the lists of the release: the winner, and the recommenders of `lists.alternatives`."""
+        """All models that made lists of the release: the recommenders of `lists.alternatives`, and the winner last."""
         alternatives = self.release.manifest.made_from.get("alternatives", {})
         return {name: load(self.store.load("model", id).path) for name, id in alternatives.items()} | {self.winner: self.model}
 
     def rank(self, model: Recommender, user_ids: NDArray[np.str_], at_a_time: int = 0) -> dict[str, Lists]:
-        """By kind of list, the lists that a model makes for some users, as they should be in the release; `at_a_time` as in
-        `BusinessRules`."""
-        parts, found = [ruled for _, ruled in self.rules.rank(model, user_ids, at_a_time)], {}
-        for list_kind in LIST_KINDS:
-            lists = [part[list_kind].lists for part in parts]
-            found[list_kind] = Lists(np.concatenate([one.items for one in lists]), np.concatenate([one.scores for one in lists]))
-        return found
+        """Makes the lists of some users again, as they should be in the release, by kind of list. `at_a_time`: users ranked
+        together, see `BusinessRules.rank`."""
+        parts = [ruled for _, ruled in self.rules.rank(model, user_ids, at_a_time)]
+        return {list_kind: concatenate([part[list_kind].lists for part in parts]) for list_kind in LIST_KINDS}
 
     @cached_property
     def reader(self) -> Reader:
-        """Answers from the release as the service will."""
+        """The release, opened with the code of the service."""
         return Reader(self.release)
 
     @cached_property
     def lists(self) -> dict[str, tuple[NDArray[np.str_], Lists]]:
-        """Per kind of list, every user and list of the release, read back as the service will."""
+        """User ids and lists of the release by kind of list, read with the code of the service."""
         return {list_kind: releases.read_all(self.release, list_kind) for list_kind in LIST_KINDS}
 
     @cached_property
     def had(self) -> sparse.csr_matrix:
-        """Ones where a user had a target event with an item at any time: (users, items)."""
+        """Matrix (users, items) of `state` with a 1 for each pair that ever had a target event."""
         users, items = self.features.target_pairs()
         return matrix(np.ones(len(users)), users, items, self.state.shape)
 
     @cached_property
     def rules(self) -> BusinessRules:
-        """What the lists must obey."""
+        """The business rules that the lists must follow."""
         return BusinessRules(self.state, self.settings)

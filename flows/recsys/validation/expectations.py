@@ -1,5 +1,7 @@
-"""Great Expectations, which guards the border with the outside: raw data in, recommendations out. Its import costs two CPU
-seconds and 250 MB, so it happens in the steps that need it."""
+"""Runs Great Expectations on the tables that enter and leave the pipeline: raw data and lists.
+
+The library is imported inside functions, because the import takes two CPU seconds and 250 MB that most flow steps do not need.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """An expectation under the check result's name, with the sentence that says what must hold."""
+    """An expectation with the name, message and severity of its check result. The message says what must hold."""
 
     name: str
     expectation: "Expectation"
@@ -25,7 +27,7 @@ class Rule:
 
 
 def examine(table: pd.DataFrame, rules: list[Rule]) -> list[CheckResult]:
-    """One check result per rule on a pandas table."""
+    """Checks a pandas table; returns one check result per rule."""
     import great_expectations as gx
 
     context = _context()
@@ -37,7 +39,7 @@ def examine(table: pd.DataFrame, rules: list[Rule]) -> list[CheckResult]:
 
 
 def document(borders: Mapping[str, tuple[pd.DataFrame, list[Rule]]], folder: Path) -> None:
-    """Writes Data Docs on tables and their rules to a folder, from `index.html` on."""
+    """Writes Data Docs about tables and their rules to a folder; `index.html` is the first page."""
     import great_expectations as gx
 
     context = _context()
@@ -57,7 +59,7 @@ def document(borders: Mapping[str, tuple[pd.DataFrame, list[Rule]]], folder: Pat
 
 
 def _context() -> Any:
-    """Great Expectations in memory, quiet, and sending nothing home."""
+    """A context of Great Expectations in memory, without progress bars and telemetry."""
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
@@ -74,18 +76,18 @@ def _key(configuration: Any) -> str:
 def _result(rule: Rule, result: Any) -> CheckResult:
     if result.exception_info.get("raised_exception"):
         return CheckResult(
-            rule.name, "no result", "a result", rule.severity, False, f"{rule.message}: the check itself failed; see its log"
+            rule.name, "no result", "a result", rule.severity, False, f"{rule.message}: the check raised an error; see its log"
         )
     seen = result.result.get("observed_value", result.result.get("unexpected_count"))
-    words = rule.message if result.success else f"{rule.message}, but it does not hold{_sample(result)}"
-    return CheckResult(rule.name, _plain(seen), "holds", rule.severity, bool(result.success), words)
+    message = rule.message if result.success else f"{rule.message}, but it does not hold{_sample(result)}"
+    return CheckResult(rule.name, _plain(seen), "holds", rule.severity, bool(result.success), message)
 
 
 def _sample(result: Any) -> str:
     if "observed_value" in result.result:
         return f" (seen: {_plain(result.result['observed_value'])})"
     seen = result.result.get("partial_unexpected_list", [])[:3]
-    if all(isinstance(value, bool) for value in seen):  # the answer to a question that the message asks
+    if all(isinstance(value, bool) for value in seen):  # a list of False says nothing more than the message
         return ""
     return f" ({result.result.get('unexpected_count')} rows, such as {', '.join(map(str, seen))})"
 

@@ -1,6 +1,8 @@
-"""Expected changes: days on which people know that the data differ, such as Christmas. On these days, checks that would stop a
-release for such a change only warn. `make expect` adds a change to expected.jsonl, which is kept in git, and to the store, where
-deployed flows find it without a new deployment."""
+"""Expected changes: days on which people know that the data will differ, such as Christmas.
+
+On these days, checks that would block a release because of such a change only warn. `make expect` adds a change to expected.jsonl,
+which is kept in git, and to the store, where deployed flows find it without a new deployment.
+"""
 
 import json
 import logging
@@ -16,10 +18,10 @@ from recsys.store import Store
 log = logging.getLogger(__name__)
 
 FIELDS = ("dataset", "from", "to", "kind", "because")
-MOST_DAYS = 92  # a season; what lasts longer is no exception, and a threshold should be changed
+MAX_DAYS = 92  # a season; for a longer change, the threshold of the check should be changed instead
 FOLDER = "expected"  # in the store
 
-WEEK, MONTH = 7, 28  # days before `as_of` that a check looks at: it blocks again so long after the last day of a change
+WEEK, MONTH = 7, 28  # days before `as_of` that a check looks at, so it can block again this many days after a change has ended
 
 _VOLUME = {"history.volume": WEEK, "history.users": WEEK}
 _LISTS = {
@@ -28,8 +30,8 @@ _LISTS = {
     "list_stability.list_stability_popularity": MONTH,
 }
 
-# Kinds of change, each with the checks that it softens, as <check>.<check>. They compare data or lists with those of earlier days.
-# Checks on released files, on models and on raw data have no place here: a fault there is a fault, whatever people expect.
+# For each kind of change, the check results that then only warn, as <check>.<check result>. All of them compare data or lists with
+# those of earlier days. Checks of released files, models and raw data are not listed: no expected change explains a fault there.
 KINDS: dict[str, dict[str, int]] = {
     "volume": _VOLUME | _LISTS | {"drift.feature_drift": MONTH},
     "catalogue": _LISTS
@@ -61,25 +63,25 @@ class ExpectedChange:
 
     @property
     def key(self) -> str:
-        """The same for two changes of the same days and kind, which differ in words alone."""
+        """Identifies a change by dataset, days and kind. Two changes with different reasons but the same key are one change."""
         return f"{self.dataset}_{self.first}_{self.last}_{self.kind}"
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:
-        """From its fields as texts. Raises RecsysError naming what is wrong; `where` says whose fields they are."""
+        """Builds a change from FIELDS as texts. Raises RecsysError naming the invalid field; `where` starts its message."""
         first, last = (parse_day(f"{where}: {name.upper()}", str(values[name])) for name in ("from", "to"))
         if last < first:
             raise RecsysError(f"{where}: TO {last} is before FROM {first}; exchange them")
-        if (days := (last - first).days + 1) > MOST_DAYS:
+        if (days := (last - first).days + 1) > MAX_DAYS:
             raise RecsysError(
-                f"{where}: FROM {first} TO {last} are {days} days, and at most {MOST_DAYS} can be expected; if the data stay like"
-                " this, change the settings that the checks name"
+                f"{where}: FROM {first} TO {last} are {days} days, and a change may last {MAX_DAYS} at most; if the data stay like"
+                " this, change the settings that the check results name"
             )
         if values["kind"] not in KINDS:
             raise RecsysError(f'{where}: KIND is "{values["kind"]}"; pass one of {", ".join(KINDS)}')
         because = " ".join(str(values["because"]).split())
         if not because:
-            raise RecsysError(f'{where}: BECAUSE is not given; pass BECAUSE="Christmas", for the reports that show it')
+            raise RecsysError(f'{where}: BECAUSE is not given; pass a reason for the reports, such as BECAUSE="Christmas"')
         return cls(values["dataset"], first, last, values["kind"], because)
 
     def to_values(self) -> dict[str, str]:
@@ -87,7 +89,8 @@ class ExpectedChange:
         return dict(zip(FIELDS, texts, strict=True))
 
     def softens(self, check: str, as_of: date, today: date) -> bool:
-        """Whether a check, named <check>.<check>, is softened by this kind of change and looks at one of its days."""
+        """Whether a check result only warns because of this change: the kind applies to it, and it looks at one of these days.
+        `check`: its name, as <check>.<check result>."""
         if check not in KINDS[self.kind]:
             return False
         first, last = window(check, self.kind, as_of, today)
@@ -95,13 +98,13 @@ class ExpectedChange:
 
 
 def window(check: str, kind: str, as_of: date, today: date) -> tuple[date, date]:
-    """The first and the last day that a check looks at. Freshness alone looks at the days since the last event."""
+    """The first and the last day that a check looks at. These end before `as_of`, except for freshness, which ends today."""
     last = today if check == "freshness.freshness" else as_of - timedelta(days=1)
     return last - timedelta(days=KINDS[kind][check] - 1), last
 
 
 def propose(check: str, as_of: date, today: date) -> str:
-    """What to pass to `make expect` so that a check only warns; empty if no kind of change softens it."""
+    """Variables for `make expect` with which a check only warns; empty if no kind of change applies to it."""
     kind = next((kind for kind, checks in KINDS.items() if check in checks), None)
     if kind is None:
         return ""
@@ -110,7 +113,7 @@ def propose(check: str, as_of: date, today: date) -> str:
 
 
 def parse(text: str) -> list[dict[str, str]]:
-    """The changes of expected.jsonl as plain values; raises naming a line that is none."""
+    """Parses expected.jsonl into one dict of texts per change. Raises RecsysError naming the first invalid line."""
     return [_parse_line(line, f"expected.jsonl, line {number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
@@ -118,27 +121,28 @@ def _parse_line(line: str, where: str) -> dict[str, str]:
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
-        raise RecsysError(f"{where} cannot be read: {error}; mend that line, or add changes by `make expect`") from None
-    if not isinstance(values, dict) or values.keys() != set(FIELDS) or not all(isinstance(one, str) for one in values.values()):
+        raise RecsysError(f"{where} cannot be read: {error}; correct that line, or add changes with `make expect`") from None
+    if not isinstance(values, dict) or values.keys() != set(FIELDS) or not all(isinstance(text, str) for text in values.values()):
         raise RecsysError(f"{where} is {line.strip()}; it takes {', '.join(FIELDS)}, each a text")
     return ExpectedChange.read(values, where).to_values()
 
 
 def rewrite(text: str, change: ExpectedChange, off: bool = False) -> str:
-    """expected.jsonl with a change as its last line, or without it. Other lines stay as they are."""
-    kept = [line for line in text.splitlines() if not line.strip() or ExpectedChange.read(json.loads(line), "").key != change.key]
+    """Returns the text of expected.jsonl with a change as its last line, or without it if `off`. Other lines stay as they are."""
+    others = [line for line in text.splitlines() if not line.strip() or ExpectedChange.read(json.loads(line), "").key != change.key]
     added = [] if off else [json.dumps(change.to_values(), ensure_ascii=False)]
-    return "".join(f"{line}\n" for line in [*kept, *added])
+    return "".join(f"{line}\n" for line in [*others, *added])
 
 
 def record(store: Store, change: ExpectedChange, off: bool = False) -> None:
-    """Keeps a change in the store, an object of its own. With `off` it does not count any more, even where it is deployed."""
+    """Writes a change to the store as its own object. With `off` the change no longer applies, even if a deployed expected.jsonl
+    still contains it."""
     data = json.dumps(change.to_values() | {"off": off}, ensure_ascii=False).encode()
     store.update(f"{FOLDER}/{change.key}.json", lambda known: data)
 
 
 def known(store: Store, settings: Settings) -> list[ExpectedChange]:
-    """The changes of expected.jsonl and of the store, by their days. Where both have one, the store counts: it is younger."""
+    """The changes of expected.jsonl and of the store, sorted by first day. If both contain a change, the store's is used."""
     committed = [ExpectedChange.read(values, "expected.jsonl") for values in settings.expected]
     found: dict[str, ExpectedChange | None] = {change.key: change for change in committed}
     for name in store.notes(FOLDER):

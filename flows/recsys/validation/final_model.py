@@ -1,5 +1,8 @@
-"""Is the final model, fitted on everything before `as_of`, as good as the one that was scored on the holdout? Nobody has scored the
-final model: the events that could judge it are still to come."""
+"""Compares the final model with the model that was scored on the holdout.
+
+The final model is fitted on all events before `as_of`, so the events that it could be scored on have not happened yet. It is
+compared on the holdout instead.
+"""
 
 from collections.abc import Iterator
 from copy import copy
@@ -15,18 +18,18 @@ from recsys.validation.check_input import CheckInput
 from recsys.validation_report import CheckResult
 
 Learned = Any  # an array or a sparse matrix
-USERS, FEWEST = 2_000, 10  # users of the holdout that are drawn, and below which nothing is decided
+MAX_USERS, MIN_USERS = 2_000, 10  # users of the holdout that are compared at most, and that a comparison needs
 
 
 def check(inputs: CheckInput, min_final: float, max_relearned: float) -> Iterator[CheckResult]:
-    """`min_final`: share of the scored model's metric that the final one must reach. `max_relearned`: of what was learned from the
-    state, the share that may differ when it is learned again."""
+    """`min_final`: share of the scored model's metric that the final model must reach. `max_relearned`: largest relative difference
+    of learned arrays when the model learns again from the same state."""
     yield _relearned(inputs, max_relearned)
     yield from _ranked(inputs, min_final)
 
 
 def learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
-    """What a recommender, its ranker and its candidate sources learned."""
+    """The learned arrays of a recommender, its ranker and its candidate sources, with names that start with `name`."""
     for attribute, value in sorted(vars(model).items()):
         if attribute.endswith("_"):
             yield f"{name}.{attribute}", value
@@ -38,59 +41,60 @@ def learned(model: Recommender, name: str) -> Iterator[tuple[str, Learned]]:
 
 
 def _learned_from(model: Recommender, state: State) -> Recommender:
-    """The same model with what it learns from a state learned from this one: all of a simple recommender, and the candidate sources
-    of one with a ranker, which stays."""
+    """A copy of a model that has learned from another state. A two-stage model keeps its ranker; only its candidate sources
+    learn."""
     return copy(model).learn(state)
 
 
-def _relearned(inputs: CheckInput, most: float) -> CheckResult:
-    kept, again = (dict(learned(model, inputs.winner)) for model in (inputs.model, _learned_from(inputs.model, inputs.state)))
-    apart = {name: _apart(kept[name], again[name]) if name in kept else 1.0 for name in again}
-    worst = max(apart, key=lambda name: apart[name])
-    words = f"what the model holds is what it learns from the data of {inputs.state.cutoff}, within {most:.0%}"
-    if apart[worst] > most:
-        words = (
-            f"{worst} differs by {apart[worst]:.1%} from what is learned again from the same data, more than {most:.0%}: the model"
-            " was changed after it was fitted, or fitted on other data. Train again, with `make run`"
+def _relearned(inputs: CheckInput, maximum: float) -> CheckResult:
+    saved, again = (dict(learned(model, inputs.winner)) for model in (inputs.model, _learned_from(inputs.model, inputs.state)))
+    differences = {name: _relative_difference(saved[name], again[name]) if name in saved else 1.0 for name in again}
+    worst = max(differences, key=lambda name: differences[name])
+    message = f"the saved model equals what it learns again from the data of {inputs.state.cutoff}, within {maximum:.0%}"
+    if differences[worst] > maximum:
+        message = (
+            f"{worst} of the saved model differs by {differences[worst]:.1%} from what is learned again from the same data, more"
+            f" than {maximum:.0%}: the model was changed after it was fitted, or fitted on other data. Train again with `make run`"
         )
-    return CheckResult("learned_again", apart[worst], most, "block", apart[worst] <= most, words)
+    return CheckResult("learned_again", differences[worst], maximum, "block", differences[worst] <= maximum, message)
 
 
-def _apart(one: Learned, other: Learned) -> float:
-    """From 0, for the same, to 1: the sum of absolute differences as a share of the sum of all absolute values; of texts, how many
-    differ. Numbers that are not finite count as 0 here: another check result tells them."""
-    if one.shape != other.shape:
+def _relative_difference(a: Learned, b: Learned) -> float:
+    """Sum of absolute differences divided by the sum of all absolute values, from 0 for equal arrays to 1. For texts, the share
+    that differs. NaN and infinities count as 0, because the check result `learned_finite` reports them."""
+    if a.shape != b.shape:
         return 1.0
-    if not sparse.issparse(one) and one.dtype.kind not in "biuf":
-        return float((one != other).mean()) if one.size else 0.0
-    one, other = (
-        array if sparse.issparse(array) else np.nan_to_num(array.astype(float), posinf=0, neginf=0) for array in (one, other)
-    )
-    size = float(abs(one).sum() + abs(other).sum())
-    return float(abs(one - other).sum()) / size if size else 0.0
+    if not sparse.issparse(a) and a.dtype.kind not in "biuf":
+        return float((a != b).mean()) if a.size else 0.0
+    a, b = (array if sparse.issparse(array) else np.nan_to_num(array.astype(float), posinf=0, neginf=0) for array in (a, b))
+    size = float(abs(a).sum() + abs(b).sum())
+    return float(abs(a - b).sum()) / size if size else 0.0
 
 
-def _ranked(inputs: CheckInput, least: float) -> Iterator[CheckResult]:
-    """The final model ranks at the holdout's cutoff. Its ranker has learned from the events that judge it, so it should do better
-    than the scored one. The rest is learned anew at that cutoff: popularity of a later day would list other items."""
+def _ranked(inputs: CheckInput, minimum: float) -> Iterator[CheckResult]:
+    """Lets the final model rank at the holdout's cutoff and compares its metric with the scored model's.
+
+    Its ranker has already learned from the events of the holdout, so it should do at least as well. All else is learned again at
+    that cutoff, because the popularity of a later day would list other items.
+    """
     state, metric = inputs.holdout_state, inputs.metric
     users, items = inputs.features.labels(state.cutoff)
-    drawn = np.isin(users, np.random.default_rng(inputs.settings.seed).permutation(np.unique(users))[:USERS])
+    sampled = np.isin(users, np.random.default_rng(inputs.settings.seed).permutation(np.unique(users))[:MAX_USERS])
     rank = rank_by(_learned_from(inputs.model, state), state, state, inputs.settings)
-    for list_kind, final in judge(rank, state, (users[drawn], items[drawn]), inputs.settings).items():
+    for list_kind, final in judge(rank, state, (users[sampled], items[sampled]), inputs.settings).items():
         window = inputs.holdout(inputs.winner, list_kind)
         scored, reached = window.scores[metric][places(window.users, final.users)], final.scores[metric]
-        name, gap = f"{list_kind}_final_model", {metric: reached - least * scored}
-        if len(final.users) < FEWEST or not scored.any():
-            words = f"{len(final.users):,} users of the holdout are too few to compare the final model with the scored one"
-            yield CheckResult(name, len(final.users), FEWEST, "block", True, words)
+        name, gap = f"{list_kind}_final_model", {metric: reached - minimum * scored}
+        if len(final.users) < MIN_USERS or not scored.any():
+            message = f"{len(final.users):,} users of the holdout are too few to compare the final model with the scored one"
+            yield CheckResult(name, len(final.users), MIN_USERS, "block", True, message)
             continue
         share = float(reached.mean() / scored.mean())
-        words = (
+        message = (
             f"on {len(final.users):,} users of the holdout, the final model reaches {share:.0%} of the"
-            f" scored model's {metric} of {scored.mean():.3f}; at least {least:.0%} is asked, beyond noise"
+            f" scored model's {metric} of {scored.mean():.3f}; it must reach {minimum:.0%}, or miss it only by noise"
         )
         passed = bootstrap(gap, inputs.settings.evaluation.bootstraps, inputs.settings.seed)[metric].high >= 0
         if not passed:
-            words += ". The model that makes the lists is not as good as the scored one: train again, with `make run`"
-        yield CheckResult(name, share, least, "block", passed, words)
+            message += ". The model that makes the lists is worse than the scored one: train again with `make run`"
+        yield CheckResult(name, share, minimum, "block", passed, message)

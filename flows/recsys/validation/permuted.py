@@ -1,4 +1,5 @@
-"""A state and a model with users and items in other rows. Code that takes a row for an id ranks differently there."""
+"""Copies of a state and a model with users and items in other rows. Code that confuses rows with ids makes other lists from
+them."""
 
 import copy
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from recsys.settings import Settings
 
 
 class Permuted:
-    """A state under new ids, whose order is drawn by `seed`. `users`, `items`: the new row of each of its users and items."""
+    """A copy of a state with new ids in a random order. users, items: the new row of each user and item of the old state."""
 
     def __init__(self, state: State, settings: Settings, seed: int):
         draw = np.random.default_rng(seed)
@@ -26,13 +27,13 @@ class Permuted:
         self._rules = BusinessRules(self.state, replace(settings, rules=replace(settings.rules, blocked=blocked)))
 
     def rank(self, recommender: Recommender, rows: NDArray[np.int64]) -> Mapping[str, Lists]:
-        """Per kind of list the lists of some users, given by their old rows; items are old rows as well."""
-        known = self._rename(recommender)
-        (ranked,) = (ruled for _, ruled in self._rules.rank(known, self.state.user_ids[self.users[rows]], len(rows)))
+        """Lists of some users by kind of list. `rows`, and the items of the lists, are rows of the old state."""
+        renamed = self._rename(recommender)
+        (ranked,) = (ruled for _, ruled in self._rules.rank(renamed, self.state.user_ids[self.users[rows]], len(rows)))
         return {list_kind: Lists(self._old[ruled.lists.items], ruled.lists.scores) for list_kind, ruled in ranked.items()}
 
     def _rename(self, recommender: Recommender) -> Recommender:
-        """The recommender with the new ids of the items that it learned from, and so those that it is made of."""
+        """A copy of a recommender, and of the recommenders inside it, with the new item ids."""
         renamed = copy.copy(recommender)
         for name, value in vars(recommender).items():
             if name == "item_ids_":
@@ -45,12 +46,12 @@ class Permuted:
         return renamed
 
     def _renamed(self, item_ids: NDArray[np.str_]) -> NDArray[np.str_]:
-        """New ids of items; empty for those that the state does not know."""
+        """New ids of items; "" for items that are not in the state."""
         old, new = self._ids
         return np.append(new, "")[places(old, item_ids)]
 
     def _permute(self, state: State) -> State:
-        users, items = np.argsort(self.users), np.argsort(self.items)  # the old row of each new one
+        users, items = np.argsort(self.users), np.argsort(self.items)  # the old row of each new row
         attributes = []
         for attribute in state.attributes:
             described, subjects = (items, users) if attribute.entity == "item" else (users, items)
@@ -70,7 +71,7 @@ class Permuted:
         )
 
     def _moved(self, table: Table, *keys: str) -> Table:
-        """A table with new rows of users and items, sorted by user and then by keys, otherwise in its own order."""
+        """A table with new rows of users and items, sorted by user and then by keys; ties keep their order."""
         moved = table | {
             name: rows[table[name]].astype(table[name].dtype)
             for name, rows in (("user_index", self.users), ("item_index", self.items))
@@ -80,5 +81,5 @@ class Permuted:
 
 
 def _ids(count: int) -> NDArray[np.str_]:
-    """Ids that sort as their rows do."""
+    """Ids of rows, which sort in the order of the rows."""
     return np.char.zfill(np.arange(count).astype(str), len(str(count)))

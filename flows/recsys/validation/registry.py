@@ -1,5 +1,8 @@
-"""The registered checks. A check is a file in checks/ with its limits and `check(inputs, limits)`, its line below, and its section
-[checks.*] in config.toml, which gives the reason of each threshold. A fork deletes all three of what it does not want."""
+"""The registry of checks.
+
+A check is a module in checks/ with a limits class and a function `check(inputs, limits)`, a line in CHECKS below, and a section
+[checks.<name>] in config.toml, where a comment gives the reason of each threshold. To remove a check, delete all three.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,8 +48,9 @@ __all__ = ["CHECKS", "Check", "CheckInput", "complete_raw", "examine", "limits",
 class Check:
     """A registered check.
 
-    on: what its results are bound to, the model, or this run's data and lists. when: it runs in every run, in audits only (`make
-    audit`, scheduled training), or when raw data lands. suspect: what a failure speaks against, where that is not `on`.
+    on: what its results are about, the model or this run's data and lists. Results about a model stay valid for later daily lists.
+    when: "always" runs in every run, "audit" in audits only (`make audit`, scheduled training), "landing" when raw data lands.
+    suspect: what is probably at fault if the check fails; `on` if empty.
     """
 
     module: Any
@@ -80,58 +84,58 @@ CHECKS: dict[str, Check] = {
 
 
 def limits(name: str, settings: Settings) -> Any:
-    """A check's thresholds; raises naming the one that is missing or not known."""
+    """The thresholds of a check. Raises RecsysError naming a setting that is missing, unknown or inconsistent."""
     found: Any = build(CHECKS[name].limits, settings.checks.get(name, {}), f"checks.{name}")
     for key, value in vars(found).items():
         block = getattr(found, key.replace("warn_", "block_", 1), value)
         if key.startswith("warn_") and value > block:
             raise RecsysError(
-                f"config: checks.{name}.{key} is {value:g}, above {key.replace('warn_', 'block_', 1)} = {block:g}; a warning comes"
-                " before a block, so lower it"
+                f"config: checks.{name}.{key} is {value:g}, above {key.replace('warn_', 'block_', 1)} = {block:g}; lower it, so"
+                " that the check warns before it blocks"
             )
     return found
 
 
 def check_config(settings: Settings) -> None:
-    """Raises on a threshold that is missing or misspelt, in a check that is registered or not."""
+    """Raises RecsysError naming a missing or misspelt threshold or a section of an unknown check."""
     for unknown in settings.checks.keys() - CHECKS.keys():
-        raise RecsysError(f"config: [checks.{unknown}] is no checks; known are {', '.join(CHECKS)}")
+        raise RecsysError(f"config: [checks.{unknown}] belongs to no check; known checks are {', '.join(CHECKS)}")
     for name in CHECKS:
         limits(name, settings)
 
 
 def required(audit: bool) -> list[str]:
-    """Checks without which nothing is published."""
+    """Names of the checks that a release needs results of before it can be published."""
     return [name for name, check in CHECKS.items() if audit or check.when != "audit"]
 
 
 def examine(inputs: CheckInput, audit: bool, on: Sequence[str] = ("model", "data")) -> dict[str, list[CheckResult]]:
-    """Every check's check results on a release, those of the border apart, which spoke before it was made. Where a change of the
-    data was expected, checks that would block for it only warn."""
+    """Runs the checks on a release and returns their results by check. Checks of raw data are not included: they ran when the data
+    landed. A check that would block because of an expected change only warns."""
     advisor = _advisor(inputs)
     return {
-        name: _complete(advisor, name, _ask(name, inputs))
+        name: _complete(advisor, name, _run(name, inputs))
         for name in required(audit)
         if CHECKS[name].when != "landing" and CHECKS[name].on in on
     }
 
 
-def _ask(name: str, inputs: CheckInput) -> Iterator[CheckResult]:
-    """A check's check results. One that stops with an error blocks, and the others still speak: a release whose files are broken
-    may break a check."""
-    asked = limits(name, inputs.settings)
+def _run(name: str, inputs: CheckInput) -> Iterator[CheckResult]:
+    """Runs one check. If it raises, for instance because a file of the release is broken, the error becomes a result that blocks,
+    and the other checks still run."""
+    thresholds = limits(name, inputs.settings)
     try:
-        yield from CHECKS[name].module.check(inputs, asked)
+        yield from CHECKS[name].module.check(inputs, thresholds)
     except Exception as error:
-        log.exception("the checks of %s stopped", name)
-        words = (
-            f"the checks of {name} stopped with {type(error).__name__}: {error}; the log says where, and other checks may say why"
+        log.exception("check %s stopped with an error", name)
+        message = (
+            f"check {name} stopped with {type(error).__name__}: {error}; the log shows where, other check results may explain why"
         )
-        yield CheckResult(f"{name}_ran", type(error).__name__, "no error", "block", False, words)
+        yield CheckResult(f"{name}_ran", type(error).__name__, "no error", "block", False, message)
 
 
 def complete_raw(results: Iterable[CheckResult], store: Store, settings: Settings, today: date) -> list[CheckResult]:
-    """The check results on raw data with their settings and advice."""
+    """Adds settings and advice to the check results on raw data."""
     return _complete(Advisor(store, settings, settings.as_of or today, today, today), "raw", results)
 
 

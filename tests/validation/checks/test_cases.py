@@ -34,8 +34,8 @@ def test_cases_hold_or_fail_by_the_first_items_of_the_served_list(audited: Check
     fails = {"user": user, "expect": [eleventh], "not": [first]}
     _, results = judged(audited, holds, fails, fails | {"severity": "warn"})
     assert [(result.name, result.blocks) for result in results] == [("case_2", True), ("case_3", False), ("cases_held", False)]
-    assert results[0].message.endswith(f"{eleventh} is missing, {first} is there, although: asked for it")
-    assert results[-1].message == "1 of 3 cases of shop hold"
+    assert results[0].message.endswith(f"{eleventh} is missing, {first} is listed; the case says: asked for it")
+    assert results[-1].message == "1 of 3 cases of shop pass"
 
 
 def test_a_user_who_is_gone_warns(audited: CheckInput) -> None:

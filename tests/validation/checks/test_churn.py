@@ -34,8 +34,11 @@ def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray, now: np.ndarray, wi
         items = lists[release.path]
         return users[: len(items)], STATE.item_ids, items
 
+    def read_lists_for(state: object, release: Snapshot, list_kind: str) -> tuple[np.ndarray, np.ndarray]:
+        return users[: len(lists[release.path])], lists[release.path]
+
     monkeypatch.setattr("recsys.evaluation.release_diff.top", top)
-    monkeypatch.setattr("recsys.validation.registry.list_stability.top", top)
+    monkeypatch.setattr("recsys.validation.registry.list_stability.read_lists_for", read_lists_for)
     manifest = Manifest("release", "r", {}, {}, {})
     live = Snapshot(Path("live"), manifest)
     fields: Any = SimpleNamespace(

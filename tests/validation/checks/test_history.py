@@ -134,7 +134,7 @@ def test_an_ordinary_day_passes() -> None:
         (moved("price_step", "0", "92", 0.08), "prices", "warn", "far from"),
         (moved("price_step", "0", "4"), "prices", "warn", "median"),
         (moved("price_band", "2", "0"), "mix", "warn", "price"),
-        (set_to("users", "established", 5), "repeat_rate", "block", "ids seem to be others"),
+        (set_to("users", "established", 5), "repeat_rate", "block", "ids seem to have changed"),
         (set_to("events", "again", 40), "repeat_rate", "block", "mixed up"),
         (set_to("events", "again", 150), "repeat_rate", "warn", "had before"),
         (set_to("established_items", "all", 20), "catalogue", "block", "items"),

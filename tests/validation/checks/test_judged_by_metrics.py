@@ -97,7 +97,7 @@ def test_a_first_release_meets_the_best_simple_recommender() -> None:
     assert failed(champion, first) == {}
     beaten = replace(first, evaluations={**first.evaluations, **repeats})
     assert failed(champion, beaten) == {"all_items_not_worse_than_champion": "block", "new_items_not_worse_than_champion": "warn"}
-    assert "repeat_purchase (nothing is live yet" in results(champion, beaten)["all_items_not_worse_than_champion"].message
+    assert "repeat_purchase (the best simple recommender" in results(champion, beaten)["all_items_not_worse_than_champion"].message
     assert failed(champion, replace(beaten, winner="repeat_purchase")) == {}
 
 
@@ -110,7 +110,7 @@ def test_a_challenger_is_held_against_what_the_live_release_kept(mean: float, sa
 
 def test_few_users_of_both_are_too_early_to_tell(tmp_path: Path) -> None:
     found = results(champion, challenger(0.1, live(tmp_path, 0.3, users=9)))
-    assert "too early: 9 users" in found["all_items_not_worse_than_champion"].message
+    assert "9 users of the live release have" in found["all_items_not_worse_than_champion"].message
     assert not any(result.blocks for result in found.values())
 
 

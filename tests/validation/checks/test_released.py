@@ -361,7 +361,7 @@ def test_dates_that_differ(inputs: CheckInput, tmp_path: Path) -> None:
         facts = json.loads((folder / "release.json").read_text())
         (folder / "release.json").write_text(json.dumps(facts | {"trained_as_of": "2024-01-01"}))
 
-    assert "the model has learned up to" in blocked(changed(inputs, tmp_path, write))["as_of"]
+    assert "the model was trained as of" in blocked(changed(inputs, tmp_path, write))["as_of"]
 
 
 def test_scores_that_tie_may_swap_their_items() -> None:
@@ -422,7 +422,7 @@ def test_one_row_of_each_table_that_is_wrong(inputs: CheckInput, tmp_path: Path)
 
     found = blocked(changed(inputs, tmp_path, write), "released")
     assert {"items_remade", "similar_items_remade", "users_remade"} == found.keys()
-    assert "of segment nowhere, not" in found["users_remade"]
+    assert "in segment nowhere, not" in found["users_remade"]
 
 
 def test_features_of_other_users(inputs: CheckInput) -> None:

@@ -1,1 +1,2 @@
-"""Audits: what a model makes of changed input, such as bad days and perturbed users. Costly, so only `make audit` runs them."""
+"""Audits: tests of a model on changed input, such as lost days and perturbed users. They are costly, so only `make audit` and
+scheduled training run them."""

@@ -1,4 +1,4 @@
-"""The lists of users before and after what perturbations.py does to them, and what can be measured on them."""
+"""Lists of users before and after the perturbations of perturbations.py, and measures of the difference."""
 
 import time
 from collections.abc import Iterable
@@ -16,10 +16,12 @@ from recsys.validation.check_input import CheckInput
 
 @dataclass(frozen=True)
 class Answers:
-    """Lists of `rows` of users, each of one group: by what is known; after the user's own perturbation, with the items as they
-    were, so that nobody answers for what others did; and in the whole perturbed world.
+    """Lists of some users on original and perturbed data.
 
-    cost: CPU seconds of ranking in the world with the giant, in units of those without.
+    state, world: the original and the perturbed state. rows: rows of the users. group: the perturbation of each user. before: lists
+    from the original state. after: lists from the perturbed user side and the original item side, so that a user's list is not
+    affected by the perturbations of others. crowd: lists from the whole perturbed state. cost: CPU time of ranking in the perturbed
+    state, which has a user with very many events, divided by that in the original state.
     """
 
     state: State
@@ -47,22 +49,22 @@ class Answers:
         return cls(state, world, rows, names, before, after, crowd, again / max(once, 0.1))
 
     def kept(self, group: str, k: int) -> list[float]:
-        """For each user of a group, the share of the first k items that a perturbation leaves among the first k."""
+        """For each user of a group, the share of the first k items that are still among the first k after the perturbation."""
         return _overlap(self.before[self.group == group], self.after[self.group == group], k)
 
     def kept_in_crowd(self, k: int) -> list[float]:
-        """The same for those to whom nothing was done, in a world of others' perturbations; the item that was withdrawn apart."""
+        """The same for users who are not perturbed themselves, on the whole perturbed state; without the withdrawn item."""
         mine = self.group == "untouched"
         before = [items[items != self.withdrawn] for items in self.before[mine]]
         return _overlap(before, self.crowd[mine], k)
 
     @property
     def withdrawn(self) -> int:
-        """The item that is not for sale in the perturbed world."""
+        """The item that is not available in the perturbed state; -2 if there is none."""
         return int(popularity_order(self.state)[0]) if self.state.items["is_available"].any() else -2
 
     def falls(self) -> list[float]:
-        """Places by which each item of a dropped basket falls, of those that are listed before or after."""
+        """Number of places by which each item of a dropped basket falls; only items that are listed before or after."""
         found, history = [], self.state.history
         for row in np.flatnonzero(self.group == "dropped_basket"):
             mine = history["user_index"] == self.rows[row]
@@ -73,7 +75,7 @@ class Answers:
         return found
 
     def rises(self) -> list[float]:
-        """Places by which the items of a category rise on average, for each user who is given a first target event in it."""
+        """Number of places by which the items of a category rise on average, for each user who got a first target event in it."""
         found, category = [], self.state.items["category"]
         owned, owned_after = self.state.owned(), self.world.owned()
         for row in np.flatnonzero(self.group == "new_category"):
@@ -85,12 +87,12 @@ class Answers:
 
 
 def _overlap(before: Iterable[NDArray], after: Iterable[NDArray], k: int) -> list[float]:
-    """Share of the first k items of each list that are among the first k of the other; of lists that hold any."""
+    """Share of the first k items of each list that are among the first k of the other list; empty lists are left out."""
     pairs = [(set(old[:k].tolist()) - {-1}, set(new[:k].tolist())) for old, new in zip(before, after, strict=True)]
     return [len(old & new) / len(old) for old, new in pairs if old]
 
 
 def _places(ranked: NDArray, items: NDArray) -> NDArray[np.int64]:
-    """Place of each item in a list, from 0; its length for those that are not in it."""
+    """Place of each item in a list, from 0; the list's length for items that are not in it."""
     found = ranked[None, :] == items[:, None]
     return np.where(found.any(1), found.argmax(1), len(ranked))

@@ -1,5 +1,5 @@
-"""Perturbed users: on the last day, each group of users has its events changed in one way, so that one run of dbt shows how lists
-answer to all changes."""
+"""Perturbations: groups of users whose events are changed, each group in one way. All changes are made in one copy of the data, so
+that a single run of dbt is enough to test them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -73,8 +73,8 @@ QUERIES = {"events": EVENTS, "items": ITEMS}
 
 
 def groups(state: State) -> dict[str, NDArray[np.int64]]:
-    """Rows of the sampled users of each group and the one giant, in the order of the md5 of their ids. They have at least three
-    baskets, one of them of the last three months, so that nobody is gone without the last basket."""
+    """Rows of the users of each group, chosen by the md5 of their ids. `giant` is one user, who gets very many events. Only sampled
+    users with at least three baskets, one in the last three months, so that each is still known without the last basket."""
     users = state.users
     active = np.flatnonzero(users["is_sampled"] & (users["baskets"] >= 3) & (users["baskets_91d"] >= 1))
     order = np.array(sorted(active, key=lambda row: hashlib.md5(str(state.user_ids[row]).encode()).digest()), np.int64)
@@ -83,8 +83,8 @@ def groups(state: State) -> dict[str, NDArray[np.int64]]:
 
 
 def plan(state: State) -> pd.DataFrame:
-    """What befalls whom: user_id, perturbation, and where it is about an item, that item_id and the other_item in its place. The
-    most popular item is withdrawn. Users without such an item (of another category, say) are left as they are."""
+    """The table of all perturbations: user_id, perturbation, item_id and other_item, which replaces it. The row of the withdrawn
+    item, the most popular one, has no user. Users for whom no suitable item is found have no row and are not changed."""
     found = groups(state)
     rows: list[tuple] = [
         (state.user_ids[user], name, None, None)
@@ -98,7 +98,7 @@ def plan(state: State) -> pd.DataFrame:
 
 
 def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]]:
-    """The item of each user's last target event, and its nearest neighbour."""
+    """The item of each user's last target event and the most similar item."""
     similar = ItemToItem(neighbours=1).learn(state).similarity_
     for user in users:
         last = state.history["item_index"][state.history["user_index"] == user][-1]
@@ -107,7 +107,7 @@ def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]
 
 
 def _newcomers(state: State, users: NDArray) -> Iterator[tuple[int, str]]:
-    """For each user the most popular item of those categories of which the user has no item yet."""
+    """For each user, the most popular item in a category that is new to the user."""
     owned, category = state.owned(), state.items["category"]
     for user in users:
         known = np.unique(category[owned[user].indices])

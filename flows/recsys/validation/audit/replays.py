@@ -1,5 +1,5 @@
-"""Rehearsal: what the pipeline makes of a bad day, before one comes. A feature snapshot's own events become raw data again, as
-they were or perturbed, and go through the same dbt project."""
+"""Replays: turns the events of a feature snapshot into raw data again, unchanged or perturbed, to run the dbt project on them.
+Shows what the pipeline would do on a bad day."""
 
 from datetime import date
 from typing import Any
@@ -40,9 +40,11 @@ VIEWS = """
 def replay(
     store: Store, features: Features, settings: Settings, until: date, perturbed: dict[str, str] = {}, plan: Any = None
 ) -> str:
-    """The events before a day, the items and the users of a feature snapshot as raw data of the `events` source; `perturbed`
-    gives queries that put other rows in the place of one of the three, and may read a table `plan`. Returns the id of the raw
-    snapshot."""
+    """Writes events, items and users of a feature snapshot as raw data of the `events` source; returns the id of the raw snapshot.
+
+    until: events before this day are written. perturbed: queries by table name that replace its rows; they read the tables events,
+    items, users and, if given, `plan`.
+    """
     raw = store.find("raw", store.load("features", features.id).manifest.parents["raw"])
     assert raw is not None
     with store.draft() as folder:
@@ -58,7 +60,8 @@ def replay(
 
 
 def _described(features: Features, entity: str) -> str:
-    """Query for what the source said of items or users: a row for each day from which something is valid, a column an attribute."""
+    """A query for the attributes of items or users as the source sent them: one row per entity and valid_from, one column per
+    attribute."""
     own = ("title", "price", "is_available", "available_from", "withdrawn_at")  # columns of dim_items, which VIEWS names
     columns = [
         f"max({'number' if is_number else 'value'}) filter (where attribute = {literal(name)}) as {identifier(name)}"

@@ -1,1 +1,1 @@
-"""Checks. Each file has its thresholds and `check(input, limits)`, which yields check results."""
+"""The checks. Each module has a class of thresholds and a function `check(inputs, limits)` that yields check results."""

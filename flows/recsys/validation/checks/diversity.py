@@ -1,4 +1,5 @@
-"""How much of the shop do the lists show, and do they differ from user to user? A model that collapsed shows everybody the same."""
+"""Checks how much of the catalogue the lists show, and that lists differ from user to user. A collapsed model lists the same items
+for everybody."""
 
 import math
 from collections import Counter
@@ -39,42 +40,42 @@ def check(inputs: CheckInput, limits: DiversityLimits) -> Iterator[CheckResult]:
     for list_kind, (user_ids, lists) in inputs.lists.items():
         shown = lists.items[:, : inputs.settings.evaluation.k]
         yield from _diversity(list_kind, shown, state, inputs.settings.dataset.target, limits)
-        known = state.users["target_events"][state.rows(user_ids)] > 0  # without one, a user is nobody in particular
-        few = state.items["is_available"].sum() <= inputs.settings.evaluation.k  # so that all lists have the same items
-        blocks = list_kind == "all_items" and inputs.winner != "popularity" and not few  # popularity gives everybody the same
+        known = state.users["target_events"][state.rows(user_ids)] > 0  # users without a target event rightly get the same list
+        few_items = state.items["is_available"].sum() <= inputs.settings.evaluation.k  # then all lists hold the same items
+        blocks = list_kind == "all_items" and inputs.winner != "popularity" and not few_items
         yield from _sameness(list_kind, shown[known] if known.any() else shown, limits, limits.block_same if blocks else math.inf)
 
 
 def _diversity(
     list_kind: str, lists: NDArray[np.int32], state: State, target: str, limits: DiversityLimits
 ) -> Iterator[CheckResult]:
-    available, k, words = state.items["is_available"], lists.shape[1], f"{list_kind} lists, first {lists.shape[1]}"
-    most = int(available.sum())
-    share, least = float(coverage(lists, most)), limits.min_coverage * min(1, lists.size / max(most, 1))
-    said = f"{words}: {share:.1%} of {most:,} available items stand in some list; at least {least:.1%} are expected"
-    yield CheckResult(f"{list_kind}_coverage", share, least, "warn", share >= least, said)
+    available, k = state.items["is_available"], lists.shape[1]
+    count, where = int(available.sum()), f"first {k} items of {list_kind} lists"
+    share, minimum = float(coverage(lists, count)), limits.min_coverage * min(1, lists.size / max(count, 1))
+    message = f"{where}: {share:.1%} of {count:,} available items are in at least one list; at least {minimum:.1%} are expected"
+    yield CheckResult(f"{list_kind}_coverage", share, minimum, "warn", share >= minimum, message)
     inequality = gini(np.bincount(lists[lists >= 0], minlength=len(available))[available])
-    said = f"{words}: the Gini index of how often available items are listed is {inequality:.3f}"
-    yield grade(f"{list_kind}_exposure_gini", inequality, limits.max_gini, math.inf, said)
+    message = f"{where}: the Gini index of how often available items are listed is {inequality:.3f}"
+    yield grade(f"{list_kind}_exposure_gini", inequality, limits.max_gini, math.inf, message)
     recent = state.history["days"] <= FILL_DAYS
     if recent.any():
         users = np.unique(state.history["user_index"][recent], return_inverse=True)[1].astype(np.int32)
         scores = beyond_accuracy(lists, users, state.history["item_index"][recent], target_share(state), [k])
         bias = float(scores[f"popularity_bias@{k}"].mean())
-        said = f"{words}: listed items are {bias:.2f} times as popular as those of the last {FILL_DAYS} days' {target} events"
-        yield grade(f"{list_kind}_popularity_bias", bias, limits.max_popularity_bias, math.inf, said)
+        message = f"{where}: listed items are {bias:.2f} times as popular as the items of {target} events in {FILL_DAYS} days"
+        yield grade(f"{list_kind}_popularity_bias", bias, limits.max_popularity_bias, math.inf, message)
 
 
 def gini(counts: NDArray) -> float:
-    """0 where all counts are equal, near 1 where one has everything."""
+    """The Gini index: 0 if all counts are equal, near 1 if one count has everything."""
     ranks = np.arange(1, len(counts) + 1)
     return float(((2 * ranks - len(counts) - 1) * np.sort(counts)).sum() / max(len(counts) * counts.sum(), 1))
 
 
 def _sameness(list_kind: str, lists: NDArray[np.int32], limits: DiversityLimits, block: float) -> Iterator[CheckResult]:
-    most = Counter(row.tobytes() for row in lists).most_common(1)[0][1] / len(lists)
-    said = f"{list_kind} lists: {most:.1%} of {len(lists):,} users have the very same first {lists.shape[1]} items"
-    yield grade(f"{list_kind}_same_list", most, limits.warn_same_list, block, said)
-    most = Counter(lists[:, 0].tolist()).most_common(1)[0][1] / len(lists)
-    said = f"{list_kind} lists: one item stands first in {most:.1%} of {len(lists):,} lists"
-    yield grade(f"{list_kind}_same_first", most, limits.warn_same_first, math.inf, said)  # a novelty that all want is no fault
+    share = Counter(row.tobytes() for row in lists).most_common(1)[0][1] / len(lists)
+    message = f"{list_kind} lists: {share:.1%} of {len(lists):,} users have exactly the same first {lists.shape[1]} items"
+    yield grade(f"{list_kind}_same_list", share, limits.warn_same_list, block, message)
+    share = Counter(lists[:, 0].tolist()).most_common(1)[0][1] / len(lists)
+    message = f"{list_kind} lists: one item is first in {share:.1%} of {len(lists):,} lists"
+    yield grade(f"{list_kind}_same_first", share, limits.warn_same_first, math.inf, message)  # it may be a new bestseller

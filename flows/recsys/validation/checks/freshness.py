@@ -1,4 +1,4 @@
-"""Freshness: do events still come in, and is the model still of these days? The only check that asks what day it is."""
+"""Checks that events still arrive and that the model is not too old. The only check that depends on today's date."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -25,21 +25,19 @@ def check(inputs: CheckInput, limits: FreshnessLimits) -> Iterator[CheckResult]:
     last, normal = date.fromisoformat(inputs.features.counts()["last_day"]), inputs.settings.dataset.max_age_days
     age = (inputs.today - last).days
     if not normal:
-        yield CheckResult(
-            "freshness", age, "any", "warn", True, f"the last event is of {last}; closed histories are not asked to be fresh"
-        )
+        message = f"the last event is of {last}; its age is not checked, because max_age_days = 0 says that the history is closed"
+        yield CheckResult("freshness", age, "any", "warn", True, message)
         return
-    words = f"the last event is of {last}, {age} days before {inputs.today}; {normal} are normal (max_age_days)"
+    message = f"the last event is of {last}, {age} days before {inputs.today}; up to {normal} days are normal (max_age_days)"
     severe = age > normal + limits.block_days
-    yield CheckResult("freshness", age, normal, "block" if severe else "warn", age <= normal, words)
+    yield CheckResult("freshness", age, normal, "block" if severe else "warn", age <= normal, message)
 
 
 def _model(inputs: CheckInput, limits: FreshnessLimits) -> CheckResult:
-    """Daily lists rely on what was proven of the model at its training. An old model makes better lists than none, so this
-    warns first, and blocks much later."""
-    trained, most = inputs.trained_as_of, inputs.settings.validation.max_model_age_days
-    age = (inputs.features.as_of - trained).days
-    words = f"the model was trained on events before {trained}, {age} days before {inputs.features.as_of}; {most} days are normal"
-    last = most + limits.block_model_days
-    words += "" if age <= most else f", {last} the most: train a new one with `make run`"
-    return CheckResult("model_age", age, most, "block" if age > last else "warn", age <= most, words, suspect="model")
+    """Daily lists rely on the checks that the model passed when it was trained. Lists of an old model are better than no lists, so
+    this warns first and blocks much later."""
+    trained, maximum = inputs.trained_as_of, inputs.settings.validation.max_model_age_days
+    age, block = (inputs.features.as_of - trained).days, maximum + limits.block_model_days
+    message = f"the model was trained on events before {trained}, {age} days before {inputs.features.as_of}; up to {maximum} days"
+    message += " are normal" if age <= maximum else f" are normal and more than {block} block: train a new one with `make run`"
+    return CheckResult("model_age", age, maximum, "block" if age > block else "warn", age <= maximum, message, suspect="model")

@@ -1,4 +1,4 @@
-"""Are the numbers themselves sound: what was learned, what was scored, and the columns that both are made of?"""
+"""Checks the numbers themselves: learned arrays, scores and feature columns must be finite, complete and not constant."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,17 +35,17 @@ def check(inputs: CheckInput, limits: HealthLimits) -> Iterator[CheckResult]:
     yield _none("learned_finite", broken, f"of {len(learned)} learned arrays hold a NaN or an infinity")
     yield _none("learned_sizes", list(_misshapen(inputs, learned)), f"of {len(learned)} learned arrays have a wrong size")
     wrong = [list_kind for list_kind, (_, lists) in inputs.lists.items() if not np.isfinite(lists.scores).all()]
-    yield _none("scores_finite", wrong, f"of {len(inputs.lists)} kinds of list have a NaN or an infinity among the released scores")
+    yield _none("scores_finite", wrong, f"of {len(inputs.lists)} kinds of list have released scores that are NaN or infinite")
     yield _constant(inputs, limits)
-    found = unsound(inputs.holdout_state, inputs.state, limits.min_present)
-    yield _none("feature_columns", list(found), "features are infinite, or empty that were not before")
+    unsound_columns = list(unsound(inputs.holdout_state, inputs.state, limits.min_present))
+    yield _none("feature_columns", unsound_columns, "features hold infinite values, or are empty although they were not before")
     yield from final_model.check(inputs, limits.min_final, limits.max_relearned)
 
 
-def _none(name: str, found: Sequence[str], words: str) -> CheckResult:
-    return CheckResult(
-        name, len(found), 0, "block", not found, f"{len(found)} {words}" + (f": {'; '.join(found)}" if found else "")
-    )
+def _none(name: str, faults: Sequence[str], text: str) -> CheckResult:
+    """Blocks if there is a fault. The message is their number, `text`, and the faults."""
+    message = f"{len(faults)} {text}" + (f": {'; '.join(faults)}" if faults else "")
+    return CheckResult(name, len(faults), 0, "block", not faults, message)
 
 
 def _finite(array: final_model.Learned) -> bool:
@@ -58,22 +58,22 @@ def _misshapen(inputs: CheckInput, learned: dict[str, final_model.Learned]) -> I
     items = inputs.state.item_ids
     for name, array in learned.items():
         if name.endswith(".item_ids_") and not np.array_equal(array, items):
-            yield f"{name} has {array.size:,} items that are not the {len(items):,} of {inputs.state.cutoff}"
+            yield f"{name} has {array.size:,} items, which are not the {len(items):,} items of {inputs.state.cutoff}"
         elif sparse.issparse(array) and array.shape != (len(items), len(items)):
-            yield f"{name} is of shape {array.shape}, not of {len(items):,} items by as many"
-        elif name.count(".") == 1 and not array.size:  # of a sparse one, its entries; a candidate source may know nothing
+            yield f"{name} has the shape {array.shape}, not {(len(items), len(items))}"
+        elif name.count(".") == 1 and not array.size:  # arrays of candidate sources have two dots and may be empty
             yield f"{name} is empty"
 
 
 def _constant(inputs: CheckInput, limits: HealthLimits) -> CheckResult:
-    """Among all items, and of users with a page of scores other than 0: a score of 0 is not the recommender's, it fills the list
-    up, and counts of few items may well tie."""
-    scores, page = inputs.lists["all_items"][1].scores, max(2, inputs.settings.evaluation.k)
+    """Share of users whose all_items list has equal scores only. Scores of 0 are ignored, because they belong to popular items that
+    fill the list up. Users with fewer than k scores are ignored, because counts of few items are often equal."""
+    scores, k = inputs.lists["all_items"][1].scores, max(2, inputs.settings.evaluation.k)
     scored = scores != 0
     lowest, highest = np.where(scored, scores, np.inf).min(1), np.where(scored, scores, -np.inf).max(1)
-    several = scored.sum(1) >= page
-    nothing = 0.0 if scores.any() or inputs.winner == "popularity" else 1.0  # of days on which nothing sold
-    share = float((lowest == highest)[several].mean()) if several.any() else nothing
-    said = f"{several.sum():,} of {len(scores):,} users have {page} items or more that {inputs.winner} scored"
-    said += f", {share:.1%} of these all the same" if scores.any() else "; it scored nothing at all"
-    return grade("constant_scores", share, limits.warn_constant, limits.block_constant, said)
+    has_k = scored.sum(1) >= k
+    without_users = 0.0 if scores.any() or inputs.winner == "popularity" else 1.0  # popularity scores nothing if nothing sold
+    share = float((lowest == highest)[has_k].mean()) if has_k.any() else without_users
+    message = f"{inputs.winner} scored at least {k} items for {has_k.sum():,} of {len(scores):,} users"
+    message += f"; for {share:.1%} of these all scores are equal" if scores.any() else "; it scored nothing at all"
+    return grade("constant_scores", share, limits.warn_constant, limits.block_constant, message)

@@ -1,4 +1,4 @@
-"""Leaks: does what was learned from, or what was known, lie on the right side of its cutoff? time_travel.py looks deeper."""
+"""Checks that features use only events before their cutoff, and that labels lie after it. The check time_travel looks deeper."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,7 +14,7 @@ from recsys.validation_report import CheckResult
 
 @section
 class LeaksLimits:
-    """Nothing to set: one leak is too many."""
+    """Nothing to set: a single leak blocks."""
 
 
 SETTINGS: dict[str, str | tuple[str, str]] = {
@@ -36,12 +36,12 @@ def check(inputs: CheckInput, limits: LeaksLimits) -> Iterator[CheckResult]:
     yield _empty(inputs)
 
 
-def _none(name: str, count: int, words: str) -> CheckResult:
-    return CheckResult(name, count, 0, "block", count == 0, f"{words.format(count)}; none may")
+def _none(name: str, count: int, text: str) -> CheckResult:
+    return CheckResult(name, count, 0, "block", count == 0, f"{text.format(count)}; none may")
 
 
 def _windows(inputs: CheckInput) -> CheckResult:
-    """What a model learned from must not reach past the cutoff at which it ranks."""
+    """The labels that a model learns from must lie before the cutoff at which it ranks."""
     horizon = timedelta(days=inputs.settings.dataset.horizon_days)
     late = [
         f"{window.cutoff} for {cutoff}"
@@ -49,12 +49,12 @@ def _windows(inputs: CheckInput) -> CheckResult:
         for window in inputs.features.windows(cutoff)
         if window.cutoff + horizon > cutoff
     ]
-    words = f"{len(late)} training windows reach past the cutoff that they are learned for"
-    return CheckResult("windows_are_over", len(late), 0, "block", not late, _named(words, late[:3]))
+    message = f"{len(late)} training windows end after the cutoff that they are used for"
+    return CheckResult("windows_are_over", len(late), 0, "block", not late, _named(message, late[:3]))
 
 
 def _known(state: State) -> CheckResult:
-    """Whatever counts days since an event is below 0 if it has seen one of the future."""
+    """Columns of days since an event must not be negative: a negative number comes from an event after the cutoff."""
     tables = {"feat_users": state.users, "feat_items": state.items, "feat_user_items": state.user_items, "history": state.history}
     early = [
         f"{table}.{name}"
@@ -62,42 +62,44 @@ def _known(state: State) -> CheckResult:
         for name, column in columns.items()
         if name.startswith("days") and np.nanmin(column, initial=0) < 0
     ]
-    words = f"{len(early)} columns count days since an event that is after the cutoff {state.cutoff}"
-    return CheckResult("nothing_is_from_the_future", len(early), 0, "block", not early, _named(words, early))
+    message = f"{len(early)} columns count days since an event that is after the cutoff {state.cutoff}"
+    return CheckResult("nothing_is_from_the_future", len(early), 0, "block", not early, _named(message, early))
 
 
 def _leaking(inputs: CheckInput) -> CheckResult:
-    """Attributes whose values of today tell what sold after an earlier cutoff, beyond what had sold by then."""
-    features, most = inputs.features, inputs.settings.features.max_attribute_leak
-    leaks = {key: value for key, value in features.leaks.items() if value > most}
-    named = [
+    """Warns of attributes whose present values predict which items sold after an earlier cutoff better than earlier sales do."""
+    features, maximum = inputs.features, inputs.settings.features.max_attribute_leak
+    leaks = [
         f"{entity} {name} {value:.2f}, {'left out' if (entity, name) in features.left_out else 'text, so still in use'}"
-        for (entity, name), value in leaks.items()
+        for (entity, name), value in features.leaks.items()
+        if value > maximum
     ]
-    words = f"{len(leaks)} of {len(features.leaks)} attributes without valid_from tell later target events better than {most:g}"
-    todo = "; give them valid_from, or take them out of the settings" if named else ""
-    worst = max(features.leaks.values(), default=0.0)
-    return CheckResult(
-        "attributes_leak", round(worst, 3), most, "warn", not named, f"{words}{': ' if named else ''}{'; '.join(named)}{todo}"
+    message = (
+        f"{len(leaks)} of {len(features.leaks)} attributes without valid_from predict later target events too well"
+        f" (above {maximum:g})"
     )
+    if leaks:
+        message += f": {'; '.join(leaks)}; add valid_from to them, or remove them from the settings"
+    worst = max(features.leaks.values(), default=0.0)
+    return CheckResult("attributes_leak", round(worst, 3), maximum, "warn", not leaks, message)
 
 
 def _undated(inputs: CheckInput) -> CheckResult:
-    """Not a fault: most catalogues keep no history."""
+    """Lists the attributes without dates. Never fails, because most catalogues keep no history."""
     attributes = inputs.features.attributes
     undated = ~attributes["is_dated"] & (attributes["described"] > 0)
     named = ": " + ", ".join(_listed(attributes, undated)) if undated.any() else ""
-    words = f"{undated.sum()} of {len(undated)} attributes have no valid_from, so their present values count at every cutoff{named}"
-    return CheckResult("attributes_without_valid_from", int(undated.sum()), len(undated), "warn", True, words)
+    message = f"{undated.sum()} of {len(undated)} attributes have no valid_from, so all cutoffs use their present values{named}"
+    return CheckResult("attributes_without_valid_from", int(undated.sum()), len(undated), "warn", True, message)
 
 
 def _empty(inputs: CheckInput) -> CheckResult:
     attributes, dataset = inputs.features.attributes, inputs.settings.dataset
     listed = np.isin(attributes["attribute"], [*dataset.item_attributes, *dataset.user_attributes])
     empty = listed & (attributes["described"] == 0)
-    todo = f": {', '.join(_listed(attributes, empty))}; compare the names with the columns of your files" if empty.any() else ""
-    words = f"{empty.sum()} attributes have no value by {inputs.features.as_of}{todo}"
-    return CheckResult("attributes_have_values", int(empty.sum()), 0, "warn", not empty.any(), words)
+    named = f": {', '.join(_listed(attributes, empty))}; compare the names with the columns of your files" if empty.any() else ""
+    message = f"{empty.sum()} attributes have no value before {inputs.features.as_of}{named}"
+    return CheckResult("attributes_have_values", int(empty.sum()), 0, "warn", not empty.any(), message)
 
 
 def _listed(attributes: Table, chosen: NDArray[np.bool_]) -> list[str]:
@@ -107,5 +109,5 @@ def _listed(attributes: Table, chosen: NDArray[np.bool_]) -> list[str]:
     return [f"{entity} {name} ({kind})" for entity, name, kind in zip(*(column[chosen] for column in columns), strict=True)]
 
 
-def _named(words: str, found: list[str]) -> str:
-    return f"{words}: {', '.join(found)}; none may" if found else f"{words}; none may"
+def _named(message: str, names: list[str]) -> str:
+    return f"{message}: {', '.join(names)}; none may" if names else f"{message}; none may"

@@ -1,5 +1,7 @@
-"""How much lists differ from the live release: a collapse blocks, a new winner does not. A first release is held against lists of
-simple recommenders."""
+"""Checks how much lists differ from the live release. A collapse blocks; a normal change to another recommender does not.
+
+A first release is compared with lists of simple recommenders.
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -7,15 +9,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation import compare_lists, coverage, target_share, top
-from recsys.features import places
+from recsys.evaluation import compare_lists, coverage, target_share
 from recsys.recommenders import SIMPLE, create
+from recsys.releases import read_lists_for
 from recsys.settings import Count, Positive, Share, section
-from recsys.store import Snapshot
 from recsys.validation.check_input import CheckInput
 from recsys.validation_report import CheckResult, grade
 
-USERS = 2_000  # whose lists are made by simple recommenders at a first release
+MAX_USERS = 2_000  # users for whom simple recommenders make lists at a first release
 
 
 @section
@@ -43,53 +44,52 @@ def check(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResu
         yield from _first(inputs, limits)
         return
     change = compare_lists(live, inputs.release, inputs.repeat, k)
-    words = (
-        f"of {change.users:,} users of both, {change.came:,} who came and {change.went:,} who went, {limits.min_users} are needed"
+    message = (
+        f"{change.users:,} users are in both releases, {change.came:,} are new and {change.went:,} are gone; a comparison"
+        f" needs {limits.min_users} in both"
     )
-    yield CheckResult("list_stability_users", change.users, limits.min_users, "warn", change.users >= limits.min_users, words)
+    if change.users < limits.min_users:
+        message += ". If the same people still use the shop, their ids have changed: compare user ids with earlier data"
+    yield CheckResult("list_stability_users", change.users, limits.min_users, "warn", change.users >= limits.min_users, message)
     if change.users < limits.min_users:
         return
-    gone = 1 - change.overlap
-    words = f"{gone:.1%} of the first {k} items of {change.users:,} users are others than in the live release"
-    yield grade("list_stability_items", gone, limits.warn_changed, limits.block_changed, words)
-    yield from _diversity({"the live release": _listed(inputs, live)}, _listed(inputs, inputs.release), inputs, limits)
+    changed = 1 - change.overlap
+    message = f"{changed:.1%} of the first {k} items of {change.users:,} users differ from the live release"
+    yield grade("list_stability_items", changed, limits.warn_changed, limits.block_changed, message)
+    before, after = (read_lists_for(inputs.state, release, inputs.repeat)[1][:, :k] for release in (live, inputs.release))
+    yield from _diversity({"the live release": before}, after, inputs, limits)
 
 
 def _first(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResult]:
-    """Where nothing is live yet, lists of some users are held against those that simple recommenders make of them."""
+    """At a first release, compares the lists of some users with those of simple recommenders."""
     users, lists = inputs.lists[inputs.repeat]
-    some, k = slice(None, None, -(-len(users) // USERS) or 1), inputs.settings.evaluation.k
+    sample, k = slice(None, None, -(-len(users) // MAX_USERS) or 1), inputs.settings.evaluation.k
     names = [inputs.winner] if inputs.winner in SIMPLE else SIMPLE
-    was = {}
+    references = {}
     for name in names:
         model = create(name, inputs.settings.recommenders.get(name, {})).learn(inputs.state)
-        was[name] = inputs.rank(model, users[some])[inputs.repeat].items[:, :k]
-    yield from _diversity(was, lists.items[some, :k], inputs, limits)
-
-
-def _listed(inputs: CheckInput, release: Snapshot) -> NDArray[np.int32]:
-    """The first k items of every user, as items of this run's state; -1 where there is none."""
-    item_ids, lists = top(release, inputs.repeat, inputs.settings.evaluation.k)[1:]
-    return np.append(places(inputs.state.item_ids, item_ids), -1).astype(np.int32)[lists]
+        references[name] = inputs.rank(model, users[sample])[inputs.repeat].items[:, :k]
+    yield from _diversity(references, lists.items[sample, :k], inputs, limits)
 
 
 def _diversity(
-    was: Mapping[str, NDArray[np.int32]], now: NDArray[np.int32], inputs: CheckInput, limits: ListStabilityLimits
+    references: Mapping[str, NDArray[np.int32]], lists: NDArray[np.int32], inputs: CheckInput, limits: ListStabilityLimits
 ) -> Iterator[CheckResult]:
-    """`was`: lists by whose they are. Lists may cover as many items as the broadest of them, and be as popular as any of them."""
-    most, whose = int(inputs.state.items["is_available"].sum()), " and ".join(was)
-    before, after = max(float(coverage(lists, most)) for lists in was.values()), float(coverage(now, most))
-    words = f"{after:.1%} of as many items as are available are listed, {before:.1%} by {whose}"
-    block = math.inf if inputs.winner == "popularity" else limits.block_narrower  # which rightly gives everybody the same
-    yield grade("list_stability_coverage", _times(before, after), limits.warn_narrower, block, words)
+    """Compares coverage and popularity of lists with those of reference lists, given by name. With several references, the broadest
+    one counts for coverage, and popularity may lie anywhere between them."""
+    count, names = int(inputs.state.items["is_available"].sum()), " and ".join(references)
+    before, after = max(float(coverage(items, count)) for items in references.values()), float(coverage(lists, count))
+    message = f"lists show {after:.1%} of the catalogue; those of {names} show {before:.1%}"
+    block = math.inf if inputs.winner == "popularity" else limits.block_narrower  # popularity rightly lists the same for everybody
+    yield grade("list_stability_coverage", _ratio(before, after), limits.warn_narrower, block, message)
     shares = target_share(inputs.state)
-    *others, after = (float(shares[lists[lists >= 0]].mean()) for lists in (*was.values(), now))
+    *others, after = (float(shares[items[items >= 0]].mean()) for items in (*references.values(), lists))
     a_target, theirs = inputs.settings.dataset.a_target, " and ".join(f"{other:.2%}" for other in others)
-    words = f"of the users with {a_target}, {after:.2%} have one on a listed item on average, {theirs} on one of {whose}"
-    times = max(_times(min(others), after), _times(after, max(others)), 1.0)
-    block = limits.block_popularity if after < min(others) else math.inf  # a novelty that everybody wants may stand in all lists
-    yield grade("list_stability_popularity", times, limits.warn_popularity, block, words)
+    message = f"on average, {after:.2%} of the users have had {a_target} with a listed item; for lists of {names} it is {theirs}"
+    ratio = max(_ratio(min(others), after), _ratio(after, max(others)), 1.0)
+    block = limits.block_popularity if after < min(others) else math.inf  # more popular lists may be due to a new bestseller
+    yield grade("list_stability_popularity", ratio, limits.warn_popularity, block, message)
 
 
-def _times(a: float, b: float) -> float:
+def _ratio(a: float, b: float) -> float:
     return a / b if b else math.inf

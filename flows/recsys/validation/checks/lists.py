@@ -1,4 +1,4 @@
-"""The border out: are these lists fit to be shown, after the rules? Read back from the release, as the service will."""
+"""Checks that the lists of a release are complete and valid and follow the business rules. Reads them with the service's code."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from recsys.validation.check_input import CheckInput
 from recsys.validation.expectations import Rule, examine
 from recsys.validation_report import CheckResult
 
-LARGEST = float(np.finfo(np.float32).max)
+MAX_SCORE = float(np.finfo(np.float32).max)
 
 
 @section
@@ -72,7 +72,7 @@ def border(list_kind: str, lists: Lists, rules: BusinessRules) -> tuple[pd.DataF
         Rule(
             f"{list_kind}_items_available",
             gxe.ExpectColumnValuesToBeInSet(column="servable", value_set=[True]),
-            "every listed item is known and for sale",
+            "every listed item is in the catalogue and available",
         ),
         Rule(
             f"{list_kind}_items_allowed",
@@ -91,7 +91,7 @@ def border(list_kind: str, lists: Lists, rules: BusinessRules) -> tuple[pd.DataF
         ),
         Rule(
             f"{list_kind}_scores",
-            gxe.ExpectColumnValuesToBeBetween(column="score", min_value=-LARGEST, max_value=LARGEST),
+            gxe.ExpectColumnValuesToBeBetween(column="score", min_value=-MAX_SCORE, max_value=MAX_SCORE),
             "every score is a finite number",
         ),
     ]  # fmt: skip
@@ -100,60 +100,62 @@ def border(list_kind: str, lists: Lists, rules: BusinessRules) -> tuple[pd.DataF
 def _served(
     name: str, user_ids: NDArray[np.str_], lists: Lists, state: State, exclude_seen: bool, limits: ListsLimits
 ) -> CheckResult:
-    """Where fewer items are for sale, or new to a user, a list of all of them is long enough."""
+    """Share of users with a long enough list. If fewer than `min_length` items are available, or new to a user, a list of all of
+    them is long enough."""
     available, pairs = state.items["is_available"], state.user_items
     had = np.bincount(pairs["user_index"], (pairs["baskets"] > 0) & available[pairs["item_index"]], len(state.user_ids))
-    wanted = np.minimum(limits.min_length, available.sum() - (had if exclude_seen else 0))
-    found, lengths = places(user_ids, state.user_ids), (lists.items >= 0).sum(1)
-    share = float(((found >= 0) & (lengths[found] >= wanted)).mean())
-    least = limits.min_users_served
-    words = f"{share:.2%} of {len(state.user_ids):,} users have a list of {limits.min_length} items, or of all there are for them"
-    return CheckResult(f"{name}_users_served", share, least, "block", share >= least, f"{words}, at least {least:.2%} must")
+    required = np.minimum(limits.min_length, available.sum() - (had if exclude_seen else 0))
+    rows, lengths = places(user_ids, state.user_ids), (lists.items >= 0).sum(1)
+    share = float(((rows >= 0) & (lengths[rows] >= required)).mean())
+    minimum = limits.min_users_served
+    message = (
+        f"{share:.2%} of {len(state.user_ids):,} users have a {name} list of {limits.min_length} items, or of all items there"
+        f" are for them; at least {minimum:.2%} must"
+    )
+    return CheckResult(f"{name}_users_served", share, minimum, "block", share >= minimum, message)
 
 
 def _users(name: str, user_ids: NDArray[np.str_], state: State) -> CheckResult:
-    """Each user of the features must have one list, and nobody else."""
-    strange, missing = np.setdiff1d(user_ids, state.user_ids), np.setdiff1d(state.user_ids, user_ids)
-    wrong = len(strange) + len(missing)
-    words = f"{name} lists are of the {len(state.user_ids):,} users of the features"
+    """The users with a list must be exactly the users of the features."""
+    unknown, missing = np.setdiff1d(user_ids, state.user_ids), np.setdiff1d(state.user_ids, user_ids)
+    wrong = len(unknown) + len(missing)
+    message = f"each of the {len(state.user_ids):,} users of the features has one {name} list"
     if wrong:
-        words += f", but {len(missing):,} of these have none and {len(strange):,} are of others, such as {[*missing, *strange][0]};"
-        words += " make the lists again from these features"
-    return CheckResult(f"{name}_users", wrong, 0, "block", not wrong, words)
+        message += f", but {len(missing):,} users have none and {len(unknown):,} lists are of unknown users, such as"
+        message += f" {[*missing, *unknown][0]}; make the lists again from these features"
+    return CheckResult(f"{name}_users", wrong, 0, "block", not wrong, message)
 
 
 def _falling(name: str, user_ids: NDArray[np.str_], lists: Lists, rules: BusinessRules) -> CheckResult:
-    """Where a category may not take more than its share of the first items, what moves behind them may score above them. What fills
-    a list up has a score of 0 and stands behind all else, whatever sign the scores have."""
+    """Scores must fall from rank to rank, with two exceptions. If `max_category_share` moved items down, scores may rise once,
+    behind the first k items. Items that fill a list up have a score of 0 and are last, even if other scores are negative."""
     scores = np.where(lists.scores == 0, -np.inf, lists.scores)
     rises = (scores[:, 1:] > scores[:, :-1]) & (lists.items[:, 1:] >= 0)
     wrong = np.flatnonzero(rises.sum(1) > int(rules.capped))
-    words = f"scores of {name} lists fall from rank to rank"
+    message = f"scores of {name} lists fall from rank to rank"
     if len(wrong):
-        place = int(rises[wrong[0]].argmax()) + 2
-        words += (
-            f", but they rise in {len(wrong):,} of {len(user_ids):,}: user {user_ids[wrong[0]]} has the first rise at rank {place};"
-        )
-        words += " items and scores were sorted in different orders, or not at all"
-    return CheckResult(f"{name}_scores_fall", len(wrong), 0, "block", not len(wrong), words)
+        rank = int(rises[wrong[0]].argmax()) + 2
+        message += f", but they rise in {len(wrong):,} of {len(user_ids):,} lists, first at rank {rank} of user"
+        message += f" {user_ids[wrong[0]]}; items and scores were sorted in different orders, or not at all"
+    return CheckResult(f"{name}_scores_fall", len(wrong), 0, "block", not len(wrong), message)
 
 
 def _new(name: str, user_ids: NDArray[np.str_], lists: Lists, inputs: CheckInput) -> CheckResult:
-    """Against all target events, of which a state keeps the most recent ones only."""
+    """No list may hold an item that its user had, by all target events; the state's history holds only the most recent ones."""
     state, (row, rank) = inputs.state, np.nonzero((lists.items >= 0) & (lists.items < inputs.state.shape[1]))
     users, items, had = state.rows(user_ids)[row], lists.items[row, rank], inputs.had.tocoo()
     known = users >= 0
     wrong = known & np.isin(users * state.shape[1] + items, had.row.astype(np.int64) * state.shape[1] + had.col)
-    people, words = np.unique(users[wrong]), f"{name} lists hold only items that are new to their user"
-    if len(people):
+    count, message = len(np.unique(users[wrong])), f"{name} lists hold only items that are new to their user"
+    if count:
         item = state.item_ids[items[wrong][0]]
-        words += f", but {len(people):,} of {len(user_ids):,} hold others: user {state.user_ids[users[wrong][0]]} has had {item};"
-        words += " the lists of all items may have been written in their place, or lists of other users"
-    return CheckResult(f"{name}_items_new", len(people), 0, "block", not len(people), words)
+        message += f", but {count:,} of {len(user_ids):,} lists hold others: user {state.user_ids[users[wrong][0]]} has had {item};"
+        message += " maybe all_items lists, or lists of other users, were written in their place"
+    return CheckResult(f"{name}_items_new", count, 0, "block", not count, message)
 
 
 def _shared(name: str, user_ids: NDArray[np.str_], lists: Lists, rules: BusinessRules) -> CheckResult:
-    """No category takes more than its share of the first items while another item of the list could stand there."""
+    """No category may have more than its share of the first k items while items of other categories are further down the list."""
     k, categories = rules.k, np.append(rules.categories, -1)
     codes = np.where(lists.items >= 0, categories[np.minimum(lists.items, len(categories) - 1)], -1)
     first, behind = codes[:, :k], codes[:, k:]
@@ -162,28 +164,29 @@ def _shared(name: str, user_ids: NDArray[np.str_], lists: Lists, rules: Business
     wrong = [
         row for row in np.flatnonzero(over) if any((first[row] == code).sum() < rules.most for code in set(behind[row]) - {-1})
     ]
-    words = f"no category takes more than {rules.most} of the first {k} items of {name} lists"
+    message = f"no category has more than {rules.most} of the first {k} items of {name} lists"
     if wrong:
-        words += f" unless no others are left, but in {len(wrong):,} of {len(user_ids):,} one does, first that of user"
-        words += f" {user_ids[wrong[0]]}; apply rules.max_category_share to every list"
-    return CheckResult(f"{name}_category_share", len(wrong), 0, "block", not wrong, words)
+        message += f" while others are left, but one does in {len(wrong):,} of {len(user_ids):,} lists, first in that of user"
+        message += f" {user_ids[wrong[0]]}; apply rules.max_category_share to every list"
+    return CheckResult(f"{name}_category_share", len(wrong), 0, "block", not wrong, message)
 
 
 def _fallback(inputs: CheckInput) -> CheckResult:
-    """On what strangers get."""
-    kept = json.loads((inputs.release.path / "fallback.json").read_text())
-    shown = {item for items in (kept["all"], kept["static"], *kept["segments"].values()) for item in items}
+    """The fallback lists, which unknown users get, must follow the rules too."""
+    fallback = json.loads((inputs.release.path / "fallback.json").read_text())
+    shown = {item for items in (fallback["all"], fallback["static"], *fallback["segments"].values()) for item in items}
     wrong = sorted(shown - set(inputs.state.item_ids[inputs.rules.listed].tolist()))
-    words = f"{len(wrong)} items of the fallback may not be listed{', such as ' + wrong[0] if wrong else ''}; none may be there"
-    return CheckResult("fallback_items_allowed", len(wrong), 0, "block", not wrong, words)
+    message = (
+        f"fallback.json holds {len(wrong)} items that may not be listed{', such as ' + wrong[0] if wrong else ''}; none may be"
+    )
+    return CheckResult("fallback_items_allowed", len(wrong), 0, "block", not wrong, message)
 
 
 def _known(inputs: CheckInput) -> CheckResult:
-    """A misspelt id in a rule hides nothing, and nobody would see it."""
+    """Warns of unknown ids in the rules, because a rule with a misspelt id has no effect."""
     rules, state = inputs.settings.rules, inputs.state
-    asked = {*rules.blocked, *rules.static}, set(rules.blocked_categories)
-    known = set(state.item_ids.tolist()), set(state.items["category"].tolist())
-    strange = sorted((asked[0] - known[0]) | (asked[1] - known[1]))
-    words = f"the rules name {len(strange)} items or categories that nobody knows"
-    words += f": {', '.join(strange[:5])}; correct [rules] in config.toml" if strange else ""
-    return CheckResult("rules_known", len(strange), 0, "warn", not strange, words)
+    items = {*rules.blocked, *rules.static} - set(state.item_ids.tolist())
+    unknown = sorted(items | set(rules.blocked_categories) - set(state.items["category"].tolist()))
+    message = f"the rules name {len(unknown)} items or categories that are not in the data"
+    message += f": {', '.join(unknown[:5])}; correct [rules] in config.toml" if unknown else ""
+    return CheckResult("rules_known", len(unknown), 0, "warn", not unknown, message)

@@ -1,4 +1,5 @@
-"""The border in: is what the source gave what it always gives? Judged on a profile, one row per column, whatever the size."""
+"""Checks raw data when it lands. Works on a profile with one row per column, so that its cost does not depend on the data's
+size."""
 
 from typing import Any
 
@@ -24,7 +25,8 @@ def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, flo
 def border(
     profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: RawLimits
 ) -> tuple[pd.DataFrame, list[Rule]]:
-    """`profile` as the warehouse makes it; `max_null_share` as the source declares it. The first table holds the events."""
+    """The table that is checked, and its rules. `profile`: the warehouse's profile of the raw tables. `max_null_share`: largest
+    normal share of missing values by table and column, as the source declares it; its first table holds the events."""
     from great_expectations import expectations as gxe
 
     shares = {f"{table}.{column}": share for table, columns in max_null_share.items() for column, share in columns.items()}
@@ -43,11 +45,11 @@ def border(
         Rule(
             "raw_rows",
             gxe.ExpectColumnValuesToBeInSet(column="enough_rows", value_set=[True]),
-            f"at least {limits.min_events:,} events came in; {count:,} did",
+            f"at least {limits.min_events:,} events are needed; there are {count:,}",
         ),
         Rule(
             "raw_missing_values",
             gxe.ExpectColumnPairValuesAToBeGreaterThanB(column_A="null_limit", column_B="null_share", or_equal=True),
-            "no column misses more values than its source normally does",
+            "no column has more missing values than is normal for its source",
         ),
     ]  # fmt: skip

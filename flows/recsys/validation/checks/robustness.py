@@ -1,4 +1,4 @@
-"""Stress: the holdout again, in its last week alone, with one event in ten lost, and with a day missing from the data."""
+"""Scores the holdout again on harder data: only its last week, with a tenth of the events lost, and with a day missing."""
 
 from collections.abc import Iterator
 
@@ -26,14 +26,13 @@ def check(inputs: CheckInput, limits: RobustnessLimits) -> Iterator[CheckResult]
     for world, windows in inputs.robustness[inputs.winner].items():
         window, baseline = windows[inputs.repeat], inputs.robustness["popularity"][world][inputs.repeat]
         if len(window.users) < limits.min_users:
-            who = f"{len(window.users)} users with {inputs.settings.dataset.a_target}"
-            words = f"{world}: {who}, {limits.min_users} are needed for a figure that means something"
-            yield CheckResult(f"robustness_{world}", len(window.users), limits.min_users, "warn", False, words)
+            message = f"{world}: {len(window.users)} users have {inputs.settings.dataset.a_target}; {limits.min_users} are needed"
+            yield CheckResult(f"robustness_{world}", len(window.users), limits.min_users, "warn", False, message)
             continue
         gain = compare([window], [baseline], inputs.metric, inputs.settings)
-        words = f"{world}: {inputs.winner} against popularity in the same world: {inputs.metric} differs by {gain}"
-        yield CheckResult(f"robustness_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, words)
+        message = f"{world}: {inputs.winner} minus popularity on the same data: {inputs.metric} {gain}"
+        yield CheckResult(f"robustness_{world}_not_worse_than_popularity", gain.mean, 0.0, "block", gain.high >= 0, message)
         if unperturbed and len(window.users) == len(inputs.holdout(inputs.winner).users):
             loss = float(1 - window.scores[inputs.metric].mean() / unperturbed)
-            words = f"{world}: {loss:.1%} of {inputs.metric} is lost; up to {limits.max_loss:.0%} is borne"
-            yield CheckResult(f"robustness_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, words)
+            message = f"{world}: {inputs.metric} falls by {loss:.1%}; a fall of up to {limits.max_loss:.0%} is accepted"
+            yield CheckResult(f"robustness_{world}_loss", loss, limits.max_loss, "warn", loss <= limits.max_loss, message)

@@ -1,5 +1,5 @@
-"""Underspecification: models of equal scores can behave differently (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html), so
-the winner's recipe is fitted again under other seeds, and on users drawn with replacement."""
+"""Checks how much chance decides. The winner is fitted again with other seeds and on resampled users, because models with equal
+scores can behave differently (underspecification: D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
 
 from collections.abc import Iterator
 
@@ -36,41 +36,42 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 def check(inputs: CheckInput, limits: SeedsLimits) -> Iterator[CheckResult]:
     windows = [inputs.holdout(inputs.winner), *(twin[inputs.repeat][0] for twin in inputs.twins)]
     if len(windows) == 1:
-        yield CheckResult("seeds", 1, 1, "warn", True, f"{inputs.winner} draws nothing: every seed gives the same model")
+        yield CheckResult("seeds", 1, 1, "warn", True, f"{inputs.winner} uses no random numbers, so the seed changes nothing")
         return
     values = np.array([window.scores[inputs.metric] for window in windows])  # (fits, users)
     spread = _spread(values)
     severity: Severity = "block" if spread > limits.block_spread else "warn"
-    words = f"{inputs.metric} of {len(windows)} fits lies within {spread:.1%} of its mean; {limits.max_spread:.0%} is normal"
-    yield CheckResult("seeds_spread", spread, limits.max_spread, severity, spread <= limits.max_spread, words)
+    message = f"{inputs.metric} of {len(windows)} fits is within {spread:.1%} of its mean; up to {limits.max_spread:.0%} is normal"
+    yield CheckResult("seeds_spread", spread, limits.max_spread, severity, spread <= limits.max_spread, message)
     yield _groups(inputs, values, limits)
     yield _overlap(windows, inputs.settings.evaluation.k, limits)
 
 
 def _spread(values: np.ndarray) -> float:
-    """Largest distance of a fit's mean from the mean of all, as a share of it."""
+    """Largest relative distance of a fit's mean from the mean of all fits."""
     means = values.mean(1)
     return float(np.abs(means - means.mean()).max() / max(means.mean(), 1e-9))
 
 
 def _groups(inputs: CheckInput, values: np.ndarray, limits: SeedsLimits) -> CheckResult:
-    """The same among the users with few, some and many baskets: an even mean can hide what groups lose and win."""
+    """The spread among users with few, some and many baskets, because gains and losses of groups can cancel out in the mean."""
     users = inputs.holdout_state.rows(inputs.holdout(inputs.winner).users)
     rank = np.argsort(np.argsort(inputs.holdout_state.users["baskets"][users], kind="stable"), kind="stable")
     group = rank * 3 // max(len(rank), 1)
     spreads = {name: _spread(values[:, group == n]) for n, name in enumerate(("few", "some", "many")) if (group == n).any()}
     worst = max(spreads, key=lambda name: spreads[name])
-    words = f"of users with {worst} baskets, {inputs.metric} lies within {spreads[worst]:.1%}, the widest of three groups"
     limit = limits.max_group_spread
-    return CheckResult(
-        "seeds_spread_in_groups", spreads[worst], limit, "warn", spreads[worst] <= limit, f"{words}; {limit:.0%} is normal"
+    message = (
+        f"for users with {worst} baskets, {inputs.metric} is within {spreads[worst]:.1%} of its mean, the widest of three"
+        f" groups; up to {limit:.0%} is normal"
     )
+    return CheckResult("seeds_spread_in_groups", spreads[worst], limit, "warn", spreads[worst] <= limit, message)
 
 
 def _overlap(windows: list[ScoredWindow], k: int, limits: SeedsLimits) -> CheckResult:
     first, *others = (window.lists[:, :k] for window in windows)
-    lengths = np.maximum((first >= 0).sum(1), 1)  # below k where fewer items are for sale
+    lengths = np.maximum((first >= 0).sum(1), 1)  # below k if fewer items are available
     same = [((first[:, :, None] == other[:, None, :]) & (first[:, :, None] >= 0)).sum((1, 2)) / lengths for other in others]
     overlap = float(np.mean(same))
-    words = f"the first {k} items of two fits share {overlap:.0%}; below {limits.min_overlap:.0%} lists hang on chance"
-    return CheckResult("seeds_overlap", overlap, limits.min_overlap, "warn", overlap >= limits.min_overlap, words)
+    message = f"the first {k} items of two fits have {overlap:.0%} in common; below {limits.min_overlap:.0%} lists depend on chance"
+    return CheckResult("seeds_overlap", overlap, limits.min_overlap, "warn", overlap >= limits.min_overlap, message)

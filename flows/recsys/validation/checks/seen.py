@@ -1,4 +1,4 @@
-"""Seen items: does `exclude_seen` fit what users do? Only warns, for the setting was chosen by a person."""
+"""Checks that the setting `exclude_seen` fits how often users return to the same items. Only warns: the setting is a decision."""
 
 from collections.abc import Iterator
 
@@ -27,10 +27,12 @@ SETTINGS: dict[str, str | tuple[str, str]] = {"exclude_seen": "few many dataset.
 def check(inputs: CheckInput, limits: SeenLimits) -> Iterator[CheckResult]:
     dataset, share = inputs.settings.dataset, inputs.features.repeat_share()
     wanted = advise_exclude_seen(share, limits.few, limits.many)
-    words = f"{share:.1%} of the {dataset.target} events are on an item with {dataset.a_target} by the same user on an earlier day"
+    message = (
+        f"{share:.1%} of the {dataset.target} events are on an item with {dataset.a_target} by the same user on an earlier day"
+    )
     if wanted in (None, dataset.exclude_seen):
-        words += f"; exclude_seen = {str(dataset.exclude_seen).lower()} fits"
+        message += f"; exclude_seen = {str(dataset.exclude_seen).lower()} fits"
     else:
-        words += f"; consider exclude_seen = {str(wanted).lower()} in config.toml"
+        message += f"; consider exclude_seen = {str(wanted).lower()} in config.toml"
     limit = limits.many if dataset.exclude_seen else limits.few
-    yield CheckResult("exclude_seen", share, limit, "warn", wanted in (None, dataset.exclude_seen), words)
+    yield CheckResult("exclude_seen", share, limit, "warn", wanted in (None, dataset.exclude_seen), message)

@@ -1,4 +1,4 @@
-"""Good on the mean is not good for all: the winner's holdout, slice by slice of users and of the items they took."""
+"""Checks that no slice of users or items is served much worse than average, on the winner's holdout."""
 
 from collections.abc import Iterator
 
@@ -10,10 +10,10 @@ from recsys.recommenders import LIST_KINDS
 from recsys.settings import Count, Share, section
 from recsys.validation.check_input import CheckInput
 from recsys.validation.distributions import thirds
-from recsys.validation_report import CheckResult
+from recsys.validation_report import CheckResult, Severity
 
-ERROR = 0.05  # of a rule's intervals together: each takes its share (Bonferroni), or one of many would be bad by luck
-Values = dict[str, NDArray[np.float64]]  # of the users in each slice, and of everybody under ""
+ERROR = 0.05  # error probability of all intervals of a check result together, divided among them (Bonferroni)
+Values = dict[str, NDArray[np.float64]]  # values of the users in each slice; those of all users under ""
 
 
 @section
@@ -29,8 +29,8 @@ SETTINGS: dict[str, str | tuple[str, str]] = {"slices_floor": "min_share", "item
 def check(inputs: CheckInput, limits: SlicesLimits) -> Iterator[CheckResult]:
     for list_kind in LIST_KINDS:
         if not len(inputs.holdout(inputs.winner, list_kind).users):
-            words = f"{list_kind}: nobody can be judged, so there are no slices of users"
-            yield CheckResult(f"{list_kind}_slices_not_worse", "no users", 0.0, "warn", True, words)
+            message = f"{list_kind}: the holdout has no users, so there are no slices"
+            yield CheckResult(f"{list_kind}_slices_not_worse", "no users", 0.0, "warn", True, message)
             continue
         mine, popular = (inputs.holdout(name, list_kind).scores[inputs.metric] for name in (inputs.winner, "popularity"))
         yield _not_worse(inputs, list_kind, by_user(inputs, list_kind, mine - popular), limits)
@@ -41,7 +41,7 @@ def check(inputs: CheckInput, limits: SlicesLimits) -> Iterator[CheckResult]:
 
 
 def by_user(inputs: CheckInput, list_kind: str, values: NDArray[np.float64]) -> Values:
-    """What the holdout's users have, cut by their activity, tenure and segment; a slice that holds everybody is none."""
+    """Values of the holdout's users by activity, tenure and segment. A slice that would hold all users is left out."""
     rows = inputs.holdout_state.rows(inputs.holdout(inputs.winner, list_kind).users)
     users = {name: inputs.holdout_state.users[name][rows] for name in ("baskets", "days_since_first_event", "segment")}
     found = thirds("activity", users["baskets"]) | thirds("tenure", users["days_since_first_event"])
@@ -50,7 +50,7 @@ def by_user(inputs: CheckInput, list_kind: str, values: NDArray[np.float64]) -> 
 
 
 def by_item(inputs: CheckInput, name: str) -> Values:
-    """Each user's recall of labels by a recommender's lists, cut by the items' popularity and age."""
+    """Each user's recall of items by a recommender's lists, by popularity and age of the items."""
     state, window = inputs.holdout_state, inputs.holdout(name)
     _, rows, items = relevant(*inputs.features.labels(state.cutoff), state, LIST_KINDS[inputs.repeat])
     hits = (window.lists[rows, : inputs.settings.evaluation.k] == items[:, None]).any(1)
@@ -65,27 +65,27 @@ def by_item(inputs: CheckInput, name: str) -> Values:
 
 
 def _intervals(inputs: CheckInput, values: Values, limits: SlicesLimits) -> dict[str, Interval]:
-    kept = {name: part for name, part in values.items() if name and len(part) >= limits.min_users}
-    how = (inputs.settings.evaluation.bootstraps, inputs.settings.seed, ERROR / max(len(kept), 1))
-    return {name: bootstrap({"": part}, *how)[""] for name, part in kept.items()}
+    slices = {name: part for name, part in values.items() if name and len(part) >= limits.min_users}
+    options = (inputs.settings.evaluation.bootstraps, inputs.settings.seed, ERROR / max(len(slices), 1))
+    return {name: bootstrap({"": part}, *options)[""] for name, part in slices.items()}
 
 
 def _not_worse(inputs: CheckInput, list_kind: str, gains: Values, limits: SlicesLimits) -> CheckResult:
-    found = _intervals(inputs, gains, limits)
-    worst = min(found, key=lambda name: found[name].high, default="none is large enough")
-    high = found[worst].high if found else 0.0
-    words = f"{inputs.winner} against popularity, {list_kind}, worst of {len(found)} slices of users: {worst}"
-    words += f", {inputs.metric} differs by {found[worst]}" if found else ""
-    return CheckResult(
-        f"{list_kind}_slices_not_worse", high, 0.0, "block" if list_kind == inputs.repeat else "warn", high >= 0, words
-    )
+    intervals = _intervals(inputs, gains, limits)
+    worst = min(intervals, key=lambda name: intervals[name].high, default="none is large enough")
+    high = intervals[worst].high if intervals else 0.0
+    message = f"{inputs.winner} minus popularity, {list_kind}, worst of {len(intervals)} slices of users: {worst}"
+    message += f", {inputs.metric} {intervals[worst]}" if intervals else ""
+    severity: Severity = "block" if list_kind == inputs.repeat else "warn"
+    return CheckResult(f"{list_kind}_slices_not_worse", high, 0.0, severity, high >= 0, message)
 
 
-def _floor(name: str, inputs: CheckInput, what: str, values: Values, least: float, limits: SlicesLimits) -> CheckResult:
-    """The mean of the worst slice as a share of everybody's."""
-    found, whole = _intervals(inputs, values, limits), float(values[""].mean())
-    worst = min(found, key=lambda slice: found[slice].mean, default="none is large enough")
-    share = found[worst].mean / whole if found and whole else 1.0
-    words = f"{inputs.winner}, {inputs.repeat}, {what} {whole:.3f}; worst of {len(found)} slices: {worst}"
-    said = f"{words} with {found[worst]}, {share:.0%} of that; at least {least:.0%} is expected" if found else words
-    return CheckResult(name, share, least, "warn", share >= least, said)
+def _floor(name: str, inputs: CheckInput, metric: str, values: Values, minimum: float, limits: SlicesLimits) -> CheckResult:
+    """The mean of the worst slice as a share of the mean of all users."""
+    intervals, mean = _intervals(inputs, values, limits), float(values[""].mean())
+    worst = min(intervals, key=lambda slice: intervals[slice].mean, default="none is large enough")
+    share = intervals[worst].mean / mean if intervals and mean else 1.0
+    message = f"{inputs.winner}, {inputs.repeat}, {metric} {mean:.3f}; worst of {len(intervals)} slices: {worst}"
+    if intervals:
+        message += f" with {intervals[worst]}, {share:.0%} of the mean; at least {minimum:.0%} is expected"
+    return CheckResult(name, share, minimum, "warn", share >= minimum, message)

@@ -1,4 +1,5 @@
-"""Time travel: does the future show in the features, or in what is learned from them? The costly part of the search for leaks."""
+"""Searches for leaks from the future in features and models. Costly, so it runs in audits only; the check leaks is the cheap
+part."""
 
 from collections.abc import Iterator
 
@@ -8,12 +9,12 @@ from numpy.typing import NDArray
 from recsys.evaluation import ScoredWindow, compare, judge
 from recsys.recommenders import Recommender, TooLittleData, TwoStage, candidates, create, fit_candidate_sources
 from recsys.settings import Share, section
-from recsys.validation.audit.chance import ByLot, areas_under_curve, draw_labels
+from recsys.validation.audit.chance import RandomOrder, areas_under_curve, draw_labels
 from recsys.validation.check_input import CheckInput
 from recsys.validation_report import CheckResult
 
-FEWEST = 50  # candidates with a label, and without: among fewer, a feature parts them by chance
-WINDOWS = 2  # that shuffled labels are learned from: chance needs no more
+MIN_CANDIDATES = 50  # candidates with a label, and without one; among fewer, a feature may separate them by chance
+WINDOWS = 2  # training windows with shuffled labels, enough for this test
 
 
 @section
@@ -27,7 +28,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {"shuffled_labels": "max_shuffled",
 
 def check(inputs: CheckInput, limits: TimeTravelLimits) -> Iterator[CheckResult]:
     yield _built_on_the_day(inputs)
-    if isinstance(inputs.model, TwoStage):  # the one that learns from outcomes
+    if isinstance(inputs.model, TwoStage):  # only two_stage learns from labels
         yield _shuffled(inputs, limits)
         yield _too_good(inputs, limits)
 
@@ -35,32 +36,35 @@ def check(inputs: CheckInput, limits: TimeTravelLimits) -> Iterator[CheckResult]
 def _built_on_the_day(inputs: CheckInput) -> CheckResult:
     cutoff, differ = inputs.features.evaluated[0], inputs.features.differences(inputs.bad_days["as_it_was"])
     named = "".join(f"; {column} in {count:,} rows" for column, count in differ.items())
-    words = f"{len(differ)} feature columns at {cutoff} differ from those built of the events before that day alone{named}"
-    return CheckResult("features_of_that_day", len(differ), 0, "block", not differ, words)
+    message = f"{len(differ)} feature columns at {cutoff} differ from the same features built without any later event{named}"
+    return CheckResult("features_of_that_day", len(differ), 0, "block", not differ, message)
 
 
 def _shuffled(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
-    """Learned from outcomes that were drawn by lot, a model must fall to what its candidates in any order reach; accuracy that is
-    left was learned elsewhere (permutation tests: Ojala and Garriga 2010, jmlr.org/papers/v11/ojala10a.html)."""
+    """Permutation test (Ojala and Garriga 2010, jmlr.org/papers/v11/ojala10a.html): a model that is fitted on random labels must
+    not rank better than its candidates in random order. If it does, labels leak into its features."""
     state, seed = inputs.holdout_state, inputs.settings.seed
     windows = [draw_labels(window, seed) for window in inputs.features.windows(state.cutoff)[:WINDOWS]]
-    most, metric = limits.max_shuffled, inputs.metric
+    maximum, metric = limits.max_shuffled, inputs.metric
     try:
         model = create(inputs.winner, inputs.model.parameters()).fit(state, windows)
     except TooLittleData as reason:
-        return CheckResult("shuffled_labels", "no figure", most, "block", True, f"not applicable to shuffled labels: {reason}")
-    found = (_on_holdout(model, inputs), _on_holdout(ByLot(model, seed), inputs), inputs.holdout(inputs.winner))
-    shuffled, chance, true = (float(window.scores[metric].mean()) for window in found)
-    gain = compare([found[0]], [found[1]], metric, inputs.settings)
-    whole = max(true - chance, 1e-9)
-    sure = max(gain.low, 0.0) / whole  # with few users, the mean alone would be luck too
-    words = f"learned from shuffled labels, {inputs.winner} reaches {metric} {shuffled:.3f}; by lot it is {chance:.3f},"
-    said = f"{words} and by true labels {true:.3f}: {gain.mean / whole:.0%} of the way, surely {sure:.0%}; {most:.0%} may be luck"
-    return CheckResult("shuffled_labels", sure, most, "block", sure <= most, said)
+        return CheckResult("shuffled_labels", "no figure", maximum, "block", True, f"not applicable to shuffled labels: {reason}")
+    scored = (_on_holdout(model, inputs), _on_holdout(RandomOrder(model, seed), inputs), inputs.holdout(inputs.winner))
+    shuffled, chance, true = (float(window.scores[metric].mean()) for window in scored)
+    gain = compare([scored[0]], [scored[1]], metric, inputs.settings)
+    possible = max(true - chance, 1e-9)
+    share = max(gain.low, 0.0) / possible  # the lower bound, because the mean of few users may be above 0 by chance
+    message = (
+        f"{metric} of {inputs.winner} is {shuffled:.3f} if fitted on shuffled labels, {true:.3f} on true labels and {chance:.3f}"
+        f" in random order: shuffled labels give {gain.mean / possible:.0%} of the possible gain, at least {share:.0%}"
+        f" beyond noise; at most {maximum:.0%} may be"
+    )
+    return CheckResult("shuffled_labels", share, maximum, "block", share <= maximum, message)
 
 
 def _on_holdout(model: Recommender, inputs: CheckInput) -> ScoredWindow:
-    """Its window, under the kind of list that decides."""
+    """Scores a model on the holdout, for the kind of list that is served by default."""
     state, length = inputs.holdout_state, max(inputs.settings.evaluation.ks)
     labels = inputs.features.labels(state.cutoff)
 
@@ -71,8 +75,9 @@ def _on_holdout(model: Recommender, inputs: CheckInput) -> ScoredWindow:
 
 
 def _too_good(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
-    """A column that tells labels from the other candidates all by itself was made with them in sight. Looked at apart among what
-    users have had and what is new to them: where nearly all labels are repeats, to have had an item is honest and tells it all."""
+    """A feature that separates labels from the other candidates almost perfectly was probably computed from the labels. Items that
+    a user had and new items are tested separately: if nearly all labels are repeats, having had an item may rightly separate
+    them."""
     state = inputs.holdout_state
     users, items = inputs.features.labels(state.cutoff)
     pairs, features, labels = users.astype(np.int64) * state.shape[1] + items, [], []
@@ -80,17 +85,19 @@ def _too_good(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
         features.append(found.features)
         labels.append(np.isin(rows[found.rows] * state.shape[1] + found.items, pairs))
     columns, table, label = found.columns, np.concatenate(features), np.concatenate(labels)
-    own, most = table[:, columns.index("own")] > 0, limits.max_auc
+    own, maximum = table[:, columns.index("own")] > 0, limits.max_auc
     areas: dict[str, float] = {}
     for part in (own, ~own):
-        if min(np.bincount(label[part], minlength=2)) >= FEWEST:
+        if min(np.bincount(label[part], minlength=2)) >= MIN_CANDIDATES:
             for name, area in zip(columns, areas_under_curve(table[part], label[part]), strict=True):
                 areas[name] = max(area, areas.get(name, 0.0))
     if not areas:
-        words = f"fewer than {FEWEST} candidates have a target event, or have none: too few to tell a feature that is too good"
-        return CheckResult("no_feature_too_good", "no figure", most, "block", True, words)
+        message = f"not applicable: fewer than {MIN_CANDIDATES} candidates have a target event, or fewer have none"
+        return CheckResult("no_feature_too_good", "no figure", maximum, "block", True, message)
     best = max(areas, key=lambda name: areas[name])
-    named = ", ".join(f"{name} {area:.3f}" for name, area in areas.items() if area > most or name == best)
-    target = inputs.settings.dataset.target
-    words = f"of {len(areas)} features, {named} tells {target} events best by itself (ROC AUC); {most:g} is the most"
-    return CheckResult("no_feature_too_good", areas[best], most, "block", areas[best] <= most, words)
+    named = ", ".join(f"{name} {area:.3f}" for name, area in areas.items() if area > maximum or name == best)
+    message = (
+        f"of {len(areas)} features, {named} alone predicts {inputs.settings.dataset.target} events best (ROC AUC);"
+        f" above {maximum:g} it probably contains them"
+    )
+    return CheckResult("no_feature_too_good", areas[best], maximum, "block", areas[best] <= maximum, message)
