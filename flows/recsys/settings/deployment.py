@@ -40,7 +40,7 @@ class AlertSettings:
 
     @field_validator("to")
     @classmethod
-    def _is_safe(cls, to: str) -> str:
+    def _check_destination(cls, to: str) -> str:
         webhook = re.match(r"https://[\w.-]+|http://(127\.0\.0\.1|localhost):\d", to)
         if not webhook and (not to or to.endswith("/") or "://" in to):
             raise ValueError('set it to "stdout", a file path or an https:// webhook')
@@ -78,7 +78,7 @@ class Schedule:
 
     @field_validator("cron")
     @classmethod
-    def _is_a_crontab(cls, cron: str) -> str:
+    def _check_cron(cls, cron: str) -> str:
         fields = cron.split()
         is_valid = len(fields) == 5 and all(map(FIELD.fullmatch, fields[:4])) and WEEKDAY.fullmatch(fields[4])
         if not is_valid or (fields[2] != "*" and fields[4] != "*"):

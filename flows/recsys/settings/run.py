@@ -26,7 +26,7 @@ class StoreSettings:
 
     @field_validator("root")
     @classmethod
-    def _is_a_place(cls, root: str) -> str:
+    def _check_root(cls, root: str) -> str:
         if "://" in root and not re.match(r"s3://[^/\s]", root):
             raise ValueError("write the path of a directory, or s3://bucket/prefix")
         return root
@@ -41,7 +41,7 @@ class WarehouseSettings:
 
     @field_validator("memory_limit")
     @classmethod
-    def _is_enough(cls, size: str) -> str:
+    def _check_memory_limit(cls, size: str) -> str:
         unit = size.lstrip("0123456789. ")
         if not 100e6 <= float(size.removesuffix(unit)) * UNITS[unit] <= 100e12:
             raise ValueError("it must be from 100MB to 100TB")
@@ -93,7 +93,7 @@ class RuleSettings:
     static: Names
 
     @model_validator(mode="after")
-    def _leave_something(self) -> "RuleSettings":
+    def _check_ages(self) -> "RuleSettings":
         if 0 < self.max_age_days < self.min_age_days:
             raise ValueError(
                 f"max_age_days = {self.max_age_days} is below min_age_days = {self.min_age_days}, so nothing could be listed;"
@@ -119,14 +119,14 @@ class ServeSettings:
 
     @field_validator("host")
     @classmethod
-    def _is_an_address(cls, host: str) -> str:
+    def _check_host(cls, host: str) -> str:
         if host == "*" or not (HOST.fullmatch(host) or re.fullmatch(r"[0-9a-fA-F:]+", host)):
             raise ValueError('it is not a host name or address; write one such as "127.0.0.1", "::1" or "0.0.0.0"')
         return host
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _are_names(cls, hosts: list[str]) -> list[str]:
+    def _check_hosts(cls, hosts: list[str]) -> list[str]:
         for host in hosts:
             if not HOST.fullmatch(host):
                 raise ValueError(
@@ -187,20 +187,20 @@ class Dataset:
 
     @field_validator("time_zone")
     @classmethod
-    def _know_the_zone(cls, name: str) -> str:
+    def _check_time_zone(cls, name: str) -> str:
         if name not in time_zones():
             raise ValueError('it must be a name of the IANA time zone database, such as "Europe/London" or "UTC"')
         return name
 
     @field_validator("target")
     @classmethod
-    def _can_be_predicted(cls, target: str) -> str:
+    def _check_target(cls, target: str) -> str:
         if target in ("return", "ignore"):
             raise ValueError("this type cannot be predicted; name the event type that lists should predict")
         return target
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "Dataset":
+    def _check_consistency(self) -> "Dataset":
         if self.horizon_days % self.step_days:
             raise ValueError(
                 f"horizon_days = {self.horizon_days} is not a multiple of step_days = {self.step_days};"
@@ -275,7 +275,7 @@ class Settings:
     expected: list[dict[str, str]] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "Settings":
+    def _check_consistency(self) -> "Settings":
         if "popularity" not in self.recommenders:
             raise ValueError("recommenders.popularity is missing; every release is compared with it, so add its section")
         for name in self.lists.alternatives:
