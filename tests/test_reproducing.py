@@ -119,7 +119,7 @@ def test_a_release_of_other_settings_names_the_commit_that_knows_them(shop: Shop
 
 
 def test_a_release_whose_raw_data_is_gone_is_refused(shop: Shop, tmp_path: Path) -> None:
-    with pytest.raises(RecsysError, match="its raw snapshot is gone"):
+    with pytest.raises(RecsysError, match="its raw snapshot is missing"):
         make_again(shop.copy(tmp_path, "raw"), shop.releases["popularity"], tmp_path)
 
 
