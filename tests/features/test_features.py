@@ -73,7 +73,8 @@ def test_features_of_pairs_in_their_own_model_are_joined_to_the_pairs(tmp_path: 
     select = (
         "user_index::int as user_index, item_index::int as item_index, views_91d::int as seen from {{ ref('feat_user_items') }}"
     )
-    settings, store = make_settings(dataset=SMALL), open_store(str(tmp_path / "store"), "shop")
+    settings = make_settings(inputs=small_shop.write(tmp_path / "files", users=60, days=130))
+    store = open_store(str(tmp_path / "store"), "shop")
     raw, _ = land(store, settings, date(2026, 1, 1))
     project = own_project(tmp_path / "dbt_project", f"{select} where item_index % 2 = 1")
     features = open_features(store, build_features(store, raw, settings, project, serving=True).id, settings)
@@ -84,7 +85,8 @@ def test_features_of_pairs_in_their_own_model_are_joined_to_the_pairs(tmp_path: 
 
 
 def test_a_model_of_features_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    settings, store = make_settings(dataset=SMALL), open_store(str(tmp_path), "shop")
+    settings = make_settings(inputs=small_shop.write(tmp_path / "files", users=60, days=130))
+    store = open_store(str(tmp_path), "shop")
     raw, _ = land(store, settings, date(2026, 1, 1))
     id = build_features(store, raw, settings, PROJECT, serving=True).id
     row = {"cutoff": [datetime(2024, 5, 1)], "item_index": [0]}
