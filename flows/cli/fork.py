@@ -20,6 +20,7 @@ from recsys import RecsysError
 TABLE = Path(__file__).with_suffix(".toml")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 HEADER = re.compile(r"^\[+([^\]]+)\]", re.M)
+TASTE = ("tests/template", "tests/docs", "tests/documents.py", "tests/command_lines.py")  # tests of our own documents and workflows
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
 KEPT_NAMES = ("CHANGELOG.md", "LICENSE", "docs/fork.md", "docs/upgrade.md")  # what tells where the fork comes from
 
@@ -74,7 +75,7 @@ def fork(
     for part in chosen:
         remove(known[part])
         say(f"removed     {part}: {known[part].says}")
-    shutil.rmtree(ROOT / "tests" / "template", ignore_errors=True)  # tests of the template's own taste
+    delete(TASTE)
     gone = [path for part in chosen for path in known[part].paths]
     clean_pages(gone, [verb for part in chosen for verb in known[part].verbs])
     write_schema()
@@ -145,15 +146,19 @@ def cut(text: str, page: str) -> str:
 
 def remove(part: Part) -> None:
     """Deletes the files of a part, and what other files say of it."""
-    for path in part.paths:
-        for found in sorted(ROOT.glob(path)):
-            shutil.rmtree(found) if found.is_dir() else found.unlink()
+    delete(part.paths)
     for file, texts in part.cuts.items():
         if (ROOT / file).exists():
             for text in texts:
                 edit(file, lambda found, text=text: cut(text, found))  # type: ignore[misc]
     edit("config.toml", lambda text: without_sections(text, part.sections))
     edit("Makefile", lambda text: without_verbs(text, part.verbs))
+
+
+def delete(paths: Iterable[str]) -> None:
+    for path in paths:
+        for found in sorted(ROOT.glob(path)):
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
 
 
 def edit(file: str, change: Callable[[str], str]) -> None:

@@ -1,6 +1,6 @@
 """`make fork`: what it renames, empties and removes, and that what is left is whole without any of the parts.
 
-FORK=all runs all quick tests of a fork without any part, as CI does; it takes minutes."""
+`make test-all FORK=all` also runs all quick tests of a fork without any part, as CI does; they take minutes."""
 
 import os
 import re
