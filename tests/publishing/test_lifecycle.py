@@ -93,7 +93,7 @@ def test_a_release_that_blocks_is_not_gone_back_to(abc: Store) -> None:
 def test_a_release_that_is_damaged_is_not_gone_back_to_but_left(abc: Store) -> None:
     abc.backend.remove("releases/c/validation_report.json")
     assert rollback(abc) == "b"
-    with pytest.raises(RecsysError, match="release c has no validation report"):
+    with pytest.raises(RecsysError, match="release c has no readable validation report"):
         rollback(abc, "c")
     assert abc.current() == "b"
 

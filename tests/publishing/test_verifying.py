@@ -73,7 +73,7 @@ def test_report_must_read_be_its_own_and_block_nothing(store: Store, attached: C
 def test_a_release_without_report_is_refused(store: Store) -> None:
     make_release(store, "r")
     store.backend.remove("releases/r/validation_report.json")
-    with pytest.raises(RecsysError, match="release r has no validation report"):
+    with pytest.raises(RecsysError, match="release r has no readable validation report"):
         verify(store, "r")
 
 
