@@ -102,8 +102,14 @@ class ValidationReport:
     def from_json(cls, data: bytes) -> "ValidationReport":
         fields: dict[str, Any] = json.loads(data)
         for part in ("on_model", "on_data"):
-            fields[part] = {name: [CheckResult(**result) for result in results] for name, results in fields[part].items()}
-        fields["measurements"] = [Measurement(**one) for one in fields.get("measurements", ())]
+            fields[part] = {
+                name: [CheckResult(**result | {"interval": tuple(result.get("interval", ()))}) for result in results]
+                for name, results in fields[part].items()
+            }
+        fields["measurements"] = tuple(
+            Measurement(**values | {"value": tuple(values["value"]), "gain": values["gain"] and tuple(values["gain"])})
+            for values in fields.get("measurements", ())
+        )
         return cls(**fields)
 
     @classmethod
