@@ -18,14 +18,14 @@ FEWEST = 10  # users, below which a mean is an anecdote
 SAMPLE = 100  # users of the holdout whose candidates tell the importance of features
 
 
-def measure(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> tuple[list[Measurement], dict[str, float]]:
+def measure(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> tuple[tuple[Measurement, ...], dict[str, float]]:
     """Measurements and the importance of features; nothing, and a line in the log, where a broken model or release stops them: the
     checks say what is wrong."""
     try:
-        return [*_recommenders(inputs, oracle), *_groups(inputs), *_refits(inputs)], _importance(inputs)
+        return (*_recommenders(inputs, oracle), *_groups(inputs), *_refits(inputs)), _importance(inputs)
     except Exception:
         log.exception("the report will show no metrics")
-        return [], {}
+        return (), {}
 
 
 def _recommenders(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> Iterator[Measurement]:
