@@ -56,14 +56,6 @@ def test_there_are_seven_tests_in_each_of_four_sections() -> None:
     assert len({item.name for item in score.ITEMS}) == 28
 
 
-def test_every_test_that_is_named_exists() -> None:
-    written = {
-        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
-    }
-    assert NAMED
-    assert set(NAMED) <= written
-
-
 def test_in_a_bare_repository_every_score_is_zero(tmp_path: Path) -> None:
     bare = Sources(tmp_path, open_store(str(tmp_path), "shop"), None)
     assert set(scores(bare).values()) == {0.0}

@@ -94,3 +94,12 @@ def test_the_readme_says_what_make_cost_says() -> None:
         made = month(measured[size], known, prices)
         parts = (made.hours, made.compute, made.storage, made.rest, made.total)
         assert f"| 10^{size[-1]} | {made.containers:.0f} | " + " | ".join(f"{part:.2f}" for part in parts) + " |" in readme
+
+
+def test_every_test_that_the_score_names_exists() -> None:
+    written = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+    }
+    named = set(re.findall(r'"(test_\w+)"', (ROOT / "flows" / "reporting" / "score.py").read_text()))
+    assert named
+    assert named <= written

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, Fork, assert_refused, make_settings
+from conftest import Fork, assert_refused, make_settings, read_config
 from recsys import RecsysError
-from recsys.settings.loading import parse, resolve
+from recsys.settings.loading import resolve
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
 from recsys.validation import expected_changes
@@ -160,9 +160,9 @@ def test_a_line_that_is_no_change_is_named(change: dict[str, Any], words: str) -
 
 
 def test_a_change_is_of_one_dataset_and_its_samples() -> None:
-    values = parse((ROOT / "config.toml").read_text()) | {"expected": [CHRISTMAS.to_values()]}
+    values = read_config() | {"expected": [CHRISTMAS.to_values()]}
     assert resolve(values, "shop", sample=0.5).expected == [CHRISTMAS.to_values()]
-    assert resolve(values, "online_retail").expected == []
+    assert resolve(values, "events").expected == []
 
 
 @pytest.fixture
