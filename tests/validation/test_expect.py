@@ -142,7 +142,7 @@ def test_a_change_is_replaced_or_removed_in_the_file_and_other_lines_stay() -> N
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"from": "soon"}, 'line 2: FROM is "soon"; it is no date'),
+        ({"from": "soon"}, 'line 2: FROM is "soon"; it is not a date'),
         ({"to": "2026-11-30"}, "TO 2026-11-30 is before FROM 2026-12-01"),
         ({"to": "2027-12-01"}, "366 days, and a change may last 92"),
         ({"kind": "party"}, 'KIND is "party"; pass one of volume, catalogue, closed, price'),
@@ -187,8 +187,8 @@ def test_a_change_is_noted_listed_and_taken_back(fork: Fork) -> None:
 
 def test_what_cannot_be_expected_is_refused_and_nothing_is_noted(fork: Fork) -> None:
     for change, words in (
-        ({"FROM": "1 December"}, 'FROM is "1 December"; it is no date'),
-        ({"TO": ""}, 'TO is ""; it is no date'),
+        ({"FROM": "1 December"}, 'FROM is "1 December"; it is not a date'),
+        ({"TO": ""}, 'TO is ""; it is not a date'),
         ({"KIND": "party"}, 'KIND is "party"'),
         ({"BECAUSE": ""}, "BECAUSE is not given"),
         ({"DATASET": "nope"}, 'DATASET "nope"'),
