@@ -188,12 +188,12 @@ def without_verbs(makefile: str, verbs: Sequence[str]) -> str:
 
 
 def clean_pages(paths: Sequence[str], verbs: Sequence[str]) -> None:
-    """Takes what is gone out of README and docs: rows, list items and headed sections about it, and links to it."""
+    """Takes what is gone out of README and docs: rows and list items that name it, and links to it, whose words stay."""
     words = [re.escape(path.rstrip("*")) for path in paths] + [rf"make {verb}\b" for verb in verbs]
     named = re.compile("|".join(words)) if words else None
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("README.md")]:
         lines = page.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if not (named and line.startswith(("|", "- ")) and named.search(line))]
+        kept = [line for line in lines if not (named and line.startswith(("|", "- ")) and named.search(LINK.sub(r"\1", line)))]
         page.write_text(LINK.sub(lambda link, page=page: unlinked(link, page), "".join(kept)))  # type: ignore[misc]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from clones import Clone
 
-from cli.fork import parts
+from cli.fork import check_cuts, parts
 from conftest import ROOT, assert_refused
 
 PARTS = parts()
@@ -67,6 +67,9 @@ def test_a_fork_has_its_own_name_and_none_of_our_measurements(clone: Clone) -> N
 
 def test_without_a_data_set_a_run_says_how_to_bring_one(clone: Clone) -> None:
     fork(clone, "WITHOUT=shop")
+    readme = (clone.root / "README.md").read_text()
+    assert "| a feature |" in readme, "a row that only links to a removed page stays"
+    assert "tutorial.md" not in readme
     assert_refused(clone.verb("run"), "EVENTS is not given", "pass EVENTS=path")
 
 
@@ -99,6 +102,13 @@ def test_a_shared_file_that_was_edited_is_named_before_anything_is_removed(clone
         assert clone.git("status", "--porcelain") == ""
     finally:
         clone.git("reset", "--hard", "--quiet", "HEAD~1")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_table_matches_the_files(part: str) -> None:
+    check_cuts(part, PARTS[part])
+    missing = [path for path in PARTS[part].paths if not list(ROOT.glob(path))]
+    assert not missing, f"[{part}] of flows/cli/fork.toml names files that do not exist"
 
 
 def test_the_chapter_names_every_part() -> None:
