@@ -1,5 +1,6 @@
 """A store with releases to serve, and the service over it."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import uvicorn
 
@@ -44,8 +46,18 @@ def publish_copy(
 def shop(tmp_path: Path, inputs: CheckInput) -> Store:
     """A store whose live release is called "first"."""
     store = open_store(str(tmp_path), "shop")
-    publish_copy(store, inputs, "first")
+    publish_copy(store, inputs, "first", change=add_oracle)
     return store
+
+
+def add_oracle(folder: Path) -> None:
+    """Gives the example users best possible lists, as a simulated source does: the first ten items that may be listed."""
+    items = pq.read_table(folder / "items.parquet").to_pylist()
+    best = [item["item_id"] for item in items if item["is_available"]][:10]
+    examples = json.loads((folder / "examples.json").read_text())
+    for user in examples["users"]:
+        user["oracle"] = dict.fromkeys(("all_items", "new_items"), best)
+    (folder / "examples.json").write_text(json.dumps(examples))
 
 
 def serving(settings: Settings, **source_settings: Any) -> Settings:

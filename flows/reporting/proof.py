@@ -42,7 +42,7 @@ class Sources:
         outcomes = defaultdict(list)
         for case in self.junit.iter("testcase"):
             failed = {child.tag for child in case} & {"failure", "error", "skipped"}
-            outcomes[case.attrib["name"].partition("[")[0]].append(not failed)
+            outcomes[case.get("name", "").partition("[")[0]].append(not failed)
         return {name: all(passed) for name, passed in outcomes.items()}
 
     @property

@@ -28,7 +28,8 @@ ROLES = ("task_role", "container_role", "workflow_role", "schedule_role")
 def small(folder: Path) -> Fork:
     """Two recommenders are enough to see a foreach."""
     fork = Fork(folder)
-    shutil.copy(LOCK, folder)
+    (folder / "requirements").mkdir()
+    shutil.copy(LOCK, folder / "requirements")
     config = (folder / "config.toml").read_text()
     config = re.sub(r"\[recommenders\.(item_to_item|two_stage)\]\n(.+\n)+", "", config)
     (folder / "config.toml").write_text(config)
@@ -237,10 +238,10 @@ def test_what_breaks_first_runs_elsewhere_breaks_here(
 def test_an_image_of_another_lock_is_refused_before_anything_runs(cloud: Cloud) -> None:
     fork = cloud.fork("relocked")
     fork.set("unattended", "retries", 0)
-    with (fork.root / LOCK.name).open("a") as lock:
+    with (fork.root / "requirements" / LOCK.name).open("a") as lock:
         lock.write("# another version\n")
     cloud.deploy(fork, "TrainFlow")
-    with pytest.raises(Failed, match=r"built from another requirements\.lock") as failed:
+    with pytest.raises(Failed, match=r"built from another requirements/run\.lock") as failed:
         cloud.fire("relocked")
     assert [one.step for one in failed.value.attempts] == ["start"]
     assert not cloud.store("relocked").ids("raw")

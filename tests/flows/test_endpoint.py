@@ -50,7 +50,7 @@ def test_a_run_keeps_everything_there(s3: str, tmp_path: Path, monkeypatch: pyte
     git(fork, "commit", "--quiet", "--all", "--message", "another")
     told = done(fork.make("run", own, PRODUCTION="1"))
     assert "/recs (production)" in told
-    assert re.search(r"make releases.* PRODUCTION=1", told)
+    assert re.search(r"look next .* PRODUCTION=1", told)
     assert "recs/shop/CURRENT" in kept()
 
 

