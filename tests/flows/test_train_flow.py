@@ -67,10 +67,9 @@ def test_the_report_measures_every_recommender_with_its_interval(fork: Fork) -> 
         assert all(low <= mean <= high for mean, low, high in values.values())
 
 
-def test_the_summary_tells_two_metrics_with_their_differences(fork: Fork) -> None:
-    row = re.compile(r"^metric +NDCG@10, (all|new) items +0\.\d+ \[.+\] +(.+)$", re.M)
-    assert [kind for kind, _ in row.findall(fork.summary)] == ["all", "new"], fork.summary
-    assert all("best simple recommender" in rest for _, rest in row.findall(fork.summary)), fork.summary
+def test_the_summary_tells_two_metrics(fork: Fork) -> None:
+    row = re.compile(r"^metric +NDCG@10, (all|new) items +0\.\d+ \[", re.M)
+    assert row.findall(fork.summary) == ["all", "new"], fork.summary
 
 
 def test_the_release_keeps_every_metric_of_every_user(fork: Fork) -> None:
