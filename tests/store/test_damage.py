@@ -142,7 +142,7 @@ def test_verbs_refuse_in_one_line_and_tell_the_way(tmp_path: Path) -> None:
     for verb in ("verify", "rollback", "gc"):
         assert_refused(fork.run(verb), "make rollback RELEASE=")
     told = fork.run("verify", RELEASE="a").stdout
-    assert "release a is whole" in told
+    assert "release a can be served" in told
     assert "damaged: history.jsonl" in told
 
 
