@@ -19,7 +19,7 @@ from recsys.store.leases import lease
 from recsys.store.processes import is_dead, own_name, started
 from recsys.store.snapshots import Store, open_store
 
-FLOWS = str(Path(__file__).resolve().parents[1] / "flows")
+FLOWS = str(Path(__file__).resolve().parents[2] / "flows")
 HOLD = "import sys, time; from cli.scratch import scratch\nwith scratch() as folder: print(folder, flush=True); time.sleep(600)"
 
 
