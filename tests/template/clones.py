@@ -37,7 +37,7 @@ class Clone:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MAKE"))}
         environment |= {
             "METAFLOW_USER": "tester",
-            "PYTHONPATH": "flows",
+            "PYTHONPATH": str(self.root / "flows"),
             "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(self.root / "data"),
         }
         return subprocess.run([sys.executable, *arguments], cwd=self.root, env=environment, capture_output=True, text=True)
