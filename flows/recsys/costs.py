@@ -1,4 +1,4 @@
-"""What a process has cost so far."""
+"""CPU seconds and peak memory of the running process and its children."""
 
 import resource
 

@@ -1,6 +1,7 @@
 """The simulated shop: the same bytes always, a past that no later day changes, life's dirt, and a truth that is true."""
 
 import hashlib
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys import RecsysError
+from conftest import PROJECT
+from recsys import RecsysError, pipeline
 from recsys.evaluation import metrics
+from recsys.evaluation.holdout import ScoredWindow, compare
+from recsys.recommenders.base import LIST_KINDS
+from recsys.releases.reader import Reader
+from recsys.settings.run import Settings
 from recsys.sources import shop
-from recsys.sources.registry import open_source
+from recsys.sources.registry import open_simulation, open_source
 from recsys.sources.shop import Shop, words
 from recsys.sources.shop.world import BUY, STYLES, VIEWS, World
 from recsys.store import snapshots
@@ -331,3 +337,46 @@ def truth(world: Shop, users: list[str]) -> np.ndarray:
 
 def number(ids: pd.Series | pd.Index) -> np.ndarray:
     return ids.str[1:].to_numpy().astype(np.int32)
+
+
+# THE ORACLE, in a run on the simulated shop
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[snapshots.Store, str, pipeline.Choice, Settings]:
+    """A store with a release of simple recommenders, the id of its features, and what was chosen by which settings."""
+    size = {"users": 300, "items": 80, "days": 200, "events": 25_000, "seed": 3}
+    settings = simulated(size, evaluation={"selection_windows": 1}, features={"training_windows": 1})
+    names = ("popularity", "repeat_purchase", "item_to_item")
+    settings = replace(settings, recommenders={name: settings.recommenders[name] for name in names})
+    store = snapshots.open_store(str(tmp_path_factory.mktemp("store")), "shop")
+    raw, _ = pipeline.land(store, settings, date(2026, 1, 1))
+    built = pipeline.build_features(store, raw, settings, PROJECT).id
+    trained = [pipeline.train(store, recipe, built, {}, settings) for recipe in pipeline.recipes(settings, audit=False)]
+    return store, built, pipeline.choose(trained, settings), settings
+
+
+@pytest.mark.parametrize("list_kind", LIST_KINDS)
+def test_nobody_beats_the_oracle_beyond_noise(run: tuple[snapshots.Store, str, pipeline.Choice, Settings], list_kind: str) -> None:
+    store, built, choice, settings = run
+    best: list[ScoredWindow] = [pipeline.oracle(store, built, settings)[list_kind]]
+    gains = {name: compare(windows[list_kind][:1], best, "ndcg@10", settings) for name, windows in choice.evaluations.items()}
+    assert set(gains) == {"popularity", "repeat_purchase", "item_to_item"}
+    assert all(gain.low <= 0 for gain in gains.values()), gains
+    assert gains["popularity"].high < 0
+
+
+def test_example_users_of_a_release_have_the_oracles_lists(
+    run: tuple[snapshots.Store, str, pipeline.Choice, Settings],
+) -> None:
+    store, built, choice, settings = run
+    release = store.load("release", pipeline.recommend(store, choice, built, settings, {}))
+    features = pipeline.open_features(store, built, settings)
+    state, source = features.state(features.as_of), open_simulation(settings.dataset)
+    assert source
+    examples = Reader(release).examples
+    assert {user["why"] for user in examples} == {"active", "typical", "newcomer", "segment"}
+    for user in examples:
+        expected = source.truth(np.array([user["user_id"]]), state.item_ids, state.cutoff, settings.dataset.horizon_days)[0]
+        expected = expected * state.items["is_available"]
+        assert user["oracle"]["all_items"][0]["item_id"] == state.item_ids[expected.argmax()]

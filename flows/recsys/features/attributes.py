@@ -19,8 +19,8 @@ def partial_correlation(values: NDArray, later: NDArray, earlier: Sequence[NDArr
 
 
 def partial_association(groups: NDArray[np.int64], later: NDArray, earlier: Sequence[NDArray]) -> float:
-    """The same for text, from 0 to 1: the square root of the share of the later ranks' variance that is between groups, corrected
-    for chance (epsilon squared, Kelley 1935, doi:10.1073/pnas.21.9.554).
+    """Partial association of a text attribute with what comes later, from 0 to 1: the square root of the share of the later ranks'
+    variance that is between groups, corrected for chance (epsilon squared, Kelley 1935, doi:10.1073/pnas.21.9.554).
 
     groups: (n,) numbers 0, 1, 2, ... of the text values.
     """

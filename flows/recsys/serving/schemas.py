@@ -108,6 +108,6 @@ class Problem(BaseModel):
 
 
 class Invalid(BaseModel):
-    """What is wrong with a request, and in which field."""
+    """An error in a request, and the field that has it."""
 
     detail: list[dict]

@@ -17,8 +17,9 @@ from recsys.validation_report import CheckResult
 
 @dataclass(frozen=True)
 class Access:
-    """What a database source needs besides its settings. queries: folder of its SQL files. environment: has secrets, so it is never
-    stored or logged."""
+    """Access to a database, for the source that reads one.
+
+    queries: folder of its SQL files. environment: has secrets, so it is never stored or logged."""
 
     queries: Path
     environment: Mapping[str, str] = field(repr=False)

@@ -62,7 +62,7 @@ class UnreadableColumns(RecsysError):
 
 
 class NestedColumns(ValueError):
-    """The same, raised where the name of the file is not known."""
+    """Columns that do not hold single values, raised by code that does not know the name of the file."""
 
     def __init__(self, problems: Mapping[str, str]):
         self.problems = problems
@@ -227,7 +227,7 @@ def _list_disk(pattern: str, setting: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _list_bucket(pattern: str, setting: str, client: Any) -> Iterator[tuple[str, str, int]]:
-    """The same for objects: the one with this key, those below it as a folder, or those that match it as a glob."""
+    """Objects for an s3:// pattern: the one with this key, those below it as a folder, or those that match it as a glob."""
     bucket, _, key = pattern.removeprefix("s3://").partition("/")
     key = key.rstrip("/")
     wildcards = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}

@@ -53,7 +53,8 @@ class Answers:
         return _overlap(self.before[self.group == group], self.after[self.group == group], k)
 
     def kept_in_crowd(self, k: int) -> list[float]:
-        """The same for users who are not perturbed themselves, on the whole perturbed state; without the withdrawn item."""
+        """For each user who is not perturbed, the share of the first k items that stay there when all others are perturbed. The
+        withdrawn item does not count."""
         mine = self.group == "untouched"
         before = [items[items != self.withdrawn] for items in self.before[mine]]
         return _overlap(before, self.crowd[mine], k)

@@ -494,8 +494,8 @@ def _prices(profile: DailyProfile, excluded: DayFlags, limits: HistoryLimits) ->
 
 
 def _repeats(profile: DailyProfile, excluded: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
-    """Where users often return to the same items, as with groceries: they do so less, on a day or in a week. Where they rarely do,
-    as with films: they do so more."""
+    """Finds a changed repeat rate: a fall on a day or in a week where users often return to the same items (groceries), and a rise
+    where they rarely do (films)."""
     known, again, chance = (profile.of("events", value) for value in ("established", "again", "chance"))
     falls = {"direction": -1, "is_relative": True}
     name, established = "users who are known:", profile.of("users", "established")
