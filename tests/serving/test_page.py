@@ -18,7 +18,7 @@ from conftest import make_settings, wait
 from recsys.releases.reader import Reader
 from recsys.store.snapshots import Store, open_store
 from recsys.validation.check_input import CheckInput
-from serving_shop import Server, publish_copy, serving
+from serving_shop import Server, add_oracle, publish_copy, serving
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, inputs: CheckInput, user: st
 
     def change(folder: Path) -> None:
         put_beside(folder)
+        add_oracle(folder)
         rename(folder, user)
 
     publish_copy(store, inputs, "second", change=lambda folder: shift(folder / "lists.sqlite"))

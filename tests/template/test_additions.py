@@ -108,18 +108,18 @@ EDITED: list[tuple[str, str, str]] = [  # file, a text that is there, and what i
         "PositiveShare\n    static: Names\n",
         "    min_price: Count = 1\n",
     ),
-    ("flows/recsys/releases/business_rules.py", '"blocked_categories", ', '"min_price", '),
+    ("flows/recsys/releases/business_rules.py", '    "blocked_categories",\n', '    "min_price",\n'),
     (
         "flows/recsys/releases/business_rules.py",
         """np.isin(items["category"], rules.blocked_categories)\n""",
-        """    found["min_price"] = items["mean_price"] < rules.min_price\n""",
+        """    hidden["min_price"] = items["mean_price"] < rules.min_price\n""",
     ),
     ("config.toml", "max_category_share = 1.0", "\nmin_price = 30"),
     # a source
     ("flows/recsys/sources/registry.py", "import Shop\n", "from recsys.sources.weblog import Weblog\n"),
     ("flows/recsys/sources/registry.py", '    "events": Events,\n', '    "weblog": Weblog,\n'),
     # a recommender
-    ("flows/recsys/recommenders/registry.py", "TooLittleData\n", "from recsys.recommenders.cheapest import Cheapest\n"),
+    ("flows/recsys/recommenders/registry.py", "base import Recommender\n", "from recsys.recommenders.cheapest import Cheapest\n"),
     ("flows/recsys/recommenders/registry.py", "        Popularity,\n", "        Cheapest,\n"),
     ("config.toml", "[recommenders.popularity]\ndays = 7\n", "\n[recommenders.cheapest]\n"),
     # a check
