@@ -92,6 +92,7 @@ def test_the_same_raw_snapshot_gives_the_same_bytes(raw: Snapshot, settings: Set
 def test_a_model_is_named_for_its_room_and_its_description_says_the_grain(model: Path) -> None:
     room = model.relative_to(PROJECT / "models").parts[0]
     assert model.stem.startswith(PREFIXES[room])
+    assert model.with_suffix(".yml").exists(), f"describe {model.stem} in {model.stem}.yml beside it"
     described = yaml.safe_load(model.with_suffix(".yml").read_text())["models"][0]
     assert described["name"] == model.stem
     assert described["description"].startswith("One row per ")

@@ -16,7 +16,7 @@ from recsys.evaluation.holdout import ScoredWindow, holdout_table
 from recsys.features.state import State
 from recsys.recommenders.base import LIST_KINDS, Recommender, Scorer
 from recsys.releases import files
-from recsys.releases.business_rules import HIDING, RULES, BusinessRules, RuledLists
+from recsys.releases.business_rules import HIDING, NO_RULES, RULES, BusinessRules, RuledLists
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Manifest, Snapshot
 
@@ -50,7 +50,7 @@ def shop(**items: Any) -> State:
 
 
 def settings(length: int = 4, k: int = 4, **rules: Any) -> Settings:
-    return make_settings(rules=rules, lists={"length": length}, evaluation={"k": k})
+    return replace(make_settings(lists={"length": length}, evaluation={"k": k}), rules=replace(NO_RULES, **rules))
 
 
 def ruled(state: State, chosen: Settings, model: Recommender | None = None) -> dict[str, RuledLists]:

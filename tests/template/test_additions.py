@@ -75,12 +75,10 @@ def check(inputs: CheckInput, limits: TitlesLimits) -> Iterator[CheckResult]:
     yield CheckResult("titled_items", share, limits.min_titled, "block", share >= limits.min_titled, words)
 '''
 STAGING = {  # as those of the source `events`
-    f"dbt_project/models/staging/weblog/stg_weblog__{table}.sql": (
-        ROOT / "dbt_project" / "models" / "staging" / "events" / f"stg_events__{table}.sql"
-    )
-    .read_text()
+    f"dbt_project/models/staging/weblog/{file.name.replace('_events__', '_weblog__')}": file.read_text()
     .replace("source('events'", "source('weblog'")
-    for table in ("events", "items", "users")
+    .replace("stg_events__", "stg_weblog__")
+    for file in (ROOT / "dbt_project" / "models" / "staging" / "events").glob("stg_*")
 }
 NEW = STAGING | {
     "dbt_project/models/staging/weblog/weblog.yml": (
@@ -106,13 +104,13 @@ EDITED: list[tuple[str, str, str]] = [  # file, a text that is there, and what i
     (
         "flows/recsys/settings/run.py",
         "PositiveShare\n    static: Names\n",
-        "    min_price: Count = 1\n",
+        "    min_price: Count = 0\n",
     ),
     ("flows/recsys/releases/business_rules.py", '    "blocked_categories",\n', '    "min_price",\n'),
     (
         "flows/recsys/releases/business_rules.py",
         """np.isin(items["category"], rules.blocked_categories)\n""",
-        """    hidden["min_price"] = items["mean_price"] < rules.min_price\n""",
+        """    if rules.min_price:\n        hidden["min_price"] = items["mean_price"] < rules.min_price\n""",
     ),
     ("config.toml", "max_category_share = 1.0", "\nmin_price = 30"),
     # a source
