@@ -104,7 +104,7 @@ EDITED: list[tuple[str, str, str]] = [  # file, a text that is there, and what i
     (
         "flows/recsys/settings/run.py",
         "PositiveShare\n    static: Names\n",
-        "    min_price: float = 0.0\n",
+        "    min_price: Days = 0\n",
     ),
     ("flows/recsys/releases/business_rules.py", '    "blocked_categories",\n', '    "min_price",\n'),
     (
