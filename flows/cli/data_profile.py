@@ -85,11 +85,15 @@ def _times(found: Profile) -> Iterator[str]:
         missing = sum(days for _, days in times.gaps)
         longest = ", ".join(f"{days} from {first}" for first, days in times.gaps[:5])
         yield f"days without an event: {missing:,}" + (f"; the longest runs: {longest}" if missing else "")
-        if found.forms and found.forms.is_local:
-            hours = f"{times.quiet:02}:00 to {(times.quiet + 6) % 24:02}:00"
-            is_night = times.quiet < 4 or times.quiet > 20
-            guess = "as at night, so times may be on the users' own clock" if is_night else "unlike a night"
-            yield f"zone: none is written; the quietest six hours are {hours}, {guess} (a guess)"
+        if found.forms and found.forms.local:
+            share = "no time has one" if found.forms.local == 1 else f"{found.forms.local:.1%} of the times have none"
+            yield f'zone: {share}, so time_zone = "{times.zone}" is used, by {"the settings" if found.is_known else "default"}'
+            if times.quiet is not None:
+                hours = f"{times.quiet:02}:00 to {(times.quiet + 6) % 24:02}:00"
+                guess = "no night there, so most users may live in another zone"
+                if times.quiet < 4 or times.quiet > 20:
+                    guess = "a night there; if most users live in another zone, their own clock was written: set time_zone to it"
+                yield f"the quietest six hours are {hours} in {times.zone}, {guess}"
 
 
 def _counts(found: Profile) -> Iterator[str]:

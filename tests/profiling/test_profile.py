@@ -76,6 +76,7 @@ def test_times_have_a_form_gaps_and_a_night(shop: tuple[Profile, dict[str, Path]
     found, times = shop[0].forms, shop[0].times
     assert found
     assert times
+    assert times.quiet is not None
     assert set(found.shares) == {"text without a zone", "not readable"}
     assert (times.first, times.days) == (START, 90)
     assert times.gaps == [(date(2024, 1, 11), 2), (date(2024, 1, 21), 1)]
@@ -145,6 +146,31 @@ def test_nothing_is_read_where_a_column_is_missing(tmp_path: Path) -> None:
     assert "EVENTS has no column that is known to be item_id" in problem
     assert 'user_id = "uid"' in problem
     assert found.quarantine is None
+
+
+@pytest.fixture(scope="module")
+def spreadsheet(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """Ninety days of orders with decimal commas and an unusual name for the time, separated by semicolons."""
+    path = tmp_path_factory.mktemp("spreadsheet") / "sales.csv"
+    rows = [[user, item, at, kind, 1, "67,40", "web"] for user, item, at, kind in days(90)]
+    with path.open("w", newline="") as file:
+        names = ["Customer", "SKU", "When", "Action", "Qty", "Unit Price", "Channel"]
+        csv.writer(file, delimiter=";").writerows([names, *rows])
+    return profile({"events": path})
+
+
+def test_a_section_with_a_guessed_column_works_as_it_is_printed(spreadsheet: Profile) -> None:
+    found = {one.theirs: (one.ours, one.how.partition(":")[0]) for one in spreadsheet.columns}
+    assert found["When"] == ("event_at", "guessed")
+    assert any('"When" as event_at' in remark for remark in spreadsheet.remarks)
+    again = profile({}, config=CONFIG | {"datasets": parse(spreadsheet.section)["datasets"]})
+    assert again.problems == []
+    assert (again.quarantine, again.counts, again.times) == (spreadsheet.quarantine, spreadsheet.counts, spreadsheet.times)
+
+
+def test_a_column_of_numbers_that_cannot_be_read_is_not_proposed(spreadsheet: Profile) -> None:
+    assert '"Unit Price"' not in spreadsheet.section
+    assert any("is written like 67,40; write 67.40" in remark for remark in spreadsheet.remarks)
 
 
 @pytest.fixture
@@ -238,6 +264,11 @@ def test_every_problem_of_few_events_is_told(few: Profile) -> None:
         assert problem in told
 
 
+def test_dates_have_no_quietest_hours(few: Profile) -> None:
+    assert few.times
+    assert few.times.quiet is None
+
+
 def test_a_column_of_lists_alone_is_left_out(few: Profile) -> None:
     (items,) = few.entities
     assert [attribute.name for attribute in items.attributes] == ["colour"]
@@ -254,14 +285,17 @@ def test_dates_and_numbers_of_another_form_are_told_with_the_form_to_write(tmp_p
     assert "raise the limit" not in told
 
 
-def test_a_horizon_that_is_too_long_and_a_day_of_an_import_are_told(tmp_path: Path) -> None:
+def test_a_horizon_that_is_too_long_a_day_of_an_import_and_the_night_of_the_zone_are_told(tmp_path: Path) -> None:
     rows = days(60) + [[f"c{number}", "s1", START + timedelta(30), "order"] for number in range(600)]
     events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type"], rows)
     section = {"source": "events", "horizon_days": 56, "step_days": 28, "event_types": {"order": "purchase"}}
+    section["time_zone"] = "Asia/Kolkata"
     found = profile({"events": events}, config=CONFIG | {"datasets": {"mine": section}})
     assert "horizon_days = 56 is too long for 60 days" in " ".join([*found.remarks, *found.problems])
     assert any(re.search(r"horizon_days = \d+ and step_days = \d+", remark) for remark in found.remarks)
     assert any(remark.startswith("2024-01-31 has 640 events, 16 times the usual day") for remark in found.remarks)
+    assert found.times
+    assert (found.times.zone, found.times.quiet) == ("Asia/Kolkata", 0)
 
 
 @pytest.fixture

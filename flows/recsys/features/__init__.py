@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from recsys.features.daily_profile import ESTABLISHED, STEP, DailyProfile
     from recsys.features.snapshot import Features
     from recsys.features.state import Attribute, State, Table, TrainingWindow, matrix, matrix_of_file, places
-    from recsys.features.unreadable import DATE
+    from recsys.features.unreadable import DATE, rewrite_number
     from recsys.features.warehouse import Quarantine, connect, escaped, identifier, literal, read_quarantine
 
 __getattr__ = lazy(__name__, __file__)

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from recsys import RecsysError
-from recsys.features import DATE, Quarantine, warehouse
+from recsys.features import DATE, Quarantine, rewrite_number, warehouse
 from recsys.profiling.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated
 from recsys.settings import (
     MAX_UNKNOWN_SHARE,
@@ -29,6 +29,7 @@ from recsys.settings import (
     read_types,
     repeat_share,
     resolve,
+    write_text,
 )
 from recsys.sources import SOURCES, Access, Events, UnreadableColumns, columns, open_source
 from recsys.store import Manifest, Snapshot, describe
@@ -50,6 +51,7 @@ FORMS = {
     "nanoseconds since 1970": r"^\d{18,19}$",
 }
 NUMBER = r"^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?$"  # the same as in the dbt macro `number`
+NUMBER_TEXT = r"^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$"  # what the staging models read as a price or quantity
 ZONED, TYPED, TYPED_LOCAL = "text with a zone", "timestamps with a zone", "timestamps without a zone"
 UNREADABLE = "not readable"  # any other form
 LOCAL = ("text without a zone", "dates", TYPED_LOCAL)  # forms that need the dataset's time_zone
@@ -93,8 +95,9 @@ class Forms:
     zones: list[str]
 
     @property
-    def is_local(self) -> bool:
-        return any(form in LOCAL for form in self.shares)
+    def local(self) -> float:
+        """Share of the events whose time has no zone."""
+        return sum(share for form, share in self.shares.items() if form in LOCAL)
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,16 @@ class Times:
     """Times of the events, in UTC.
 
     days: number of days from the first event to the last. gaps: first day and length of each run of days without an event, longest
-    first. quiet: hour at which the six hours with the fewest events begin.
+    first. zone: the dataset's time_zone. quiet: hour in that zone at which the six hours with the fewest events begin; None if all
+    events are within one hour of the day, as those of dates are.
     """
 
     first: datetime
     last: datetime
     days: int
     gaps: list[tuple[date, int]]
-    quiet: int
+    zone: str
+    quiet: int | None
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,7 @@ class _Check:
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
         self.spare: dict[str, list[str]] = {}  # columns of each table that do not match one of ours
         self.missing: dict[str, list[str]] = {}  # required columns of each table that were not found
+        self.left_out: dict[tuple[str, str], str] = {}  # why a column of a table is not proposed, though it has a usual name
         self.is_sure = True
 
     @property
@@ -230,9 +236,8 @@ class _Check:
         source = open_source(self.settings.dataset, self.settings.store.endpoint)
         self.found.source, self.found.target = self.settings.dataset.source, self.settings.dataset.target
         schemas = source.schemas() if isinstance(source, Events) else {}
-        self.find_columns(schemas)
-        if isinstance(source, Events) and self.missing:
-            self.ask_for_columns(source)
+        if isinstance(source, Events):
+            self.find_columns(source, schemas)
         if not self.found.problems:
             with tempfile.TemporaryDirectory(prefix="check-data-") as scratch:
                 raw = self.land(Path(scratch), access)
@@ -244,12 +249,54 @@ class _Check:
             self.found.section = self.render()
         return self.found
 
-    def find_columns(self, schemas: Mapping[str, pa.Schema]) -> None:
-        """Finds the columns of each table by the settings and our names, and proposes others by usual names."""
+    def find_columns(self, source: Events, schemas: Mapping[str, pa.Schema]) -> None:
+        """Finds the columns of each table by the settings and our names, and proposes others by usual names and by their values."""
         usual = {} if self.found.is_known else {table: columns.propose(schema.names, table) for table, schema in schemas.items()}
-        if any(usual.values()):
-            self.propose("columns", _merge(usual), "our name = the data's; check them")
-        dataset = self.settings.dataset
+        self.leave_out_unreadable(source, usual)
+        self.match_columns(schemas, usual)
+        if not self.missing:
+            return
+        try:
+            guesses = _guess(source.read_heads(self.spare))
+        except RecsysError:  # such as columns of lists; then only names are compared
+            guesses = {}
+        guessed = {table: {ours: guesses.get(f"{table}.{ours}", "") for ours in names} for table, names in self.missing.items()}
+        if self.found.is_known or not all(
+            all(found.values()) and len(set(found.values())) == len(found) for found in guessed.values()
+        ):
+            self.ask_for_columns(guesses)
+            return
+        self.match_columns(schemas, {table: usual[table] | guessed.get(table, {}) for table in usual}, guessed)
+        shown = ", ".join(f'"{theirs}" as {ours}' for found in guessed.values() for ours, theirs in found.items())
+        self.found.remarks.append(f"these columns were guessed from their values: {shown}; correct columns if a guess is wrong")
+
+    def leave_out_unreadable(self, source: Events, usual: dict[str, dict[str, str]]) -> None:
+        """Takes columns out of `usual` that should hold numbers and hold other texts: each of their events would be rejected."""
+        wanted = {
+            table: [theirs for ours, theirs in found.items() if columns.TABLES[table][ours] == "number"]
+            for table, found in usual.items()
+        }
+        for table, head in source.read_heads({table: names for table, names in wanted.items() if names}).items():
+            for ours, theirs in list(usual[table].items()):
+                if theirs in wanted[table] and (example := _unreadable(head.column(theirs))):
+                    del usual[table][ours]
+                    self.left_out[table, theirs] = f"left out: {example} is not read as a number"
+                    self.found.remarks.append(
+                        f'"{theirs}" of {table.upper()} is left out: it seems to be {ours}, but it is written like {example};'
+                        f" write {rewrite_number(example) or '1234.50'}, and add {ours} = {write_text(theirs)} to columns"
+                    )
+
+    def match_columns(
+        self,
+        schemas: Mapping[str, pa.Schema],
+        proposed: Mapping[str, Mapping[str, str]],
+        guessed: Mapping[str, Mapping[str, str]] = {},
+    ) -> None:
+        """Matches the columns of each table to ours. proposed: the export's columns by table and our name; guessed: those of them
+        that were found by their values."""
+        if any(proposed.values()):
+            self.propose("columns", _merge(proposed), "our name = the data's; check them")
+        dataset, self.found.columns, self.missing = self.settings.dataset, [], {}
         for table, schema in schemas.items():
             match = columns.match(schema.names, table, dataset.columns, columns.attributes_of(table, dataset))
             ours = {theirs: name for name, theirs in match.mapped.items()}
@@ -258,19 +305,22 @@ class _Check:
                 name = ours.get(theirs, "")
                 if not name and pa.types.is_nested(schema.field(theirs).type):
                     hints[theirs] = f"ignored: it is of type {schema.field(theirs).type}"
-                how = hints[theirs] if not name else _how(name, theirs, name in usual.get(table, {}))
+                how = (
+                    self.left_out.get((table, theirs), hints[theirs])
+                    if not name
+                    else _how(name, theirs, name in proposed.get(table, {}))
+                )
+                if name in guessed.get(table, {}):
+                    how = "guessed: the only column of times" if name == "event_at" else "guessed: another table has its values"
                 self.found.columns.append(Column(table, theirs, name, how))
             self.spare[table] = [name for name in match.ignored if not pa.types.is_nested(schema.field(name).type)]
             if match.missing:
                 self.missing[table] = match.missing
 
-    def ask_for_columns(self, source: Events) -> None:
-        """Adds a problem that names the missing required columns, with the line to write in config.toml."""
+    def ask_for_columns(self, guesses: Mapping[str, str]) -> None:
+        """Adds a problem that names the missing required columns, with the line to write in config.toml. guesses: the export's
+        columns by `<table>.<our name>`."""
         given, parts = self.settings.dataset.columns, []
-        try:
-            guesses = _guess(source.read_heads(self.spare))
-        except RecsysError:  # such as columns of lists; then only names are compared
-            guesses = {}
         setting = dict(given)
         for table, names in self.missing.items():
             parts.append(f"{table.upper()} has no column that is known to be {', '.join(names)}")
@@ -395,7 +445,7 @@ class _Check:
             forms = {form: sum(events for one, _, events in rows if one == form) / total for form, *_ in rows}
             zones = [zone for _, zone, _ in rows if zone]
         self.found.forms = Forms(forms, zones)
-        if self.found.forms.is_local:
+        if self.found.forms.local:
             self.propose("time_zone", "UTC", 'times have no zone; correct it if it is another one, such as "Europe/London"')
 
     def find_accepted(self, raw: Snapshot, file: Path, catalogued: bool) -> None:
@@ -459,7 +509,12 @@ class _Check:
         by_day = connection.execute(
             "select event_at::date as day, count(*) from int_events_accepted group by all order by day"
         ).fetchall()
-        by_hour = dict(connection.execute("select hour(event_at), count(*) from int_events_accepted group by all").fetchall())
+        zone = self.settings.dataset.time_zone
+        by_hour = dict(
+            connection.execute(
+                "select hour(event_at at time zone 'UTC' at time zone ?), count(*) from int_events_accepted group by all", [zone]
+            ).fetchall()
+        )
         first, last = connection.execute("select min(event_at), max(event_at) from int_events_accepted").fetchall()[0]
         days = [day for day, _ in by_day]
         gaps = [(one + timedelta(1), (other - one).days - 1) for one, other in pairwise(days) if (other - one).days > 1]
@@ -470,9 +525,10 @@ class _Check:
             f"{day} has {events:,} events, {events / usual:.0f} times the usual day: an import?"
             for events, day in spikes[:EXAMPLES]
         ]
-        quiet = min(range(24), key=lambda start: sum(by_hour.get((start + hour) % 24, 0) for hour in range(6)))
+        hours = {start: sum(by_hour.get((start + hour) % 24, 0) for hour in range(6)) for start in range(24)}
+        quiet = min(hours, key=hours.__getitem__) if len(by_hour) > 1 else None
         self.as_of: date = _one(connection, "select max(as_of)::date from int_cutoffs")
-        self.found.times = Times(first, last, (self.as_of - days[0]).days, gaps, quiet)
+        self.found.times = Times(first, last, (self.as_of - days[0]).days, gaps, zone, quiet)
 
     def find_horizon(self, connection: duckdb.DuckDBPyConnection, catalogued: bool) -> None:
         """Counts the users on whom lists can be evaluated, at each evaluated cutoff of each horizon, and proposes a horizon."""
@@ -611,6 +667,14 @@ def _holds_times(column: pa.Array) -> bool:
     values = column.slice(0, 1_000).drop_null().to_pylist() if pa.types.is_string(column.type) else []
     written = [pattern for form, pattern in FORMS.items() if form in (ZONED, *LOCAL)] + [DATE.pattern]
     return bool(values) and all(any(re.search(pattern, value.strip().upper()) for pattern in written) for value in values)
+
+
+def _unreadable(column: pa.Array) -> str:
+    """Returns an example of a column's texts that are not read as numbers, if most of them are not; else ""."""
+    values = [value.strip() for value in column.slice(0, 1_000).drop_null().to_pylist()] if pa.types.is_string(column.type) else []
+    written = [value for value in values if value]
+    wrong = [value for value in written if not re.search(NUMBER_TEXT, value)]
+    return wrong[0][:40] if len(wrong) > MAX_REJECTED * len(written) else ""
 
 
 def _merge(proposed: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
