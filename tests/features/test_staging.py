@@ -228,6 +228,7 @@ def test_too_many_bad_rows_are_one_error_with_the_counts(refused: tuple[str, lis
     assert f"quarantine holds {len(BAD)} of {SENT:,} events" in message
     assert all(f"{count} {reason}" in message for reason, count in REJECTED.items())
     assert "more than max_quarantine = 1.0%; correct the data, or raise the limit" in message
+    assert "`make quarantine DATASET=events`" in message
     assert "\n" not in message
 
 

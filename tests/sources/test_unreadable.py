@@ -49,5 +49,11 @@ def test_every_unreadable_value_of_an_event_is_told_with_its_column() -> None:
     assert "write 2.00" in told
 
 
+def test_one_value_of_each_column_is_told_of_several_events() -> None:
+    told = advise("event_at 28.12.2023", "quantity 2,00", "event_at 29.12.2023, price 3,50")
+    assert [part.split()[0] for part in told.split("; ") if " is written like " in part] == ["event_at", "quantity", "price"]
+    assert "29.12.2023" not in told
+
+
 def test_nothing_is_told_of_events_that_can_be_read() -> None:
     assert advise("") == ""

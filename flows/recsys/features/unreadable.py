@@ -6,12 +6,16 @@ DATE = re.compile(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d\d)(\D.*)?$")
 VALUES = re.compile(r"(event_at|quantity|price|rating) (.+?)(?=, (?:quantity|price|rating) |$)")  # form of the column `unreadable`
 
 
-def advise(unreadable: str) -> str:
-    """Returns what to write instead of an event's unreadable values; "" if there are none.
+def advise(*unreadable: str) -> str:
+    """Returns what to write instead of events' unreadable values, one of each column; "" if there are none.
 
-    unreadable: value of the event's column `unreadable`.
+    unreadable: values of the events' column `unreadable`.
     """
-    return "; ".join(_advise(name, value.strip()) for name, value in VALUES.findall(unreadable))
+    values: dict[str, str] = {}
+    for event in unreadable:
+        for name, value in VALUES.findall(event):
+            values.setdefault(name, value.strip())
+    return "; ".join(_advise(name, value) for name, value in values.items())
 
 
 def _advise(name: str, value: str) -> str:

@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -25,6 +25,7 @@ from recsys.store import Manifest, Snapshot, digest, processes, remedy, with_rem
 SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")
 IDLE = 60.0  # seconds without work after which dbt is ended
 MD5_SPACE = 2**128
+ADVISED = 3  # reasons, the most frequent ones, for which messages say what to write instead
 MAX_TOLERATED = 0.3  # share of rejected events up to which messages suggest raising max_quarantine
 
 
@@ -265,21 +266,22 @@ class Quarantine:
     """Rejected events by reason.
 
     sent: number of all events. rejected: events counted under the first reason that applied. affected: events counted under every
-    reason that applied. unreadable: values that could not be read of one event with the most frequent reason.
+    reason that applied. unreadable: values that could not be read, of one event for each of the most frequent reasons.
     """
 
     sent: int
     rejected: dict[str, int]
     affected: dict[str, int]
-    unreadable: str = ""
+    unreadable: Sequence[str] = ()
 
     @property
     def share(self) -> float:
         return sum(self.rejected.values()) / max(self.sent, 1)
 
     def __str__(self) -> str:
-        """`120 of 10,000 events (1.2%): 100 duplicate, 20 bad_price`."""
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.items() if count)
+        """`120 of 10,000 events (1.2%): 100 duplicate, 20 bad_price`, the most frequent reason first."""
+        ordered = sorted(self.rejected.items(), key=lambda found: -found[1])
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in ordered if count)
         return f"{sum(self.rejected.values()):,} of {self.sent:,} events ({self.share:.1%})" + (f": {reasons}" if reasons else "")
 
     def excess(self, limit: float) -> str:
@@ -287,7 +289,7 @@ class Quarantine:
         if self.share <= limit:
             return ""
         raising = ", or raise the limit in config.toml if these events are known to be bad" if self.share < MAX_TOLERATED else ""
-        values = advise(self.unreadable)
+        values = advise(*self.unreadable)
         return f"{self}, more than max_quarantine = {limit:.1%}; correct the data{raising}" + (f": {values}" if values else "")
 
 
@@ -305,16 +307,16 @@ def quarantine(
     """Reads the models `quarantine` and `int_events_rejected`, given as relations."""
     rows = connection.execute(f"select reason, events_rejected, events_affected, events_sent from {relation}").fetchall()
     counts = {row[0]: row[1] for row in rows}
-    most_frequent = max(counts, key=lambda reason: counts[reason])
+    most_frequent = sorted(counts, key=lambda reason: -counts[reason])[:ADVISED]
     # max() likely returns a date of the 31st, which shows which part is the day.
-    query = f"select max(unreadable) from {rejected} where reason = {literal(most_frequent)}"
-    (unreadable,) = connection.execute(query).fetchall()[0]
-    return Quarantine(rows[0][3], counts, {row[0]: row[2] for row in rows}, unreadable or "")
+    examples = dict(connection.execute(f"select reason, max(unreadable) from {rejected} group by reason").fetchall())
+    unreadable = [examples[reason] for reason in most_frequent if examples.get(reason)]
+    return Quarantine(rows[0][3], counts, {row[0]: row[2] for row in rows}, unreadable)
 
 
 def _refuse_quarantine(found: Quarantine, settings: Settings) -> None:
     if excess := found.excess(settings.dataset.max_quarantine):
-        raise RecsysError(f"quarantine holds {excess}")
+        raise RecsysError(f"quarantine holds {excess}; `make quarantine DATASET={settings.dataset_name}` writes them to a file")
 
 
 def escaped(text: object) -> str:
