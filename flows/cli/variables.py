@@ -171,8 +171,13 @@ class Place:
         return ["--production"] if self.branch_name == PRODUCTION else []
 
     def settings(self) -> Settings:
-        """The settings of the dataset."""
-        return resolve(read_config(), self.dataset, str(self.as_of or ""), self.sample, self.inputs)
+        """The settings of the dataset. Raises RecsysError if its source does not read the files that the variables name."""
+        chosen = resolve(read_config(), self.dataset, str(self.as_of or ""), self.sample, self.inputs)
+        if self.inputs:
+            from recsys.sources import check_inputs
+
+            check_inputs(chosen.dataset.source, self.inputs, chosen.dataset_name)
+        return chosen
 
     def checked_settings(self) -> Settings:
         """The settings of the dataset, after checking everything in config.toml that a flow depends on."""

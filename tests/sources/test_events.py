@@ -15,7 +15,7 @@ from recsys import RecsysError
 from recsys.settings.run import Dataset
 from recsys.sources.columns import TABLES
 from recsys.sources.events import Events
-from recsys.sources.registry import open_source
+from recsys.sources.registry import check_inputs, open_source
 
 HEADER = "user_id,item_id,event_at\n"
 ROW = "u1,i1,2024-01-01\n"
@@ -282,3 +282,11 @@ def test_items_and_users_are_named_by_their_own_source_settings(tmp_path: Path, 
     path = write(tmp_path / f"{source_setting}.csv", "name\nx\n")
     with pytest.raises(RecsysError, match=f'^{source_setting.upper()} "{re.escape(str(path))}" has no column {column}'):
         land(tmp_path, events=events, **{source_setting: path})
+
+
+def test_a_file_that_the_source_does_not_take_is_told_with_those_that_it_takes() -> None:
+    check_inputs("events", {"events": "a.csv", "items": "b.csv"}, "orders")
+    with pytest.raises(
+        RecsysError, match=r'RAW is "a.csv", but dataset "orders" .* takes no RAW=; pass EVENTS= or ITEMS= or USERS='
+    ):
+        check_inputs("events", {"raw": "a.csv"}, "orders")

@@ -20,7 +20,7 @@ from recsys.recommenders.base import LIST_KINDS
 from recsys.releases.reader import Reader
 from recsys.settings.run import Settings
 from recsys.sources import shop
-from recsys.sources.registry import open_simulation, open_source
+from recsys.sources.registry import check_inputs, open_simulation, open_source
 from recsys.sources.shop import Shop, words
 from recsys.sources.shop.world import BUY, STYLES, VIEWS, World
 from recsys.store import snapshots
@@ -380,3 +380,9 @@ def test_example_users_of_a_release_have_the_oracles_lists(
         expected = source.truth(np.array([user["user_id"]]), state.item_ids, state.cutoff, settings.dataset.horizon_days)[0]
         expected = expected * state.items["is_available"]
         assert user["oracle"]["all_items"][0]["item_id"] == state.item_ids[expected.argmax()]
+
+
+@pytest.mark.parametrize(("name", "meaning"), [("events", "there, events is a number in config.toml"), ("raw", "leave RAW out")])
+def test_the_shop_reads_no_files(name: str, meaning: str) -> None:
+    with pytest.raises(RecsysError, match=f'{name.upper()} is "x.csv", but dataset "shop" .*{meaning}'):
+        check_inputs("shop", {name: "x.csv"}, "shop")

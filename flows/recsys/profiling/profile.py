@@ -31,7 +31,7 @@ from recsys.settings import (
     resolve,
     write_text,
 )
-from recsys.sources import SOURCES, Access, Events, UnreadableColumns, columns, open_source
+from recsys.sources import SOURCES, Access, Events, UnreadableColumns, check_inputs, columns, open_source
 from recsys.store import Manifest, Snapshot, describe
 
 EXAMPLES = 5  # rejected events shown for each reason
@@ -208,7 +208,7 @@ class _Check:
     """One run of `check`. values: settings of the dataset, as far as they are known. reasons: comments on proposed settings."""
 
     def __init__(self, config: Mapping[str, Any], name: str, inputs: Mapping[str, str], project: Path, today: date):
-        self.config, self.name, self.project, self.today = config, name, project, today
+        self.config, self.name, self.inputs, self.project, self.today = config, name, inputs, project, today
         known = config["datasets"].get(name)
         self.found = Profile(name, known is not None)
         self.values: dict[str, Any] = dict(known) if known else {"source": "events", **_grid(*GRIDS[0])}
@@ -233,6 +233,7 @@ class _Check:
             self.values[key], self.reasons[key] = value, reason
 
     def run(self, access: Access | None) -> Profile:
+        check_inputs(self.settings.dataset.source, self.inputs, self.name)
         source = open_source(self.settings.dataset, self.settings.store.endpoint)
         self.found.source, self.found.target = self.settings.dataset.source, self.settings.dataset.target
         schemas = source.schemas() if isinstance(source, Events) else {}

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         build,
         check_parameters,
         parse_date,
+        schema_of,
         section,
     )
 

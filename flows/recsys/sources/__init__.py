@@ -12,6 +12,6 @@ if TYPE_CHECKING:
     from recsys.sources.base import Access, Simulation
     from recsys.sources.events import Events
     from recsys.sources.files import UnreadableColumns
-    from recsys.sources.registry import SOURCES, check_config, open_simulation, open_source
+    from recsys.sources.registry import SOURCES, check_config, check_inputs, open_simulation, open_source
 
 __getattr__ = lazy(__name__, __file__)
