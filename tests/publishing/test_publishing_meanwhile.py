@@ -108,6 +108,14 @@ def test_where_they_are_as_old_it_only_tries_again(shop: Shop) -> None:
     assert shop.store.history()[-1]["previous"] == other
 
 
+def test_a_release_that_gives_way_returns_the_live_one_with_its_own_report(shop: Shop) -> None:
+    champion = shop.live(0, EARLY)
+    daily, other = shop.make(0, EARLY, champion), shop.make(0, LATE, champion)
+    door(shop.store, other, required(audit=False))
+    assert door(shop.store, daily, required(audit=False), on_conflict=publication.give_way) == other
+    assert shop.store.current() == other.id
+
+
 def other_model(shop: Shop) -> None:
     shop.live(1, EARLY)
 

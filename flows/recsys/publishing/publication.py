@@ -57,7 +57,8 @@ def publish(
             live = store.load("release", store.current() or release.id)
             following = on_conflict(store, release, live)
             if following is None:
-                return replace(release, id=live.manifest.id)
+                moves = [move for move in store.history() if move["release"] == live.manifest.id]
+                return _went_live(store, moves[-1] if moves else {"release": live.manifest.id, "previous": None})
             if attempt == ATTEMPTS - 1:
                 raise
             release = following
@@ -80,7 +81,14 @@ def _published(store: Store, release: ValidatedRelease) -> ValidatedRelease | No
     move = next((move for move in store.history() if release.id in (move["release"], move.get("instead_of"))), None)
     if move is None or move["release"] == release.id:
         return release if move else None
-    report = ValidationReport.read(store.report(move["release"])) or release.report
+    return _went_live(store, move)
+
+
+def _went_live(store: Store, move: dict[str, Any]) -> ValidatedRelease:
+    """The release of a line of the history, with its own validation report."""
+    report = ValidationReport.read(store.report(move["release"]))
+    if report is None:
+        raise RecsysError(f"release {move['release']} has no readable validation report; run the flow again, or roll back")
     return ValidatedRelease(move["release"], report, move["previous"])
 
 
