@@ -222,13 +222,14 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
 
 
 def _rules(data: RunRecord, settings: Settings) -> str:
-    """What was kept out of the released lists, rule by rule."""
+    """How many items each rule removed from the released lists of all users."""
     counts = about(store_of(data.run, settings).load("release", data.release_id))["rules"]
-    told = [
-        f"{list_kind}: {', '.join(f'{name} {count:,}' for name, count in found.items() if count) or 'nothing'}"
-        for list_kind, found in counts.items()
-    ]
-    return f"rules       kept out of lists, {'; '.join(told)}"
+    words = {"seen": "had before", "withdrawn": "not available"}  # the other rules have the names of their settings in [rules]
+    told = []
+    for list_kind, found in counts.items():
+        removed = ", ".join(f"{count:,} {words.get(name, name)}" for name, count in found.items() if count)
+        told.append(f"of {list_kind.replace('_', ' ')} {removed or 'none'}")
+    return f"rules       removed from the lists of all users: {'; '.join(told)}"
 
 
 def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console) -> None:
@@ -246,13 +247,23 @@ def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console
         console.print(f"expected    {change}: {names} only warn", markup=False, soft_wrap=True)
 
 
+def share_costs(steps: Mapping[str, float], run: float) -> tuple[int, dict[str, int]]:
+    """Whole CPU seconds of a run, and its parts, which sum to them: each step of a second or more, and the rest. steps: CPU seconds
+    by step, which are more than those of the run if it was resumed."""
+    total = round(max(run, sum(steps.values())))
+    parts = {name: int(spent) for name, spent in steps.items() if spent >= 1}
+    return total, parts | {"starting steps and the rest": total - sum(parts.values())}
+
+
 def _print_costs(run: Run, cpu_seconds: float, console: Console) -> None:
-    """CPU seconds of the run, those of each step, and the most memory that a task held. The rest is spent between steps."""
+    """CPU seconds of the run and its parts, which sum to it, and the most memory that a task held. A resumed run counts the steps
+    that it did not repeat, too."""
     costs = {step.id: [task["cost"].data for task in step if "cost" in task] for step in reversed(list(run))}
     seconds = {name: sum(cost["cpu_seconds"] for cost in found) for name, found in costs.items() if found}
-    steps = ", ".join(f"{name} {spent:.0f}" for name, spent in seconds.items() if spent >= 1)
+    total, parts = share_costs(seconds, cpu_seconds)
+    steps = ", ".join(f"{name} {spent}" for name, spent in parts.items())
     memory = max((cost["memory_mb"] for found in costs.values() for cost in found), default=0)
-    console.print(f"cost        {cpu_seconds:.0f} CPU seconds ({steps}), at most {memory:,} MB", soft_wrap=True)
+    console.print(f"cost        {total} CPU seconds ({steps}), at most {memory:,} MB", soft_wrap=True)
 
 
 TOLD = {"TrainFlow": summarise, "RecommendFlow": tell_lists, "MonitorFlow": tell_monitoring}  # what is printed at a run's end

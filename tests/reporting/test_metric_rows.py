@@ -11,6 +11,7 @@ from recsys.validation.measurements import measure
 from recsys.validation_report import CheckResult, Measurement, ValidationReport
 from reporting import metrics
 from reporting.figures import for_whom, groups
+from reporting.summary import share_costs
 
 SETTINGS = make_settings()
 BETTER, SAME, WORSE = (0.1, 0.05, 0.15), (0.0, -0.05, 0.05), (-0.1, -0.15, -0.05)
@@ -82,3 +83,11 @@ def test_what_is_measured_of_a_release(audited: CheckInput) -> None:
     assert {one.group.split(" ")[0] for one in found} >= {"", "segment", "activity", "tenure", "popularity"}
     assert sum(importance.values()) == pytest.approx(1)
     assert list(importance.values()) == sorted(importance.values(), reverse=True)
+
+
+@pytest.mark.parametrize("run", [9.4, 2.0])
+def test_the_parts_of_a_runs_cost_sum_to_its_total(run: float) -> None:
+    total, parts = share_costs({"land": 1.7, "train": 4.6, "end": 0.3}, run)
+    assert list(parts)[:2] == ["land", "train"]
+    assert sum(parts.values()) == total == round(max(run, 6.6))
+    assert min(parts.values()) >= 0

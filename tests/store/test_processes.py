@@ -208,7 +208,7 @@ def test_of_two_runs_of_a_flow_the_second_is_refused_until_the_first_has_ended(s
     other = open_store(root, "shop")
     with lease(store, "TrainFlow"):
         with (
-            pytest.raises(RecsysError, match=r"another run of TrainFlow in .* is under way, process \d+"),
+            pytest.raises(RecsysError, match=r"another run of TrainFlow in .* is under way, process \d+ on "),
             lease(other, "TrainFlow"),
         ):
             pass
