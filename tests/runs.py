@@ -107,8 +107,8 @@ class Run:
 
 STEPS = ("land", "build", "train", "recommend", "validate", "publish")
 AFTERWARDS: dict[str, Callable[[Store], object]] = {  # what people do with a release: back to the one before it, and forth again
-    "rollback": rollback,
-    "canary": lambda store: try_out(store, store.history()[-1]["rolled_back"], 0.5),
+    "rollback": lambda store: rollback(store, registry.required(audit=False)),
+    "canary": lambda store: try_out(store, registry.required(audit=False), store.history()[-1]["rolled_back"], 0.5),
     "promote": lambda store: promote(store, registry.required(audit=False)),
     "gc": lambda store: free(store, keep=1, grace_hours=0),
 }

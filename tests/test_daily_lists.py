@@ -142,7 +142,7 @@ def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_train
         with pytest.raises(RecsysError, match="worse than before"):
             publication.publish(store, ValidatedRelease(other, refused, live.release), [])
     assert publish(store, release, report, live, settings) == release == store.current()
-    rollback(store)
+    rollback(store, required(audit=False))
 
 
 def test_checks_only_warn_where_the_store_knows_of_an_expected_change(shop: Shop) -> None:
@@ -200,7 +200,7 @@ def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(
     assert publish(store, release, report, live, shop[1]) == release == store.current()
     assert champion(store).proven_by == live.release
     assert publish(store, release, report, live, shop[1]) == release
-    rollback(store)
+    rollback(store, required(audit=False))
     publish(store, release, report, live, shop[1])
     assert store.current() == live.release
 
@@ -210,4 +210,4 @@ def test_of_two_runs_at_once_the_lists_that_know_as_many_days_stay(shop: Shop) -
     (one, live, _), (other, _, _) = make(shop), make(shop)
     assert publish(store, one, judge(shop, one, live), live, shop[1]) == one
     assert publish(store, other, judge(shop, other, live), live, shop[1]) == one == store.current()
-    rollback(store)
+    rollback(store, required(audit=False))

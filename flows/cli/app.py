@@ -79,7 +79,8 @@ def command_line(groups: Mapping[str, Verbs] = GROUPS) -> Any:
 
 
 def main(groups: Mapping[str, Verbs] = GROUPS) -> None:
-    """Runs the verb that the arguments of the process name. Exits with 2 if they are wrong and with 1 if the verb fails."""
+    """Runs the verb that the arguments of the process name. Exits with 1 if it is refused or fails, whatever the reason, and with
+    128 and the number of a signal that stops it."""
     for number in STOPPING:
         signal.signal(number, stop)
     try:
@@ -91,14 +92,14 @@ def main(groups: Mapping[str, Verbs] = GROUPS) -> None:
             f"stopped by {name}; all its processes have ended, and the live release is unchanged: run again", 128 + stopped.args[0]
         )
     except TyperException as misuse:
-        fail(describe_misuse(misuse), 2)
+        fail(describe_misuse(misuse))
     except Exception as error:
         if not (message := describe_error(error)):
             raise
-        fail(message, 1)
+        fail(message)
 
 
-def fail(message: str, code: int) -> NoReturn:
+def fail(message: str, code: int = 1) -> NoReturn:
     """Prints one line, with the shared store that was used, and exits."""
     sys.stderr.write(f"error: {message}{''.join(f'; store: {store}' for store in shared_stores)}\n")
     sys.exit(code)

@@ -58,14 +58,17 @@ def tell_faults(kept: Store) -> None:
 def rollback(
     place: Place, release: Annotated[str, option("one of `make releases`; by default, the one live before", shown="ID")] = ""
 ) -> None:
-    """Makes the previous release live again, or any other release.
+    """Makes the previous release live again, or any other release that passed its checks.
 
     Example: make rollback
     """
     from recsys.publishing import rollback
+    from recsys.validation import required
 
-    kept = place.open_store()
-    left, release = kept.current(), rollback(kept, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
+    chosen = place.settings()
+    kept = place.open_store(chosen)
+    left, checks = kept.current(strict=not release), required(chosen.validation.audit)
+    release = rollback(kept, checks, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
     console.print(f"release {release} is live; rolled back from {left}, which stays in the store")
 
 
@@ -93,8 +96,10 @@ def canary(
     Example: make canary RELEASE=20251108-1a2b3c4d SHARE=0.05
     """
     from recsys.publishing import try_out
+    from recsys.validation import required
 
-    kept = place.open_store()
+    chosen = place.settings()
+    kept = place.open_store(chosen)
     if off:
         kept.point_canary(None, kept.current())
         console.print("there is no canary")
@@ -102,7 +107,7 @@ def canary(
     if not release or share is None:
         raise RecsysError("RELEASE or SHARE is not given; pass RELEASE=, one of `make releases`, and SHARE=0.05, or OFF=1")
     require_release_of_commit(place, kept, release)
-    try_out(kept, release, share)
+    try_out(kept, required(chosen.validation.audit), release, share)
     console.print(f"release {release} is the canary of {share * 100:g}% of the users")
 
 
@@ -233,5 +238,6 @@ def explain(
     from recsys.releases import explain
 
     (chosen, kept, release), list_kind = place.open_release(release), "new_items" if novel else "all_items"
+    found = explain(kept, release, user, list_kind)
     console.print(f"release {release}, {list_kind} lists")
-    show(explain(kept, release, user, list_kind), item, chosen.evaluation.k, console)
+    show(found, item, chosen.evaluation.k, console)

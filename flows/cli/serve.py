@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cli.production import describe_store
-from cli.variables import Place, Range, option
+from cli.variables import Place, Range, no_release, option
 from recsys import RecsysError
 
 log = logging.getLogger("recsys.serving")
@@ -71,13 +71,16 @@ def serve(
     chosen, keys = place.settings(), read_keys()
     host = host or chosen.serve.host
     require_keys(host, chosen.serve.allowed_hosts, keys)
+    kept = place.open_store(chosen)
+    if not kept.current():
+        raise no_release(chosen)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     log.info("serving the live release of the store %s", describe_store(place.root, place.branch_name))
     log.info("answering requests to these hosts (serve.allowed_hosts): %s", ", ".join(chosen.serve.allowed_hosts))
     for number in (signal.SIGINT, signal.SIGTERM):  # exits with 0, after uvicorn has answered the open requests
         signal.signal(number, lambda *_: sys.exit())
     uvicorn.run(
-        Service(place.open_store(chosen), chosen).app(keys),
+        Service(kept, chosen).app(keys),
         host=host,
         port=port or chosen.serve.port,
         access_log=False,

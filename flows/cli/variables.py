@@ -203,6 +203,8 @@ class Place:
         """The settings, the store, and the id of the named release or, by default, of the live one."""
         chosen = self.settings()
         kept = self.open_store(chosen)
+        if named and kept.find("release", named) is None:
+            raise kept.unknown("release", named)
         if release := named or kept.current():
             return chosen, kept, release
         raise no_release(chosen)

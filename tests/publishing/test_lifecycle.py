@@ -36,48 +36,62 @@ def abc(store: Store) -> Store:
 # Rolling back
 
 
+def test_in_an_empty_store_there_is_nothing_to_go_back_to(store: Store) -> None:
+    with pytest.raises(RecsysError, match=r"no release was ever live in .*`make run` makes one"):
+        rollback(store, CHECKS)
+
+
 def test_each_rollback_goes_one_release_further_back(abc: Store) -> None:
-    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+    assert [rollback(abc, CHECKS), rollback(abc, CHECKS)] == ["b", "a"]
     with pytest.raises(RecsysError, match="no earlier release than a was live"):
-        rollback(abc)
+        rollback(abc, CHECKS)
     assert abc.current() == "a"
 
 
 def test_the_history_tells_a_rollback_and_what_it_left(abc: Store) -> None:
-    rollback(abc, at="noon")
+    rollback(abc, CHECKS, at="noon")
     assert abc.history()[-1] == {"release": "b", "previous": "c", "model": "m1", "rolled_back": "c", "at": "noon"}
 
 
 def test_what_goes_live_after_a_rollback_has_the_release_beneath_as_previous(abc: Store) -> None:
-    rollback(abc)
+    rollback(abc, CHECKS)
     live(abc, "d")
     assert previous(abc) == "b"
-    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+    assert [rollback(abc, CHECKS), rollback(abc, CHECKS)] == ["b", "a"]
 
 
 def test_a_rollback_to_a_named_release_leaves_out_those_between(abc: Store) -> None:
-    assert rollback(abc, "a") == "a"
+    assert rollback(abc, CHECKS, "a") == "a"
     assert previous(abc) is None
-    assert rollback(abc, "c") == "c"
+    assert rollback(abc, CHECKS, "c") == "c"
     assert previous(abc) == "a"
 
 
 def test_a_rollback_to_what_was_never_live_leaves_out_what_it_left(abc: Store) -> None:
     make_release(abc, "x")
-    rollback(abc, "x")
+    rollback(abc, CHECKS, "x")
     assert previous(abc) == "b"
-    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+    assert [rollback(abc, CHECKS), rollback(abc, CHECKS)] == ["b", "a"]
+
+
+def test_what_was_never_live_needs_every_check_before_users_see_it(abc: Store) -> None:
+    make_release(abc, "x")
+    for move in (lambda: rollback(abc, [*CHECKS, "drift"], "x"), lambda: try_out(abc, [*CHECKS, "drift"], "x", 0.5)):
+        with pytest.raises(RecsysError, match=r"release x, which was never live: no check result of drift"):
+            move()
+    assert (abc.current(), abc.canary()) == ("c", None)
+    assert rollback(abc, [*CHECKS, "drift"], "a") == "a"  # it was live before this check was required
 
 
 def test_what_is_no_longer_kept_is_not_gone_back_to(abc: Store) -> None:
     abc.free("release", "b")
-    assert rollback(abc) == "a"
+    assert rollback(abc, CHECKS) == "a"
 
 
 def test_going_back_to_what_is_live_or_unknown_is_refused(abc: Store) -> None:
-    for release, words in {"c": "release c is live already", "x": "release snapshot x is not in"}.items():
+    for release, words in {"c": "release c is live already", "x": "release x is not in"}.items():
         with pytest.raises(RecsysError, match=words):
-            rollback(abc, release)
+            rollback(abc, CHECKS, release)
     assert abc.current() == "c"
 
 
@@ -86,21 +100,21 @@ def test_a_release_that_blocks_is_not_gone_back_to(abc: Store) -> None:
     report.on_data["lists"].append(CheckResult("x", 1, 0, "block", False, "one too many"))
     abc.attach_report("b", report.to_json())
     with pytest.raises(RecsysError, match=r"validation report of release b: \[x\] one too many"):
-        rollback(abc)
+        rollback(abc, CHECKS)
     assert abc.current() == "c"
 
 
 def test_a_release_that_is_damaged_is_not_gone_back_to_but_left(abc: Store) -> None:
     abc.backend.remove("releases/c/validation_report.json")
-    assert rollback(abc) == "b"
+    assert rollback(abc, CHECKS) == "b"
     with pytest.raises(RecsysError, match="release c has no readable validation report"):
-        rollback(abc, "c")
+        rollback(abc, CHECKS, "c")
     assert abc.current() == "b"
 
 
 def test_what_was_judged_against_the_release_rolled_back_from_is_a_conflict(abc: Store) -> None:
     report = make_release(abc, "d")
-    rollback(abc)
+    rollback(abc, CHECKS)
     with pytest.raises(Conflict):
         publish(abc, ValidatedRelease("d", report, "c"), CHECKS)
     with pytest.raises(Conflict, match="another run published"):
@@ -126,7 +140,7 @@ def test_only_a_release_of_the_same_model_stands_for_the_one_that_was_judged_aga
 
 def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc: Store) -> None:
     make_release(abc, "d")
-    try_out(abc, "d", 0.05)
+    try_out(abc, CHECKS, "d", 0.05)
     assert abc.canary() == Canary("d", 0.05, "c")
     assert abc.current() == "c"
     assert promote(abc, CHECKS, at="noon") == "d"
@@ -136,7 +150,7 @@ def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc
 
 def test_a_promotion_that_was_killed_before_its_end_is_ended(abc: Store) -> None:
     report = make_release(abc, "d")
-    try_out(abc, "d", 0.0)
+    try_out(abc, CHECKS, "d", 0.0)
     publish(abc, ValidatedRelease("d", report, "c"), CHECKS)
     moves = len(abc.history())
     assert promote(abc, CHECKS) == "d"
@@ -146,7 +160,7 @@ def test_a_promotion_that_was_killed_before_its_end_is_ended(abc: Store) -> None
 
 def test_a_canary_replaces_new_lists_of_the_champion_it_was_tried_beside(abc: Store) -> None:
     make_release(abc, "d", model="m2")
-    try_out(abc, "d", 0.05)
+    try_out(abc, CHECKS, "d", 0.05)
     live(abc, "e")
     assert promote(abc, CHECKS) == "d"
     assert (abc.current(), abc.canary(), previous(abc)) == ("d", None, "e")
@@ -156,10 +170,10 @@ def other_champion(store: Store) -> None:
     live(store, "e", model="m3")
 
 
-@pytest.mark.parametrize("meanwhile", [other_champion, rollback])
+@pytest.mark.parametrize("meanwhile", [other_champion, lambda store: rollback(store, CHECKS)])
 def test_a_canary_replaces_no_champion_that_it_was_not_tried_beside(abc: Store, meanwhile: Callable[[Store], object]) -> None:
     make_release(abc, "d", model="m2")
-    try_out(abc, "d", 0.05)
+    try_out(abc, CHECKS, "d", 0.05)
     meanwhile(abc)
     before = abc.current()
     with pytest.raises(
@@ -167,13 +181,13 @@ def test_a_canary_replaces_no_champion_that_it_was_not_tried_beside(abc: Store, 
     ):
         promote(abc, CHECKS)
     assert (abc.current(), abc.canary()) == (before, Canary("d", 0.05, "c"))
-    try_out(abc, "d", 0.05)
+    try_out(abc, CHECKS, "d", 0.05)
     assert promote(abc, CHECKS) == "d"
 
 
 def test_a_promotion_demands_every_check(abc: Store) -> None:
     make_release(abc, "d")
-    try_out(abc, "d", 0.05)
+    try_out(abc, CHECKS, "d", 0.05)
     with pytest.raises(RecsysError, match="no check result of drift"):
         promote(abc, [*CHECKS, "drift"])
     assert (abc.current(), abc.canary()) == ("c", Canary("d", 0.05, "c"))
@@ -190,7 +204,7 @@ def test_without_a_canary_nothing_is_promoted(abc: Store) -> None:
 )
 def test_what_cannot_be_a_canary_is_refused(abc: Store, release: str, share: float, words: str) -> None:
     with pytest.raises(RecsysError, match=words):
-        try_out(abc, release, share)
+        try_out(abc, CHECKS, release, share)
     assert abc.canary() is None
 
 
@@ -211,7 +225,7 @@ def test_a_release_is_published_as_a_canary_by_the_same_door(abc: Store) -> None
 
 def test_every_release_is_listed_with_who_points_at_it_newest_first(abc: Store) -> None:
     make_release(abc, "d")
-    try_out(abc, "d", 0.5)
+    try_out(abc, CHECKS, "d", 0.5)
     abc.pin("a")
     found = {one.id: one for one in listed(abc, make_settings())}
     assert set(found) == set("abcd")
@@ -229,8 +243,8 @@ def test_a_manifest_that_cannot_be_read_keeps_nobody_from_listing_and_going_back
     abc.backend.write("releases/b/manifest.json", b"{")
     assert {one.id: one.roles for one in listed(abc, make_settings())} == {"a": ["previous"], "c": ["live"]}
     with pytest.raises(RecsysError, match=r"releases/b/manifest.json in .* cannot be read \(JSONDecodeError"):
-        rollback(abc, "b")
-    assert rollback(abc) == "a"
+        rollback(abc, CHECKS, "b")
+    assert rollback(abc, CHECKS) == "a"
 
 
 def test_the_release_made_last_is_the_newest_whatever_its_id(tmp_path: Path) -> None:

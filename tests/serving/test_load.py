@@ -98,7 +98,7 @@ def test_no_request_notices_publishes_corrupt_releases_and_rollbacks(
             assert serves(f"r{number}")
             store.point(f"r{number}", store.current())
     for back in range(ROLLED_BACK):
-        rollback(store, f"r{back}")
+        rollback(store, ["lists"], f"r{back}")
         wait(lambda back=back: serves(f"r{back}"))
     assert [client.wrong for client in clients if client.wrong] == []
     assert live.refusals == CORRUPT

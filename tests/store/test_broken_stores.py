@@ -71,7 +71,7 @@ def test_a_full_disk_keeps_what_is_live_and_room_mends_it(tmp_path: Path, monkey
         with contextlib.nullcontext() if real else failing(monkeypatch, errno.ENOSPC):
             for write in (
                 lambda: make_release(store, "c"),
-                lambda: rollback(store),
+                lambda: rollback(store, ["lists"]),
                 lambda: store.attach_report("a", b"0" * 8192),
             ):
                 with pytest.raises(OSError, match=r"No space left on device|disk is full"):
@@ -80,7 +80,7 @@ def test_a_full_disk_keeps_what_is_live_and_room_mends_it(tmp_path: Path, monkey
         store.load("release", "b")
         (tmp_path / "disk" / "filler").unlink(missing_ok=True)
         assert list((tmp_path / "disk" / "shop" / ".drafts").iterdir()) == []
-        assert rollback(store) == "a"
+        assert rollback(store, ["lists"]) == "a"
 
 
 def test_a_store_that_may_not_be_written_is_read_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_a_store_that_may_not_be_written_is_read_and_stays(tmp_path: Path, monke
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(mounted(tmp_path / "shop", "-o", "bind,ro", str(tmp_path / "shop"))):
             stack.enter_context(failing(monkeypatch, errno.EROFS))
-        for write in (lambda: make_release(store, "c"), lambda: rollback(store), lambda: store.pin("a")):
+        for write in (lambda: make_release(store, "c"), lambda: rollback(store, ["lists"]), lambda: store.pin("a")):
             with pytest.raises(OSError, match="Read-only file system"):
                 write()
         store.load("release", "b")

@@ -93,9 +93,9 @@ def test_a_damaged_current_is_refused_where_the_history_names_nothing_whole(abc:
         with pytest.raises(RecsysError, match="make rollback RELEASE="):
             publish(abc, ValidatedRelease("d", report, expected), ["lists"])
     with pytest.raises(RecsysError, match="make rollback RELEASE="):
-        rollback(abc)
+        rollback(abc, ["lists"])
     assert abc.backend.read(CURRENT) == b""
-    assert rollback(abc, "b") == "b"
+    assert rollback(abc, ["lists"], "b") == "b"
     assert abc.backend.read(CURRENT) == b"b\n"
     assert abc.current() == "b"
 
@@ -109,9 +109,9 @@ def test_a_deleted_current_is_refused_though_the_history_is_empty(abc: Store) ->
 
 def test_current_is_written_anew_by_a_rollback_to_the_release_that_counts_as_live(abc: Store) -> None:
     abc.backend.write(CURRENT, b"?")
-    assert rollback(abc, "c") == "c"
+    assert rollback(abc, ["lists"], "c") == "c"
     assert abc.backend.read(CURRENT) == b"c\n"
-    assert rollback(abc) == "b"
+    assert rollback(abc, ["lists"]) == "b"
 
 
 def test_the_service_keeps_its_release_while_current_is_damaged(abc: Store) -> None:
@@ -154,7 +154,7 @@ def test_a_damaged_canary_is_refused_and_not_taken_for_none(
     abc: Store, garbled: bytes, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_release(abc, "d", "d")
-    try_out(abc, "d", 0.5)
+    try_out(abc, ["lists"], "d", 0.5)
     live = ReleaseManager(abc, [], CanaryLimits(10, 0.5))
     live.refresh()
     abc.backend.write(CANARY, garbled)
@@ -182,7 +182,7 @@ def test_a_damaged_line_is_left_out_and_the_moves_beside_it_are_linked(
     assert moves(abc) == [("a", None), ("b", "a"), ("c", "b")]
     assert HISTORY in caplog.text
     assert [HISTORY in fault for fault in abc.faults()] == [True] * (1 + (number == 2))
-    assert [rollback(abc), rollback(abc)] == ["b", "a"]
+    assert [rollback(abc, ["lists"]), rollback(abc, ["lists"])] == ["b", "a"]
 
 
 def test_a_history_that_is_gone_keeps_nobody_from_publishing_and_going_back(abc: Store) -> None:
@@ -190,7 +190,7 @@ def test_a_history_that_is_gone_keeps_nobody_from_publishing_and_going_back(abc:
     assert moves(abc) == [("c", None)]
     publish(abc, ValidatedRelease("d", make_release(abc, "d", "d"), "c"), ["lists"])
     assert previous(abc) == "c"
-    assert rollback(abc, "a") == "a"
+    assert rollback(abc, ["lists"], "a") == "a"
 
 
 def test_a_move_after_a_line_that_was_cut_off_has_a_line_of_its_own(abc: Store) -> None:

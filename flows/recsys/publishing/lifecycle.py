@@ -15,7 +15,7 @@ from recsys.publishing.publication import ValidatedRelease, publish, same_champi
 from recsys.publishing.verification import verify
 from recsys.settings import Settings
 from recsys.store import Canary, Conflict, Store
-from recsys.validation_report import ValidationReport
+from recsys.validation_report import ValidationReport, require
 
 log = logging.getLogger(__name__)
 
@@ -88,30 +88,42 @@ def previous(store: Store) -> str | None:
     return next((id for id in stack[-2::-1] if id != stack[-1] and store.readable("release", id)), None)
 
 
-def rollback(store: Store, release: str = "", **facts: Any) -> str:
+def rollback(store: Store, checks: Iterable[str], release: str = "", **facts: Any) -> str:
     """Moves `CURRENT` to the previous release, or to `release`, after verifying it; returns its id. `release` may be any release,
-    even if CURRENT is damaged. `facts` are recorded in the history."""
+    even if CURRENT is damaged. One that was never live needs results of all `checks`. `facts` are recorded in the history."""
     live = store.current(strict=not release)
     target = release or previous(store)
     if target is None:
         raise RecsysError(
-            f"no earlier release than {live or 'none'} was live and still exists; pass RELEASE=, one of `make releases`"
+            f"no earlier release than {live} was live and still exists; pass RELEASE=, one of `make releases`"
+            if live
+            else f"no release was ever live in {store.backend}, so there is none to go back to; `make run` makes one"
         )
     if target == store.pointed()[0]:
         raise RecsysError(f"release {target} is live already; pass another RELEASE=, one of `make releases`")
-    report = verify(store, target)
+    report = _verify(store, target, checks)
     store.point(target, live, strict=not release, model=report.model, rolled_back=live, **facts)
     return target
 
 
-def try_out(store: Store, release: str, share: float) -> None:
-    """Makes a release the canary of a share of the users, after verifying it. With share 0, it is asked but shown to nobody."""
+def _verify(store: Store, release: str, checks: Iterable[str]) -> ValidationReport:
+    """Verifies a release and returns its validation report. Raises RecsysError if the release was never live and the report lacks a
+    result of one of `checks`: nothing is shown to users before it passed what `publish` demands."""
+    report = verify(store, release)
+    if all(move["release"] != release for move in store.history()):
+        require(report.checks, checks, f"validation report of release {release}, which was never live")
+    return report
+
+
+def try_out(store: Store, checks: Iterable[str], release: str, share: float) -> None:
+    """Makes a release the canary of a share of the users, after verifying it. With share 0, it is asked but shown to nobody. One
+    that was never live needs results of all `checks`."""
     live = store.current()
     if not 0 <= share <= 1:
         raise RecsysError(f"SHARE {share:g} is not a share of the users; pass a number from 0, which shows it to nobody, to 1")
     if release == live:
         raise RecsysError(f"release {release} is live already and cannot be the canary; pass another one of `make releases`")
-    verify(store, release)
+    _verify(store, release, checks)
     store.point_canary(Canary(release, share), live)
 
 

@@ -69,7 +69,7 @@ def trace(store: Store, release: str) -> dict[str, Manifest]:
             found[kind] = manifest
             wanted = {parent: its for parent, its in manifest.parents.items() if parent not in found} | wanted
     if "release" not in found:
-        raise RecsysError(f"release {release} is not in {store.backend}; `make releases` lists what is")
+        raise store.unknown("release", release)
     return found
 
 

@@ -195,7 +195,7 @@ class Store:
         """Returns a snapshot after verifying every file against its manifest. Raises RecsysError naming a file that differs."""
         manifest = self.find(kind, id)
         if manifest is None:
-            raise RecsysError(f"{kind} snapshot {id} is not in {self.backend}; run the flow that makes it")
+            raise self.unknown(kind, id)
         folder = self.backend.fetch(_folder(kind, id), {name: file.bytes for name, file in manifest.files.items()})
         advice = f"remove {_folder(kind, id)}/{MANIFEST} there and run again, or roll back"
         for name, expected in manifest.files.items():
@@ -400,7 +400,13 @@ class Store:
 
     def _refuse_unknown(self, release: str) -> None:
         if self.find("release", release) is None:
-            raise RecsysError(f"release {release} is not in {self.backend}; `make releases` lists those that are")
+            raise self.unknown("release", release)
+
+    def unknown(self, kind: str, id: str) -> RecsysError:
+        """The error for a snapshot that is not in the store."""
+        if kind == "release":
+            return RecsysError(f"release {id} is not in {self.backend}; `make releases` lists those that are")
+        return RecsysError(f"{kind} snapshot {id} is not in {self.backend}; run the flow that makes it")
 
     def _refuse_moved(self, expected: str | None, strict: bool = True) -> None:
         if (current := self.current(strict)) != expected:
