@@ -20,7 +20,7 @@ from recsys.features.snapshot import Features
 from recsys.pipeline import build_features, land, open_features
 from recsys.settings.run import Settings
 from recsys.sources.online_retail import SCHEMA
-from recsys.store.snapshots import Store, open_store
+from recsys.store.snapshots import Manifest, Snapshot, Store, open_store
 
 
 def now_and_then(project: Path, folder: Path) -> tuple[Features, Features]:
@@ -55,6 +55,20 @@ def own_project(folder: Path, select: str) -> Path:
         f"models:\n  - name: feat_own\n    config: {{contract: {{enforced: true}}}}\n    columns:\n{columns}"
     )
     return folder
+
+
+def test_a_missing_whole_number_is_nan_in_a_model_of_a_fork_and_0_in_ours(tmp_path: Path) -> None:
+    cutoffs = pa.array([datetime(2024, 2, 1)] * 2, pa.timestamp("us"))
+    pq.write_table(pa.table({"cutoff": cutoffs[:1]}), tmp_path / "int_cutoffs.parquet")
+    own = {"cutoff": cutoffs, "item_index": pa.array([0, 1], pa.int32())}
+    own |= {"rank": pa.array([None, 7], pa.int32()), "is_new": pa.array([True, None])}
+    pq.write_table(pa.table(own), tmp_path / "feat_own.parquet")
+    features = Features(Snapshot(tmp_path, Manifest("features", "f", {}, {}, {})), make_settings())
+    items: dict[str, np.ndarray] = {"item_id": np.array(["i0", "i1", "i2"])}
+    features._add_own(date(2024, 2, 1), {("item",): items})
+    np.testing.assert_array_equal(items["rank"], [np.nan, 7, np.nan])
+    np.testing.assert_array_equal(items["is_new"], [1, np.nan, np.nan])
+    np.testing.assert_array_equal(features._table("select rank from '{}/feat_own.parquet' order by item_index")["rank"], [0, 7])
 
 
 def test_a_model_of_features_in_its_own_two_files_reaches_the_state_and_the_check_on_leaks(tmp_path: Path) -> None:

@@ -36,13 +36,15 @@ class Features:
         cutoffs = self._table("select cutoff from '{}/int_cutoffs.parquet' order by 1 desc")["cutoff"]
         self.cutoffs: list[date] = cutoffs.astype("datetime64[D]").tolist()
 
-    def _table(self, query: str) -> Table:
-        return self._tables(query)[0]
+    def _table(self, query: str, missing: float = 0) -> Table:
+        return self._tables(query, missing=missing)[0]
 
-    def _tables(self, *queries: str) -> list[Table]:
+    def _tables(self, *queries: str, missing: float = 0) -> list[Table]:
+        """Columns of the results of the queries. missing: value of a missing whole number or flag, 0 or NaN. In our own models a
+        count is missing where a user or item has no row at a cutoff, since nothing happened before it, so it is 0."""
         with connect(None, self.settings) as connection:  # one for all, since opening it costs as much as a small query
             tables = [connection.execute(query.format(escaped(self.path))).fetchnumpy() for query in queries]
-        return [{name: _dense(column) for name, column in table.items()} for table in tables]
+        return [{name: _dense(column, missing) for name, column in table.items()} for table in tables]
 
     @property
     def as_of(self) -> date:
@@ -120,11 +122,11 @@ class Features:
         return {name: entities for name, entities in found.items() if name != "feat_attributes"}
 
     def _add_own(self, cutoff: date, tables: dict[tuple[str, ...], Table]) -> None:
-        """Adds the columns of a fork's own feature models to users, items and pairs; NaN where a model has no row."""
+        """Adds the columns of a fork's own feature models to users, items and pairs; NaN where a model has no row or no value."""
         width = len(tables["item",]["item_id"])
         for name in sorted(self.feature_tables.keys() - set(BUILT_IN)):
             table, entities = tables[self.feature_tables[name]], self.feature_tables[name]
-            rows = self._table(f"select * exclude (cutoff) from '{{}}/{name}.parquet' where cutoff = timestamp '{cutoff}'")
+            rows = self._table(f"select * exclude (cutoff) from '{{}}/{name}.parquet' where cutoff = timestamp '{cutoff}'", np.nan)
             if len(entities) == 2:
                 known, wanted = (width * pairs["user_index"].astype(np.int64) + pairs["item_index"] for pairs in (table, rows))
             else:
@@ -377,10 +379,13 @@ def _valid(entity: str, name: str, cutoff: date) -> str:
         and coalesce(valid_from < timestamp '{cutoff}', true) and coalesce(valid_to >= timestamp '{cutoff}', true)"""
 
 
-def _dense(column: NDArray) -> NDArray:
-    """Converts text to fixed-width text, missing numbers to NaN, and missing text to ""."""
+def _dense(column: NDArray | np.ma.MaskedArray, missing: float) -> NDArray:
+    """Converts text to fixed-width text, missing text to "", missing floats to NaN, and missing whole numbers and flags to
+    `missing`, which is 0 or NaN; NaN makes floats of them."""
     if column.dtype == object:
         return np.ma.filled(column, "").astype(str)
     if isinstance(column, np.ma.MaskedArray):
-        return column.filled(np.nan) if column.dtype.kind == "f" else column.filled(0)
+        if column.dtype.kind in "iub" and np.isnan(missing):
+            return np.ma.filled(column.astype(np.float64), np.nan)
+        return column.filled(np.nan if column.dtype.kind == "f" else 0)
     return column
