@@ -50,7 +50,7 @@ class Advisor:
         if change := next((change for change in self.expected if change.softens(check, self.as_of, self.today)), None):
             message = f"{result.message}; expected: {change}"
             result = replace(result, severity="warn", expected=str(change), message=message)
-        return replace(result, advice=self._advice(check, result.suspect)) if result.blocks else result
+        return replace(result, advice=self._advice(check, result.suspect, result.since)) if result.blocks else result
 
     def _setting(self, result: CheckResult, check: str, module: ModuleType) -> str:
         known: SettingNames | None = getattr(module, "SETTINGS", None)
@@ -66,11 +66,11 @@ class Advisor:
             return f"datasets.{self.settings.dataset_name}.{name.removeprefix('dataset.')}"
         return name if "." in name or name.startswith("[") else f"checks.{check}.{name}"
 
-    def _advice(self, check: str, suspect: str) -> str:
+    def _advice(self, check: str, suspect: str, since: str) -> str:
         """Commands that show the fault, and commands to continue with."""
         if not self.release:
             return f"Look: {self._make('check-data')}. Once the source is repaired: {self._make('run')}"
-        change = expected_changes.propose(check, self.as_of, self.today)
+        change = expected_changes.propose(check, self.as_of, self.today, since)
         expect = f". If you expected this: {self._make('expect', change)}, then run again" if change else ""
         return f"Look: {self._make('report', f'RELEASE={self.release}')}{expect}. {self._next_step(suspect)}"
 

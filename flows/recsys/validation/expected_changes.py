@@ -103,13 +103,14 @@ def window(check: str, kind: str, as_of: date, today: date) -> tuple[date, date]
     return last - timedelta(days=KINDS[kind][check] - 1), last
 
 
-def propose(check: str, as_of: date, today: date) -> str:
-    """Variables for `make expect` with which a check only warns; empty if no kind of change applies to it."""
+def propose(check: str, as_of: date, today: date, since: str = "") -> str:
+    """Variables for `make expect` with which a check only warns; empty if no kind of change applies to it. since: first day of the
+    change, as YYYY-MM-DD; without it, all days that the check looks at are proposed."""
     kind = next((kind for kind, checks in KINDS.items() if check in checks), None)
     if kind is None:
         return ""
     first, last = window(check, kind, as_of, today)
-    return f"FROM={first} TO={last} KIND={kind} BECAUSE='...'"
+    return f"FROM={max(since, str(first))} TO={last} KIND={kind} BECAUSE='...'"
 
 
 def parse(text: str) -> list[dict[str, str]]:

@@ -71,6 +71,7 @@ def test_checks_without_a_table_of_settings_name_their_section(advisor: Advisor,
     ("check", "change", "facts", "verbs", "words"),
     [
         ("history", {"name": "volume"}, {}, ["expect", "run"], "FROM=2026-12-03 TO=2026-12-09 KIND=volume"),
+        ("history", {"name": "prices", "since": "2026-12-08"}, {}, ["expect", "run"], "FROM=2026-12-08 TO=2026-12-09 KIND=price"),
         ("freshness", {"name": "freshness"}, {}, ["expect", "run"], "FROM=2026-12-04 TO=2026-12-10 KIND=closed"),
         ("list_stability", {}, {}, ["expect", "recommend"], "KIND=volume"),
         ("history", {"name": "event_types"}, {}, ["run"], "AS_OF=2026-12-01"),

@@ -217,7 +217,7 @@ def _judge(detector: Detector, profile: DailyProfile, days: int, limits: History
     if fault:
         since = profile.first + timedelta(fault.day)
         message = f"since {since}: {fault.message}; {_how_to_look(detector, profile, fault.day, folder)}"
-        return CheckResult(detector.name, float(fault.value), float(fault.limit), "block", False, message)
+        return CheckResult(detector.name, float(fault.value), float(fault.limit), "block", False, message, since=since.isoformat())
     if new.any():
         message += f"; {_how_to_look(detector, profile, day, folder)}"
         return CheckResult(detector.name, value, threshold, "warn", False, message)
