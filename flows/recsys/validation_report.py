@@ -17,8 +17,8 @@ class CheckResult:
 
     setting: key of the threshold in config.toml; "" if it is fixed. suspect: likely cause of a failure, such as "data".
     expected: the expected change because of which a failure only warns. advice: after a block, the commands to run next.
-    validation/advice.py sets these four. interval: low and high of a value that is a mean over users. since: first day of a fault of
-    the data, as YYYY-MM-DD; "" if it is not known.
+    validation/advice.py sets these four. interval: low and high of a value that is a mean over users. since: first day of a fault
+    of the data, as YYYY-MM-DD; "" if it is not known.
     """
 
     name: str
