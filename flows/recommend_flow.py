@@ -65,8 +65,15 @@ class RecommendFlow(BaseFlow):
         """Check data and lists, and store the validation report."""
         from recsys.daily_lists import validate
 
-        seen = (self.champion, self.raw_results, self.today)
-        self.report = validate(self.store, self.release_id, *seen, self.settings, self.project)
+        self.report = validate(
+            self.store,
+            self.release_id,
+            champion=self.champion,
+            raw_results=self.raw_results,
+            today=self.today,
+            settings=self.settings,
+            project=self.project,
+        )
         self.next(self.publish)
 
     @step

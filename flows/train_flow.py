@@ -13,7 +13,7 @@ class TrainFlow(BaseFlow):
     """
 
     audit = Parameter("audit", default=False, help="also run the costly checks, and train with several seeds")
-    canary = Parameter("canary", default=-1.0, help="share of the users who get the release as a canary; below 0: it goes live")
+    canary = Parameter("canary", default="", help="share of the users who get the release as a canary; empty: it goes live")
 
     @step
     def start(self):
@@ -57,11 +57,11 @@ class TrainFlow(BaseFlow):
     @step
     def select(self, inputs):
         """Select the simplest recommender that no other beats significantly."""
-        from recsys.pipeline import choose
+        from recsys.pipeline import select
 
         self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_results", "bad_days"])
         self.built = inputs[0].built  # `make step STEP=select` cannot read merged artifacts
-        self.choice = choose([task.trained for task in inputs], self.settings)
+        self.choice = select([task.trained for task in inputs], self.settings)
         self.next(self.recommend)
 
     @step
@@ -69,8 +69,8 @@ class TrainFlow(BaseFlow):
         """Write the lists of all users as an unpublished release."""
         from recsys.pipeline import recommend
 
-        made_by = (self.settings, self.code.to_dict(), self.audited)
-        self.release_id = recommend(self.store, self.choice, self.built.id, *made_by)
+        code = self.code.to_dict()
+        self.release_id = recommend(self.store, self.choice, self.built.id, self.settings, code, audited=self.audited)
         self.next(self.validate)
 
     @card(type="blank")
@@ -81,8 +81,17 @@ class TrainFlow(BaseFlow):
         from recsys.validation import required
         from reporting import show_release
 
-        seen = (self.raw_results, self.choice, self.champion, self.bad_days, self.today)
-        self.report = validate(self.store, self.release_id, *seen, self.settings, self.project)
+        self.report = validate(
+            self.store,
+            self.release_id,
+            raw_results=self.raw_results,
+            choice=self.choice,
+            champion=self.champion,
+            bad_days=self.bad_days,
+            today=self.today,
+            settings=self.settings,
+            project=self.project,
+        )
         self.required = required(self.audited)
         show_release(self.report, self.choice.winner, self.settings)
         self.next(self.publish)
@@ -93,12 +102,12 @@ class TrainFlow(BaseFlow):
         from datetime import UTC, datetime
         from functools import partial
 
-        from recsys.pipeline import list_again
+        from recsys.pipeline import recommend_again
         from recsys.publishing import ValidatedRelease, publish
 
-        release, share = ValidatedRelease(self.release_id, self.report, self.champion), self.canary if self.canary >= 0 else None
-        relist = partial(list_again, choice=self.choice, today=self.today, settings=self.settings, project=self.project)
-        published = publish(self.store, release, self.required, share, relist, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        release, share = ValidatedRelease(self.release_id, self.report, self.champion), float(self.canary) if self.canary else None
+        update = partial(recommend_again, choice=self.choice, today=self.today, settings=self.settings, project=self.project)
+        published = publish(self.store, release, self.required, share, update, at=datetime.now(UTC).isoformat(timespec="seconds"))
         self.release_id, self.report = published.id, published.report
         self.next(self.end)
 

@@ -317,7 +317,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
     raw, _ = pipeline.land(store, chosen, date(2026, 1, 1))
     built = pipeline.build_features(store, raw, chosen, PROJECT).id
     trained = [pipeline.train(store, recipe, built, {}, chosen) for recipe in pipeline.recipes(chosen, audit=False)]
-    choice = pipeline.choose(trained, chosen)
+    choice = pipeline.select(trained, chosen)
     release = store.load("release", pipeline.recommend(store, choice, built, chosen, {}))
     features = pipeline.open_features(store, built, chosen)
     return CheckInput(store, chosen, PROJECT, release, features, choice.winner, choice.evaluations)

@@ -67,7 +67,7 @@ class Run:
             pipeline.require_outcomes(self.store, self.features_id, self.settings)
             recipes = pipeline.recipes(self.settings, audit=False)
             trained = [pipeline.train(self.store, recipe, self.features_id, {}, self.settings) for recipe in recipes]
-            self.choice = pipeline.choose(trained, self.settings)
+            self.choice = pipeline.select(trained, self.settings)
 
     def recommend(self) -> None:
         if self.lists_only:

@@ -19,7 +19,7 @@ from recsys.reproduce import Reproduction, reproduce
 from recsys.store.snapshots import Store, open_store
 
 CODE = {"commit": "c1", "dirty": False, "lock": "l1"}
-RECIPES = [Recipe("popularity", {"days": 7}), Recipe("two_stage", {"windows": 1, "trees": 5, "seed": 11}, "twin")]
+RECIPES = [Recipe("popularity", {"days": 7}), Recipe("two_stage", {"windows": 1, "trees": 5, "seed": 11}, "seed")]
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def audit(place: Place, canary: Canary = None, on: On = None, unattended: Unatte
 
 
 def train(place: Place, canary: float | None, on: str | None, unattended: bool, *more: str) -> None:
-    share = -1.0 if canary is None else canary  # -1 means no canary in TrainFlow
-    follow(place, "TrainFlow", "run", *parameters(place, on, unattended), "--canary", str(share), *more)
+    share = "" if canary is None else str(canary)
+    follow(place, "TrainFlow", "run", *parameters(place, on, unattended), "--canary", share, *more)
 
 
 def recommend(place: Place, on: On = None, unattended: Unattended = False) -> None:

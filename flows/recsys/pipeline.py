@@ -143,30 +143,31 @@ def require_outcomes(store: Store, features_id: str, settings: Settings) -> None
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recommender with its parameters. kind: "own" for those of config.toml, "twin" for another seed, "resample" for another
+    """A recommender with its parameters. kind: "own" for those of config.toml, "seed" for another seed, "resample" for another
     seed and a bootstrap sample of the users."""
 
     name: str
     parameters: dict[str, Any]
-    kind: Literal["own", "twin", "resample"] = "own"
+    kind: Literal["own", "seed", "resample"] = "own"
 
     def __str__(self) -> str:
-        return self.name if self.kind == "own" else f"{self.name} ({self.kind}, seed {self.parameters['seed']})"
+        resampled = "resample, " if self.kind == "resample" else ""
+        return self.name if self.kind == "own" else f"{self.name} ({resampled}seed {self.parameters['seed']})"
 
 
 def recipes(settings: Settings, audit: bool) -> list[Recipe]:
     """Returns the recommenders to train. An audit adds further seeds and resamples of those that use random numbers."""
     own = [Recipe(name, parameters) for name, parameters in settings.recommenders.items()]
-    twins = []
+    refits = []
     for name, parameters in settings.recommenders.items():
         if audit and "seed" in create(name, parameters).parameters():
             seeds = range(settings.seed + 1, settings.seed + max(settings.validation.seeds, settings.validation.resamples + 1))
-            twins += [Recipe(name, parameters | {"seed": seed}, "twin") for seed in seeds[: settings.validation.seeds - 1]]
-            twins += [
+            refits += [Recipe(name, parameters | {"seed": seed}, "seed") for seed in seeds[: settings.validation.seeds - 1]]
+            refits += [
                 Recipe(name, parameters | {"seed": seed, "resample": True}, "resample")
                 for seed in seeds[: settings.validation.resamples]
             ]
-    return own + twins
+    return own + refits
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def fit(store: Store, recommender: Recommender, features: Features) -> str:
             "target": features.settings.dataset.target,
             "exclude_seen": features.settings.dataset.exclude_seen,
         } | ({"left_out": list(recommender.left_out)} if recommender.left_out else {})
-        if leaking := {f"{entity} {name}": round(leak, 3) for (entity, name), leak in features.left_out.items()}:
+        if leaking := {f"{entity} {name}": round(leak, 3) for (entity, name), leak in features.leaking.items()}:
             made_from["attributes_left_out"] = leaking
         return store.commit(folder, "model", made_from, {"features": features.id}).id
 
@@ -224,7 +225,7 @@ class Choice:
     """The result of selection.
 
     winner, model_id: the selected recommender and its model. evaluations: scores of each recommender. robustness: scores on
-    perturbed data. twins: scores of the winner's other seeds and resamples. models: model id of each recommender. skipped: reasons
+    perturbed data. refits: scores of the winner's other seeds and resamples. models: model id of each recommender. skipped: reasons
     by recommender with too little data. left_out: by recommender, features with too few values.
     """
 
@@ -232,38 +233,38 @@ class Choice:
     model_id: str
     evaluations: dict[str, ScoredWindows]
     robustness: dict[str, Robustness]
-    twins: list[ScoredWindows]
+    refits: list[ScoredWindows]
     models: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
-def choose(trained: Sequence[Trained], settings: Settings) -> Choice:
+def select(trained: Sequence[Trained], settings: Settings) -> Choice:
     """Selects the simplest recommender that no other beats significantly on the selection windows.
 
-    An audit also chooses among its seeds: of those that no other seed beats there, the one with the best worst score on perturbed
+    An audit also selects among its seeds: of those that no other seed beats there, the one with the best worst score on perturbed
     data. Those are of the holdout, so its holdout scores are slightly too good.
     """
-    trained, skipped = _able(trained, settings)
+    trained, skipped = _usable(trained, settings)
     evaluations = {one.recipe.name: one.windows for one in trained if one.recipe.kind == "own"}
     winner = evaluation.select(evaluations, settings)
     fitted = {one.model_id: one for one in trained if one.recipe.name == winner}
     seeds = {id: (one.windows, one.robustness) for id, one in fitted.items() if one.recipe.kind != "resample"}
     best = fitted[evaluation.steadiest(seeds, settings)]
-    twins = [one.windows for one in fitted.values() if one is not best]
+    refits = [one.windows for one in fitted.values() if one is not best]
     robustness = {one.recipe.name: one.robustness for one in trained if one.recipe.kind == "own" and one.robustness}
     if best.robustness:
         robustness[winner] = best.robustness
     models = {one.recipe.name: one.model_id for one in trained if one.recipe.kind == "own"} | {winner: best.model_id}
     left_out = {one.recipe.name: one.left_out for one in trained if one.recipe.kind == "own" and one.left_out}
-    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, robustness, twins, models, skipped, left_out)
+    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, robustness, refits, models, skipped, left_out)
 
 
-def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained], dict[str, str]]:
+def _usable(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained], dict[str, str]]:
     """Those that can be compared, and the reasons why others cannot. Raises RecsysError if lists.alternatives has one of these."""
     depths = [len(one.windows.get(settings.list_kind, ())) for one in trained]
     needed = min(2, max(depths))  # the holdout, and a selection window if there is one
-    able, skipped = [one for one, depth in zip(trained, depths, strict=True) if depth >= needed], {}
+    usable, skipped = [one for one, depth in zip(trained, depths, strict=True) if depth >= needed], {}
     for one, depth in zip(trained, depths, strict=True):
         if depth < needed and one.recipe.kind == "own":
             early = f"{one.recipe.name}: there are too few data before the first selection window"
@@ -273,7 +274,7 @@ def _able(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained]
             raise RecsysError(
                 f"lists.alternatives names a recommender that is skipped: {skipped[name]}; remove it from config.toml"
             )
-    return able, skipped
+    return usable, skipped
 
 
 def oracle(store: Store, features_id: str, settings: Settings) -> dict[str, ScoredWindow]:
@@ -334,7 +335,7 @@ def validate(
         today,
         live,
         _past(store, rival, features, settings, project),
-        choice.twins,
+        choice.refits,
         choice.robustness,
         {name: open_features(store, id, settings) for name, id in bad_days.items()},
         rival=rival,
@@ -357,7 +358,7 @@ def _past(store: Store, champion: Snapshot | None, features: Features, settings:
     return open_features(store, built.id, settings)
 
 
-def list_again(
+def recommend_again(
     store: Store, release: ValidatedRelease, live: Snapshot, choice: Choice, today: date, settings: Settings, project: Path
 ) -> ValidatedRelease:
     """Updates a release for `publish` if another release went live during the run.

@@ -12,7 +12,7 @@ from conftest import ROOT
 RUN = [
     "2026-11-26 16:00:00.000 [17/train/4 (pid 70)] Task is starting.",
     "2026-11-26 16:00:01.000 [17/train/5 (pid 71)] Task is starting.",
-    "2026-11-26 16:00:02.000 [17/train/5 (pid 71)] task: two_stage (twin, seed 8)",
+    "2026-11-26 16:00:02.000 [17/train/5 (pid 71)] task: two_stage (seed 8)",
     "2026-11-26 16:00:03.000 [17/train/4 (pid 70)] task: popularity",
     "2026-11-26 16:00:04.000 [17/train/5 (pid 71)] some other words",
     "2026-11-26 16:00:05.000 [17/train/4 (pid 70)] Task finished successfully.",
@@ -32,10 +32,10 @@ def told(flow: str, lines: list[str]) -> list[str]:
 
 def test_each_task_is_told_with_its_recommender_when_it_starts_and_when_it_ends() -> None:
     assert told("TrainFlow", RUN) == [
-        "running train two_stage (twin, seed 8)",
+        "running train two_stage (seed 8)",
         "running train popularity",
         "done    train popularity, 2 s",
-        "failed  train two_stage (twin, seed 8), 2 s",
+        "failed  train two_stage (seed 8), 2 s",
     ]
 
 

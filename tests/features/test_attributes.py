@@ -148,7 +148,7 @@ def test_numbers_and_text_are_told_apart(now: Features) -> None:
 
 
 def test_a_number_that_counts_later_events_is_left_out(now: Features, early: State) -> None:
-    assert now.left_out.keys() == {("user", "orders")}
+    assert now.leaking.keys() == {("user", "orders")}
     assert {name for name in early.users if name.startswith("attribute_")} == {"attribute_age"}
 
 

@@ -49,7 +49,7 @@ class Shop:
         return ValidatedRelease(id, report, champion)
 
     def publish(self, candidate: ValidatedRelease, model: int) -> ValidatedRelease:
-        relist = partial(pipeline.list_again, choice=self.choices[model], today=TODAY, settings=self.settings, project=PROJECT)
+        relist = partial(pipeline.recommend_again, choice=self.choices[model], today=TODAY, settings=self.settings, project=PROJECT)
         return publication.publish(self.store, candidate, required(audit=False), on_conflict=relist, at="noon")
 
     def live(self, model: int, day: date) -> str:
@@ -68,7 +68,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     raw, results = pipeline.land(store, replace(settings, as_of=None), TODAY)
     features = {day: pipeline.build_features(store, raw, replace(settings, as_of=day), PROJECT).id for day in (EARLY, LATE)}
     trained = [pipeline.train(store, one, features[EARLY], {}, settings) for one in pipeline.recipes(settings, audit=False)]
-    evaluations = pipeline.choose(trained, settings).evaluations
+    evaluations = pipeline.select(trained, settings).evaluations
     choices = [Choice(one.recipe.name, one.model_id, evaluations, {}, []) for one in reversed(trained)]  # the better one first
     return Shop(store, settings, results, features, choices)
 

@@ -144,5 +144,5 @@ def test_a_random_attribute_makes_them_no_better(shop: Shop) -> None:
 
 def test_an_attribute_that_counts_later_events_is_left_out(shop: Shop) -> None:
     features = shop.features("total_sold")
-    assert features.left_out.keys() == {("item", "total_sold")}
+    assert features.leaking.keys() == {("item", "total_sold")}
     assert features.state(features.evaluated[0]).items.keys() == shop.features("").state(features.evaluated[0]).items.keys()

@@ -216,7 +216,7 @@ def test_views_alone_become_a_release_that_speaks_of_views(tmp_path: Path) -> No
     raw, results = pipeline.land(store, settings, LANDED_ON)
     features = pipeline.build_features(store, raw, settings, PROJECT).id
     trained = [pipeline.train(store, recipe, features, {}, settings) for recipe in pipeline.recipes(settings, audit=False)]
-    choice = pipeline.choose(trained, settings)
+    choice = pipeline.select(trained, settings)
     id = pipeline.recommend(store, choice, features, settings, {})
     report = pipeline.validate(store, id, results, choice, None, {}, LANDED_ON, settings, PROJECT)
     about = files.about(store.load("release", id))

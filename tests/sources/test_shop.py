@@ -353,7 +353,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[snapshots.Store, str,
     raw, _ = pipeline.land(store, settings, date(2026, 1, 1))
     built = pipeline.build_features(store, raw, settings, PROJECT).id
     trained = [pipeline.train(store, recipe, built, {}, settings) for recipe in pipeline.recipes(settings, audit=False)]
-    return store, built, pipeline.choose(trained, settings), settings
+    return store, built, pipeline.select(trained, settings), settings
 
 
 @pytest.mark.parametrize("list_kind", LIST_KINDS)

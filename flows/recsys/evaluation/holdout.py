@@ -225,13 +225,13 @@ def select(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> str:
     return unbeaten({name: evaluations[name] for name in settings.recommenders if name in evaluations}, settings)[0]
 
 
-def steadiest(twins: Mapping[str, tuple[ScoredWindows, Robustness]], settings: Settings) -> str:
+def steadiest(refits: Mapping[str, tuple[ScoredWindows, Robustness]], settings: Settings) -> str:
     """Selects among fits of one recommender with several seeds: of those that no other one beats beyond noise, the one with the
     highest score on its worst perturbed holdout (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
     metric, served = f"ndcg@{settings.evaluation.k}", settings.list_kind
-    best = unbeaten({name: windows for name, (windows, _) in twins.items()}, settings)
+    best = unbeaten({name: windows for name, (windows, _) in refits.items()}, settings)
     scores = {
-        name: [window[served].scores[metric].mean() for window in twins[name][1].values() if len(window[served].users)]
+        name: [window[served].scores[metric].mean() for window in refits[name][1].values() if len(window[served].users)]
         for name in best
     }
     return max(best, key=lambda name: min(scores[name], default=0.0))

@@ -101,7 +101,7 @@ class Features:
         user_ids, item_ids = users.pop("user_id"), items.pop("item_id")
         sizes = {"item": len(item_ids), "user": len(user_ids)}
         for entity, name in self._listed(is_number=True):
-            if (entity, name) not in self.left_out:
+            if (entity, name) not in self.leaking:
                 table = items if entity == "item" else users
                 table[f"attribute_{name}"] = self._numbers(entity, name, cutoff, sizes[entity])
         attributes = tuple(self._attribute(entity, name, cutoff, sizes) for entity, name in self._listed(is_number=False))
@@ -179,7 +179,7 @@ class Features:
         return found
 
     @property
-    def left_out(self) -> dict[tuple[str, str], float]:
+    def leaking(self) -> dict[tuple[str, str], float]:
         """The leaks of the numeric attributes that are kept from recommenders because they leak too much."""
         limit = self.settings.features.max_attribute_leak
         return {key: self.leaks[key] for key in self._listed(is_number=True) if self.leaks.get(key, 0.0) > limit}

@@ -216,7 +216,7 @@ class _Check:
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
         self.spare: dict[str, list[str]] = {}  # columns of each table that do not match one of ours
         self.missing: dict[str, list[str]] = {}  # required columns of each table that were not found
-        self.left_out: dict[tuple[str, str], str] = {}  # why a column of a table is not proposed, though it has a usual name
+        self.unreadable: dict[tuple[str, str], str] = {}  # why a column of a table is not proposed, though it has a usual name
         self.is_sure = True
 
     @property
@@ -281,7 +281,7 @@ class _Check:
             for ours, theirs in list(usual[table].items()):
                 if theirs in wanted[table] and (example := _unreadable(head.column(theirs))):
                     del usual[table][ours]
-                    self.left_out[table, theirs] = f"left out: {example} is not read as a number"
+                    self.unreadable[table, theirs] = f"left out: {example} is not read as a number"
                     self.found.remarks.append(
                         f'"{theirs}" of {table.upper()} is left out: it seems to be {ours}, but it is written like {example};'
                         f" write {rewrite_number(example) or '1234.50'}, and add {ours} = {write_text(theirs)} to columns"
@@ -307,7 +307,7 @@ class _Check:
                 if not name and pa.types.is_nested(schema.field(theirs).type):
                     hints[theirs] = f"ignored: it is of type {schema.field(theirs).type}"
                 how = (
-                    self.left_out.get((table, theirs), hints[theirs])
+                    self.unreadable.get((table, theirs), hints[theirs])
                     if not name
                     else _how(name, theirs, name in proposed.get(table, {}))
                 )

@@ -29,9 +29,9 @@ class CheckInput:
     day, None if that is not earlier than this run's. judged: the features that the winner was trained and evaluated on, None if
     those are `features`.
 
-    Filled by audits only. twins: the winner's evaluations under other seeds and on resampled users. robustness: the holdout of each
-    recommender on perturbed data. bad_days: the perturbed features by name, at the holdout's cutoff; those of perturbations.WORLD
-    are at the last cutoff.
+    Filled by audits only. refits: the winner's evaluations under other seeds and on resampled users. robustness: the holdout of
+    each recommender on perturbed data. bad_days: the perturbed features by name, at the holdout's cutoff; those of
+    perturbations.WORLD are at the last cutoff.
     """
 
     store: Store
@@ -44,7 +44,7 @@ class CheckInput:
     today: date = date.min
     champion: Snapshot | None = None
     past: Features | None = None
-    twins: Sequence[ScoredWindows] = ()
+    refits: Sequence[ScoredWindows] = ()
     robustness: Mapping[str, Robustness] = field(default_factory=dict)
     bad_days: Mapping[str, Features] = field(default_factory=dict)
     judged: Features | None = None

@@ -64,7 +64,7 @@ def _groups(inputs: CheckInput) -> Iterator[Measurement]:
 def _refits(inputs: CheckInput) -> Iterator[Measurement]:
     """Of an audit: the winner fitted again by other seeds or on resampled users, and ranked on perturbed data."""
     worlds = inputs.robustness.get(inputs.winner, {})
-    windows = {f"refit {place}": twin[inputs.repeat][0] for place, twin in enumerate(inputs.twins, 1)}
+    windows = {f"refit {place}": refit[inputs.repeat][0] for place, refit in enumerate(inputs.refits, 1)}
     windows |= {f"data {name.replace('_', ' ')}": world[inputs.repeat] for name, world in worlds.items()}
     for group, window in windows.items():
         if value := _means(inputs, {inputs.metric: window.scores[inputs.metric]}):

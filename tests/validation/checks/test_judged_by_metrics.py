@@ -122,10 +122,10 @@ def test_a_champion_that_was_judged_on_another_horizon_is_not_compared(tmp_path:
     assert failed(champion, challenger(0.1, live(tmp_path, 0.3, horizon=14))) == {"champion": "warn"}
 
 
-def audited(*twins: dict[str, list[ScoredWindow]]) -> CheckInput:
+def audited(*refits: dict[str, list[ScoredWindow]]) -> CheckInput:
     state = make_state(np.ones((len(USERS), 2), int))
     state = replace(state, user_ids=USERS, users=state.users | {"baskets": np.arange(len(USERS))})
-    made = inputs(0.3, twins=twins)
+    made = inputs(0.3, refits=refits)
     made.__dict__["holdout_state"] = state  # read once, then kept
     return made
 
@@ -141,13 +141,13 @@ def test_fits_that_differ_in_score_warn_and_block_far_out() -> None:
 
 
 def test_an_even_mean_that_hides_groups_warns() -> None:
-    twin = windows(0.3)
-    for found in twin.values():
+    refit = windows(0.3)
+    for found in refit.values():
         scores = found[0].scores["ndcg@10"].copy()
         scores[:60] += 0.15
         scores[-60:] -= 0.15
         found[0] = replace(found[0], scores={"ndcg@10": scores})
-    assert failed(seeds, audited(twin)) == {"seeds_spread_in_groups": "warn"}
+    assert failed(seeds, audited(refit)) == {"seeds_spread_in_groups": "warn"}
 
 
 def test_equal_scores_by_other_lists_warn() -> None:

@@ -70,7 +70,7 @@ def _leaking(inputs: CheckInput) -> CheckResult:
     """Warns of attributes whose present values predict which items sold after an earlier cutoff better than earlier sales do."""
     features, maximum = inputs.features, inputs.settings.features.max_attribute_leak
     leaks = [
-        f"{entity} {name} {value:.2f}, {'left out' if (entity, name) in features.left_out else 'text, so still in use'}"
+        f"{entity} {name} {value:.2f}, {'left out' if (entity, name) in features.leaking else 'text, so still in use'}"
         for (entity, name), value in features.leaks.items()
         if value > maximum
     ]
