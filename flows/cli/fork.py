@@ -123,10 +123,11 @@ def project_name() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"])
 
 
-def check_cuts(name: str, part: Part) -> None:
-    """Raises before anything is changed if a shared file does not hold what is to be cut from it."""
+def check_cuts(name: str, part: Part, pages: bool = False) -> None:
+    """Raises before anything is changed if a shared file does not hold what is to be cut from it. pages: check README and docs
+    too, which a fork may have rewritten."""
     for file, texts in part.cuts.items():
-        for text in texts:
+        for text in texts if pages or not file.endswith(".md") else ():
             if (ROOT / file).exists() and not pattern(text).search((ROOT / file).read_text()):
                 raise RecsysError(
                     f'{file} does not hold "{text.strip()}", which belongs to {name}; correct [{name}.cuts] in {TABLE.name}'

@@ -228,8 +228,8 @@ def _rules(data: RunRecord, settings: Settings) -> str:
     told = []
     for list_kind, found in counts.items():
         removed = ", ".join(f"{count:,} {words.get(name, name)}" for name, count in found.items() if count)
-        told.append(f"of {list_kind.replace('_', ' ')} {removed or 'none'}")
-    return f"rules       removed from the lists of all users: {'; '.join(told)}"
+        told.append(f"{list_kind.replace('_', ' ')}: {removed or 'none'}")
+    return f"rules       items removed from the lists of all users, by rule: {'; '.join(told)}"
 
 
 def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console) -> None:

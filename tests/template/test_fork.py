@@ -70,6 +70,7 @@ def test_without_a_data_set_a_run_says_how_to_bring_one(clone: Clone) -> None:
     readme = (clone.root / "README.md").read_text()
     assert "| a feature |" in readme, "a row that only links to a removed page stays"
     assert "tutorial.md" not in readme
+    assert "simulates a shop" not in readme
     assert_refused(clone.verb("run"), "EVENTS is not given", "pass EVENTS=path")
 
 
@@ -106,7 +107,7 @@ def test_a_shared_file_that_was_edited_is_named_before_anything_is_removed(clone
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_table_matches_the_files(part: str) -> None:
-    check_cuts(part, PARTS[part])
+    check_cuts(part, PARTS[part], pages=True)
     missing = [path for path in PARTS[part].paths if not list(ROOT.glob(path))]
     assert not missing, f"[{part}] of flows/cli/fork.toml names files that do not exist"
 
