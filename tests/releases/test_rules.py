@@ -208,7 +208,7 @@ def test_a_rule_that_makes_no_sense_is_named(rules: dict[str, Any], words: str) 
 
 def test_beside_names_a_recommender_of_the_config() -> None:
     assert make_settings(lists={"alternatives": ["repeat_purchase"]}).lists.alternatives == ["repeat_purchase"]
-    with pytest.raises(RecsysError, match='"magic"; choose of .*repeat_purchase'):
+    with pytest.raises(RecsysError, match=r'"magic"; choose of .*repeat_purchase'):
         make_settings(lists={"alternatives": ["magic"]})
 
 
