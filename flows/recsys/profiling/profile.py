@@ -253,7 +253,7 @@ class _Check:
     def find_columns(self, source: Events, schemas: Mapping[str, pa.Schema]) -> None:
         """Finds the columns of each table by the settings and our names, and proposes others by usual names and by their values."""
         usual = {} if self.found.is_known else {table: columns.propose(schema.names, table) for table, schema in schemas.items()}
-        self.leave_out_unreadable(source, usual)
+        self.leave_out_unreadable(source, schemas, usual)
         self.match_columns(schemas, usual)
         if not self.missing:
             return
@@ -271,10 +271,14 @@ class _Check:
         shown = ", ".join(f'"{theirs}" as {ours}' for found in guessed.values() for ours, theirs in found.items())
         self.found.remarks.append(f"these columns were guessed from their values: {shown}; correct columns if a guess is wrong")
 
-    def leave_out_unreadable(self, source: Events, usual: dict[str, dict[str, str]]) -> None:
+    def leave_out_unreadable(self, source: Events, schemas: Mapping[str, pa.Schema], usual: dict[str, dict[str, str]]) -> None:
         """Takes columns out of `usual` that should hold numbers and hold other texts: each of their events would be rejected."""
         wanted = {
-            table: [theirs for ours, theirs in found.items() if columns.TABLES[table][ours] == "number"]
+            table: [
+                theirs
+                for ours, theirs in found.items()
+                if columns.TABLES[table][ours] == "number" and pa.types.is_string(schemas[table].field(theirs).type)
+            ]
             for table, found in usual.items()
         }
         for table, head in source.read_heads({table: names for table, names in wanted.items() if names}).items():
@@ -672,8 +676,7 @@ def _holds_times(column: pa.Array) -> bool:
 
 def _unreadable(column: pa.Array) -> str:
     """Returns an example of a column's texts that are not read as numbers, if most of them are not; else ""."""
-    values = [value.strip() for value in column.slice(0, 1_000).drop_null().to_pylist()] if pa.types.is_string(column.type) else []
-    written = [value for value in values if value]
+    written = [value for text in column.slice(0, 1_000).drop_null().to_pylist() if (value := text.strip())]
     wrong = [value for value in written if not re.search(NUMBER_TEXT, value)]
     return wrong[0][:40] if len(wrong) > MAX_REJECTED * len(written) else ""
 
