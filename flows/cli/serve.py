@@ -72,11 +72,11 @@ def serve(
     host = host or chosen.serve.host
     require_keys(host, chosen.serve.allowed_hosts, keys)
     kept = place.open_store(chosen)
-    if not kept.current():
-        raise no_release(chosen)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     log.info("serving the live release of the store %s", describe_store(place.root, place.branch_name))
     log.info("answering requests to these hosts (serve.allowed_hosts): %s", ", ".join(chosen.serve.allowed_hosts))
+    if not kept.current():
+        log.warning("%s; until then, requests get 503", no_release(chosen))
     for number in (signal.SIGINT, signal.SIGTERM):  # exits with 0, after uvicorn has answered the open requests
         signal.signal(number, lambda *_: sys.exit())
     uvicorn.run(
