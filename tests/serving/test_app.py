@@ -110,6 +110,45 @@ def test_similar_items_are_listed_and_an_unknown_one_is_not_found(client: TestCl
     assert client.get("/v1/items/nothing/similar").status_code == 404
 
 
+def test_a_request_may_exclude_items_and_choose_categories(client: TestClient, service: Service, user: str) -> None:
+    reader = service.live.current
+    assert reader is not None
+    listed = [reader.item_ids[row] for row in range(len(reader.item_ids)) if reader.listed[row]]
+    category = reader.item(listed[0])["category"]
+    excluded = listed[:2]
+    wanted = {id for id in listed if reader.item(id)["category"] == category} - {*excluded}
+    params = {"exclude": [*excluded, "no such item"], "category": [category, "no such category"], "k": 5}
+    body = {"items": excluded, "user_id": user, **params}
+    for answer in (
+        client.get(f"/v1/users/{user}/recommendations", params=params),
+        client.get(f"/v1/items/{listed[-1]}/similar", params=params),
+        client.post("/v1/sessions/recommendations", json=body),
+    ):
+        assert set(items(answer)) <= wanted
+        assert len(items(answer)) == 5
+        assert answer.json()["unknown_categories"] == ["no such category"]
+
+
+def test_an_unknown_category_gives_an_empty_list_that_says_why(client: TestClient, user: str) -> None:
+    answer = client.get(f"/v1/users/{user}/recommendations", params={"category": "no such category"})
+    assert items(answer) == []
+    assert (answer.json()["source"], answer.json()["unknown_categories"]) == ("none", ["no such category"])
+
+
+def test_without_a_filter_nothing_is_said_about_categories(client: TestClient, user: str) -> None:
+    assert "unknown_categories" not in client.get(f"/v1/users/{user}/recommendations").json()
+
+
+def test_what_a_user_did_since_the_release_counts(client: TestClient, user: str) -> None:
+    path, new_items = f"/v1/users/{user}/recommendations", {"list_kind": "new_items", "reasons": True}
+    seen = items(client.get(path, params=new_items))[:2]
+    answer = client.get(path, params=new_items | {"seen": [*seen, "no such item"]})
+    assert len(items(answer)) == 10
+    assert not set(items(answer)) & set(seen)
+    assert answer.json()["source"] == "session"
+    assert {item["reason"]["item_id"] for item in answer.json()["items"]} & set(seen)
+
+
 def test_the_demo_knows_users_histories_models_and_releases(client: TestClient, user: str) -> None:
     assert user in client.get("/v1/users", params={"prefix": user}).json()
     schemas.UserProfile.model_validate_json(client.get(f"/v1/users/{user}/history").content)
@@ -142,7 +181,18 @@ def test_without_the_demo_nothing_tells_of_users(shop: Store, user: str) -> None
         assert client.get(f"/v1/users/{user}/recommendations", params={"release": "first"}).status_code == 404
 
 
-@pytest.mark.parametrize("params", [{"k": 0}, {"k": 101}, {"k": "x"}, {"list_kind": "all"}, {"segment": "x" * 201}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"k": 0},
+        {"k": 101},
+        {"k": "x"},
+        {"list_kind": "all"},
+        {"segment": "x" * 201},
+        {"exclude": ["x"] * 301},
+        {"seen": ["x"] * 51},
+    ],
+)
 def test_what_is_out_of_bounds_is_refused_without_repeating_it(client: TestClient, params: dict[str, Any]) -> None:
     answer = client.get("/v1/users/u1/recommendations", params=params)
     assert answer.status_code == 422

@@ -127,6 +127,12 @@ def test_a_failing_canary_drops_no_answer_and_is_sent_back(
     assert (live.canary, shop.canary()) == (None, None)  # for other processes too
 
 
+def test_a_filter_that_leaves_a_canary_fewer_items_is_no_failure_of_it(trying: Callable[[float], ReleaseManager]) -> None:
+    live = trying(1.0)
+    assert live.ask("u", emptier, is_filtered=True)[0].id == "second"
+    assert live.tally["failures"] == 0
+
+
 def test_a_canary_that_was_sent_back_may_be_tried_again(trying: Callable[[float], ReleaseManager], shop: Store) -> None:
     live = trying(1.0)
     for number in range(LIMITS.answers):

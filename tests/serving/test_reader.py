@@ -14,9 +14,9 @@ import pytest
 
 from recsys import RecsysError
 from recsys.features.state import places
-from recsys.recommenders.base import LIST_KINDS
+from recsys.recommenders.base import LIST_KINDS, popularity_order
 from recsys.releases.files import prices, read_all
-from recsys.releases.reader import Reader
+from recsys.releases.reader import NO_FILTER, Answer, Filter, Reader
 from recsys.store.snapshots import Store
 from recsys.validation.check_input import CheckInput
 
@@ -229,3 +229,124 @@ def test_a_release_without_fallback_is_refused(broken: Broken) -> None:
 
 def test_where_each_item_stands_is_what_the_pipeline_meant(reader: Reader, inputs: CheckInput) -> None:
     assert (places(inputs.state.item_ids, np.array(reader.item_ids)) == np.arange(len(reader.item_ids))).all()
+
+
+@pytest.fixture(scope="module")
+def listed(reader: Reader) -> dict[str, list[int]]:
+    """Rows of the items that may be listed, by category."""
+    rows: dict[str, list[int]] = {}
+    for row in np.flatnonzero(reader.listed).tolist():
+        rows.setdefault(reader.categories[row], []).append(row)
+    return rows
+
+
+Asked = Callable[[Reader, str, Filter], Answer]
+KINDS: dict[str, Asked] = {
+    "all_items": lambda reader, user, filter: reader.recommend(user, 10, "all_items", filter=filter),
+    "new_items": lambda reader, user, filter: reader.recommend(user, 10, "new_items", filter=filter),
+    "stranger": lambda reader, user, filter: reader.recommend("nobody", 10, filter=filter),
+    "since the release": lambda reader, user, filter: reader.recommend(user, 10, filter=filter, seen=[0, 1]),
+    "session": lambda reader, user, filter: reader.session([0, 1], 10, user, filter),
+    "similar": lambda reader, user, filter: reader.similar(0, 10, filter),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_with_excluded_items_has_others_instead(reader: Reader, inputs: CheckInput, kind: str) -> None:
+    user = str(inputs.state.user_ids[3])
+    excluded = frozenset(KINDS[kind](reader, user, NO_FILTER).items[:5])
+    answer = KINDS[kind](reader, user, Filter(excluded))
+    assert len(set(answer.items)) == len(answer.items) == 10
+    assert not excluded & set(answer.items)
+    assert reader.listed[answer.items].all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_has_items_of_the_wanted_categories_only(
+    reader: Reader, inputs: CheckInput, listed: dict[str, list[int]], kind: str
+) -> None:
+    user = str(inputs.state.user_ids[3])
+    user_seen = reader.user(user)
+    assert user_seen is not None
+    for category, items in listed.items():
+        answer = KINDS[kind](reader, user, Filter(categories=frozenset([category])))
+        hidden = {"session": {0, 1}, "similar": {0}, "new_items": set(user_seen.seen)}.get(kind, set())
+        assert len(set(answer.items)) == len(answer.items) == min(10, len(set(items) - hidden))
+        assert set(answer.items) <= set(items) - hidden
+
+
+def test_several_categories_may_be_wanted(reader: Reader, listed: dict[str, list[int]]) -> None:
+    first, second = sorted(listed, key=lambda category: len(listed[category]))[:2]
+    answer = reader.recommend("nobody", 50, filter=reader.filter(categories=[first, second]))
+    assert sorted(answer.items) == sorted(listed[first] + listed[second])
+
+
+def test_the_users_own_items_come_first_and_the_source_says_so(reader: Reader, inputs: CheckInput) -> None:
+    user = str(inputs.state.user_ids[3])
+    own = reader.recommend(user, 50)
+    filter = Filter(frozenset(own.items[:-3]))
+    answer = reader.recommend(user, 10, filter=filter)
+    assert answer.items[:3] == own.items[-3:]
+    assert answer.sources[:3] == own.sources[-3:]
+    assert answer.source == answer.sources[0]
+    assert set(answer.sources[3:]) <= {"segment", "popular"}
+    assert set(answer.scores[3:]) == {0.0}
+    assert reader.recommend(user, 10, filter=Filter(frozenset(own.items))).source == "segment"
+
+
+def test_after_the_fallback_lists_come_all_other_items_by_popularity(reader: Reader, inputs: CheckInput) -> None:
+    fallback = frozenset(item for items in reader.fallback.values() for item in items)
+    order = popularity_order(inputs.state)
+    answer = reader.recommend("nobody", 10, filter=Filter(fallback))
+    assert answer.items == [item for item in order.tolist() if item not in fallback][:10]
+    assert answer.source == "popular"
+
+
+def test_a_filled_up_list_of_new_items_has_none_of_the_users_last_items(reader: Reader, inputs: CheckInput) -> None:
+    for user in inputs.state.user_ids[:20].tolist():
+        known = reader.user(user)
+        assert known is not None
+        filter = Filter(frozenset(reader.recommend(user, 50, "new_items").items))
+        answer = reader.recommend(user, 30, "new_items", filter=filter)
+        assert len(answer.items) == 30
+        assert not set(answer.items) & set(known.seen)
+
+
+def test_a_category_that_no_item_has_gives_no_items(reader: Reader, inputs: CheckInput) -> None:
+    known = reader.categories[0]
+    assert reader.unknown([known, "no such category"]) == ["no such category"]
+    for ask in KINDS.values():
+        answer = ask(reader, str(inputs.state.user_ids[3]), reader.filter(categories=["no such category"]))
+        assert (answer.items, answer.source) == ([], "none")
+
+
+def test_a_blocked_item_is_in_no_answer_with_a_filter(reader: Reader, inputs: CheckInput) -> None:
+    user = str(inputs.state.user_ids[3])
+    gone = reader.recommend("nobody", 1).items[0]
+    blocking = Reader(inputs.release, blocked=[reader.item_ids[gone]])
+    filter = blocking.filter(categories=[reader.categories[gone]])
+    assert all(gone not in ask(blocking, user, filter).items for ask in KINDS.values())
+
+
+def test_events_since_the_release_count_and_are_not_new(reader: Reader, inputs: CheckInput) -> None:
+    user = str(inputs.state.user_ids[3])
+    before = reader.recommend(user, 20, "new_items")
+    seen = before.items[:2]
+    near = reader._of_session(seen, 50).items
+    assert set(near) - set(before.items)
+    answer = reader.recommend(user, 20, "new_items", seen=seen)
+    assert answer.source == "session"
+    assert {"session", "personal"} == set(answer.sources)
+    assert not set(seen) & set(answer.items)
+    assert len(answer.items) == 20
+    assert len(set(near) & set(answer.items)) > len(set(near) & set(before.items))
+
+
+def test_a_release_without_popularity_ranks_is_filtered_as_far_as_its_lists_reach(broken: Broken) -> None:
+    def hurt(folder: Path) -> None:
+        items = pq.read_table(folder / "items.parquet")
+        pq.write_table(items.drop_columns("popularity_rank"), folder / "items.parquet")
+
+    reader = broken(hurt)
+    popular = reader.fallback["popular", ""]
+    assert reader.recommend("nobody", 100, filter=Filter(frozenset(popular[:5]))).items == popular[5:]

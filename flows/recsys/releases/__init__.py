@@ -41,6 +41,6 @@ if TYPE_CHECKING:
         write_lists,
         write_rows,
     )
-    from recsys.releases.reader import Answer, Reader
+    from recsys.releases.reader import NO_FILTER, Answer, Filter, Reader
 
 __getattr__ = lazy(__name__, __file__)

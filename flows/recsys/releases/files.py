@@ -118,7 +118,8 @@ def _users(state: State) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _items(rules: BusinessRules) -> pa.Table:
-    """The table of items.parquet. price: see `prices`. is_listed: available, and not hidden by a rule."""
+    """The table of items.parquet. price: see `prices`. is_listed: available, and not hidden by a rule. popularity_rank: place in
+    `popularity_order`, from 0; null for items that are not available."""
     state = rules.state
     return pa.table(
         {
@@ -128,8 +129,16 @@ def _items(rules: BusinessRules) -> pa.Table:
             "price": pa.array(prices(state), from_pandas=True),
             "is_available": state.items["is_available"],
             "is_listed": rules.listed,
+            "popularity_rank": popularity_ranks(state),
         }
     )
+
+
+def popularity_ranks(state: State) -> pa.Array:
+    order = popularity_order(state)
+    ranks = np.full(state.shape[1], -1, np.int32)
+    ranks[order] = np.arange(len(order))
+    return pa.array(ranks, mask=ranks < 0)
 
 
 def prices(state: State) -> NDArray[np.float64]:

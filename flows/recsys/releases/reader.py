@@ -3,10 +3,11 @@ served."""
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import product
+from heapq import merge
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,24 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Filter:
+    """Which items an answer may hold. excluded: rows of items that it may not hold. categories: those that its items may have;
+    empty for all."""
+
+    excluded: frozenset[int] = frozenset()
+    categories: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.excluded or self.categories)
+
+    def without(self, items: Iterable[int]) -> "Filter":
+        return Filter(self.excluded.union(items), self.categories)
+
+
+NO_FILTER = Filter()
+
+
+@dataclass(frozen=True)
 class ReleaseUser:
     """A user's segment and last target events, newest first. seen: rows of items. days: days before the release's `as_of`."""
 
@@ -66,6 +85,8 @@ class Reader:
         self.listed = np.array(items["is_listed"], bool)
         self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
         self.listed[list(self.hidden)] = False
+        self.ranks = items.get("popularity_rank", [None] * len(self.item_ids))  # older releases have none
+        self._popular = self._by_category()
         self.visible = np.ones(len(self.item_ids), bool)
         self.visible[list(self.hidden)] = False
         with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
@@ -83,6 +104,15 @@ class Reader:
         self._heads = {model: json.dumps(head | {"model": model}, ensure_ascii=False)[:-1] for model in self.models}
         self._select = {list_kind: f"select {list_kind} from lists where user_id = ?" for list_kind in LIST_KINDS}
         self._item_json = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
+
+    def _by_category(self) -> dict[str, list[int]]:
+        """Rows of the items that may be listed, by category, most popular first. Has all categories of the release."""
+        popular: dict[str, list[int]] = {category: [] for category in self.categories}
+        for row in sorted(
+            (row for row in np.flatnonzero(self.listed).tolist() if self.ranks[row] is not None), key=self.ranks.__getitem__
+        ):
+            popular[self.categories[row]].append(row)
+        return popular
 
     def _fallback(self, written: dict[str, Any]) -> dict[tuple[str, str], list[int]]:
         """Rows of the fallback lists, by kind ("segment", "popular" or "static") and segment."""
@@ -112,20 +142,54 @@ class Reader:
         query = "select user_id from lists where user_id >= ? and user_id < ? order by user_id limit ?"
         return [user for (user,) in self._database.execute(query, (prefix, prefix + chr(0x10FFFF), limit))]
 
-    def recommend(self, user_id: str, k: int, list_kind: str = "", segment: str = "", model: str = "") -> Answer:
+    def filter(self, exclude: Collection[str] = (), categories: Collection[str] = ()) -> Filter:
+        """A filter by ids of items and by categories. Ids that are not in the release have no effect."""
+        return Filter(frozenset(self.rows[id] for id in exclude if id in self.rows), frozenset(categories))
+
+    def unknown(self, categories: Collection[str]) -> list[str]:
+        """Those of some categories that no item of the release has."""
+        return [category for category in categories if category not in self._popular]
+
+    def _allows(self, filter: Filter, item: int) -> bool:
+        return item not in filter.excluded and (not filter.categories or self.categories[item] in filter.categories)
+
+    def recommend(
+        self,
+        user_id: str,
+        k: int,
+        list_kind: str = "",
+        segment: str = "",
+        model: str = "",
+        filter: Filter = NO_FILTER,
+        seen: Sequence[int] = (),
+    ) -> Answer:
         """The first k items of a user's list.
 
         A user without a list gets the popular items of the segment, then those of all users, then the static list. list_kind,
-        model: the release's defaults if empty. Raises RecsysError if the release has no lists of the model.
+        model: the release's defaults if empty. filter: items of the list that it leaves out are replaced by those that follow, and
+        then in the same fallback order; last come all other items that it allows, by popularity. seen: items of the user's events
+        since the release, the newest last. The list is combined with the items similar to them, and a list of new items leaves
+        them out. Raises RecsysError if the release has no lists of the model.
         """
         if model and model not in self.models:
             raise RecsysError(f"release {self.id} has no lists of {model}; it has those of {', '.join(self.models)}")
+        list_kind = list_kind or self.list_kind
+        if seen:
+            filter = filter.without(seen) if LIST_KINDS[list_kind] else filter
+            return self._combine(seen, k, user_id, list_kind, segment, model, filter)
         database = self.models[model] if model else self._database
-        row = database.execute(self._select[list_kind or self.list_kind], (user_id,)).fetchone()
-        items, scores = self._unpack(row[0], k) if row else ([], [])
-        if items:
-            return Answer("personal", items, scores, ["personal" if score else "popular" for score in scores])
-        return self._stranger(k, segment or (user.segment if row and (user := self.user(user_id)) else ""))
+        row = database.execute(self._select[list_kind], (user_id,)).fetchone()
+        items, scores = self._unpack(row[0], len(self.item_ids) if filter else k) if row else ([], [])
+        sources = ["personal" if score else "popular" for score in scores]
+        if items and not filter:
+            return Answer("personal", items, scores, sources)
+        answer = self._first(zip(items, scores, sources, strict=True), k, filter)
+        if len(answer.items) == k:
+            return answer
+        user = self.user(user_id) if row else None
+        if user and LIST_KINDS[list_kind] and filter:
+            filter = filter.without(user.seen)
+        return self._fill(answer, k, filter, segment or (user.segment if user else ""))
 
     def _unpack(self, blob: bytes, k: int) -> tuple[list[int], list[float]]:
         items, scores = unpack(blob)
@@ -136,30 +200,65 @@ class Reader:
             items, scores = items[visible], scores[visible]
         return items[:k].tolist(), scores[:k].tolist()
 
-    def _stranger(self, k: int, segment: str) -> Answer:
-        sources: dict[int, str] = {}
+    def _fill(self, answer: Answer, k: int, filter: Filter, segment: str = "") -> Answer:
+        """An answer filled up in the fallback order. With a filter, all other items that it allows follow, by popularity."""
+        return self._first(
+            chain(zip(answer.items, answer.scores, answer.sources, strict=True), self._others(filter, segment)), k, filter
+        )
+
+    def _others(self, filter: Filter, segment: str) -> Iterator[tuple[int, float, str]]:
         for rung in (("segment", segment), ("popular", ""), ("static", "")):
-            for row in self.fallback.get(rung, []):
-                sources.setdefault(row, rung[0])
-        items = list(sources)[:k]
-        return Answer(sources[items[0]] if items else "none", items, [0.0] * len(items), [sources[item] for item in items])
+            yield from ((row, 0.0, rung[0]) for row in self.fallback.get(rung, []))
+        if filter:
+            categories = filter.categories & self._popular.keys() if filter.categories else self._popular
+            rows = merge(*(self._popular[category] for category in categories), key=self.ranks.__getitem__)
+            yield from ((row, 0.0, "popular") for row in rows)
+
+    def _first(self, candidates: Iterable[tuple[int, float, str]], k: int, filter: Filter) -> Answer:
+        """An answer of the first k different candidates (row, score and source of an item) that the filter allows."""
+        best: dict[int, tuple[float, str]] = {}
+        for item, score, source in candidates:
+            if item not in best and self._allows(filter, item):
+                best[item] = score, source
+                if len(best) == k:
+                    break
+        scores, sources = zip(*best.values(), strict=True) if best else ((), ())
+        return Answer(sources[0] if sources else "none", [*best], [*scores], [*sources])
 
     def user(self, user_id: str) -> ReleaseUser | None:
         """Segment and last target events of a user; None for an unknown user."""
         row = self._database.execute("select segment, bought from users where user_id = ?", (user_id,)).fetchone()
         return ReleaseUser(row[0], *self._unpack(row[1], HISTORY)) if row else None
 
-    def similar(self, item: int, k: int) -> Answer:
-        """The k items that are most similar to an item, by target events of the same users."""
-        return self._best(*self._near(item), k, "similar")
+    def similar(self, item: int, k: int, filter: Filter = NO_FILTER) -> Answer:
+        """The k items that are most similar to an item, by target events of the same users. With a filter, the list is filled up as
+        that of an unknown user is."""
+        answer = self._best(*self._near(item), k, "similar", filter)
+        return self._fill(answer, k, filter.without([item])) if filter else answer
 
-    def session(self, seen: Sequence[int], k: int, user_id: str = "") -> Answer:
-        """Items similar to those of a session, in which the last item counts most, combined with the user's own list by reciprocal
-        rank fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). Leaves out the items of the session and, if the release
-        excludes seen items, those of the user's last target events."""
-        user = self.user(user_id) if self.about["exclude_seen"] else None
-        hidden = {*seen, *(user.seen if user else [])}
-        lists = self._of_session(seen, k + len(hidden)), self.recommend(user_id, k + len(hidden))
+    def session(self, seen: Sequence[int], k: int, user_id: str = "", filter: Filter = NO_FILTER) -> Answer:
+        """Items similar to those of a session, in which the last item counts most, combined with the user's own list. Leaves out
+        the items of the session and, if the release excludes seen items, those of the user's last target events."""
+        return self._combine(seen, k, user_id, self.list_kind, "", "", filter, set(seen))
+
+    def _combine(
+        self,
+        seen: Sequence[int],
+        k: int,
+        user_id: str,
+        list_kind: str,
+        segment: str,
+        model: str,
+        filter: Filter,
+        hidden: Collection[int] = (),
+    ) -> Answer:
+        """Items similar to the seen ones and the user's own list, combined by reciprocal rank fusion (Cormack et al. 2009,
+        doi:10.1145/1571941.1572114). Leaves out the hidden items and, in a list of new items, those of the user's last target
+        events."""
+        user = self.user(user_id) if LIST_KINDS[list_kind] else None
+        hidden = {*hidden, *(user.seen if user else [])}
+        filter, depth = filter.without(hidden) if filter else filter, k + len(hidden)
+        lists = self._of_session(seen, depth, filter), self.recommend(user_id, depth, list_kind, segment, model, filter)
         fused: dict[int, float] = {}
         sources: dict[int, str] = {}
         for answer in lists:
@@ -170,22 +269,25 @@ class Reader:
         source = next((answer.source for answer in lists if answer.items), "none")
         return Answer(source, best, [fused[item] for item in best], [sources[item] for item in best])
 
-    def _of_session(self, seen: Sequence[int], k: int) -> Answer:
+    def _of_session(self, seen: Sequence[int], k: int, filter: Filter = NO_FILTER) -> Answer:
         """Items similar to those of a session. An item that was seen several times counts once, at its last place."""
         order = list(dict.fromkeys(reversed(seen)))
         near = [self._near(item) for item in order]
         items, places = np.unique(np.concatenate([items for items, _ in near]), return_inverse=True)
         weighted = np.concatenate([DECAY**age * scores for age, (_, scores) in enumerate(near)])
-        return self._best(items, np.bincount(places, weighted, len(items)), k, "session")
+        return self._best(items, np.bincount(places, weighted, len(items)), k, "session", filter)
 
     def _near(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         row = slice(self.neighbours.indptr[item], self.neighbours.indptr[item + 1])
         return self.neighbours.indices[row], self.neighbours.data[row]
 
-    def _best(self, items: NDArray, scores: NDArray, k: int, source: str) -> Answer:
+    def _best(self, items: NDArray, scores: NDArray, k: int, source: str, filter: Filter) -> Answer:
         listed = self.listed[items]
         items, scores = items[listed], scores[listed]
-        best = np.lexsort((items, -scores))[:k]
+        best = np.lexsort((items, -scores))
+        if filter:
+            best = best[[self._allows(filter, item) for item in items[best].tolist()]]
+        best = best[:k]
         return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
 
     def reason(self, item: int, answer: Answer, seen: Sequence[int]) -> tuple[str, int]:
@@ -198,9 +300,16 @@ class Reader:
             return "goes_with", int(similar[was_seen][scores[was_seen].argmax()])
         return answer.sources[answer.items.index(item)], -1
 
-    def write(self, answer: Answer, today: date, reasons: Sequence[tuple[str, int]] = (), model: str = "") -> bytes:
+    def write(
+        self,
+        answer: Answer,
+        today: date,
+        reasons: Sequence[tuple[str, int]] = (),
+        model: str = "",
+        unknown_categories: Sequence[str] = (),
+    ) -> bytes:
         """An answer as JSON. today: for its age. reasons: results of `reason`, one for each item, if they are wanted. model: the
-        recommender that made the list, if it is not the winner."""
+        recommender that made the list, if it is not the winner. unknown_categories: see `unknown`; told if there are some."""
         items = [
             f'{self._item_json[item]}, "score": {score:.6g}, "source": "{source}"'
             for item, score, source in zip(answer.items, answer.scores, answer.sources, strict=True)
@@ -210,7 +319,8 @@ class Reader:
             items[place] += f', "reason": {json.dumps(reason, ensure_ascii=False)}'
         age = (today - self.as_of).days
         head = self._heads.get(model) or self._heads[self.about["recommender"]]
-        head = f'{head}, "age_days": {age}, "source": "{answer.source}", "items": ['
+        unknown = f', "unknown_categories": {json.dumps(unknown_categories, ensure_ascii=False)}' if unknown_categories else ""
+        head = f'{head}, "age_days": {age}, "source": "{answer.source}"{unknown}, "items": ['
         return f"{head}{', '.join(item + '}' for item in items)}]}}".encode()
 
     def check(self) -> None:
@@ -234,6 +344,8 @@ class Reader:
             self._check_answer(f"the list of items similar to {self.item_ids[item]}", self.similar(item, 10), may_be_empty=True)
         session = self.session(shown[:3], 10, users[0])
         self._check_answer("the list for a session", session, may_be_empty=self.listed.sum() <= len(shown[:3]))
+        filter = Filter(frozenset(shown[:1]), frozenset(self.categories[item] for item in shown))
+        self._check_answer("a list with a filter", self.recommend(users[0], length, filter=filter), may_be_empty=True)
 
     def _check_answer(self, what: str, answer: Answer, may_be_empty: bool = False) -> None:
         items = answer.items

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path as File
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel, ValidationError
 
 from recsys import RecsysError
-from recsys.releases import Answer, Reader
+from recsys.releases import NO_FILTER, Answer, Filter, Reader
 from recsys.serving import schemas
 from recsys.serving.impressions import Impressions
 from recsys.serving.middleware import OPEN, Middleware
@@ -35,6 +35,8 @@ KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 Id = Annotated[str, Path(min_length=1, max_length=200)]
 K = Annotated[int, Query(ge=1, le=schemas.MAX_K)]
 Prefix = Annotated[str, Query(max_length=200)]
+Asked = TypeVar("Asked", schemas.ListRequest, schemas.SimilarRequest)
+REPEATED = ("exclude", "category", "seen")  # parameters of a query that may have several values
 
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -66,10 +68,11 @@ class Service:
         """The ASGI application. keys: the API keys that are accepted; without any, no key is needed."""
         about: dict[str, Any] = {"title": "reasonable-recs", "version": "1", "summary": "Lists of the live release"}
         app = FastAPI(**about, lifespan=self.lifespan, redoc_url=None, max_body_size=MAX_BODY, telemetry=NO_TELEMETRY)
-        extra: dict[str, Any] = {"openapi_extra": parameters(schemas.ListRequest, "user_id")}
-        app.get("/v1/users/{user_id:path}/recommendations", **LISTED, **extra)(self.recommendations)
+        app.get("/v1/users/{user_id:path}/recommendations", **LISTED, **parameters(schemas.ListRequest, "user_id"))(
+            self.recommendations
+        )
         app.post("/v1/sessions/recommendations", **LISTED)(self.session)
-        app.get("/v1/items/{item_id:path}/similar", **LISTED)(self.similar)
+        app.get("/v1/items/{item_id:path}/similar", **LISTED, **parameters(schemas.SimilarRequest, "item_id"))(self.similar)
         app.get("/v1/models", response_model=list[schemas.Model], responses=refusals(503))(self.models)
         app.get("/metrics", responses=refusals(), response_class=Response)(self.metrics)
         app.get("/healthz")(self.healthz)
@@ -111,35 +114,39 @@ class Service:
     async def recommendations(self, request: Request) -> Response:
         """The user's list. `list_kind=new_items` lists only items that are new to the user. Unknown users get popular items of
         their `segment`, or of all users."""
-        query = read(request)
+        query = read(request, schemas.ListRequest)
 
         def ask(reader: Reader) -> Answer:
-            return reader.recommend(query.user_id, query.k, query.list_kind, query.segment, query.model)
+            chosen = query.user_id, query.k, query.list_kind, query.segment, query.model
+            return reader.recommend(*chosen, filtered(reader, query), rows(reader, query.seen))
 
-        reader, answer = await self._ask_other(query.release, ask) if query.release else self._ask(query.user_id, ask)
-        user = reader.user(query.user_id) if query.reasons else None
-        seen = user.seen if user else []
-        reasons = [reader.reason(item, answer, seen) for item in answer.items] if query.reasons else []
-        return self._respond(reader, answer, query.user_id, reasons, query.model, query.shown)
+        is_filtered = bool(query.exclude or query.category)
+        reader, answer = await self._ask_other(query.release, ask) if query.release else self._ask(query.user_id, ask, is_filtered)
+        reasons = []
+        if query.reasons:
+            user = reader.user(query.user_id)
+            seen = [*reversed(rows(reader, query.seen)), *(user.seen if user else [])]
+            reasons = [reader.reason(item, answer, seen) for item in answer.items]
+        return self._respond(reader, answer, query.category, query.user_id, reasons, query.model, query.shown)
 
     async def session(self, body: schemas.Session) -> Response:
         """Items similar to those that a visitor looks at now, combined with the user's own list."""
-        rows = self._reader().rows
-        seen = [item for item in body.items if item in rows]
-        if not seen:
+        if not rows(self._reader(), body.items):
             raise HTTPException(404, f"none of the {len(body.items)} items is in the live release")
 
         def ask(reader: Reader) -> Answer:
-            return reader.session([reader.rows[item] for item in seen if item in reader.rows], body.k, body.user_id)
+            return reader.session(rows(reader, body.items), body.k, body.user_id, filtered(reader, body))
 
-        return self._respond(*self._ask(body.user_id, ask), body.user_id, shown=body.shown)
+        reader, answer = self._ask(body.user_id, ask, bool(body.exclude or body.category))
+        return self._respond(reader, answer, body.category, body.user_id, shown=body.shown)
 
-    async def similar(self, item_id: Id, k: K = 10) -> Response:
+    async def similar(self, request: Request) -> Response:
         """Items that are similar to an item, by target events of the same users."""
-        reader = self._reader()
-        if item_id not in reader.rows:
+        query, reader = read(request, schemas.SimilarRequest), self._reader()
+        if query.item_id not in reader.rows:
             raise HTTPException(404, "this item is not in the live release; ask for one that is")
-        return self._respond(reader, reader.similar(reader.rows[item_id], k))
+        answer = reader.similar(reader.rows[query.item_id], query.k, filtered(reader, query))
+        return self._respond(reader, answer, query.category)
 
     async def models(self) -> list[schemas.Model]:
         """The recommenders whose lists are in the live release; the default is the winner."""
@@ -190,10 +197,10 @@ class Service:
             raise HTTPException(503, "no release is live yet; `make run` makes one")
         return self.live.current
 
-    def _ask(self, user_id: str, ask: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
+    def _ask(self, user_id: str, ask: Callable[[Reader], Answer], is_filtered: bool) -> tuple[Reader, Answer]:
         self._reader()
         try:
-            return self.live.ask(user_id, ask)
+            return self.live.ask(user_id, ask, is_filtered)
         except RecsysError:
             raise HTTPException(404, "the live release has no lists of this model; /v1/models names those it has") from None
 
@@ -210,6 +217,7 @@ class Service:
         self,
         reader: Reader,
         answer: Answer,
+        categories: Sequence[str],
         user_id: str = "",
         reasons: Sequence[tuple[str, int]] = (),
         model: str = "",
@@ -220,7 +228,8 @@ class Service:
         if self.impressions and shown and user_id and answer.items:
             self.impressions.add(now, user_id, reader, model or reader.about["recommender"], answer)
         today = reader.as_of if self.is_closed else now.date()
-        return Response(reader.write(answer, today, reasons, model), media_type="application/json")
+        written = reader.write(answer, today, reasons, model, reader.unknown(categories))
+        return Response(written, media_type="application/json")
 
 
 async def every(seconds: float, work: Callable[[], None]) -> None:
@@ -239,11 +248,23 @@ def attempt(work: Callable[[], None]) -> None:
         log.warning("the store cannot be read, so the service continues with its present release: %s", error)
 
 
-def read(request: Request) -> schemas.ListRequest:
-    """Reads all parameters of a request for a list at once. FastAPI reads one after another, which takes as long as all the
-    rest."""
+def rows(reader: Reader, ids: Sequence[str]) -> list[int]:
+    """Rows of those items that are in a release."""
+    return [reader.rows[id] for id in ids if id in reader.rows]
+
+
+def filtered(reader: Reader, query: schemas.Filtered) -> Filter:
+    """The filter that a request asks for."""
+    return reader.filter(query.exclude, query.category) if query.exclude or query.category else NO_FILTER
+
+
+def read(request: Request, model: type[Asked]) -> Asked:
+    """Reads all parameters of a request at once. FastAPI reads one after another, which takes as long as all the rest."""
+    query = request.query_params
+    values: dict[str, Any] = dict(query)
+    values |= {name: query.getlist(name) for name in REPEATED if name in values}
     try:
-        return schemas.ListRequest.model_validate(dict(request.query_params) | request.path_params)
+        return model.model_validate(values | request.path_params)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
 
@@ -252,10 +273,12 @@ def parameters(model: type[BaseModel], path: str) -> dict[str, Any]:
     """The OpenAPI parameters of a route that reads them itself. path: the field that is in the path; all others are in the
     query."""
     return {
-        "parameters": [
-            {"name": name, "in": "path" if name == path else "query", "required": name == path, "schema": schema}
-            for name, schema in model.model_json_schema()["properties"].items()
-        ]
+        "openapi_extra": {
+            "parameters": [
+                {"name": name, "in": "path" if name == path else "query", "required": name == path, "schema": schema}
+                for name, schema in model.model_json_schema()["properties"].items()
+            ]
+        }
     }
 
 

@@ -115,9 +115,10 @@ class ReleaseManager:
         live = current.id if current else ""
         return [{"release": made.id, "model": made.made_from["recommender"], "live": made.id == live} for made in manifests]
 
-    def ask(self, user_id: str, ask: Callable[[Reader], Answer]) -> tuple[Reader, Answer]:
-        """The answer for a user, and the release that gives it: the live one or the canary. Raises RecsysError if nothing is
-        live."""
+    def ask(self, user_id: str, ask: Callable[[Reader], Answer], is_filtered: bool = False) -> tuple[Reader, Answer]:
+        """The answer for a user, and the release that gives it: the live one or the canary. is_filtered: whether the request has a
+        filter. What it leaves may differ between good releases, so that a poorer answer of the canary is then no failure. Raises
+        RecsysError if nothing is live."""
         current, canary = self.current, self.canary
         if current is None:
             raise RecsysError("no release is live; `make run` makes one")
@@ -125,7 +126,7 @@ class ReleaseManager:
         if canary is None or not canary.takes(user_id):
             return current, answer
         tried = self._try(canary.reader, ask)
-        if tried is None or is_poorer(tried, answer):
+        if tried is None or (is_poorer(tried, answer) and not is_filtered):
             self._fail(canary.reader)
             return current, answer
         live_items, items = set(current.ids(answer)), set(canary.reader.ids(tried))

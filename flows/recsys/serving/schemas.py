@@ -7,13 +7,22 @@ from pydantic import BaseModel, Field
 
 MAX_K = 100  # items of an answer
 MAX_SEEN = 50  # items of a session
+MAX_EXCLUDED = 300  # items that a request excludes
+MAX_CATEGORIES = 50
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(max_length=200)]
-Why = Literal["seen_before", "goes_with", "personal", "segment", "popular", "static"]
+Why = Literal["seen_before", "goes_with", "personal", "session", "segment", "popular", "static"]
 
 
-class ListRequest(BaseModel):
+class Filtered(BaseModel):
+    """What a request leaves out. In a query, each value is a parameter of its own: `exclude=a&exclude=b`."""
+
+    exclude: Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="ids of items to leave out")] = []
+    category: Annotated[list[Name], Field(max_length=MAX_CATEGORIES, description="categories of the items; without any, all")] = []
+
+
+class ListRequest(Filtered):
     """Parameters of a request for a user's list: `user_id` in the path, all others in the query."""
 
     user_id: Id
@@ -24,6 +33,16 @@ class ListRequest(BaseModel):
     release: Annotated[Name, Field(description="another release than the live one, in the demo only")] = ""
     reasons: Annotated[bool, Field(description="whether to add why each item is listed")] = False
     shown: Annotated[bool, Field(description="false if no user sees the list; it is then not logged as an impression")] = True
+    seen: Annotated[
+        list[Id], Field(max_length=MAX_SEEN, description="items of the user's events since the release, the newest last")
+    ] = []
+
+
+class SimilarRequest(Filtered):
+    """Parameters of a request for similar items: `item_id` in the path, all others in the query."""
+
+    item_id: Id
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
 
 
 class Item(BaseModel):
@@ -49,17 +68,19 @@ class ListedItem(Item):
 
 
 class Recommendations(BaseModel):
-    """as_of: the release was made from events before this day. age_days: days since then; 0 if the history is closed."""
+    """as_of: the release was made from events before this day. age_days: days since then; 0 if the history is closed.
+    unknown_categories: categories of the request that no item of the release has; only if there are some."""
 
     release: str
     model: str
     as_of: str
     age_days: int
     source: Literal["personal", "session", "similar", "segment", "popular", "static", "none"]
+    unknown_categories: list[str] | None = None
     items: list[ListedItem]
 
 
-class Session(BaseModel):
+class Session(Filtered):
     """The items that a visitor looks at now, the newest last, and the visitor's id if it is known."""
 
     items: Annotated[list[Id], Field(min_length=1, max_length=MAX_SEEN)]

@@ -282,7 +282,7 @@ def test_fallback_of_another_segment_and_with_hidden_items(inputs: CheckInput, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("column", ["title", "category", "price", "item_id", "is_listed", "is_available"])
+@pytest.mark.parametrize("column", ["title", "category", "price", "item_id", "is_listed", "is_available", "popularity_rank"])
 def test_items_table_in_another_order(inputs: CheckInput, tmp_path: Path, column: str) -> None:
     def write(folder: Path) -> None:
         table = pq.read_table(folder / "items.parquet")

@@ -237,17 +237,25 @@ def _users(inputs: CheckInput, rows: NDArray[np.int64]) -> CheckResult:
 def _items(inputs: CheckInput) -> CheckResult:
     state, reader, faults = inputs.state, inputs.reader, {}
     (available,) = read_items(inputs.release, "is_available")
-    columns = zip(reader.titles, reader.categories, reader.prices, available.tolist(), reader.listed.tolist(), strict=True)
+    columns = zip(
+        reader.titles, reader.categories, reader.prices, available.tolist(), reader.listed.tolist(), reader.ranks, strict=True
+    )
     read = dict(zip(reader.item_ids, columns, strict=True))
     remade = [state.items[name].tolist() for name in ("title", "category", "is_available")]
     remade.insert(2, [None if np.isnan(price) else price for price in prices(state).tolist()])
-    expected = dict(zip(state.item_ids.tolist(), zip(*remade, inputs.rules.listed.tolist(), strict=True), strict=True))
+    month, ever = (np.nan_to_num(state.items[name]) for name in (f"target_events_{FILL_DAYS}d", "target_events"))
+    order = np.lexsort((np.arange(len(ever)), -ever, -month))
+    ranks = {row: rank for rank, row in enumerate(order[state.items["is_available"][order]].tolist())}
+    remade += [inputs.rules.listed.tolist(), [ranks.get(row) for row in range(len(ever))]]
+    expected = dict(zip(state.item_ids.tolist(), zip(*remade, strict=True), strict=True))
     for id in sorted({*expected, *read}):
         if expected.get(id) != read.get(id):
             faults[f"item {id}"] = f"is {read.get(id, 'missing')}, not {expected.get(id, 'in the state')}"
     if not faults and reader.item_ids != list(expected):
         faults["the items"] = "are in another order than in the state, so that rows in lists mean other items"
-    return _result("items_remade", len(expected), faults, "title, category, price, is_available or is_listed differ", "items")
+    return _result(
+        "items_remade", len(expected), faults, "title, category, price, is_available, is_listed or popularity_rank differ", "items"
+    )
 
 
 def _features(inputs: CheckInput) -> CheckResult:
