@@ -31,9 +31,11 @@ class Figure:
 
 
 def recommenders(rows: Sequence[MetricRow], winner: str, settings: Settings) -> Iterator[Figure]:
-    """Per kind of list, every recommender and the oracle: the metric that decides as a plot, all metrics in tables."""
-    decides = f"ndcg@{settings.evaluation.k}"
-    for list_kind in LIST_KINDS:
+    """Per kind of list, every recommender and the oracle: the metric that decides as a plot, all metrics in tables. Then the same
+    of the ways to answer live sessions."""
+    ks = sorted(settings.evaluation.ks, key=lambda k: (k != settings.evaluation.k, k))
+    kinds = [(list_kind, f"ndcg@{settings.evaluation.k}", ks) for list_kind in LIST_KINDS]
+    for list_kind, decides, ks in (*kinds, ("sessions", "mrr@20", [20])):
         mine = [row for row in rows if row.list_kind == list_kind and not row.group and row.users]
         first = [row for row in mine if row.metric == decides]
         if not first:
@@ -53,7 +55,6 @@ def recommenders(rows: Sequence[MetricRow], winner: str, settings: Settings) -> 
             )
             for row in first
         ]
-        ks = sorted(settings.evaluation.ks, key=lambda k: (k != settings.evaluation.k, k))
         tables = {f"at {k}": _table([row for row in mine if row.metric.endswith(f"@{k}")]) for k in ks}
         title = f"{list_kind.replace('_', ' ').capitalize()}{', served' * (list_kind == settings.list_kind)}"
         words = f"{name_of(decides)} of {first[0].users:,} users with its 95% interval, and the difference to {first[0].simple}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import pytest
 from recsys import RecsysError
 from recsys.features.state import places
 from recsys.recommenders.base import LIST_KINDS, popularity_order
+from recsys.recommenders.item_to_item import SameSession
 from recsys.releases.files import prices, read_all
 from recsys.releases.reader import NO_FILTER, Answer, Filter, Reader
 from recsys.store.snapshots import Store
@@ -109,17 +111,60 @@ def test_similar_items_are_the_strongest_neighbours(reader: Reader) -> None:
 
 def test_a_session_shows_nothing_that_was_seen_and_ends_with_the_users_list(reader: Reader, inputs: CheckInput) -> None:
     seen = reader.recommend("nobody", 3).items
-    answer = reader.session(seen, 20, str(inputs.state.user_ids[3]))
+    with patch.dict(reader.about, session_repeats=0):
+        answer = reader.session(seen, 20, str(inputs.state.user_ids[3]))
     assert answer.source == "session"
     assert not set(seen) & set(answer.items)
     assert {"session", "personal"} <= set(answer.sources)
     assert answer.scores == sorted(answer.scores, reverse=True)
 
 
+def test_the_last_items_of_a_session_come_first_but_the_very_last(reader: Reader, inputs: CheckInput) -> None:
+    first, second, third, last = reader.recommend("nobody", 4).items
+    with patch.dict(reader.about, session_repeats=2):
+        answer = reader.session([first, second, third, second, last], 20, str(inputs.state.user_ids[3]))
+    assert answer.items[:2] == [second, third]
+    assert not {first, last} & set(answer.items)
+    assert answer.scores == sorted(answer.scores, reverse=True)
+    assert answer.source == "session"
+
+
+def test_earlier_items_of_a_session_that_may_not_be_listed_stay_out(reader: Reader, inputs: CheckInput) -> None:
+    blocked, excluded, kept, last = reader.recommend("nobody", 4).items
+    blocking = Reader(inputs.release, blocked=[reader.item_ids[blocked]])
+    answer = blocking.session([kept, excluded, blocked, last], 10, filter=Filter(frozenset([excluded])))
+    assert answer.items[0] == kept
+    assert not {blocked, excluded, last} & set(answer.items)
+
+
+def test_where_seen_items_are_excluded_a_session_lists_none_that_the_user_had(reader: Reader, inputs: CheckInput) -> None:
+    user = str(inputs.state.user_ids[3])
+    known = reader.user(user)
+    assert known is not None
+    with patch.dict(reader.about, exclude_seen=True):
+        answer = reader.session([*known.seen[:2], 0], 10, user)
+    assert not set(known.seen) & set(answer.items)
+
+
+def test_a_session_is_answered_by_similarity_over_sessions(reader: Reader, inputs: CheckInput) -> None:
+    similar = SameSession(neighbours=50).learn(inputs.state).similarity_
+    item = reader.recommend("nobody", 1).items[0]
+    expected = similar[item].toarray().ravel() * reader.listed
+    answer = reader._of_session([item], 5)
+    assert answer.scores == pytest.approx(np.sort(expected)[::-1][: len(answer.scores)])
+
+
+def test_a_release_without_sessions_is_answered_by_similarity_over_users(broken: Broken) -> None:
+    reader = broken(lambda folder: (folder / "session_neighbours.npz").unlink())
+    item = reader.recommend("nobody", 1).items[0]
+    assert reader._of_session([item], 5).items == reader.similar(item, 5).items
+    reader.check()
+
+
 def test_an_item_seen_last_counts_more_than_one_seen_first(reader: Reader) -> None:
     first, last = reader.recommend("nobody", 2).items
     forth, back = reader._of_session([first, last], 500), reader._of_session([last, first], 500)
-    near = set(reader._near(last)[0].tolist()) - {first, *reader._near(first)[0].tolist()}
+    near = set(reader.near_session(last, 500).items) - {first, *reader.near_session(first, 500).items}
     only = [item for item in near if reader.listed[item]]
     assert only
     for item in only:
@@ -246,7 +291,7 @@ KINDS: dict[str, Asked] = {
     "new_items": lambda reader, user, filter: reader.recommend(user, 10, "new_items", filter=filter),
     "stranger": lambda reader, user, filter: reader.recommend("nobody", 10, filter=filter),
     "since the release": lambda reader, user, filter: reader.recommend(user, 10, filter=filter, seen=[0, 1]),
-    "session": lambda reader, user, filter: reader.session([0, 1], 10, user, filter),
+    "session": lambda reader, user, filter: reader.session([0, 0], 10, user, filter),
     "similar": lambda reader, user, filter: reader.similar(0, 10, filter),
 }
 
@@ -270,7 +315,7 @@ def test_an_answer_has_items_of_the_wanted_categories_only(
     assert user_seen is not None
     for category, items in listed.items():
         answer = KINDS[kind](reader, user, Filter(categories=frozenset([category])))
-        hidden = {"session": {0, 1}, "similar": {0}, "new_items": set(user_seen.seen)}.get(kind, set())
+        hidden = {"session": {0}, "similar": {0}, "new_items": set(user_seen.seen)}.get(kind, set())
         assert len(set(answer.items)) == len(answer.items) == min(10, len(set(items) - hidden))
         assert set(answer.items) <= set(items) - hidden
 

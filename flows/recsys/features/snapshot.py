@@ -264,6 +264,17 @@ class Features:
         )
         return rows["user_id"], rows["item_id"]
 
+    def sessions(self, start: date, end: date) -> Table:
+        """Events of sessions from a day to another, in order: session (numbers by time, from 0), user_index, item_index, second. A
+        session is the views, carts and target events of a user on one day."""
+        return self._table(
+            f"""select dense_rank() over (order by event_at::date, user_index) - 1 as session, user_index, item_index,
+                epoch(event_at)::bigint as second
+                from '{{}}/fct_events.parquet' where (is_target or event_type in ('view', 'cart'))
+                and event_at >= timestamp '{start}' and event_at < timestamp '{end}'
+                order by session, event_at, item_index, event_type"""
+        )
+
     def target_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Returns the user and item indexes of all pairs with a target event before `as_of`, each pair once, in order."""
         rows = self._table("select distinct user_index, item_index from '{}/fct_events.parquet' where is_target order by all")

@@ -9,7 +9,7 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.recommenders.base import CHUNK, FILL_DAYS, LIST_KINDS, Lists, Recommender, Scorer, TooLittleData, popularity_order
-    from recsys.recommenders.item_to_item import ItemToItem
+    from recsys.recommenders.item_to_item import MAX_TOGETHER, ItemToItem, SameSession
     from recsys.recommenders.oracle import RankFunction, rank_by_truth
     from recsys.recommenders.rankers.base import Ranker
     from recsys.recommenders.registry import RECOMMENDERS, SIMPLE, check_config, create, load

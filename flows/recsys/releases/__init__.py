@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from recsys.releases.explanation import ExplainedItem, Explanation, UnknownUser, explain
     from recsys.releases.files import (
         HISTORY,
+        SESSIONS,
         about,
         as_of,
         export,
@@ -41,6 +42,6 @@ if TYPE_CHECKING:
         write_lists,
         write_rows,
     )
-    from recsys.releases.reader import NO_FILTER, Answer, Filter, Reader
+    from recsys.releases.reader import DECAY, NO_FILTER, Answer, Filter, Reader
 
 __getattr__ = lazy(__name__, __file__)

@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.features import State, formulas, places
-from recsys.recommenders import FILL_DAYS, LIST_KINDS, ItemToItem, Lists, Recommender, popularity_order, position, rank_by_truth
+from recsys.recommenders import (
+    FILL_DAYS,
+    LIST_KINDS,
+    ItemToItem,
+    Lists,
+    Recommender,
+    SameSession,
+    popularity_order,
+    position,
+    rank_by_truth,
+)
 from recsys.releases import list_files
 from recsys.releases.business_rules import BusinessRules
 from recsys.releases.list_files import RuleCounts, pack
@@ -27,6 +37,7 @@ from recsys.settings import Settings
 from recsys.sources import open_simulation
 from recsys.store import Snapshot
 
+SESSIONS = "session_neighbours.npz"  # similar items counted over sessions; only of data with views or carts
 HISTORY = 20  # most recent items of each user that a release contains
 RECENT_DAYS = 91  # days in which the activity of example users is counted
 SEGMENTS = 4  # the largest segments, each of which gets an example user
@@ -63,8 +74,9 @@ def write_others(
     pq.write_table(_items(rules), folder / "items.parquet")
     (folder / "fallback.json").write_text(json.dumps(_fallback(rules, settings), ensure_ascii=False, sort_keys=True))
     (folder / "examples.json").write_text(json.dumps(_examples(rules, settings), ensure_ascii=False, sort_keys=True))
-    similar = ItemToItem(neighbours=settings.lists.length).learn(state).similarity_
-    np.savez(folder / "neighbours.npz", data=similar.data, indices=similar.indices, indptr=similar.indptr)
+    _write_similar(folder / "neighbours.npz", ItemToItem(neighbours=settings.lists.length), state)
+    if len(state.views_and_carts["days"]):
+        _write_similar(folder / SESSIONS, SameSession(neighbours=settings.lists.session_neighbours), state)
     facts = {
         "as_of": state.cutoff.isoformat(),
         "trained_as_of": trained_as_of.isoformat(),
@@ -73,9 +85,15 @@ def write_others(
         "target": settings.dataset.target,
         "exclude_seen": settings.dataset.exclude_seen,
         "length": settings.lists.length,
+        "session_repeats": settings.lists.session_repeats,
         "rules": counts,
     }
     (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
+
+
+def _write_similar(file: Path, recommender: ItemToItem, state: State) -> None:
+    similar = recommender.learn(state).similarity_
+    np.savez(file, data=similar.data, indices=similar.indices, indptr=similar.indptr)
 
 
 def write_ranked(

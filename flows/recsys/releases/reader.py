@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recsys import RecsysError
 from recsys.features import matrix_of_file
 from recsys.recommenders import LIST_KINDS
-from recsys.releases.files import HISTORY, about, lists_file, served
+from recsys.releases.files import HISTORY, SESSIONS, about, lists_file, served
 from recsys.releases.list_files import connect, unpack
 from recsys.store import Snapshot
 
@@ -89,12 +90,8 @@ class Reader:
         self._popular = self._by_category()
         self.visible = np.ones(len(self.item_ids), bool)
         self.visible[list(self.hidden)] = False
-        with np.load(path / "neighbours.npz", allow_pickle=False) as parts:
-            shape = (len(self.item_ids), len(self.item_ids))
-            try:
-                self.neighbours = matrix_of_file(parts, shape)
-            except (ValueError, KeyError) as error:
-                raise RecsysError(f"release {self.id}: neighbours.npz cannot be read: {error}; {ADVICE}") from None
+        self.neighbours = self._neighbours(path / "neighbours.npz")
+        self.session_neighbours = self._neighbours(path / SESSIONS) if (path / SESSIONS).exists() else self.neighbours
         self.fallback = self._fallback(json.loads((path / "fallback.json").read_text()))
         self.examples = self._examples(path / "examples.json")
         self._database = connect(lists_file(path))
@@ -104,6 +101,13 @@ class Reader:
         self._heads = {model: json.dumps(head | {"model": model}, ensure_ascii=False)[:-1] for model in self.models}
         self._select = {list_kind: f"select {list_kind} from lists where user_id = ?" for list_kind in LIST_KINDS}
         self._item_json = [json.dumps(self.item(id), ensure_ascii=False)[:-1] for id in self.item_ids]
+
+    def _neighbours(self, file: Path) -> sparse.csr_matrix:
+        with np.load(file, allow_pickle=False) as parts:
+            try:
+                return matrix_of_file(parts, (len(self.item_ids), len(self.item_ids)))
+            except (ValueError, KeyError) as error:
+                raise RecsysError(f"release {self.id}: {file.name} cannot be read: {error}; {ADVICE}") from None
 
     def _by_category(self) -> dict[str, list[int]]:
         """Rows of the items that may be listed, by category, most popular first. Has all categories of the release."""
@@ -237,9 +241,19 @@ class Reader:
         return self._fill(answer, k, filter.without([item])) if filter else answer
 
     def session(self, seen: Sequence[int], k: int, user_id: str = "", filter: Filter = NO_FILTER) -> Answer:
-        """Items similar to those of a session, in which the last item counts most, combined with the user's own list. Leaves out
-        the items of the session and, if the release excludes seen items, those of the user's last target events."""
-        return self._combine(seen, k, user_id, self.list_kind, "", "", filter, set(seen))
+        """The last items of a session but the very last, as many as the release's setting session_repeats says, then items that are
+        similar to those of the session, in which the last item counts most, combined with the user's own list. Leaves out the last
+        item and, if the release excludes seen items, those of the user's last target events."""
+        answer = self._combine(seen, k, user_id, self.list_kind, "", "", filter, set(seen))
+        earlier = [item for item in [*dict.fromkeys(reversed(seen))][1:] if self.listed[item]]
+        repeats = self.about.get("session_repeats", 0)  # older releases have none
+        if not repeats or not earlier:
+            return answer
+        if self.about["exclude_seen"] and (user := self.user(user_id)):
+            filter = filter.without(user.seen)
+        first = self._first(((item, 1 + DECAY**age, "session") for age, item in enumerate(earlier)), repeats, filter)
+        found = (zip(one.items, one.scores, one.sources, strict=True) for one in (first, answer))
+        return self._first(chain.from_iterable(found), k, filter)
 
     def _combine(
         self,
@@ -272,14 +286,19 @@ class Reader:
     def _of_session(self, seen: Sequence[int], k: int, filter: Filter = NO_FILTER) -> Answer:
         """Items similar to those of a session. An item that was seen several times counts once, at its last place."""
         order = list(dict.fromkeys(reversed(seen)))
-        near = [self._near(item) for item in order]
+        near = [self._near(item, self.session_neighbours) for item in order]
         items, places = np.unique(np.concatenate([items for items, _ in near]), return_inverse=True)
         weighted = np.concatenate([DECAY**age * scores for age, (_, scores) in enumerate(near)])
         return self._best(items, np.bincount(places, weighted, len(items)), k, "session", filter)
 
-    def _near(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        row = slice(self.neighbours.indptr[item], self.neighbours.indptr[item + 1])
-        return self.neighbours.indices[row], self.neighbours.data[row]
+    def near_session(self, item: int, k: int) -> Answer:
+        """The k items that are most similar to an item, by the sessions with both."""
+        return self._best(*self._near(item, self.session_neighbours), k, "session", NO_FILTER)
+
+    def _near(self, item: int, neighbours: sparse.csr_matrix | None = None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        neighbours = self.neighbours if neighbours is None else neighbours
+        row = slice(neighbours.indptr[item], neighbours.indptr[item + 1])
+        return neighbours.indices[row], neighbours.data[row]
 
     def _best(self, items: NDArray, scores: NDArray, k: int, source: str, filter: Filter) -> Answer:
         listed = self.listed[items]

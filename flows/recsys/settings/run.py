@@ -78,6 +78,8 @@ class EvaluationSettings:
 class ListSettings:
     length: Annotated[int, Field(ge=1, le=1_000)]
     alternatives: Names
+    session_neighbours: Annotated[int, Field(ge=1, le=1_000)] = 50
+    session_repeats: Annotated[int, Field(ge=0, le=50)] = 5
 
 
 @section

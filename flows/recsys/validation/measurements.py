@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation import Interval, ScoredWindow, bootstrap, summarise
+from recsys.evaluation import Interval, ScoredWindow, bootstrap, score_sessions, summarise
 from recsys.recommenders import LIST_KINDS
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.slices import by_item, by_user
@@ -22,7 +22,7 @@ def measure(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> tuple[tup
     """Measurements and the importance of features; nothing, and a line in the log, where a broken model or release stops them: the
     checks say what is wrong."""
     try:
-        return (*_recommenders(inputs, oracle), *_groups(inputs), *_refits(inputs)), _importance(inputs)
+        return (*_recommenders(inputs, oracle), *_groups(inputs), *_refits(inputs), *_sessions(inputs)), _importance(inputs)
     except Exception:
         log.exception("the report will show no metrics")
         return (), {}
@@ -69,6 +69,17 @@ def _refits(inputs: CheckInput) -> Iterator[Measurement]:
     for group, window in windows.items():
         if value := _means(inputs, {inputs.metric: window.scores[inputs.metric]}):
             yield Measurement(inputs.repeat, inputs.winner, inputs.metric, len(window.users), value[inputs.metric], group=group)
+
+
+def _sessions(inputs: CheckInput) -> Iterator[Measurement]:
+    """Answers to the sessions of the holdout, against similarity that is counted over users."""
+    found = score_sessions(inputs.features, inputs.settings, inputs.features.evaluated[0])
+    simple = "item_to_item"
+    for name, scored in found.items():
+        gains = {metric: values - found[simple].scores[metric] for metric, values in scored.scores.items()}
+        compared = _means(inputs, {} if name == simple else gains)
+        for metric, value in _means(inputs, scored.scores).items():
+            yield Measurement("sessions", name, metric, len(scored.users), value, compared.get(metric), simple)
 
 
 def _importance(inputs: CheckInput) -> dict[str, float]:

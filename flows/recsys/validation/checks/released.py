@@ -3,18 +3,19 @@
 Everything that the service answers from is read with the service's code, made again, and compared.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recsys import RecsysError
 from recsys.evaluation import holdout_table
 from recsys.features import State
-from recsys.recommenders import CHUNK, FILL_DAYS, ItemToItem, Lists, Recommender, position
+from recsys.recommenders import CHUNK, FILL_DAYS, MAX_TOGETHER, ItemToItem, Lists, Recommender, position
 from recsys.releases import HISTORY, prices, read_items
 from recsys.settings import Count, Share, section
 from recsys.validation import own_user
@@ -50,6 +51,7 @@ def check(inputs: CheckInput, limits: ReleasedLimits) -> Iterator[CheckResult]:
     for name, model in inputs.models.items():
         yield from _lists(inputs, limits, name, model, permuted, rows)
     yield _similar_items(inputs, limits.items)
+    yield _session_items(inputs, limits.items)
     yield _fallback(inputs)
     yield _users(inputs, rows)
     yield _items(inputs)
@@ -157,9 +159,40 @@ def _result(name: str, count: int, faults: Mapping[str, str], what: str, unit: s
 def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
     """Computes the similarities of some items again from the users who had them, with the parameters of ItemToItem. Items that tie
     with the first one that was cut off may be in the release or not."""
-    state, reader, listed = inputs.state, inputs.reader, inputs.rules.listed
-    count, parameters, length = state.shape[1], ItemToItem(), inputs.settings.lists.length
-    had = state.bought()
+    length, reader = inputs.settings.lists.length, inputs.reader
+
+    def read(item: str) -> Ranked:
+        answer = reader.similar(reader.rows.get(item, 0), length)
+        return list(zip(reader.ids(answer), answer.scores, strict=True))
+
+    return _remade("similar_items_remade", inputs, inputs.state.bought(), size, length, read)
+
+
+def _session_items(inputs: CheckInput, size: int) -> CheckResult:
+    """The same for the similarities that sessions are answered by, from the views and carts of each user and day. Data without any
+    have none, and sessions are answered by the others."""
+    state, reader, length = inputs.state, inputs.reader, inputs.settings.lists.session_neighbours
+    table = state.views_and_carts
+    if not len(table["days"]):
+        is_one = reader.session_neighbours is reader.neighbours
+        message = "the data have no views or carts, so the release needs no similarities over sessions"
+        return CheckResult("session_items_remade", int(not is_one), 0, "block", is_one, message)
+    days, number = np.unique(table["user_index"].astype(np.int64) * 100_000 + table["days"], return_inverse=True)
+    had = sparse.csr_matrix((np.ones(len(number), np.float32), (number, table["item_index"])), (len(days), state.shape[1]))
+    had = had[np.diff(had.indptr) <= MAX_TOGETHER]
+
+    def read(item: str) -> Ranked:
+        answer = reader.near_session(reader.rows.get(item, 0), length)
+        return list(zip(reader.ids(answer), answer.scores, strict=True))
+
+    return _remade("session_items_remade", inputs, had, size, length, read)
+
+
+def _remade(
+    name: str, inputs: CheckInput, had: sparse.csr_matrix, size: int, length: int, read_items: Callable[[str], Ranked]
+) -> CheckResult:
+    """had: (groups, items), 1 for the items that occur together. read_items: reads the similar items of an item in the release."""
+    state, listed, count, parameters = inputs.state, inputs.rules.listed, inputs.state.shape[1], ItemToItem()
     buyers, users_of = np.asarray(had.sum(0)).ravel(), had.tocsc()
     weights = np.maximum(np.diff(had.indptr), 1) ** -parameters.user_damping
     items, faults = np.random.default_rng(inputs.settings.seed).permutation(count)[:size].tolist(), {}
@@ -171,13 +204,12 @@ def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
         cut_off = scores[best[length]] if length < count else 0.0
         above = [row for row in best[:length] if listed[row] and scores[row] > cut_off * (1 + TIE)]
         tied = {str(state.item_ids[row]) for row in np.flatnonzero(listed & (scores > 0) & _close(scores, np.full(count, cut_off)))}
-        answer = reader.similar(reader.rows.get(str(state.item_ids[item]), 0), length)
-        read = list(zip(reader.ids(answer), answer.scores, strict=True))
+        read = read_items(str(state.item_ids[item]))
         wrong = [id for id, _ in read[len(above) :] if id not in tied]
         expected = [(str(state.item_ids[row]), float(scores[row])) for row in above]
         if fault := difference(expected, read[: len(above)]) or (f"has {wrong[0]}, which is not similar enough" if wrong else ""):
             faults[f"item {state.item_ids[item]}"] = fault
-    return _result("similar_items_remade", len(items), faults, "other items are similar to these", "rows of similar items")
+    return _result(name, len(items), faults, "other items are similar to these", "rows of similar items")
 
 
 def _fallback(inputs: CheckInput) -> CheckResult:
@@ -310,6 +342,7 @@ def _facts(inputs: CheckInput) -> CheckResult:
         "horizon_days": settings.dataset.horizon_days,
         "exclude_seen": settings.dataset.exclude_seen,
         "length": settings.lists.length,
+        "session_repeats": settings.lists.session_repeats,
     }
     wrong = [f"{name} is {about.get(name)}, not {value}" for name, value in facts.items() if about.get(name) != value]
     message = "; ".join(wrong) or "it names the recommender and the settings of this run"
