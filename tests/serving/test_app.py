@@ -118,7 +118,7 @@ def test_a_request_may_exclude_items_and_choose_categories(client: TestClient, s
     category = reader.item(listed[0])["category"]
     excluded = listed[:2]
     wanted = {id for id in listed if reader.item(id)["category"] == category} - {*excluded}
-    params = {"exclude": [*excluded, "no such item"], "category": [category, "no such category"], "k": 5}
+    params: dict[str, Any] = {"exclude": [*excluded, "no such item"], "category": [category, "no such category"], "k": 5}
     body = {"items": excluded, "user_id": user, **params}
     for answer in (
         client.get(f"/v1/users/{user}/recommendations", params=params),
@@ -141,7 +141,8 @@ def test_without_a_filter_nothing_is_said_about_categories(client: TestClient, u
 
 
 def test_what_a_user_did_since_the_release_counts(client: TestClient, user: str) -> None:
-    path, new_items = f"/v1/users/{user}/recommendations", {"list_kind": "new_items", "reasons": True}
+    path = f"/v1/users/{user}/recommendations"
+    new_items: dict[str, Any] = {"list_kind": "new_items", "reasons": True}
     seen = items(client.get(path, params=new_items))[:2]
     answer = client.get(path, params=new_items | {"seen": [*seen, "no such item"]})
     assert len(items(answer)) == 10

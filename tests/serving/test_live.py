@@ -38,7 +38,9 @@ def test_a_new_release_is_taken_up_and_a_rollback_too(live: ReleaseManager, shop
     assert (seen(live), live.loaded, live.refusals) == ("first", 3, 0)
 
 
-@pytest.mark.parametrize("file", ["lists.sqlite", "items.parquet", "neighbours.npz", "fallback.json", "release.json"])
+@pytest.mark.parametrize(
+    "file", ["lists.sqlite", "items.parquet", "neighbours.npz", "session_neighbours.npz", "fallback.json", "release.json"]
+)
 def test_a_corrupt_release_is_refused_and_the_old_one_goes_on(
     live: ReleaseManager, shop: Store, inputs: CheckInput, file: str
 ) -> None:

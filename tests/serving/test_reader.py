@@ -147,7 +147,7 @@ def test_where_seen_items_are_excluded_a_session_lists_none_that_the_user_had(re
 
 
 def test_a_session_is_answered_by_similarity_over_sessions(reader: Reader, inputs: CheckInput) -> None:
-    similar = SameSession(neighbours=50).learn(inputs.state).similarity_
+    similar = SameSession(neighbours=50, damping=0.3).learn(inputs.state).similarity_
     item = reader.recommend("nobody", 1).items[0]
     expected = similar[item].toarray().ravel() * reader.listed
     answer = reader._of_session([item], 5)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.features import Features, State, Table, matrix
-from recsys.recommenders import ItemToItem, SameSession, popularity_order
+from recsys.recommenders import ItemToItem, popularity_order
 from recsys.recommenders.top_k import rank, top
-from recsys.releases import DECAY
+from recsys.releases import DECAY, session_items
 from recsys.settings import Settings
 
 K = 20
@@ -70,7 +70,7 @@ def score_sessions(features: Features, settings: Settings, cutoff: date) -> dict
 
 def _scorers(features: Features, state: State, settings: Settings) -> dict[str, Scorer]:
     by_users = ItemToItem(neighbours=settings.lists.length).learn(state).similarity_
-    by_sessions = SameSession(neighbours=settings.lists.session_neighbours).learn(state).similarity_
+    by_sessions = session_items(settings).learn(state).similarity_
     return {
         "popularity": lambda weights: sparse.csr_matrix(weights.shape, dtype=np.float32),  # rank fills up by popularity
         "item_to_item": lambda weights: (weights @ by_users).tocsr(),
@@ -98,7 +98,11 @@ def _beginnings(sessions: Table, state: State, seed: int) -> Beginnings:
     number, items, seconds, users = (sessions[name] for name in ("session", "item_index", "second", "user_index"))
     count = int(number.max(initial=-1)) + 1
     starts = np.searchsorted(number, np.arange(count + 1))
-    rows, columns, weights, owners, next_items = [], [], [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    weights: list[float] = []
+    owners: list[int] = []
+    next_items: list[int] = []
     for session in np.sort(np.random.default_rng(seed).permutation(count)[:MAX_SESSIONS]).tolist():
         start, end = starts[session], starts[session + 1]
         for place in range(start + 1, end):

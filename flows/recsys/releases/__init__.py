@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         read_lists,
         read_lists_for,
         served,
+        session_items,
         trained_as_of,
         write,
         write_others,

@@ -76,7 +76,7 @@ def write_others(
     (folder / "examples.json").write_text(json.dumps(_examples(rules, settings), ensure_ascii=False, sort_keys=True))
     _write_similar(folder / "neighbours.npz", ItemToItem(neighbours=settings.lists.length), state)
     if len(state.views_and_carts["days"]):
-        _write_similar(folder / SESSIONS, SameSession(neighbours=settings.lists.session_neighbours), state)
+        _write_similar(folder / SESSIONS, session_items(settings), state)
     facts = {
         "as_of": state.cutoff.isoformat(),
         "trained_as_of": trained_as_of.isoformat(),
@@ -89,6 +89,12 @@ def write_others(
         "rules": counts,
     }
     (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
+
+
+def session_items(settings: Settings) -> SameSession:
+    """The similarity that answers to live sessions are made by. Its damping was chosen on earlier days of two simulated shops: with
+    0.3 it finds as many next items as session kNN, and with 0.5 fewer."""
+    return SameSession(neighbours=settings.lists.session_neighbours, damping=0.3)
 
 
 def _write_similar(file: Path, recommender: ItemToItem, state: State) -> None:

@@ -235,16 +235,16 @@ def test_users_table_shifted_by_one(inputs: CheckInput, tmp_path: Path, column: 
     assert list(blocked(changed(inputs, tmp_path, write))) == ["users_remade"]
 
 
-def neighbours(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+def neighbours(change: Callable[[np.ndarray], np.ndarray], file: str = "neighbours.npz") -> Callable[[Path], None]:
     """Changes the table of similar items, as a dense matrix."""
     from scipy import sparse
 
     def write(folder: Path) -> None:
-        with np.load(folder / "neighbours.npz") as parts:
+        with np.load(folder / file) as parts:
             size = len(parts["indptr"]) - 1
             dense = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), (size, size)).toarray()
         made = sparse.csr_matrix(change(dense))
-        np.savez(folder / "neighbours.npz", data=made.data, indices=made.indices, indptr=made.indptr)
+        np.savez(folder / file, data=made.data, indices=made.indices, indptr=made.indptr)
 
     return write
 
@@ -263,6 +263,13 @@ def neighbours(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], N
 )
 def test_similar_items_of_others(inputs: CheckInput, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     assert "similar_items_remade" in blocked(changed(inputs, tmp_path, neighbours(change)))
+
+
+def test_session_items_of_others_or_none(inputs: CheckInput, tmp_path: Path) -> None:
+    others = neighbours(lambda similar: np.roll(similar, 1, 0), "session_neighbours.npz")
+    assert "session_items_remade" in blocked(changed(inputs, tmp_path / "others", others), "released")
+    without = changed(inputs, tmp_path / "none", lambda folder: (folder / "session_neighbours.npz").unlink())
+    assert "session_items_remade" in blocked(without, "released")
 
 
 def test_fallback_of_another_segment_and_with_hidden_items(inputs: CheckInput, tmp_path: Path) -> None:

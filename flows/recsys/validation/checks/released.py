@@ -16,7 +16,7 @@ from recsys import RecsysError
 from recsys.evaluation import holdout_table
 from recsys.features import State
 from recsys.recommenders import CHUNK, FILL_DAYS, MAX_TOGETHER, ItemToItem, Lists, Recommender, position
-from recsys.releases import HISTORY, prices, read_items
+from recsys.releases import HISTORY, prices, read_items, session_items
 from recsys.settings import Count, Share, section
 from recsys.validation import own_user
 from recsys.validation.check_input import CheckInput
@@ -165,13 +165,13 @@ def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
         answer = reader.similar(reader.rows.get(item, 0), length)
         return list(zip(reader.ids(answer), answer.scores, strict=True))
 
-    return _remade("similar_items_remade", inputs, inputs.state.bought(), size, length, read)
+    return _remade("similar_items_remade", inputs, inputs.state.bought(), size, ItemToItem(neighbours=length), read)
 
 
 def _session_items(inputs: CheckInput, size: int) -> CheckResult:
     """The same for the similarities that sessions are answered by, from the views and carts of each user and day. Data without any
     have none, and sessions are answered by the others."""
-    state, reader, length = inputs.state, inputs.reader, inputs.settings.lists.session_neighbours
+    state, reader, parameters = inputs.state, inputs.reader, session_items(inputs.settings)
     table = state.views_and_carts
     if not len(table["days"]):
         is_one = reader.session_neighbours is reader.neighbours
@@ -182,17 +182,17 @@ def _session_items(inputs: CheckInput, size: int) -> CheckResult:
     had = had[np.diff(had.indptr) <= MAX_TOGETHER]
 
     def read(item: str) -> Ranked:
-        answer = reader.near_session(reader.rows.get(item, 0), length)
+        answer = reader.near_session(reader.rows.get(item, 0), parameters.neighbours)
         return list(zip(reader.ids(answer), answer.scores, strict=True))
 
-    return _remade("session_items_remade", inputs, had, size, length, read)
+    return _remade("session_items_remade", inputs, had, size, parameters, read)
 
 
 def _remade(
-    name: str, inputs: CheckInput, had: sparse.csr_matrix, size: int, length: int, read_items: Callable[[str], Ranked]
+    name: str, inputs: CheckInput, had: sparse.csr_matrix, size: int, parameters: ItemToItem, read: Callable[[str], Ranked]
 ) -> CheckResult:
-    """had: (groups, items), 1 for the items that occur together. read_items: reads the similar items of an item in the release."""
-    state, listed, count, parameters = inputs.state, inputs.rules.listed, inputs.state.shape[1], ItemToItem()
+    """had: (groups, items), 1 for the items that occur together. read: the similar items of an item in the release."""
+    state, listed, count, length = inputs.state, inputs.rules.listed, inputs.state.shape[1], parameters.neighbours
     buyers, users_of = np.asarray(had.sum(0)).ravel(), had.tocsc()
     weights = np.maximum(np.diff(had.indptr), 1) ** -parameters.user_damping
     items, faults = np.random.default_rng(inputs.settings.seed).permutation(count)[:size].tolist(), {}
@@ -204,10 +204,10 @@ def _remade(
         cut_off = scores[best[length]] if length < count else 0.0
         above = [row for row in best[:length] if listed[row] and scores[row] > cut_off * (1 + TIE)]
         tied = {str(state.item_ids[row]) for row in np.flatnonzero(listed & (scores > 0) & _close(scores, np.full(count, cut_off)))}
-        read = read_items(str(state.item_ids[item]))
-        wrong = [id for id, _ in read[len(above) :] if id not in tied]
+        found = read(str(state.item_ids[item]))
+        wrong = [id for id, _ in found[len(above) :] if id not in tied]
         expected = [(str(state.item_ids[row]), float(scores[row])) for row in above]
-        if fault := difference(expected, read[: len(above)]) or (f"has {wrong[0]}, which is not similar enough" if wrong else ""):
+        if fault := difference(expected, found[: len(above)]) or (f"has {wrong[0]}, which is not similar enough" if wrong else ""):
             faults[f"item {state.item_ids[item]}"] = fault
     return _result(name, len(items), faults, "other items are similar to these", "rows of similar items")
 
