@@ -10,7 +10,7 @@ from recsys.validation.check_input import CheckInput
 from recsys.validation.measurements import measure
 from recsys.validation_report import CheckResult, Measurement, ValidationReport
 from reporting import metrics
-from reporting.figures import for_whom, groups
+from reporting.figures import for_whom, groups, recommenders
 from reporting.summary import share_costs
 
 SETTINGS = make_settings()
@@ -67,6 +67,17 @@ def test_groups_that_are_worse_are_named() -> None:
     assert [figure.title for figure in groups(rows)] == ["Users", "Items"]
 
 
+def test_answers_to_sessions_are_shown_beside_the_lists() -> None:
+    answers = [
+        Measurement("sessions", "same_session", metric, 50, (0.4, 0.3, 0.5), BETTER, "item_to_item")
+        for metric in ("hr@20", "mrr@20")
+    ]
+    rows = metrics.rows(report(measured(), *answers), "two_stage", SETTINGS)
+    _, figure = recommenders(rows, "two_stage", SETTINGS)
+    assert figure.title == "Sessions"
+    assert figure.tables == {"at 20": [{"": "same_session", "hr@20": (0.4, 0.3, 0.5), "mrr@20": (0.4, 0.3, 0.5)}]}
+
+
 def test_a_report_is_read_as_it_was_written() -> None:
     written = report(measured(), to_last=BETTER, compared_with="r1")
     read = ValidationReport.read(written.to_json())
@@ -78,8 +89,13 @@ def test_a_report_is_read_as_it_was_written() -> None:
 def test_what_is_measured_of_a_release(audited: CheckInput) -> None:
     found, importance = measure(audited, {})
     assert (found, importance) == measure(audited, {})
-    assert {one.recommender for one in found} == {"popularity", "two_stage"}
-    assert all((one.gain is None) == (one.recommender == "popularity" or "coverage" in one.metric) for one in found if one.users)
+    lists = [one for one in found if one.list_kind != "sessions"]
+    assert {one.recommender for one in lists} == {"popularity", "two_stage"}
+    assert all((one.gain is None) == (one.recommender == "popularity" or "coverage" in one.metric) for one in lists if one.users)
+    sessions = [one for one in found if one.list_kind == "sessions"]
+    assert {one.metric for one in sessions} == {"hr@20", "mrr@20"}
+    assert {"same_session", "item_to_item", "session_knn, repeats"} < {one.recommender for one in sessions}
+    assert all((one.gain is None) == (one.recommender == "item_to_item") for one in sessions)
     assert {one.group.split(" ")[0] for one in found} >= {"", "segment", "activity", "tenure", "popularity"}
     assert sum(importance.values()) == pytest.approx(1)
     assert list(importance.values()) == sorted(importance.values(), reverse=True)

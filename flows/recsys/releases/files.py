@@ -93,7 +93,7 @@ def write_others(
 
 def session_items(settings: Settings) -> SameSession:
     """The similarity that answers to live sessions are made by. Its damping was chosen on earlier days of two simulated shops: with
-    0.3 it finds as many next items as session kNN, and with 0.5 fewer."""
+    0.3 it finds about as many next items as session kNN, and with 0.5 fewer."""
     return SameSession(neighbours=settings.lists.session_neighbours, damping=0.3)
 
 

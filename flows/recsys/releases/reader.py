@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from heapq import merge
-from itertools import chain, product
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -305,7 +305,8 @@ class Reader:
         items, scores = items[listed], scores[listed]
         best = np.lexsort((items, -scores))
         if filter:
-            best = best[[self._allows(filter, item) for item in items[best].tolist()]]
+            order = zip(best.tolist(), items[best].tolist(), strict=True)
+            best = np.array([*islice((place for place, item in order if self._allows(filter, item)), k)], np.int64)
         best = best[:k]
         return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
 
