@@ -30,13 +30,14 @@ from cli.scratch import scratch
 from recsys.costs import cpu_seconds, peak_mb
 from recsys.settings import AlertSettings, Operations, Settings, resolve
 from recsys.settings import read as read_operations
-from recsys.store import Store, describe_error, end_with_parent, open_store
+from recsys.store import Store, collect_rarely, describe_error, end_with_parent, open_store
 from recsys.validation import cases, expected_changes
 from recsys.validation_report import CheckResult
 
 log = logging.getLogger(__name__)
 DEPLOYING = {"step-functions", "argo-workflows"}  # commands that compile a flow for a scheduler
 end_with_parent()
+collect_rarely()
 
 
 class Refused(MetaflowException):

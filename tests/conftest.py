@@ -203,7 +203,7 @@ class Fork:
         root.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "Makefile", root)
         for name in ("flows", "dbt_project"):
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "logs"))
         files = small_shop.write(root.with_name(f"{root.name}-shop"), users=300, days=200)
         (root / "config.toml").write_text(small_shop.put_into((ROOT / "config.toml").read_text(), files))
         self.set("", "dataset", "shop")

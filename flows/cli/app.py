@@ -16,7 +16,7 @@ from cli import cloud, cron, data, doctor, flows, fork, prices, releases, serve
 from cli.scratch import scratch
 from cli.terminal import say
 from cli.variables import Place, Verb, describe_misuse, point_metaflow, shared_stores
-from recsys.store import describe_error
+from recsys.store import collect_rarely, describe_error
 
 Verbs = tuple[Callable[..., None], ...]
 GROUPS: dict[str, Verbs] = {
@@ -81,6 +81,7 @@ def command_line(groups: Mapping[str, Verbs] = GROUPS) -> Any:
 def main(groups: Mapping[str, Verbs] = GROUPS) -> None:
     """Runs the verb that the arguments of the process name. Exits with 1 if it is refused or fails, whatever the reason, and with
     128 and the number of a signal that stops it."""
+    collect_rarely()
     for number in STOPPING:
         signal.signal(number, stop)
     try:

@@ -88,6 +88,22 @@ def test_the_same_raw_snapshot_gives_the_same_bytes(raw: Snapshot, settings: Set
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+def test_a_run_of_another_day_parses_no_file_again(raw: Snapshot, settings: Settings, tmp_path: Path) -> None:
+    project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target"))
+    parsed, days = [], ("2024-03-01", "2024-03-02")
+    for day in days:
+        (tmp_path / day).mkdir()
+        variables = warehouse.parameters(raw.manifest, settings) | {"as_of": day, "landed_before": day}
+        file, only = tmp_path / day / "warehouse.duckdb", ("run", "--select", "stg_run__parameters")
+        warehouse.run_dbt(project, file, variables, settings, *only)
+        with warehouse.connect(file, settings) as connection:
+            assert connection.execute("select as_of::date::text from stg_run__parameters").fetchall() == [(day,)]
+        parsed.append([(path.name, path.stat().st_mtime_ns) for path in (project / "target" / "parsed").iterdir()])
+    assert len(parsed[0]) == 1
+    assert parsed[0] == parsed[1]
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 def test_a_model_is_named_for_its_room_and_its_description_says_the_grain(model: Path) -> None:
     room = model.relative_to(PROJECT / "models").parts[0]

@@ -106,9 +106,9 @@ def test_dbt_that_does_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None
     if not Path("/proc/self/io").exists():
         pytest.skip("the system does not tell what a process does")
     with pytest.raises(RecsysError, match=r"dbt has done nothing .* memory ran out"):
-        warehouse._run([sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ))
+        warehouse._run([sys.executable, "-c", "import time; time.sleep(600)"], Path(), dict(os.environ))
     busy = "import time; end = time.time() + 2\nwhile time.time() < end: pass\nprint('done')"
-    assert warehouse._run([sys.executable, "-c", busy], dict(os.environ)) == "done\n"
+    assert warehouse._run([sys.executable, "-c", busy], Path(), dict(os.environ)) == "done\n"
 
 
 def test_a_process_of_dbt_that_dies_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

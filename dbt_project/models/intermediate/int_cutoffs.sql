@@ -4,12 +4,16 @@ events as (
     select * from {{ ref('int_events_accepted') }}
 ),
 
+parameters as (
+    select * from {{ ref('stg_run__parameters') }}
+),
+
 -- The day of landing is not over, so its start is the latest cutoff.
 last_days as (
     select
         least(
             date_trunc('day', max(event_at)) + interval 1 day,
-            '{{ var('landed_before') }}'::timestamp - interval 2 day
+            (select landed_before from parameters) - interval 2 day
         )::timestamp as last_as_of
     from events
 ),
@@ -17,7 +21,7 @@ last_days as (
 as_ofs as (
     select
         last_as_of,
-        {% if var('as_of') %} '{{ var('as_of') }}'::timestamp {% else %} last_as_of {% endif %} as as_of
+        coalesce((select as_of from parameters), last_as_of) as as_of
     from last_days
 ),
 

@@ -4,6 +4,10 @@ events as (
     select * from {{ ref('int_events_typed') }}
 ),
 
+parameters as (
+    select * from {{ ref('stg_run__parameters') }}
+),
+
 -- Numbers only the events whose id occurs more than once, since sorting all events would cost as much as the rest of this model.
 doubled_ids as (
     select event_id
@@ -56,7 +60,7 @@ final as (
             case when greatest(length(user_id), length(item_id)) > {{ var('max_id_length') }} then 'long_id' end,
             case when event_at is null then 'bad_time' end,
             case when event_at < '{{ var('earliest_day') }}'::timestamp then 'too_early' end,
-            case when event_at >= '{{ var('landed_before') }}'::timestamp then 'future' end,
+            case when event_at >= (select landed_before from parameters) then 'future' end,
             case when not is_target and event_type not in ('view', 'cart', 'return') then 'unknown_type' end,
             case when quantity <= 0 then 'bad_quantity' end,
             case when price < 0 then 'bad_price' end,

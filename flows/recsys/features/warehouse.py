@@ -3,11 +3,12 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib.metadata import version
@@ -24,6 +25,8 @@ from recsys.store import Manifest, Snapshot, digest, processes, remedy, with_rem
 
 SELECTED = ("+path:models/marts", "+path:models/features", "int_events_rejected")
 IDLE = 60.0  # seconds without work after which dbt is ended
+PER_RUN = ("as_of", "landed_before")  # of `parameters`; a table for dbt, since other variables make it parse the project anew
+PARSED_KEPT = 30  # parsed projects of 1 MB that are kept
 MD5_SPACE = 2**128
 ADVISED = 3  # reasons, the most frequent ones, for which messages say what to write instead
 MAX_TOLERATED = 0.3  # share of rejected events up to which messages suggest raising max_quarantine
@@ -38,7 +41,7 @@ class DbtCost:
 
 
 def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict[str, Any]:
-    """Returns the dbt variables of a run. With the raw snapshot and the SQL they determine the feature snapshot.
+    """Returns the parameters of a dbt run. With the raw snapshot and the SQL they determine the feature snapshot.
 
     serving: only the last cutoff, which is enough to make lists.
     """
@@ -163,37 +166,81 @@ def _table(file: str) -> str:
 def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[DbtCost, Path]:
     """Runs dbt in a process of its own, since inside this one it would keep the file's lock and its memory.
 
-    arguments: by default `build` of all models. Returns the cost, and the folder with dbt's results. Raises RecsysError if dbt does
-    not start; failed models are left to the caller.
+    variables: see `parameters`. arguments: by default `build` of all models. Returns the cost, and the folder with dbt's results.
+    Raises RecsysError if dbt does not start; failed models are left to the caller.
     """
-    target = file.parent / "target"
-    places = {"--project-dir": project, "--profiles-dir": project, "--target-path": target, "--log-path": file.parent / "logs"}
-    bind = f"import runpy; runpy.run_path({processes.__file__!r})['end_with_parent']()"
-    program = [sys.executable, "-c", f"{bind}; from dbt.cli.main import cli; cli()"]
+    project, folder = project.resolve(), file.parent.resolve()
+    target = folder / "target"
+    places = {"--project-dir": project, "--profiles-dir": project, "--target-path": target, "--log-path": folder / "logs"}
+    bind = f"import runpy; own = runpy.run_path({processes.__file__!r}); own['end_with_parent'](); own['collect_rarely']()"
+    program = [sys.executable, "-P", "-c", f"{bind}; from dbt.cli.main import cli; cli()"]
     command = [*program, "--quiet", "--no-use-colors", "--log-level-file", "none"]
     command += arguments or ("build", "--select", *SELECTED, "--exclude-resource-type", "unit_test")
-    command += [str(part) for pair in places.items() for part in pair] + ["--vars", json.dumps(variables, ensure_ascii=False)]
+    command += [str(part) for pair in places.items() for part in pair]
+    fixed = {name: value for name, value in variables.items() if name not in PER_RUN}
+    command += ["--vars", json.dumps(fixed, ensure_ascii=False)]
     environment = os.environ | {
-        "WAREHOUSE_FILE": str(file),
+        "WAREHOUSE_FILE": file.name,  # relative to the folder, since dbt parses the project anew if the profile changes
         "WAREHOUSE_MEMORY": settings.warehouse.memory_limit,
         "WAREHOUSE_THREADS": str(settings.warehouse.threads),
     }
     results = target / "run_results.json"
     results.unlink(missing_ok=True)
+    _write_per_run(file, variables)
+    parsed = _Parsed(project, [fixed, (project / "profiles.yml").read_text(), vars(settings.warehouse)], target)
+    parsed.take()
     before = _children_cpu()
-    output = _run(command, environment)
+    output = _run(command, folder, environment)
     total = _children_cpu() - before
+    parsed.keep()
     if not results.exists() or not (executed := json.loads(results.read_text())["results"]):
         lines = output.splitlines()[-1:] + [line for line in output.splitlines() if remedy(line)]
         raise RecsysError(f"dbt could not start: {with_remedy(lines[-1] if lines else 'it was killed, maybe out of memory')}")
     return DbtCost(total, min(total, sum(result["execution_time"] for result in executed))), target
 
 
-def _run(command: list[str], environment: dict[str, str]) -> str:
-    """Runs dbt and returns its output. Ends it after IDLE seconds without work: if memory is short, dbt waits forever for threads
-    that could not start."""
+def _write_per_run(file: Path, variables: dict[str, Any]) -> None:
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("create schema if not exists raw")
+        columns = ", ".join(f"nullif(?, '')::timestamp as {name}" for name in PER_RUN)
+        values = [variables.get(name) for name in PER_RUN]
+        connection.execute(f"create or replace table raw.parameters as select {columns}", values)
+
+
+class _Parsed:
+    """The project as dbt has parsed it, which takes longer than most queries. It is kept in the project's folder `target`, for runs
+    with the same SQL and settings.
+
+    It is only a cache: if it is lost, wrong or cannot be written, dbt parses the project again.
+    """
+
+    def __init__(self, project: Path, settings: Any, target: Path) -> None:
+        versions = {name: version(name) for name in ("dbt-core", "dbt-duckdb")}
+        self.own = target / "partial_parse.msgpack"
+        self.kept = project / "target" / "parsed" / f"{digest([project_hashes(project), settings, versions])}.msgpack"
+
+    def take(self) -> None:
+        self.own.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            shutil.copy2(self.kept, self.own)
+
+    def keep(self) -> None:
+        with suppress(OSError):
+            if self.kept.exists() and self.kept.stat().st_mtime == self.own.stat().st_mtime:
+                return  # dbt only read it
+            self.kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.kept.with_suffix(f".{os.getpid()}")
+            shutil.copy2(self.own, partial)
+            partial.replace(self.kept)
+            for path in sorted(self.kept.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-PARSED_KEPT]:
+                path.unlink()
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """Runs dbt in a folder and returns its output. Ends it after IDLE seconds without work: if memory is short, dbt waits forever
+    for threads that could not start."""
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         try:
             done = work_of(process.pid)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from recsys.validation_report import CheckResult, Severity
 
 if TYPE_CHECKING:
+    import pandas as pd
     from great_expectations.expectations.expectation import Expectation
 
 
@@ -26,7 +25,7 @@ class Rule:
     severity: Severity = "block"
 
 
-def examine(table: pd.DataFrame, rules: list[Rule]) -> list[CheckResult]:
+def examine(table: "pd.DataFrame", rules: list[Rule]) -> list[CheckResult]:
     """Checks a pandas table; returns one check result per rule."""
     import great_expectations as gx
 
@@ -38,7 +37,7 @@ def examine(table: pd.DataFrame, rules: list[Rule]) -> list[CheckResult]:
     return [_result(rule, results[_key(rule.expectation.configuration)]) for rule in rules]
 
 
-def document(borders: Mapping[str, tuple[pd.DataFrame, list[Rule]]], folder: Path) -> None:
+def document(borders: Mapping[str, tuple["pd.DataFrame", list[Rule]]], folder: Path) -> None:
     """Writes Data Docs about tables and their rules to a folder; `index.html` is the first page."""
     import great_expectations as gx
 

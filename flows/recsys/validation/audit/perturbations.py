@@ -3,13 +3,16 @@ that a single run of dbt is enough to test them."""
 
 import hashlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.features import State
 from recsys.recommenders import ItemToItem, popularity_order
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 GROUPS = ("repeated_basket", "shuffled_day", "swapped_item", "dropped_basket", "new_category", "untouched")
 USERS = 60  # of each group, at most
@@ -82,9 +85,11 @@ def groups(state: State) -> dict[str, NDArray[np.int64]]:
     return {name: order[1 + n * size :][:size] for n, name in enumerate(GROUPS)} | {"giant": order[:1]}
 
 
-def plan(state: State) -> pd.DataFrame:
+def plan(state: State) -> "DataFrame":
     """The table of all perturbations: user_id, perturbation, item_id and other_item, which replaces it. The row of the withdrawn
     item, the most popular one, has no user. Users for whom no suitable item is found have no row and are not changed."""
+    from pandas import DataFrame
+
     found = groups(state)
     rows: list[tuple] = [
         (state.user_ids[user], name, None, None)
@@ -94,7 +99,7 @@ def plan(state: State) -> pd.DataFrame:
     rows += [(state.user_ids[user], "swapped_item", *pair) for user, pair in _swaps(state, found["swapped_item"])]
     rows += [(state.user_ids[user], "new_category", item, None) for user, item in _newcomers(state, found["new_category"])]
     rows += [(None, "withdrawn", state.item_ids[item], None) for item in popularity_order(state)[:1]]
-    return pd.DataFrame(rows, columns=["user_id", "perturbation", "item_id", "other_item"], dtype="string")
+    return DataFrame(rows, columns=["user_id", "perturbation", "item_id", "other_item"], dtype="string")
 
 
 def _swaps(state: State, users: NDArray) -> Iterator[tuple[int, tuple[str, str]]]:

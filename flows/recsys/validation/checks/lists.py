@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.features import State, places
@@ -14,6 +14,9 @@ from recsys.settings import Count, Share, section
 from recsys.validation.check_input import CheckInput
 from recsys.validation.expectations import Rule, examine
 from recsys.validation_report import CheckResult
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MAX_SCORE = float(np.finfo(np.float32).max)
 
@@ -51,7 +54,8 @@ def check(inputs: CheckInput, limits: ListsLimits) -> Iterator[CheckResult]:
     yield _known(inputs)
 
 
-def border(list_kind: str, lists: Lists, rules: BusinessRules) -> tuple[pd.DataFrame, list[Rule]]:
+def border(list_kind: str, lists: Lists, rules: BusinessRules) -> tuple["DataFrame", list[Rule]]:
+    import pandas as pd
     from great_expectations import expectations as gxe
 
     state, length = rules.state, rules.length

@@ -1,13 +1,14 @@
 """Checks raw data when it lands. Works on a profile with one row per column, so that its cost does not depend on the data's
 size."""
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from recsys.settings import Count, section
 from recsys.validation.expectations import Rule, examine
 from recsys.validation_report import CheckResult
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @section
@@ -24,9 +25,10 @@ def check(profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, flo
 
 def border(
     profile: list[dict[str, Any]], max_null_share: dict[str, dict[str, float]], limits: RawLimits
-) -> tuple[pd.DataFrame, list[Rule]]:
+) -> tuple["DataFrame", list[Rule]]:
     """The table that is checked, and its rules. `profile`: the warehouse's profile of the raw tables. `max_null_share`: largest
     normal share of missing values by table and column, as the source declares it; its first table holds the events."""
+    import pandas as pd
     from great_expectations import expectations as gxe
 
     shares = {f"{table}.{column}": share for table, columns in max_null_share.items() for column, share in columns.items()}
