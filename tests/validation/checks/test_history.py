@@ -174,6 +174,24 @@ def test_a_healthy_change_blocks_nothing(change: Change) -> None:
     assert "block" not in {result.severity for result in judge(change).values()}
 
 
+def test_events_lost_at_random_are_found_where_days_vary_much() -> None:
+    """Half of a day's events is missing, which is a usual number of events here, but only a tenth of its users."""
+
+    def change(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        swing = np.exp(np.random.default_rng(1).normal(0, 0.4, DAYS))
+        swing[-1] = 1
+        for values in counts.values():
+            for value in values:
+                values[value] = (values[value] * swing).astype(int)
+        users = counts["users"]["all"][-1]
+        times(0.5, 1)(counts)
+        counts["users"]["all"][-1] = 0.9 * users
+
+    found = judge(change)
+    assert list(found) == ["users"]
+    assert "users as a share of events" in found["users"].message
+
+
 def test_a_change_that_lasts_is_told_once() -> None:
     """Five times the volume for three weeks, and then as before."""
     counts = steady()

@@ -447,6 +447,15 @@ def _level(dimension: str, profile: DailyProfile, excluded: DayFlags, limits: Hi
     yield levels(dimension, profile.of(dimension), excluded, limits.warn_volume, limits.min_events)
 
 
+def _users(profile: DailyProfile, excluded: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
+    """The number of users, and its ratio to the number of events. If events are lost at random, most users keep some of theirs, so
+    the ratio rises; it varies less from day to day than the number of events."""
+    yield from _level("users", profile, excluded, limits)
+    users, events = profile.of("users"), profile.of("events")
+    name, min_change = "users as a share of events:", limits.warn_volume - 1
+    yield shares([name], users, events, excluded, min_change, limits.min_events, is_relative=True)
+
+
 def _mix(profile: DailyProfile, excluded: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     whole = profile.of("events")
     for dimension, what in SLICES.items():
@@ -598,7 +607,7 @@ _USERS = "join '{folder}/dim_users.parquet' users using (user_index) "
 
 DETECTORS = (
     Detector("volume", partial(_level, "events"), _by_day("count(*)"), partial(_collapse, "events")),
-    Detector("users", partial(_level, "users"), _by_day("count(distinct user_index)"), partial(_collapse, "users")),
+    Detector("users", _users, _by_day("count(distinct user_index), count(*)"), partial(_collapse, "users")),
     Detector("mix", _mix, _by_day("category, segment, count(*)", _ITEMS + _USERS), _lost_slices),
     Detector("event_types", _types, _by_day("event_type, count(*)"), _changed_types),
     Detector("prices", _prices, _by_day("item_id, median(events.price)", _ITEMS), _other_unit),
