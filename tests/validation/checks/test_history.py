@@ -204,6 +204,19 @@ def test_a_change_that_lasts_is_told_once() -> None:
     assert told == [(100, "volume"), (100, "users")]
 
 
+def test_a_change_that_lasts_hides_no_later_one() -> None:
+    """Six quiet weeks begin. A month later the threshold is near that of the days before, and not ten times as high."""
+    counts = steady()
+    for values in counts.values():
+        for found in values.values():
+            found[98:] = 0.4 * found[98:]
+    before, after = (
+        next(one for one in detect(to_profile(counts), FIRST + timedelta(day), LIMITS) if one.name == "volume")
+        for day in (98, DAYS)
+    )
+    assert float(after.threshold) < 1.5 * float(before.threshold)
+
+
 def test_a_collapse_blocks_as_long_as_it_lasts() -> None:
     for days in (1, 5, 20):
         assert judge(moved("event_type", "view", "purchase", days=days))["event_types"].severity == "block"
