@@ -43,14 +43,14 @@ NEXT_USER = "((user_index + 1) % (select count(*) from dim_users))::int"
 
 @sabotage("features", "block", "users|list_stability|agree", places=("later", "daily"))
 def users_of_features_shifted(folder: Path, run: Run) -> None:
-    """Ids of users stand beside the next user's index."""
+    """Every user has the index of the next one."""
     shifted = "lead(user_id, 1, 'u') over (order by user_index) as user_id"
     change(folder, "dim_users", f"select old.* replace ({shifted}) from old order by user_index")
 
 
 @sabotage("features", "block", "known_items|prices|catalogue|agree", places=("later", "daily"))
 def items_of_features_shifted(folder: Path, run: Run) -> None:
-    """Ids of items stand beside the next item's index."""
+    """Every item has the index of the next one."""
     shifted = "lead(item_id, 1, 'zz') over (order by item_index) as item_id"
     change(folder, "dim_items", f"select old.* replace ({shifted}) from old order by item_index")
 

@@ -331,7 +331,7 @@ def in_users(query: str) -> Callable[[Path], None]:
 
 @sabotage("release", "block", REMADE + "|users|history|bought")
 def histories_shifted(folder: Path, run: Run) -> None:
-    """Beside every list stands what the user before has bought."""
+    """Every list's history is that of the user before."""
     in_users("user_id, segment, lag(bought, 1, x'') over (order by user_id) from was")(folder)
 
 

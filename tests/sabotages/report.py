@@ -19,7 +19,7 @@ def report_edited_by_hand(run: Run) -> None:
 
 @sabotage("report", "block", "refused")
 def report_of_another_run(run: Run) -> None:
-    """The validation report speaks of other content."""
+    """The validation report is about other content."""
     assert run.report
     run.report = replace(run.report, content="of another run")
     run.store.attach_report(run.release_id, run.report.to_json())
@@ -27,7 +27,7 @@ def report_of_another_run(run: Run) -> None:
 
 @sabotage("report", "block", "refused")
 def a_check_left_out(run: Run) -> None:
-    """The checks on lists has not spoken."""
+    """The validation report has no results of the check on lists."""
     assert run.report
     run.report = replace(run.report, on_data={name: found for name, found in run.report.on_data.items() if name != "lists"})
     run.store.attach_report(run.release_id, run.report.to_json())
@@ -35,7 +35,7 @@ def a_check_left_out(run: Run) -> None:
 
 @sabotage("report", "block", "lists")
 def a_result_that_blocks(run: Run) -> None:
-    """A check result blocks, and publishing is asked all the same."""
+    """A check result blocks, and the run publishes anyway."""
     assert run.report
     failed = CheckResult("lists", 0, 1, "block", False, "made up")
     run.report = replace(run.report, on_data=run.report.on_data | {"lists": [failed]})
@@ -71,7 +71,7 @@ def flip(run: Run, kind: str, id: str, name: str) -> None:
 
 @sabotage("report", "block", "refused", places=("later",))
 def another_champion_meanwhile(run: Run) -> None:
-    """Another model goes live while the run is judged."""
+    """Another model goes live while the run is checked."""
     assert run.choice
     assert run.report
     other = replace(run, choice=replace(run.choice, winner="item_to_item", model_id=run.choice.models["item_to_item"]))

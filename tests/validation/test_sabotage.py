@@ -1,8 +1,8 @@
 """Sabotage: whatever goes wrong in a run, a check that names it keeps the release out, or warns where it may be healthy.
 
 `make test-all` tries a sample on the simulated shop. SABOTAGE=all tries all. SABOTAGE=retail, views or films tries all on
-other data; for retail, RAW= names the file. ONCE=1 tries each at one place, drawn by lot. What became of them is then written to
-docs/checks.md:
+other data; for retail, RAW= names the file. ONCE=1 tries each at one place, drawn by lot. Each result is written to docs/checks.md
+at once, so a long run may be stopped, and `-k` tries the rest. Retail takes some three CPU hours:
 
     SABOTAGE=all .venv/bin/python -m pytest tests/validation/test_sabotage.py
 """
@@ -10,7 +10,6 @@ docs/checks.md:
 import os
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import pytest
 from conftest import make_settings
 from recsys import RecsysError
 from recsys.validation.registry import CHECKS, check_config
-from sabotages import PLACES, SABOTAGES, Outcome, attempt, documented
+from sabotages import PLACES, SABOTAGES, attempt, documented
 from sabotages.worlds import World, make_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
@@ -42,15 +41,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(ASKED if ASKED not in ("", "all") else "shop", tmp_path_factory.mktemp("world"))
 
 
-@pytest.fixture(scope="module")
-def found(world: World) -> Iterator[dict[tuple[str, str], Outcome]]:
-    """Outcomes by sabotage and place, which the documentation tells in the end."""
-    outcomes: dict[tuple[str, str], Outcome] = {}
-    yield outcomes
-    if ASKED:
-        documented.write(outcomes, ASKED if ASKED != "all" else "shop")
-
-
 @pytest.mark.parametrize("place", PLACES)
 def test_a_healthy_run_is_published(place: str, world: World, tmp_path: Path) -> None:
     run = world.copied(place, tmp_path)
@@ -59,15 +49,18 @@ def test_a_healthy_run_is_published(place: str, world: World, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("name", "place"), chosen())
-def test_a_sabotage_is_named(name: str, place: str, world: World, found: dict[tuple[str, str], Outcome], tmp_path: Path) -> None:
+def test_a_sabotage_is_named(name: str, place: str, world: World, tmp_path: Path) -> None:
     one = SABOTAGES[name]
-    outcome = found[name, place] = attempt(world.runs[place], world.source, one, tmp_path / "copy")
+    outcome = attempt(world.runs[place], world.source, one, tmp_path / "copy")
+    if ASKED:
+        documented.write({(name, place): outcome}, world.name)
     if outcome.level == "nothing":
         pytest.skip(outcome.message)
-    if outcome.level == world.expected(one) == "unnoticed":
+    is_named = re.search(one.by, " ".join(outcome.by))
+    if world.expected(one) == "unnoticed" and (outcome.level == "unnoticed" or not is_named):
         pytest.xfail(f"a known gap: {one.says}")
     assert LEVELS.index(outcome.level) >= LEVELS.index(world.expected(one)), outcome
-    assert re.search(one.by, " ".join(outcome.by)), outcome
+    assert is_named, outcome
 
 
 @pytest.mark.parametrize("check", make_settings().checks)
@@ -80,7 +73,7 @@ def test_a_missing_threshold(check: str) -> None:
 
 
 @pytest.mark.parametrize("check", [name for name, check in CHECKS.items() if check.when != "audit"])
-def test_a_check_that_has_not_spoken(check: str, world: World, tmp_path: Path) -> None:
+def test_a_check_without_results(check: str, world: World, tmp_path: Path) -> None:
     run = world.copied("later", tmp_path)
     assert run.report
     parts = ({name: found for name, found in part.items() if name != check} for part in (run.report.on_data, run.report.on_model))

@@ -174,6 +174,24 @@ def test_a_healthy_change_blocks_nothing(change: Change) -> None:
     assert "block" not in {result.severity for result in judge(change).values()}
 
 
+def test_events_lost_at_random_are_found_where_days_vary_much() -> None:
+    """Half of a day's events is missing, which is a usual number of events here, but only a tenth of its users."""
+
+    def change(counts: dict[str, dict[str, np.ndarray]]) -> None:
+        swing = np.exp(np.random.default_rng(1).normal(0, 0.4, DAYS))
+        swing[-1] = 1
+        for values in counts.values():
+            for value in values:
+                values[value] = (values[value] * swing).astype(int)
+        users = counts["users"]["all"][-1]
+        times(0.5, 1)(counts)
+        counts["users"]["all"][-1] = 0.9 * users
+
+    found = judge(change)
+    assert list(found) == ["users"]
+    assert "users as a share of events" in found["users"].message
+
+
 def test_a_change_that_lasts_is_told_once() -> None:
     """Five times the volume for three weeks, and then as before."""
     counts = steady()
@@ -184,6 +202,19 @@ def test_a_change_that_lasts_is_told_once() -> None:
     days = [(day, detect(profile, FIRST + timedelta(day + 1), LIMITS)) for day in range(98, 125)]
     told = [(day, one.name) for day, found in days for one in found if one.name in ("volume", "users") and not one.passed]
     assert told == [(100, "volume"), (100, "users")]
+
+
+def test_a_change_that_lasts_hides_no_later_one() -> None:
+    """Six quiet weeks begin. A month later the threshold is near that of the days before, and not ten times as high."""
+    counts = steady()
+    for values in counts.values():
+        for found in values.values():
+            found[98:] = 0.4 * found[98:]
+    before, after = (
+        next(one for one in detect(to_profile(counts), FIRST + timedelta(day), LIMITS) if one.name == "volume")
+        for day in (98, DAYS)
+    )
+    assert float(after.threshold) < 1.5 * float(before.threshold)
 
 
 def test_a_collapse_blocks_as_long_as_it_lasts() -> None:

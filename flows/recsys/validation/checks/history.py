@@ -53,6 +53,7 @@ from recsys.validation.past_days import (
 )
 from recsys.validation_report import CheckResult, grade
 
+LASTING = 5  # consecutive unusual days of a group that are a change and no noise
 QUIET_DAYS = 28  # a change is reported again after this many days without it
 SHORT_HISTORY_SIZE = 1.5  # in a history of less than eight weeks, a change must be larger by this factor to matter
 MAX_NEW_DAYS = 28  # newest days that are checked for a first release
@@ -232,7 +233,8 @@ def _measure(
     """The series of a detector and their threshold.
 
     Measured twice: the second time without the days that were unusual the first time. Only the first two weeks of consecutive
-    unusual days are excluded, because a change that lasts longer is the new level.
+    unusual days are excluded, because a change that lasts longer is the new level. A change of several days raises the first
+    threshold above its own distances, so these days are also excluded if they are above the default threshold.
     """
     excluded, threshold = np.zeros(profile.days, bool), DEFAULT
     end = max(profile.days - days - WEEK, 0)  # without the newest week, or a lasting change would raise its own threshold
@@ -248,6 +250,7 @@ def _measure(
             largest = np.nan_to_num(distance).max(0)[known]
             threshold = calibrate(largest, len(distance), limits.false_alarms_per_year / 365 / len(DETECTORS))
         excluded = _first_days(_unusual(series, threshold, is_long), RECENT)
+        excluded |= _first_days(_lasting(_unusual(series, DEFAULT, is_long)), RECENT)
     return series, threshold
 
 
@@ -264,6 +267,12 @@ def _began(unusual: NDArray[np.bool_], is_above: NDArray[np.bool_]) -> NDArray[n
         counts = np.cumsum(np.pad(flags, ((0, 0), (QUIET_DAYS + 1, 0))), axis=1)
         began |= flags & (counts[:, QUIET_DAYS:-1] == counts[:, : -QUIET_DAYS - 1])
     return began
+
+
+def _lasting(unusual: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Flags the days of each group that belong to at least LASTING consecutive unusual days."""
+    ends = np.pad(running_sum(unusual, LASTING) == LASTING, ((0, 0), (0, LASTING - 1)))
+    return np.any([ends[:, later : later + unusual.shape[1]] for later in range(LASTING)], axis=0)
 
 
 def _first_days(unusual: NDArray[np.bool_], max_days: int) -> DayFlags:
@@ -447,6 +456,15 @@ def _level(dimension: str, profile: DailyProfile, excluded: DayFlags, limits: Hi
     yield levels(dimension, profile.of(dimension), excluded, limits.warn_volume, limits.min_events)
 
 
+def _users(profile: DailyProfile, excluded: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
+    """The number of users, and its ratio to the number of events. If events are lost at random, most users keep some of theirs, so
+    the ratio rises; it varies less from day to day than the number of events."""
+    yield from _level("users", profile, excluded, limits)
+    users, events = profile.of("users"), profile.of("events")
+    name, min_change = "users as a share of events:", limits.warn_volume - 1
+    yield shares([name], users, events, excluded, min_change, limits.min_events, is_relative=True)
+
+
 def _mix(profile: DailyProfile, excluded: DayFlags, limits: HistoryLimits) -> Iterator[Series]:
     whole = profile.of("events")
     for dimension, what in SLICES.items():
@@ -598,7 +616,7 @@ _USERS = "join '{folder}/dim_users.parquet' users using (user_index) "
 
 DETECTORS = (
     Detector("volume", partial(_level, "events"), _by_day("count(*)"), partial(_collapse, "events")),
-    Detector("users", partial(_level, "users"), _by_day("count(distinct user_index)"), partial(_collapse, "users")),
+    Detector("users", _users, _by_day("count(distinct user_index), count(*)"), partial(_collapse, "users")),
     Detector("mix", _mix, _by_day("category, segment, count(*)", _ITEMS + _USERS), _lost_slices),
     Detector("event_types", _types, _by_day("event_type, count(*)"), _changed_types),
     Detector("prices", _prices, _by_day("item_id, median(events.price)", _ITEMS), _other_unit),
