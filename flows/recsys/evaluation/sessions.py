@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.features import Features, State, Table, matrix
-from recsys.recommenders import ItemToItem, popularity_order
-from recsys.recommenders.top_k import rank, top
+from recsys.recommenders import ItemToItem, popularity_order, rank, top
 from recsys.releases import DECAY, session_items
 from recsys.settings import Settings
 
