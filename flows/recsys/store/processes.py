@@ -1,6 +1,5 @@
 """Processes: identifies them, tells whether they are dead, ends child processes with their parent, and spares them useless work."""
 
-import atexit
 import contextlib
 import ctypes
 import functools
@@ -109,9 +108,8 @@ def end_with_parent() -> None:
 
 
 def collect_rarely() -> None:
-    """Lets Python look for garbage in cycles more rarely, and not when the process ends.
+    """Lets Python look for garbage in cycles more rarely.
 
     Call it before large imports, which make many objects and no garbage: by default this takes a third of their CPU time.
     """
     gc.set_threshold(50_000, 20, 100)
-    atexit.register(gc.freeze)
