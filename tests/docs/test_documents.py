@@ -88,6 +88,16 @@ def test_files_that_are_named_exist(page: Path, paths: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_names_that_are_said_to_be_in_a_file_are_there(page: Path, paths: list[str]) -> None:
+    wrong = []
+    for word, where in re.findall(r"`(\w+)` (?:in|of) `([\w/]+\.(?:py|sql))`", page.read_text()):
+        files = [ROOT / path for path in paths if f"/{path}".endswith(f"/{where}")]
+        if not any(re.search(rf"\b{word}\b", file.read_text()) for file in files):
+            wrong.append(f"`{word}` in `{where}`")
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_are_blocks_that_run(page: Path) -> None:
     blocks = [region.parsed for _, region in documents.parse(page).regions]
     shown = [block for block in blocks if block.language != "console" and not {"file", "append"} & block.marks.keys()]
