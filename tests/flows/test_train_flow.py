@@ -222,7 +222,7 @@ def test_a_blocking_result_keeps_the_pointer_and_resume_takes_the_run_up_again(f
         ({"AS_OF": "soon"}, "YYYY-MM-DD"),
         ({"SAMPLE": "2"}, "SAMPLE"),
         ({"DATASET": "events"}, "EVENTS"),
-        ({"RAW": "x.csv"}, "raw"),
+        ({"RAW": "x.csv"}, "takes no RAW="),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
