@@ -141,8 +141,21 @@ def target(place: Place, to: str, authorize: str) -> Target:
     """The scheduler for production, for the branch BRANCH, or for the user's own branch."""
     if place.store:
         raise RecsysError(f'STORE "{place.store}" is for runs on this machine; deployed flows use store.root of config.toml')
+    require_config_alone(place, read_config())
     branch = place.flow_options or options_of(place.branch, user())
     return Target(to, read(read_config(), to), branch, authorize)
+
+
+def require_config_alone(place: Place, config: Mapping[str, Any]) -> None:
+    """Raises RecsysError if a variable chooses other data than config.toml does, which deployed flows carry with them."""
+    chosen: dict[str, object] = {"DATASET": place.dataset if place.dataset != config.get("dataset") else "", "AS_OF": place.as_of}
+    chosen |= {"SAMPLE": place.sample if place.sample != 1 else ""} | {name.upper(): path for name, path in place.inputs.items()}
+    for name, value in chosen.items():
+        if value:
+            raise RecsysError(
+                f'{name} "{value}" is for runs on this machine; deployed flows use the dataset that config.toml names, with its own'
+                f" source_settings and all its events; change config.toml, and leave out {name}"
+            )
 
 
 def deployed(flow: str | None) -> list[str]:
@@ -155,8 +168,8 @@ def deploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize
 
     Example: make deploy PRODUCTION=1
     """
-    place.checked_settings()  # refuses a wrong value before anything is deployed
     chosen = target(place, to, authorize)
+    place.checked_settings()  # refuses a wrong value before anything is deployed
     if place.branch_name == PRODUCTION:
         require_committed(code_version())
     for name in deployed(flow):

@@ -1,6 +1,7 @@
 """What `make deploy` and its sisters ask of Metaflow, with Metaflow's answers written here."""
 
 import subprocess
+from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from cli import cloud
 from cli.flows import FLOWS, run
 from cli.production import branch_name
-from cli.variables import Place
+from cli.variables import Place, read_config
 from conftest import ROOT
 from recsys import RecsysError
 from recsys.settings.loading import parse
@@ -43,6 +44,22 @@ def test_metaflow_names_branches_like_that() -> None:
 def test_another_user_s_branch_is_not_deployed_to_one_s_own() -> None:
     with pytest.raises(RecsysError, match=r"user.bob.*alice.*METAFLOW_USER=bob"):
         cloud.options_of("user.bob", "alice")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"dataset": "online_retail"}, 'DATASET "online_retail"'),
+        ({"events": "mine.csv"}, 'EVENTS "mine.csv"'),
+        ({"as_of": date(2024, 6, 1)}, 'AS_OF "2024-06-01"'),
+        ({"sample": 0.1}, 'SAMPLE "0.1"'),
+    ],
+)
+def test_a_deployed_flow_takes_no_other_data_than_config_names(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecsysError, match=f"{words} is for runs on this machine"):
+        cloud.target(Place(**given), "step-functions", "")
+    with pytest.raises(RecsysError, match="config: cloud"):  # the default dataset may be named
+        cloud.target(Place(dataset=read_config()["dataset"]), "step-functions", "")
 
 
 @pytest.mark.parametrize(("cpu", "memory"), [(1, 512), (2, 17_408), (4, 8_704), (3, 8_192), (192, 8_192)])
