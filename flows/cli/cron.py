@@ -20,18 +20,23 @@ MAX_WAIT = 12 * 3600  # seconds that a flow waits for another one to end
 def cron(place: Place, units: Annotated[bool, option("systemd units instead of lines for crontab", "--systemd")] = False) -> None:
     """Prints crontab lines, or systemd units, that run the scheduled flows on this machine.
 
-    Example: make cron DATASET=events EVENTS=data/events.csv | crontab -
+    Example: make cron DATASET=events EVENTS=data/events.csv, and paste the lines into `crontab -e`
     """
     place.checked_settings()  # refuses a wrong value before it is scheduled
     variables = {"DATASET": place.dataset, "STORE": place.store} | {name.upper(): path for name, path in place.inputs.items()}
     variables["PRODUCTION"] = "1" * (place.production or is_shared(place.root))  # scheduled runs are production
     variables = {name: value for name, value in variables.items() if value}
-    for line in (systemd if units else crontab)(ROOT, read_operations(read_config()), variables):
+    config = read_config()
+    operations = read_operations(config)
+    name = "-".join([operations.unattended.project, *([place.dataset] if place.dataset not in ("", config["dataset"]) else [])])
+    for line in (systemd if units else crontab)(ROOT, operations, variables, name):
         console.out(line, highlight=False)
 
 
-def crontab(root: Path, operations: Operations, variables: dict[str, str]) -> Iterator[str]:
-    """Yields one crontab line for each flow. variables: make's variables for all flows."""
+def crontab(root: Path, operations: Operations, variables: dict[str, str], name: str) -> Iterator[str]:
+    """Yields one crontab line for each flow. variables: make's variables for all flows. name: tells the lines of several projects
+    and datasets apart."""
+    yield f"# {name}"
     yield "# Times are UTC. If your cron does not support CRON_TZ (Debian's does not), convert the hours to the machine's zone."
     yield "CRON_TZ=UTC"
     for flow, schedule in operations.schedule.items():
@@ -41,18 +46,19 @@ def crontab(root: Path, operations: Operations, variables: dict[str, str]) -> It
         yield f"{schedule.cron} " + f"{command} >> {log} 2>&1 {mail}".replace("%", r"\%")  # cron takes % for a new line
 
 
-def systemd(root: Path, operations: Operations, variables: dict[str, str]) -> Iterator[str]:
-    """Yields the lines of a systemd service and a timer for each flow, after the name of their file."""
+def systemd(root: Path, operations: Operations, variables: dict[str, str], name: str) -> Iterator[str]:
+    """Yields the lines of a systemd service and a timer for each flow, after the name of their file. name: of the units, before the
+    flow's."""
     flock, make = (shutil.which(program) or f"/usr/bin/{program}" for program in ("flock", "make"))  # systemd needs full paths
     for flow, schedule in operations.schedule.items():
-        name = f"{operations.unattended.project}-{flow}"
+        unit = f"{name}-{flow}"
         command = " ".join(_quote(part) for part in _command(flock, make, flow, root, variables))
-        yield f"# ~/.config/systemd/user/{name}.service"
-        yield from ("[Unit]", f"Description={name}", "", "[Service]", "Type=oneshot", f"ExecStart={command}", "")
-        yield f"# ~/.config/systemd/user/{name}.timer"
-        yield from ("[Unit]", f"Description={name}", "", "[Timer]", f"OnCalendar={schedule.systemd}", "Persistent=true", "")
+        yield f"# ~/.config/systemd/user/{unit}.service"
+        yield from ("[Unit]", f"Description={unit}", "", "[Service]", "Type=oneshot", f"ExecStart={command}", "")
+        yield f"# ~/.config/systemd/user/{unit}.timer"
+        yield from ("[Unit]", f"Description={unit}", "", "[Timer]", f"OnCalendar={schedule.systemd}", "Persistent=true", "")
         yield from ("[Install]", "WantedBy=timers.target", "")
-    timers = " ".join(f"{operations.unattended.project}-{flow}.timer" for flow in operations.schedule)
+    timers = " ".join(f"{name}-{flow}.timer" for flow in operations.schedule)
     yield f"# then: systemctl --user daemon-reload && systemctl --user enable --now {timers}"
 
 

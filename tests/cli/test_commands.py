@@ -137,6 +137,17 @@ def test_a_schedule_keeps_the_store_that_is_given(fork: Fork) -> None:
     assert all("STORE=elsewhere" in line for line in lines)
 
 
+def test_units_of_two_datasets_have_different_names(fork: Fork) -> None:
+    events = fork.root / "events.csv"
+    events.write_text("user_id,item_id,event_at\n")
+    given: list[dict[str, str]] = [{}, {"DATASET": "shop"}, {"DATASET": "events", "EVENTS": str(events)}]
+    told = [said(fork, "cron", SYSTEMD="1", **one).splitlines() for one in given]
+    default, named, other = ({line for line in lines if line.startswith("# ~/")} for lines in told)
+    assert default == named, "shop is the default"
+    assert len(default) == len(other) == 6
+    assert not default & other
+
+
 ODD = """it's $HOME "$(shell id)"; a\\b"""
 
 

@@ -39,7 +39,9 @@ def root(tmp_path: Path) -> Path:
 def commands(root: Path, operations: Operations) -> dict[str, str]:
     """What cron hands to the shell, by flow."""
     found = {}
-    for flow, line in zip(operations.schedule, list(crontab(root, operations, {"EVENTS": "my events.csv"}))[2:], strict=True):
+    for flow, line in zip(
+        operations.schedule, list(crontab(root, operations, {"EVENTS": "my events.csv"}, "recs"))[3:], strict=True
+    ):
         assert line.startswith(operations.schedule[flow].cron + " ")
         command = line.removeprefix(operations.schedule[flow].cron + " ")
         assert "%" not in command.replace(r"\%", "")
@@ -68,7 +70,7 @@ def test_a_flow_waits_for_the_one_before_it(root: Path, operations: Operations) 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 def test_systemd_understands_every_unit(root: Path, operations: Operations, tmp_path: Path) -> None:
     files: dict[str, list[str]] = {}
-    for line in systemd(root, operations, {"EVENTS": "my events.csv"}):
+    for line in systemd(root, operations, {"EVENTS": "my events.csv"}, "recs"):
         if line.startswith("# ~/"):
             lines = files.setdefault(Path(line.removeprefix("# ")).name, [])
         elif not line.startswith("#"):
