@@ -96,16 +96,19 @@ class accounting(FlowMutator):
 
 
 class with_secrets(FlowMutator):
-    """In containers, gives the steps that read a source the secrets named in config.toml. Only the names are deployed; Metaflow
-    fetches the values when a step starts."""
+    """In containers, gives steps the secrets named in config.toml: those of [unattended] to the steps that read a source, those of
+    [alerts] to all. Only the names are deployed; Metaflow fetches the values when a step starts."""
 
     def mutate(self, mutable_flow: Any) -> None:
-        names = operations_of(mutable_flow).unattended.secrets
-        sources = [{"type": "aws-secrets-manager", "id": name} for name in names]
-        if sources and os.environ.get("METAFLOW_RUNTIME_ENVIRONMENT", "local") != "local":
-            for name, step in mutable_flow.steps:
-                if name in ("start", "land"):
-                    step.add_decorator("secrets", deco_kwargs={"sources": sources})
+        operations = operations_of(mutable_flow)
+        if os.environ.get("METAFLOW_RUNTIME_ENVIRONMENT", "local") == "local":
+            return
+        for name, step in mutable_flow.steps:
+            of_sources = operations.unattended.secrets if name in ("start", "land") else []
+            secrets = dict.fromkeys([*of_sources, *operations.alerts.secrets])
+            if secrets:
+                sources = [{"type": "aws-secrets-manager", "id": secret} for secret in secrets]
+                step.add_decorator("secrets", deco_kwargs={"sources": sources})
 
 
 class unattended(FlowMutator):
@@ -193,7 +196,7 @@ class BaseFlow(FlowSpec):
         return open_store(root, settings.name, ROOT, store_branch(branch, root), settings.store.endpoint)
 
     def check_inputs(self) -> None:
-        """Sets `today`. Raises RecsysError if a setting is wrong, or if the source cannot be opened."""
+        """Sets `today`. Raises RecsysError if a setting is wrong, if the source cannot be opened, or if alerts have no address."""
         from datetime import UTC, datetime
 
         from recsys.pipeline import check_settings
@@ -202,6 +205,7 @@ class BaseFlow(FlowSpec):
         self.today = datetime.now(UTC).date()
         check_settings(self.settings)
         open_source(self.settings.dataset).prepare(self.access)
+        _ = self.alerts  # refuses a run whose alerts would reach nobody
 
     def require_its_code(self) -> None:
         """Raises RecsysError if the image was built from other code, or if uncommitted code would publish to production."""
@@ -223,9 +227,10 @@ class BaseFlow(FlowSpec):
 
     @property
     def alerts(self) -> AlertSettings:
-        """Alert settings. Runs that a person started by hand print their alerts."""
+        """Alert settings, with the webhook of the environment. Runs that a person started by hand print their alerts."""
         alerts = self.operations.alerts
-        return alerts if deployed() or os.environ.get("UNATTENDED") else replace(alerts, to="stdout")
+        is_unattended = deployed() or os.environ.get("UNATTENDED")
+        return alerts.with_variable(os.environ) if is_unattended else replace(alerts, to="stdout")
 
     def warn(self, step_name: str, failed: Sequence[CheckResult]) -> None:
         """Sends an alert if check results failed, without failing the step."""

@@ -112,6 +112,21 @@ def test_a_file_gets_a_line_and_standard_output_the_text(store: Store, tmp_path:
     assert ALERT.run in capsys.readouterr().out
 
 
+def test_the_webhook_of_a_variable_replaces_the_destination() -> None:
+    alerts = AlertSettings("stdout", 24, 5, to_env="ALERTS_URL")
+    assert alerts.with_variable({"ALERTS_URL": " https://example.org/secret\n"}).to == "https://example.org/secret"
+    assert AlertSettings("stdout", 24, 5).with_variable({"ALERTS_URL": "https://example.org"}).to == "stdout"
+
+
+@pytest.mark.parametrize(
+    ("environment", "fault"), [({}, "is not set"), ({"ALERTS_URL": "http://example.org/secret"}, "does not hold an https")]
+)
+def test_a_variable_without_a_webhook_is_refused_and_not_shown(environment: dict[str, str], fault: str) -> None:
+    with pytest.raises(RecsysError, match=rf"alerts\.to_env is ALERTS_URL, which {fault}") as refused:
+        AlertSettings("stdout", 24, 5, to_env="ALERTS_URL").with_variable(environment)
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("to", ["", "http://example.org/hook"])
 def test_alerts_do_not_go_nowhere_nor_in_the_clear(to: str) -> None:
     with pytest.raises(RecsysError, match=r"alerts\.to"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -12,6 +13,7 @@ from recsys.settings.validation import Count, Days, Names, PositiveDays, Seconds
 SECTIONS = ("recommend", "monitor", "alerts", "unattended", "schedule", "resources")  # `read` reads them
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 NUMBERS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12))
+WEBHOOK = re.compile(r"https://[\w.-]+|http://(127\.0\.0\.1|localhost):\d")
 FIELD = re.compile(r"\*|\d+([-,]\d+)*|\*/\d+")
 WEEKDAY = re.compile(rf"\*|({'|'.join(DAYS)})([-,]({'|'.join(DAYS)}))*")
 
@@ -34,17 +36,32 @@ class MonitorSettings:
 
 @section
 class AlertSettings:
+    """to_env: name of an environment variable that replaces `to` in scheduled runs, because a webhook's address is a credential.
+    secrets: names of secrets in AWS Secrets Manager that hold the variable. In containers, all steps get their keys.
+    """
+
     to: str
     repeat_hours: Annotated[float, Field(ge=0, le=8_760)]
     timeout_seconds: Seconds
+    to_env: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$", examples=['"ALERTS_URL"'])] = ""
+    secrets: Names = Field(default_factory=list)
 
     @field_validator("to")
     @classmethod
     def _check_destination(cls, to: str) -> str:
-        webhook = re.match(r"https://[\w.-]+|http://(127\.0\.0\.1|localhost):\d", to)
-        if not webhook and (not to or to.endswith("/") or "://" in to):
+        if not WEBHOOK.match(to) and (not to or to.endswith("/") or "://" in to):
             raise ValueError('set it to "stdout", a file path or an https:// webhook')
         return to
+
+    def with_variable(self, environment: Mapping[str, str]) -> "AlertSettings":
+        """With the webhook of the variable `to_env` as `to`. Raises RecsysError, without the variable's value, if it holds none."""
+        if not self.to_env:
+            return self
+        to = environment.get(self.to_env, "").strip()
+        if not WEBHOOK.match(to):
+            fault = "does not hold an https:// webhook" if to else "is not set in the environment"
+            raise RecsysError(f'config: alerts.to_env is {self.to_env}, which {fault}; set it to your webhook, or set to_env to ""')
+        return replace(self, to=to)
 
 
 @section
