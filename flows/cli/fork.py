@@ -66,7 +66,10 @@ def fork(
     refuse_uncommitted()
     chosen = with_dependents(chosen, known)
     for part in chosen:
-        check_cuts(part, known[part])
+        if was_removed(known[part], known):
+            say(f"removed     {part} before; what a merge brought back goes too")
+        else:
+            check_cuts(part, known[part])
     if name:
         old = project_name()
         empty(old)
@@ -121,6 +124,14 @@ def with_dependents(chosen: Iterable[str], known: dict[str, Part]) -> list[str]:
 
 def project_name() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"])
+
+
+def was_removed(part: Part, known: dict[str, Part]) -> bool:
+    """Whether an earlier `make fork` removed the part: files are missing that belong to it alone. Pages do not count, which a fork
+    may have removed by hand."""
+    others = [*TASTE, "docs", *(path for other in known.values() if other is not part for path in other.paths)]
+    own = [path for path in part.paths if not any(path == other or path.startswith(f"{other}/") for other in others)]
+    return any(not list(ROOT.glob(path)) for path in own)
 
 
 def check_cuts(name: str, part: Part, pages: bool = False) -> None:

@@ -22,11 +22,15 @@ class Clone:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, root / name)
         self.git("init", "--quiet")
-        self.git("add", "--all")
-        self.git("-c", "user.name=tester", "-c", "user.email=tester@example.com", "commit", "--quiet", "--message", "Fork")
+        self.commit("Fork")
 
     def git(self, *arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True).stdout
+
+    def commit(self, message: str) -> None:
+        """Commits everything."""
+        self.git("add", "--all")
+        self.git("-c", "user.name=tester", "-c", "user.email=tester@example.com", "commit", "--quiet", "--message", message)
 
     def reset(self) -> None:
         """Brings every file back; what git ignores stays."""

@@ -97,12 +97,31 @@ def test_changes_that_are_not_committed_are_refused(clone: Clone) -> None:
 def test_a_shared_file_that_was_edited_is_named_before_anything_is_removed(clone: Clone) -> None:
     registry = clone.root / "flows" / "recsys" / "sources" / "registry.py"
     registry.write_text(registry.read_text().replace('    "database": Database,\n', '    "sql": Database,\n'))
-    clone.git("-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "--all", "--quiet", "--message", "Rename it")
+    clone.commit("Rename it")
     try:
         assert_refused(clone.verb("fork", "WITHOUT=database"), "registry.py does not hold", "fork.toml")
         assert clone.git("status", "--porcelain") == ""
     finally:
         clone.git("reset", "--hard", "--quiet", "HEAD~1")
+
+
+def test_what_a_merge_brought_back_is_removed_again(clone: Clone) -> None:
+    registry, line = "flows/recsys/sources/registry.py", '    "database": Database,\n'
+    before = (clone.root / registry).read_text()
+    start = clone.git("rev-parse", "HEAD").strip()
+    fork(clone, "WITHOUT=database")
+    left = (clone.root / registry).read_text()
+    try:
+        clone.commit("Remove the database")
+        (clone.root / registry).write_text(before)
+        (clone.root / "tests" / "postgresql.py").write_text("later = 1\n")
+        clone.commit("Merge a later version")
+        fork(clone, "WITHOUT=database")
+        assert line in before
+        assert (clone.root / registry).read_text() == left
+        assert not (clone.root / "tests" / "postgresql.py").exists()
+    finally:
+        clone.git("reset", "--hard", "--quiet", start)
 
 
 @pytest.mark.parametrize("part", PARTS)
