@@ -36,7 +36,7 @@ def compete(name: str, store: Store, features_id: str, settings: Settings) -> di
     with threadpool_limits(1):
         rank = clock(fit, model, state, features, depth)
         windows = judge(partial(clock, rank), state, features.labels(state.cutoff), settings)
-    metric = f"ndcg@{settings.evaluation.k}"
+    metric = settings.evaluation.metric
     found: dict[str, Any] = {"cpu_seconds": round(clock.seconds, 3)}
     for list_kind, window in windows.items():
         scores = {metric: window.scores[metric]}

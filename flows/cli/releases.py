@@ -23,7 +23,7 @@ def releases(place: Place) -> None:
     from recsys.recommenders import LIST_KINDS
 
     chosen = place.settings()
-    found, metric = listed(place.open_store(chosen), chosen), f"ndcg@{chosen.evaluation.k}"
+    found, metric = listed(place.open_store(chosen), chosen), chosen.evaluation.metric
     if not found:
         raise no_release(chosen)
     names, today = [f"{metric} {name}" for name in LIST_KINDS], datetime.now(UTC).date()
@@ -174,7 +174,7 @@ def reproduce(place: Place, release: Release = "") -> None:
     for line in (*found.differences, *found.other):
         say(line)
     if not found.identical:
-        raise RecsysError(f"release {release} has content {found.content}, made again {found.seen}; what differs is listed above")
+        raise RecsysError(f"release {release} has content {found.content}, made again {found.remade}; what differs is listed above")
     console.print(f"identical content {found.content}")
 
 

@@ -192,7 +192,7 @@ def _check_scores(
             f" {minimum:.3f} is expected of a day"
         )
         yield CheckResult(f"{name}_kept", seen.mean, minimum, "warn", seen.high >= minimum, message)
-    metric = f"ndcg@{settings.evaluation.k}"
+    metric = settings.evaluation.metric
     gain = compare([ours for ours, _ in windows], [popular for _, popular in windows], metric, settings)
     message = f"{metric} is {gain} above that of recent popularity, over the same {settings.dataset.target} events"
     yield CheckResult("better_than_popularity", gain.mean, 0.0, "warn", gain.high >= 0, message)

@@ -19,18 +19,18 @@ from recsys.store import Manifest, Store
 class Reproduction:
     """Result of a reproduction.
 
-    content, seen: hashes of the release and of its reproduction. differences: files and lists that differ. other: differences of
+    content, remade: hashes of the release and of its reproduction. differences: files and lists that differ. other: differences of
     code, versions and dbt files.
     """
 
     content: str
-    seen: str
+    remade: str
     differences: list[str]
     other: list[str]
 
     @property
     def identical(self) -> bool:
-        return self.content == self.seen
+        return self.content == self.remade
 
 
 def reproduce(store: Store, release: str, scratch: Store, project: Path, code: Mapping[str, Any]) -> Reproduction:

@@ -34,7 +34,7 @@ def recommenders(rows: Sequence[MetricRow], winner: str, settings: Settings) -> 
     """Per kind of list, every recommender and the oracle: the metric that decides as a plot, all metrics in tables. Then the same
     of the ways to answer live sessions."""
     ks = sorted(settings.evaluation.ks, key=lambda k: (k != settings.evaluation.k, k))
-    kinds = [(list_kind, f"ndcg@{settings.evaluation.k}", ks) for list_kind in LIST_KINDS]
+    kinds = [(list_kind, settings.evaluation.metric, ks) for list_kind in LIST_KINDS]
     for list_kind, decides, ks in (*kinds, ("sessions", "mrr@20", [20])):
         mine = [row for row in rows if row.list_kind == list_kind and not row.group and row.users]
         first = [row for row in mine if row.metric == decides]
@@ -110,7 +110,7 @@ def history(releases: Sequence[ReleaseSummary], settings: Settings) -> Markup | 
     judged = [one for one in releases if one.metrics]
     series = {list_kind.replace("_", " "): [one.metrics.get(list_kind) for one in judged] for list_kind in LIST_KINDS}
     names = [str(one.as_of or one.id) for one in judged]
-    return trend(names, series, name_of(f"ndcg@{settings.evaluation.k}")) if judged else None
+    return trend(names, series, name_of(settings.evaluation.metric)) if judged else None
 
 
 def drift(results: Sequence[CheckResult]) -> Markup | None:

@@ -29,7 +29,7 @@ class MetricRow:
 
 def rows(report: ValidationReport, winner: str, settings: Settings) -> list[MetricRow]:
     """Every measurement of a report. The winner's NDCG@k is compared with the last release, by the check `champion`."""
-    last = {(winner, list_kind, f"ndcg@{settings.evaluation.k}", ""): _to_last(report, list_kind) for list_kind in LIST_KINDS}
+    last = {(winner, list_kind, settings.evaluation.metric, ""): _to_last(report, list_kind) for list_kind in LIST_KINDS}
     return [
         MetricRow(
             *(one.recommender, one.list_kind, one.metric, one.group, one.users, Interval(*one.value)),
@@ -49,7 +49,7 @@ def _to_last(report: ValidationReport, list_kind: str) -> Interval | None:
 
 def headline(report: ValidationReport, winner: str, settings: Settings) -> list[MetricRow]:
     """The two numbers that people look at: the winner's NDCG@k of all items and of new items."""
-    metric = f"ndcg@{settings.evaluation.k}"
+    metric = settings.evaluation.metric
     return [row for row in rows(report, winner, settings) if (row.recommender, row.metric, row.group) == (winner, metric, "")]
 
 

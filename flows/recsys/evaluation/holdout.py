@@ -228,7 +228,7 @@ def select(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> str:
 def steadiest(refits: Mapping[str, tuple[ScoredWindows, Robustness]], settings: Settings) -> str:
     """Selects among fits of one recommender with several seeds: of those that no other one beats beyond noise, the one with the
     highest score on its worst perturbed holdout (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
-    metric, served = f"ndcg@{settings.evaluation.k}", settings.list_kind
+    metric, served = settings.evaluation.metric, settings.list_kind
     best = unbeaten({name: windows for name, (windows, _) in refits.items()}, settings)
     scores = {
         name: [window[served].scores[metric].mean() for window in refits[name][1].values() if len(window[served].users)]
@@ -240,7 +240,7 @@ def steadiest(refits: Mapping[str, tuple[ScoredWindows, Robustness]], settings: 
 def unbeaten(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> list[str]:
     """Names of those that no other one beats beyond noise on the selection windows that all have. The one with the highest mean is
     always among them."""
-    metric = f"ndcg@{settings.evaluation.k}"
+    metric = settings.evaluation.metric
     shared = min(len(scored[settings.list_kind]) for scored in evaluations.values())
     windows = {name: scored[settings.list_kind][1:shared] for name, scored in evaluations.items()}
     return [

@@ -102,7 +102,7 @@ def _text(value: Any) -> str:
 
 def _metric(a: Snapshot, b: Snapshot, list_kind: str, paired: bool, settings: Settings) -> DiffRow:
     """Means of NDCG@k and, if both have the same holdout, the paired difference b - a over the users of both."""
-    metric = f"ndcg@{settings.evaluation.k}"
+    metric = settings.evaluation.metric
     old, new = (_scores(release, list_kind, metric) for release in (a, b))
     users = [user for user in old if user in new]
     comparison = "cannot be paired: another holdout"

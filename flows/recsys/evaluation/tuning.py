@@ -88,7 +88,7 @@ def judge(trial: Trial, base: Trial, settings: Settings) -> TuningResult:
     if trial.error:
         return TuningResult(trial.variant, {}, 0.0, "failed", trial.error)
     shared = min(len(windows[settings.list_kind]) for windows in (trial.windows, base.windows))
-    metric = f"ndcg@{settings.evaluation.k}"
+    metric = settings.evaluation.metric
     differences = {
         list_kind: compare(trial.windows[list_kind][:shared], base.windows[list_kind][:shared], metric, settings)
         for list_kind in LIST_KINDS
@@ -109,7 +109,7 @@ def measured(result: TuningResult, settings: Settings) -> str:
     if result.error:
         return f"failed: {' '.join(result.error.split())[:300]}"
     differences = ", ".join(f"{list_kind} {signed(difference)}" for list_kind, difference in result.differences.items())
-    return f"ndcg@{settings.evaluation.k} {differences}; {result.cost:.2f} of the CPU; {result.word}"
+    return f"{settings.evaluation.metric} {differences}; {result.cost:.2f} of the CPU; {result.word}"
 
 
 def signed(difference: Interval) -> str:
@@ -123,7 +123,7 @@ def advice(results: Sequence[TuningResult], name: str, settings: Settings) -> li
     if not better:
         return [f"no change beats the present {name} beyond noise; leave config.toml as it is"]
     best = max(better, key=lambda result: result.differences[served].mean)
-    why = f"ndcg@{settings.evaluation.k} {signed(best.differences[served])} against {json.dumps(best.variant.present)}"
+    why = f"{settings.evaluation.metric} {signed(best.differences[served])} against {json.dumps(best.variant.present)}"
     return [
         f"best is {best.variant.line}, better beyond noise; to keep it, write in config.toml under [recommenders.{name}]:",
         f"{best.variant.line} # {why}",

@@ -37,7 +37,7 @@ class ReleaseSummary:
 def listed(store: Store, settings: Settings) -> list[ReleaseSummary]:
     """All releases whose manifest can be read, newest first. A damaged pointer only logs a warning, so that people can choose a
     release to point to."""
-    pointed, metric, summaries = dict[str, list[str]](), f"ndcg@{settings.evaluation.k}", []
+    pointed, metric, summaries = dict[str, list[str]](), settings.evaluation.metric, []
     try:
         pointed = roles(store)
     except RecsysError as error:

@@ -24,7 +24,15 @@ HIDING = (
 )  # hide items from all users
 RULES = (*HIDING, "seen", "max_category_share")
 SEEN, SHARE = RULES.index("seen"), RULES.index("max_category_share")
-NO_RULES = RuleSettings([], [], 0, 0, 0, 1.0, [])
+NO_RULES = RuleSettings(
+    blocked=[],
+    blocked_categories=[],
+    min_age_days=0,
+    max_age_days=0,
+    max_days_unsold=0,
+    max_category_share=1.0,
+    static=[],
+)
 DEPTH_FACTOR = 2  # with max_category_share, so many times the length of a list is ranked, so that other items can move up
 
 

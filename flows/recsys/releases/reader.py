@@ -23,7 +23,7 @@ from recsys.releases.files import HISTORY, SESSIONS, about, lists_file, served
 from recsys.releases.list_files import connect, unpack
 from recsys.store import Snapshot
 
-CANARIES = 20  # users whose lists are checked before a release is served
+SAMPLE_USERS = 20  # users whose lists are checked before a release is served
 FUSION = 60  # constant of reciprocal rank fusion
 ADVICE = "run the flow again, or roll back"
 DECAY = 0.8  # weight of an item in a session, relative to the item seen after it
@@ -352,8 +352,8 @@ class Reader:
 
     def _check_samples(self) -> None:
         query = "select user_id from lists order by user_id"
-        users = [user for (user,) in self._database.execute(f"{query} limit {CANARIES // 2}")]
-        users += [user for (user,) in self._database.execute(f"{query} desc limit {CANARIES // 2}")]
+        users = [user for (user,) in self._database.execute(f"{query} limit {SAMPLE_USERS // 2}")]
+        users += [user for (user,) in self._database.execute(f"{query} desc limit {SAMPLE_USERS // 2}")]
         if not users or not all(self.user(user) for user in users):
             raise RecsysError(f"release {self.id} has no users, or users with a list but without a history; {ADVICE}")
         length = self.about["length"]

@@ -1,5 +1,5 @@
-"""Impressions: which items were shown to which user, at which position, by which release. They are written to the store, so that a
-later run can compare them with target events. Users are named by a keyed hash, which only the store's salt links to a person."""
+"""Impressions: which items were shown to which user, at which position, by which release. They are written to the store,
+where `make exposures` reads them. Users are named by a keyed hash, which only the store's salt links to a person."""
 
 import hashlib
 import json

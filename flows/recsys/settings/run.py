@@ -73,6 +73,11 @@ class EvaluationSettings:
         """List lengths at which metrics are computed. `k` is used for selection and shown in tables."""
         return sorted({5, 10, 20, self.k})
 
+    @property
+    def metric(self) -> str:
+        """Name of the metric that selects recommenders, that checks compare by, and that tables show."""
+        return f"ndcg@{self.k}"
+
 
 @section
 class ListSettings:

@@ -53,15 +53,15 @@ class CheckInput:
     @property
     def metric(self) -> str:
         """The metric that recommenders are compared by."""
-        return f"ndcg@{self.settings.evaluation.k}"
+        return self.settings.evaluation.metric
 
     @property
-    def repeat(self) -> str:
+    def served_kind(self) -> str:
         """The kind of list that is served by default and that recommenders are selected on."""
         return self.settings.list_kind
 
     def holdout(self, name: str, list_kind: str = "") -> ScoredWindow:
-        return self.evaluations[name][list_kind or self.repeat][0]
+        return self.evaluations[name][list_kind or self.served_kind][0]
 
     def gain(self, other: str, list_kind: str) -> Interval:
         """Difference of the metric between the winner and another recommender on the holdout, paired by user."""

@@ -49,7 +49,7 @@ def _means(inputs: CheckInput, values: dict[str, NDArray[np.float64]]) -> dict[s
 
 def _groups(inputs: CheckInput) -> Iterator[Measurement]:
     """The winner's lists of the kind that is served, by group of users and, as recall, by group of items."""
-    list_kind, simple = inputs.repeat, inputs.best_simple(inputs.repeat)
+    list_kind, simple = inputs.served_kind, inputs.best_simple(inputs.served_kind)
     ours, theirs = (inputs.holdout(name).scores[inputs.metric] for name in (inputs.winner, simple))
     users = by_user(inputs, list_kind, ours), by_user(inputs, list_kind, theirs)
     items = by_item(inputs, inputs.winner), by_item(inputs, simple)
@@ -64,11 +64,13 @@ def _groups(inputs: CheckInput) -> Iterator[Measurement]:
 def _refits(inputs: CheckInput) -> Iterator[Measurement]:
     """Of an audit: the winner fitted again by other seeds or on resampled users, and ranked on perturbed data."""
     worlds = inputs.robustness.get(inputs.winner, {})
-    windows = {f"refit {place}": refit[inputs.repeat][0] for place, refit in enumerate(inputs.refits, 1)}
-    windows |= {f"data {name.replace('_', ' ')}": world[inputs.repeat] for name, world in worlds.items()}
+    windows = {f"refit {place}": refit[inputs.served_kind][0] for place, refit in enumerate(inputs.refits, 1)}
+    windows |= {f"data {name.replace('_', ' ')}": world[inputs.served_kind] for name, world in worlds.items()}
     for group, window in windows.items():
         if value := _means(inputs, {inputs.metric: window.scores[inputs.metric]}):
-            yield Measurement(inputs.repeat, inputs.winner, inputs.metric, len(window.users), value[inputs.metric], group=group)
+            yield Measurement(
+                inputs.served_kind, inputs.winner, inputs.metric, len(window.users), value[inputs.metric], group=group
+            )
 
 
 def _sessions(inputs: CheckInput) -> Iterator[Measurement]:

@@ -2,6 +2,10 @@
 
 A check is a module in checks/ with a limits class and a function `check(inputs, limits)`, a line in CHECKS below, and a section
 [checks.<name>] in config.toml, where a comment gives the reason of each threshold. To remove a check, delete all three.
+
+The module may also have `SETTINGS`: for a name or pattern of its check results, the settings that hold the threshold, so that a
+failed result can name them. `"few many dataset.exclude_seen"` names three settings with spaces between them: two of the check's
+section, and one of the dataset's. A tuple holds the setting that warns and the one that blocks. advice.py has the whole form.
 """
 
 import logging
@@ -49,7 +53,8 @@ class Check:
     """A registered check.
 
     on: what its results are about, the model or this run's data and lists. Results about a model stay valid for later daily lists.
-    when: "always" runs in every run, "audit" in audits only (`make audit`, scheduled training), "landing" when raw data lands.
+    when: "always" runs in every run, "audit" in audits only (`make audit`, validation.audit = true), "landing" when raw data
+        lands.
     suspect: what is probably at fault if the check fails; `on` if empty.
     """
 

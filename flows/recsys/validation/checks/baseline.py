@@ -30,7 +30,7 @@ def check(inputs: CheckInput, limits: BaselineLimits) -> Iterator[CheckResult]:
 
 def _not_worse(inputs: CheckInput, list_kind: str) -> CheckResult:
     """Blocks if recent popularity is better than the winner beyond noise, for the kind of list that is served by default."""
-    severity: Severity = "block" if list_kind == inputs.repeat else "warn"
+    severity: Severity = "block" if list_kind == inputs.served_kind else "warn"
     difference = inputs.gain("popularity", list_kind)
     passed = difference.high >= 0
     message = f"{inputs.winner} minus popularity, {list_kind}: {inputs.metric} {difference}: "
@@ -41,7 +41,7 @@ def _not_worse(inputs: CheckInput, list_kind: str) -> CheckResult:
 def _better(inputs: CheckInput) -> CheckResult:
     """Warns if the winner is not better than the simplest recommender, which costs less to run and maintain."""
     simplest = next(iter(inputs.settings.recommenders))
-    difference = inputs.gain(simplest, inputs.repeat)
+    difference = inputs.gain(simplest, inputs.served_kind)
     passed = inputs.winner != simplest and difference.low > 0
     message = f"{inputs.winner} minus {simplest}, the simplest recommender: {inputs.metric} {difference}: "
     message += "better" if passed else "not better beyond noise"

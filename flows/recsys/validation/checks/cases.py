@@ -24,7 +24,7 @@ def check(inputs: CheckInput, limits: CasesLimits) -> Iterator[CheckResult]:
 
 def _result(inputs: CheckInput, case: dict[str, Any]) -> CheckResult | None:
     """The result of a case that fails, None if it passes. An unknown user only warns, because the model is not at fault."""
-    k, name, (user_ids, lists) = inputs.settings.evaluation.k, f"case_{case['line']}", inputs.lists[inputs.repeat]
+    k, name, (user_ids, lists) = inputs.settings.evaluation.k, f"case_{case['line']}", inputs.lists[inputs.served_kind]
     rows = (user_ids == case["user"]).nonzero()[0]
     if not len(rows):
         message = f"user {case['user']} has no list in this release; remove line {case['line']} from cases.jsonl"

@@ -68,7 +68,7 @@ def _first(inputs: CheckInput, limits: ChampionLimits) -> Iterator[CheckResult]:
 def _result(
     inputs: CheckInput, limits: ChampionLimits, list_kind: str, ours: ScoredWindow, theirs: ScoredWindow, where: str, rival: str
 ) -> CheckResult:
-    severity: Severity = "block" if list_kind == inputs.repeat else "warn"
+    severity: Severity = "block" if list_kind == inputs.served_kind else "warn"
     name, users = f"{list_kind}_not_worse_than_champion", len(ours.users)
     if users < limits.min_users:
         message = (

@@ -43,7 +43,7 @@ def check(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResu
     if live is None:
         yield from _first(inputs, limits)
         return
-    change = compare_lists(live, inputs.release, inputs.repeat, k)
+    change = compare_lists(live, inputs.release, inputs.served_kind, k)
     message = (
         f"{change.users:,} users are in both releases, {change.came:,} are new and {change.went:,} are gone; a comparison"
         f" needs {limits.min_users} in both"
@@ -56,19 +56,19 @@ def check(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResu
     changed = 1 - change.overlap
     message = f"{changed:.1%} of the first {k} items of {change.users:,} users differ from the live release"
     yield grade("list_stability_items", changed, limits.warn_changed, limits.block_changed, message)
-    before, after = (read_lists_for(inputs.state, release, inputs.repeat)[1][:, :k] for release in (live, inputs.release))
+    before, after = (read_lists_for(inputs.state, release, inputs.served_kind)[1][:, :k] for release in (live, inputs.release))
     yield from _diversity({"the live release": before}, after, inputs, limits)
 
 
 def _first(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResult]:
     """At a first release, compares the lists of some users with those of simple recommenders."""
-    users, lists = inputs.lists[inputs.repeat]
+    users, lists = inputs.lists[inputs.served_kind]
     sample, k = slice(None, None, -(-len(users) // MAX_USERS) or 1), inputs.settings.evaluation.k
     names = [inputs.winner] if inputs.winner in SIMPLE else SIMPLE
     references = {}
     for name in names:
         model = create(name, inputs.settings.recommenders.get(name, {})).learn(inputs.state)
-        references[name] = inputs.rank(model, users[sample])[inputs.repeat].items[:, :k]
+        references[name] = inputs.rank(model, users[sample])[inputs.served_kind].items[:, :k]
     yield from _diversity(references, lists.items[sample, :k], inputs, limits)
 
 

@@ -24,7 +24,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 def check(inputs: CheckInput, limits: RobustnessLimits) -> Iterator[CheckResult]:
     unperturbed = inputs.holdout(inputs.winner).scores[inputs.metric].mean()
     for world, windows in inputs.robustness[inputs.winner].items():
-        window, baseline = windows[inputs.repeat], inputs.robustness["popularity"][world][inputs.repeat]
+        window, baseline = windows[inputs.served_kind], inputs.robustness["popularity"][world][inputs.served_kind]
         if len(window.users) < limits.min_users:
             message = f"{world}: {len(window.users)} users have {inputs.settings.dataset.a_target}; {limits.min_users} are needed"
             yield CheckResult(f"robustness_{world}", len(window.users), limits.min_users, "warn", False, message)

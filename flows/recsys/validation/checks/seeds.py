@@ -34,7 +34,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 
 
 def check(inputs: CheckInput, limits: SeedsLimits) -> Iterator[CheckResult]:
-    windows = [inputs.holdout(inputs.winner), *(refit[inputs.repeat][0] for refit in inputs.refits)]
+    windows = [inputs.holdout(inputs.winner), *(refit[inputs.served_kind][0] for refit in inputs.refits)]
     if len(windows) == 1:
         yield CheckResult("seeds", 1, 1, "warn", True, f"{inputs.winner} uses no random numbers, so the seed changes nothing")
         return

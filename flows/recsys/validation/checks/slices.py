@@ -34,7 +34,7 @@ def check(inputs: CheckInput, limits: SlicesLimits) -> Iterator[CheckResult]:
             continue
         mine, popular = (inputs.holdout(name, list_kind).scores[inputs.metric] for name in (inputs.winner, "popularity"))
         yield _not_worse(inputs, list_kind, by_user(inputs, list_kind, mine - popular), limits)
-        if list_kind == inputs.repeat:
+        if list_kind == inputs.served_kind:
             yield _floor("slices_floor", inputs, inputs.metric, by_user(inputs, list_kind, mine), limits.min_share, limits)
     recall = f"recall of {inputs.settings.dataset.target} events"
     yield _floor("item_slices_floor", inputs, recall, by_item(inputs, inputs.winner), limits.min_item_share, limits)
@@ -52,7 +52,7 @@ def by_user(inputs: CheckInput, list_kind: str, values: NDArray[np.float64]) -> 
 def by_item(inputs: CheckInput, name: str) -> Values:
     """Each user's recall of items by a recommender's lists, by popularity and age of the items."""
     state, window = inputs.holdout_state, inputs.holdout(name)
-    _, rows, items = relevant(*inputs.features.labels(state.cutoff), state, LIST_KINDS[inputs.repeat])
+    _, rows, items = relevant(*inputs.features.labels(state.cutoff), state, LIST_KINDS[inputs.served_kind])
     hits = (window.lists[rows, : inputs.settings.evaluation.k] == items[:, None]).any(1)
     found = thirds("popularity", state.items["target_events_28d"][items]) | thirds(
         "age", state.items["days_since_available"][items]
@@ -76,7 +76,7 @@ def _not_worse(inputs: CheckInput, list_kind: str, gains: Values, limits: Slices
     high = intervals[worst].high if intervals else 0.0
     message = f"{inputs.winner} minus popularity, {list_kind}, worst of {len(intervals)} slices of users: {worst}"
     message += f", {inputs.metric} {intervals[worst]}" if intervals else ""
-    severity: Severity = "block" if list_kind == inputs.repeat else "warn"
+    severity: Severity = "block" if list_kind == inputs.served_kind else "warn"
     return CheckResult(f"{list_kind}_slices_not_worse", high, 0.0, severity, high >= 0, message)
 
 
@@ -85,7 +85,7 @@ def _floor(name: str, inputs: CheckInput, metric: str, values: Values, minimum: 
     intervals, mean = _intervals(inputs, values, limits), float(values[""].mean())
     worst = min(intervals, key=lambda slice: intervals[slice].mean, default="none is large enough")
     share = intervals[worst].mean / mean if intervals and mean else 1.0
-    message = f"{inputs.winner}, {inputs.repeat}, {metric} {mean:.3f}; worst of {len(intervals)} slices: {worst}"
+    message = f"{inputs.winner}, {inputs.served_kind}, {metric} {mean:.3f}; worst of {len(intervals)} slices: {worst}"
     if intervals:
         message += f" with {intervals[worst]}, {share:.0%} of the mean; at least {minimum:.0%} is expected"
     return CheckResult(name, share, minimum, "warn", share >= minimum, message)

@@ -71,7 +71,7 @@ def _on_holdout(model: Recommender, inputs: CheckInput) -> ScoredWindow:
     def rank(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
         return model.recommend(state.user_ids[rows], length, state, exclude_seen).items
 
-    return judge(rank, state, labels, inputs.settings)[inputs.repeat]
+    return judge(rank, state, labels, inputs.settings)[inputs.served_kind]
 
 
 def _too_good(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
