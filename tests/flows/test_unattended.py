@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,21 @@ def test_a_plain_run_is_given_no_retries(fork: Fork, tmp_path: Path) -> None:
     )
     assert "@timeout" in shown.stdout + shown.stderr
     assert "@retry" not in shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "steps"), [("unattended", ["start", "land"]), ("alerts", ["start", "land", "build_features", "judge", "end"])]
+)
+def test_in_containers_all_steps_get_the_secrets_of_alerts(tmp_path: Path, section: str, steps: list[str]) -> None:
+    fork = Fork(tmp_path / "fork")
+    fork.set(section, "secrets", ["recs/one"])
+    shown = subprocess.run(
+        [sys.executable, str(fork.root / "flows" / "monitor_flow.py"), "--no-pylint", "show"],
+        env=os.environ | {"METAFLOW_USER": "tester", "METAFLOW_RUNTIME_ENVIRONMENT": "elsewhere"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    decorated = (shown.stdout + shown.stderr).split("Step ")  # decorators stand before their step
+    found = [after.split()[0] for before, after in pairwise(decorated) if "@secrets" in before]
+    assert found == steps
