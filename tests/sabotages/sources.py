@@ -1,10 +1,15 @@
 """Sabotages of what a source sends: those of files.toml, and of the files themselves."""
 
+import re
 import shutil
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
+import pyarrow.parquet as pq
+
+from recsys.sources.columns import TABLES
 from runs import Run, write_files
 from sabotages.harness import PLACES, SABOTAGES, NothingToBreak, Sabotage, read, sabotage
 
@@ -19,9 +24,25 @@ def _register(
     def do(run: Run, source: Path) -> None:
         spans = {name: f"event_at >= timestamp '{run.today}' - interval {days} day" for name, days in SPANS.items()}
         written = {table: query.format(as_of=run.today, **spans) for table, query in queries.items()}
-        read(run, write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today, written))
+        try:
+            inputs = write_files(source, Path(str(run.store.backend)) / "sabotaged", run.today, written)
+        except (duckdb.BinderException, duckdb.CatalogException) as error:
+            if lacked := lacked_by(source, str(error)):
+                raise NothingToBreak(lacked) from error
+            raise
+        read(run, inputs)
 
     SABOTAGES[name] = Sabotage(name, says, "source", expect, by, do, tuple(places), tuple(unnoticed_in))
+
+
+def lacked_by(source: Path, error: str) -> str:
+    """What a query needs by DuckDB's error, and this data lacks; "" if they have it, so that the query is wrong."""
+    own = {table: pq.read_schema(file).names for table in TABLES if (file := source / f"{table}.parquet").exists()}
+    table, column = (re.search(words, error) for words in (r"Table with name (\w+) does not exist", r'[Cc]olumn "(\w+)"'))
+    if table and table[1] in TABLES.keys() - own:
+        return f"the data have no {table[1]}"
+    lacking = [name for name, known in TABLES.items() if column and column[1] in known and column[1] not in own.get(name, ())]
+    return f"the {lacking[0]} have no {column[1]}" if column and lacking else ""
 
 
 for _name, _fields in tomllib.loads((Path(__file__).parent / "files.toml").read_text()).items():
