@@ -21,6 +21,7 @@ TABLE = Path(__file__).with_suffix(".toml")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 HEADER = re.compile(r"^\[+([^\]]+)\]", re.M)
 TASTE = ("tests/template", "tests/docs", "tests/documents.py", "tests/command_lines.py")  # tests of our own documents and workflows
+EMPTY_TABLE = re.compile(r"^#+ [^\n]*\n+\|[^\n]*\|\n\|[-| ]+\|\n+(?!\|)", re.M)  # a heading and the head of a table without a row
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
 KEPT_NAMES = ("CHANGELOG.md", "LICENSE", "docs/fork.md", "docs/upgrade.md")  # what tells where the fork comes from
 
@@ -195,18 +196,20 @@ def without_verbs(makefile: str, verbs: Sequence[str]) -> str:
     for verb in verbs:
         makefile = re.sub(rf"^{verb}:.*\n(\t.*\n)*", "", makefile, flags=re.M)
         lists = re.compile(r"^(VERBS :=|\.PHONY:)(.*\\\n)*.*\n", re.M)
-        makefile = lists.sub(lambda found, verb=verb: re.sub(rf" {verb}(?=[ \n])", "", found[0]), makefile)  # type: ignore[misc]
+        makefile = lists.sub(lambda found, verb=verb: re.sub(rf"[ \t]{verb}(?=[ \n])", "", found[0]), makefile)  # type: ignore[misc]
     return makefile
 
 
 def clean_pages(paths: Sequence[str], verbs: Sequence[str]) -> None:
-    """Takes what is gone out of README and docs: rows and list items that name it, and links to it, whose words stay."""
+    """Takes what is gone out of README and docs: rows and list items that name it, tables that lose all rows, and links
+    to it, whose words stay."""
     words = [re.escape(path.rstrip("*")) for path in paths] + [rf"make {verb}\b" for verb in verbs]
     named = re.compile("|".join(words)) if words else None
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("README.md")]:
         lines = page.read_text().splitlines(keepends=True)
         kept = [line for line in lines if not (named and line.startswith(("|", "- ")) and named.search(LINK.sub(r"\1", line)))]
-        page.write_text(LINK.sub(lambda link, page=page: unlinked(link, page), "".join(kept)))  # type: ignore[misc]
+        text = EMPTY_TABLE.sub("", "".join(kept)) if len(kept) < len(lines) else "".join(kept)
+        page.write_text(LINK.sub(lambda link, page=page: unlinked(link, page), text))  # type: ignore[misc]
 
 
 def unlinked(link: re.Match[str], page: Path) -> str:

@@ -140,7 +140,7 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
         return
     place = f"the canary of {float(left.canary) * 100:g}% of the users" if left.canary else "live"
     console.print(f"release     [bold]{left.release_id}[/bold] is {place}, content {left.report.content}")
-    verbs = ["report", *(["diff"] if left.report.compared_with else []), "export TO=lists.parquet"]
+    verbs = ["report", *(["diff"] if left.report.compared_with else []), "export TO=data/lists.parquet"]
     console.print(f"look next   {' · '.join(f'make {verb}{left.same}' for verb in verbs)}", markup=False, soft_wrap=True)
 
 

@@ -147,15 +147,13 @@ def a_candidate_source_is_off_by_one(model: Any, run: Run) -> None:
     one.item_ids_ = np.roll(one.item_ids_, 1)
 
 
-# Two known gaps: a training takes for granted what it has just written into the model's manifest. Daily lists refuse a model of
-# another target before they start, and a model that claims to be older is only warned of earlier.
-@sabotage("model", "unnoticed", "target|refused|released", TRAINING)
+@sabotage("model", "block", "release_json|target|refused", TRAINING)
 def model_of_another_target(model: Any, run: Run) -> dict[str, Any]:
     """The model says that it predicts another event type."""
     return {"target": "subscribe"}
 
 
-@sabotage("model", "unnoticed", "model_age|remade|trained|as_of", TRAINING)
+@sabotage("model", "block", "as_of|model_age", TRAINING)
 def model_of_another_day(model: Any, run: Run) -> dict[str, Any]:
     """The model says that it learned up to a day two weeks back."""
     return {"as_of": (run.today - timedelta(14)).isoformat()}

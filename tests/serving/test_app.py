@@ -454,3 +454,10 @@ def test_of_two_that_make_the_salt_at_once_one_is_kept(shop: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         salts = set(pool.map(lambda _: impressions.salt(shop), range(8)))
     assert len(salts) == 1
+
+
+def test_a_blocked_item_is_in_no_oracle_list(shop: Store) -> None:
+    release = shop.load("release", "first")
+    blocked = Reader(release).examples[0]["oracle"]["all_items"][0]["item_id"]
+    examples = Reader(release, [blocked]).examples
+    assert blocked not in {item["item_id"] for user in examples for items in user["oracle"].values() for item in items}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from clones import Clone
 
-from cli.fork import check_cuts, parts
+from cli.fork import check_cuts, parts, without_verbs
 from conftest import ROOT, assert_refused
 
 PARTS = parts()
@@ -129,6 +129,14 @@ def test_the_table_matches_the_files(part: str) -> None:
     check_cuts(part, PARTS[part], pages=True)
     missing = [path for path in PARTS[part].paths if not list(ROOT.glob(path))]
     assert not missing, f"[{part}] of flows/cli/fork.toml names files that do not exist"
+
+
+def test_the_makefile_loses_every_verb_of_the_parts() -> None:
+    verbs = [verb for part in PARTS.values() for verb in part.verbs]
+    left = without_verbs((ROOT / "Makefile").read_text(), verbs)
+    (listed,) = re.findall(r"^VERBS := (?:.*\\\n)*.*", left, re.M)
+    assert not set(verbs) & set(listed.split())
+    assert not [verb for verb in verbs if re.search(rf"^{verb}:", left, re.M)]
 
 
 def test_the_chapter_names_every_part() -> None:

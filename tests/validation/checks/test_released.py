@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -355,6 +357,24 @@ def test_the_other_list_kind_as_the_one_that_is_served(inputs: CheckInput, tmp_p
         (folder / "release.json").write_text(json.dumps(facts | {"exclude_seen": True}))
 
     assert "exclude_seen is True, not False" in blocked(changed(inputs, tmp_path, write), "released")["release_json"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "words"),
+    [
+        ({"target": "subscribe"}, "release_json", "the model predicts subscribe, not purchase"),
+        ({"as_of": "2024-01-01"}, "as_of", "says that it was trained as of 2024-01-01"),
+    ],
+)
+def test_what_a_model_claims_must_be_true(inputs: CheckInput, claim: dict[str, str], name: str, words: str) -> None:
+    find = inputs.store.find
+
+    def claiming(kind: str, id: str) -> Any:
+        found = find(kind, id)
+        return replace(found, made_from=found.made_from | claim) if found and kind == "model" else found
+
+    with patch.object(type(inputs.store), "find", lambda _, kind, id: claiming(kind, id)):
+        assert words in failures("released", inputs)[name].message
 
 
 def test_metrics_of_another_model(inputs: CheckInput, tmp_path: Path) -> None:

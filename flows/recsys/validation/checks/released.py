@@ -318,6 +318,8 @@ def _dates(inputs: CheckInput) -> CheckResult:
         faults["the features"] = f"were requested as of {wanted}, but are as of {day}"
     if model and model.made_from["as_of"] != about["trained_as_of"]:
         faults["the model"] = f"was trained as of {model.made_from['as_of']}, but release.json says {about['trained_as_of']}"
+    if model and model.parents.get("features") == inputs.features.id and model.made_from["as_of"] != day:
+        faults["the model"] = f"says that it was trained as of {model.made_from['as_of']}, but it learned from features as of {day}"
     if about["trained_as_of"] > day:
         faults["release.json"] = f"has a model of {about['trained_as_of']}, which is after {day}"
     if raw is None or model is None:
@@ -334,7 +336,7 @@ def _dates(inputs: CheckInput) -> CheckResult:
 
 
 def _facts(inputs: CheckInput) -> CheckResult:
-    """release.json, which the service relies on, must state the settings of this run."""
+    """release.json, which the service relies on, must state the settings of this run, and the model must predict its target."""
     about, settings = inputs.reader.about, inputs.settings
     facts = {
         "recommender": inputs.winner,
@@ -345,6 +347,10 @@ def _facts(inputs: CheckInput) -> CheckResult:
         "session_repeats": settings.lists.session_repeats,
     }
     wrong = [f"{name} is {about.get(name)}, not {value}" for name, value in facts.items() if about.get(name) != value]
+    model = inputs.store.find("model", inputs.release.manifest.parents["model"])
+    predicted = model.made_from.get("target", settings.dataset.target) if model else settings.dataset.target
+    if predicted != settings.dataset.target:
+        wrong.append(f"the model predicts {predicted}, not {settings.dataset.target}")
     message = "; ".join(wrong) or "it names the recommender and the settings of this run"
     return CheckResult(
         "release_json", len(wrong), 0, "block", not wrong, f"release.json: {message}{'; run again' if wrong else ''}"

@@ -19,7 +19,6 @@ from recsys.recommenders.base import LIST_KINDS, popularity_order
 from recsys.recommenders.item_to_item import SameSession
 from recsys.releases.files import prices, read_all
 from recsys.releases.reader import NO_FILTER, Answer, Filter, Reader
-from recsys.store.snapshots import Store
 from recsys.validation.check_input import CheckInput
 
 
@@ -58,13 +57,6 @@ def test_an_item_has_the_price_it_was_last_sold_at(reader: Reader, inputs: Check
     assert not np.isnan(expected).all()
     assert [price is None for price in known.values()] == np.isnan(expected).tolist()
     assert [price for price in known.values() if price is not None] == expected[~np.isnan(expected)].tolist()
-
-
-def test_a_blocked_item_is_in_no_oracle_list(shop: Store) -> None:
-    release = shop.load("release", "first")
-    blocked = Reader(release).examples[0]["oracle"]["all_items"][0]["item_id"]
-    examples = Reader(release, [blocked]).examples
-    assert blocked not in {item["item_id"] for user in examples for items in user["oracle"].values() for item in items}
 
 
 def test_a_release_without_prices_and_examples_is_read(broken: Broken) -> None:
