@@ -173,6 +173,23 @@ def test_a_column_of_numbers_that_cannot_be_read_is_not_proposed(spreadsheet: Pr
     assert any("is written like 67,40; write 67.40" in remark for remark in spreadsheet.remarks)
 
 
+@pytest.fixture(scope="module")
+def untyped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Events whose types are in a column that has no usual name, beside another column of few values."""
+    kinds = ["order", "pageview", "pageview", "refund"]
+    rows = [[*row[:3], kinds[number % 4], ("web", "app")[number % 2]] for number, row in enumerate(days(30))]
+    return write(tmp_path_factory.mktemp("untyped") / "log.csv", ["user_id", "item_id", "event_at", "Art", "Kanal"], rows)
+
+
+@pytest.mark.parametrize("section", [{}, CONFIG["datasets"]["events"] | {"columns": {"user_id": "user_id"}}])
+def test_a_column_that_may_hold_event_types_is_told_if_none_is_named(untyped: Path, section: dict[str, Any]) -> None:
+    found = profile({"events": untyped}, config=CONFIG | {"datasets": {"mine": section} if section else {}})
+    (told,) = [remark for remark in found.remarks if "no column is event_type" in remark]
+    assert '"pageview" 50.0%, "order" 25.0%, "refund" 25.0%' in told
+    assert 'event_type = "Art"}' in told
+    assert "Kanal" not in told
+
+
 @pytest.fixture
 def german(tmp_path: Path) -> dict[str, Path]:
     """Tables under names that nothing is known of, which two of them share."""

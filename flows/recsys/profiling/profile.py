@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -40,6 +41,10 @@ MAX_REJECTED = 0.5  # share of rejected events of a type above which a remark sa
 SPIKE = 10  # ratio of a day's events to the median day's above which a remark says so
 MIN_SPIKE = 100  # events of such a day
 MAX_RATINGS = 1_000  # distinct values up to which a column counts as ratings
+MAX_TYPES = 30  # distinct values up to which a column of texts may hold event types
+MIN_TYPE_SHARE = 0.001  # share of the rows of an event type; rarer values may be typing errors
+TYPE_ROWS = 10  # rows for each value of a column that may hold event types
+TYPE_COLUMNS = 3  # columns shown that may hold event types
 # Forms of times in text columns.
 FORMS = {
     "text with a zone": r"^\d{4}[^:]*:.*\d ?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$",
@@ -239,6 +244,8 @@ class _Check:
         schemas = source.schemas() if isinstance(source, Events) else {}
         if isinstance(source, Events):
             self.find_columns(source, schemas)
+            if not self.found.problems:
+                self.find_type_columns(source)
         if not self.found.problems:
             with tempfile.TemporaryDirectory(prefix="check-data-") as scratch:
                 raw = self.land(Path(scratch), access)
@@ -270,6 +277,25 @@ class _Check:
         self.match_columns(schemas, {table: usual[table] | guessed.get(table, {}) for table in usual}, guessed)
         shown = ", ".join(f'"{theirs}" as {ours}' for found in guessed.values() for ours, theirs in found.items())
         self.found.remarks.append(f"these columns were guessed from their values: {shown}; correct columns if a guess is wrong")
+
+    def find_type_columns(self, source: Events) -> None:
+        """Adds a remark on columns that may hold event types if no column is event_type, so that every row is a target event."""
+        spare = [name for name in self.spare["events"] if ("events", name) not in self.unreadable]
+        if not spare or any((one.table, one.ours) == ("events", "event_type") for one in self.found.columns):
+            return
+        try:
+            head = source.read_heads({"events": spare})["events"]
+        except RecsysError:  # such as columns of lists
+            return
+        found = {name: shares for name in head.schema.names if (shares := _type_shares(head.column(name)))}
+        usual = {name: shares for name, shares in found.items() if propose_types(dict.fromkeys(map(str.lower, shares), 1)).is_sure}
+        for name, shares in list((usual or found).items())[:TYPE_COLUMNS]:
+            shown = ", ".join(f"{write_text(value)} {share:.1%}" for value, share in shares.items())
+            line = columns.line(dict(self.settings.dataset.columns) | {"event_type": name})
+            self.found.remarks.append(
+                f"no column is event_type, so every row counts as a target event, views and returns too; {write_text(name)} may hold"
+                f" event types: {shown}; if it does, write {line} under [datasets.{self.name}], and check again"
+            )
 
     def leave_out_unreadable(self, source: Events, schemas: Mapping[str, pa.Schema], usual: dict[str, dict[str, str]]) -> None:
         """Takes columns out of `usual` that should hold numbers and hold other texts: each of their events would be rejected."""
@@ -672,6 +698,17 @@ def _holds_times(column: pa.Array) -> bool:
     values = column.slice(0, 1_000).drop_null().to_pylist() if pa.types.is_string(column.type) else []
     written = [pattern for form, pattern in FORMS.items() if form in (ZONED, *LOCAL)] + [DATE.pattern]
     return bool(values) and all(any(re.search(pattern, value.strip().upper()) for pattern in written) for value in values)
+
+
+def _type_shares(column: pa.Array) -> dict[str, float]:
+    """Returns the share of each value of a column that may hold event types, the most frequent first; empty for other columns."""
+    if not pa.types.is_string(column.type) or _holds_times(column):
+        return {}
+    counts = Counter(value for text in column.drop_null().to_pylist() if (value := text.strip()))
+    frequent = {value: count / len(column) for value, count in counts.most_common() if count >= MIN_TYPE_SHARE * len(column)}
+    is_few = 2 <= len(frequent) <= min(MAX_TYPES, len(column) / TYPE_ROWS)
+    is_named = all(re.match(r"[^\W\d_]", value) for value in frequent)  # codes and amounts start with a digit
+    return frequent if is_few and is_named and sum(frequent.values()) > 1 - MAX_MISSING else {}
 
 
 def _unreadable(column: pa.Array) -> str:
