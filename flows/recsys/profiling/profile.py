@@ -45,6 +45,13 @@ MAX_TYPES = 30  # distinct values up to which a column of texts may hold event t
 MIN_TYPE_SHARE = 0.001  # share of the rows of an event type; rarer values may be typing errors
 TYPE_ROWS = 10  # rows for each value of a column that may hold event types
 TYPE_COLUMNS = 3  # columns shown that may hold event types
+MAX_USER_SHARE = 0.05  # share of the events of one user above which a remark says so
+MIN_USER_EVENTS = 100  # events of such a user
+# Ids that exports write for an unknown user or item, in small letters.
+NO_IDS = (
+    "null", "none", "nan", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "unknown", "missing", "guest", "anonymous", "anon",
+    "-", "--", "?", "0", "-1",
+)  # fmt: skip
 # Forms of times in text columns.
 FORMS = {
     "text with a zone": r"^\d{4}[^:]*:.*\d ?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$",
@@ -484,6 +491,7 @@ class _Check:
         warehouse.check_events(raw, self.settings, self.project, file)
         with warehouse.connect(file, self.settings) as connection:
             self.find_rejected(connection)
+            self.find_unknown_ids(connection)
             if not _one(connection, "select count(*) from int_events_accepted where is_target"):
                 if self.found.problems:
                     return  # the reason is among them
@@ -514,6 +522,23 @@ class _Check:
         ]
         if excess := found.excess(self.settings.dataset.max_quarantine):
             self.found.problems.append(f"quarantine would hold {excess}")
+
+    def find_unknown_ids(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Adds remarks on ids that seem to stand for unknown users or items, and on users with a large share of the events."""
+        for name in ("user", "item"):
+            counts = connection.execute(
+                f"""select {name}_id, count(*) as events, events / (select count(*) from int_events_checked) as share
+                    from int_events_checked where trim({name}_id) <> '' group by all
+                    having list_contains(?, lower(trim({name}_id)))
+                        or '{name}' = 'user' and share > {MAX_USER_SHARE} and events >= {MIN_USER_EVENTS}
+                    order by events desc, {name}_id limit {EXAMPLES}""",
+                [list(NO_IDS)],
+            ).fetchall()
+            self.found.remarks += [
+                f"{events:,} events ({share:.1%}) have the {name}_id {write_text(id)}, which counts as one {name}; if it stands for"
+                f" unknown {name}s, write an empty cell instead in the export, so that these events are rejected as no_{name}"
+                for id, events, share in counts
+            ]
 
     def find_counts(self, connection: duckdb.DuckDBPyConnection) -> None:
         spreads = {
