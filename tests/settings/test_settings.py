@@ -47,6 +47,13 @@ def test_a_missing_setting_is_named() -> None:
         resolve(changed)
 
 
+def test_a_misspelt_setting_is_named_beside_the_one_that_is_missing() -> None:
+    changed = values()
+    changed["lists"]["lenght"] = changed["lists"].pop("length")
+    with pytest.raises(RecsysError, match=r"lists\.length is missing.*lists\.lenght is not a setting; did you mean length\?"):
+        resolve(changed)
+
+
 ABSURD: list[tuple[dict[str, Any], str]] = [
     ({"lists": {"length": "3"}}, 'lists.length is "3"; it must be a whole number from 1 to 1,000'),
     ({"lists": {"length": True}}, "lists.length is true; it must be a whole number from 1 to 1,000"),

@@ -255,6 +255,14 @@ def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path: Path) -
     assert 'columns = {item_id = "item", event_at = "event_time"}' in str(error.value)
 
 
+def test_a_misspelt_column_is_told_with_the_one_that_is_meant(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.csv", "client,item_id,event_at\nu,i,2024-01-01\n")
+    dataset = Dataset("events", 7, 7, columns={"user_id": "clientt"}, source_settings={"events": str(path)})
+    with pytest.raises(RecsysError, match='columns names "clientt" for user_id, which it lacks: did you mean "client"') as error:
+        open_source(dataset).land(tmp_path)
+    assert 'columns = {user_id = "client"}' in str(error.value)
+
+
 def test_the_file_of_a_folder_that_is_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "january.csv", HEADER + ROW)

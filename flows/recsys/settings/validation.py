@@ -102,21 +102,33 @@ def _model_of(function: Callable[..., Any]) -> Any:
     return create_model(getattr(function, "__name__", "parameters"), __config__=CONFIG, **fields)
 
 
+# Types of errors of pydantic.
+MISSING = ("missing", "missing_argument")
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
 def _explain(error: ValidationError, schema: dict[str, Any], where: str) -> str:
-    first = error.errors()[0]
+    first, *others = error.errors()
     path = [part for part in first["loc"] if part != "[key]"]
     key = ".".join([where, *map(str, path)] if where else map(str, path))
-    if first["type"] in ("missing", "missing_argument"):
-        return f"{key} is missing; add it to config.toml"
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = list(_find(schema, path[:-1]).get("properties", {}))
-        close = get_close_matches(str(path[-1]), known, 1)
-        return f"{key} is not a setting; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
+    if first["type"] in MISSING:
+        unknown = [other["loc"] for other in others if other["type"] in UNKNOWN and other["loc"][:-1] == first["loc"][:-1]]
+        also = f"; {_explain_unknown(list(unknown[0]), schema, where)}" if unknown else ""
+        return f"{key} is missing; add it to config.toml{also}"
+    if first["type"] in UNKNOWN:
+        return _explain_unknown(path, schema, where)
     shown = shorten(first["input"])
     if first["type"] == "value_error":
         reason = str(first["ctx"]["error"])
         return f"{key} is {shown}; {reason}" if path else f"{where}: {reason}" if where else reason
     return f"{key} is {shown}; it must be {_describe(_find(schema, path), schema)}"
+
+
+def _explain_unknown(path: list[Any], schema: dict[str, Any], where: str) -> str:
+    known = list(_find(schema, path[:-1]).get("properties", {}))
+    close = get_close_matches(str(path[-1]), known, 1)
+    key = ".".join(map(str, [where, *path] if where else path))
+    return f"{key} is not a setting; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
 
 
 def shorten(value: Any) -> str:

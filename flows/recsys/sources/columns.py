@@ -122,6 +122,20 @@ def propose_line(names: Sequence[str], table: str, columns: Mapping[str, str]) -
     return line({key: name for key, name in columns.items() if key not in (f"{table}.{ours}" for ours in found.missing)} | added)
 
 
+def explain_misnamed(columns: Mapping[str, str], table: str, missing: Sequence[str], names: Sequence[str]) -> str:
+    """Says which missing columns the setting `columns` names otherwise than the export, to append to a message; "" if none.
+
+    names: columns of the export that may be meant."""
+    parts = []
+    for ours in missing:
+        key = f"{table}.{ours}" if f"{table}.{ours}" in columns else ours
+        if columns.get(key, BLANK) != BLANK:
+            meant = closest(columns[key], names)
+            advice = f": did you mean {write_text(meant)}?" if meant else ""
+            parts.append(f", and columns names {write_text(columns[key])} for {key}, which it lacks{advice}")
+    return "".join(parts)
+
+
 def closest(theirs: str, names: Sequence[str]) -> str:
     """Returns the name most similar to a misspelt one; "" if none is similar."""
     keys = {_key(name): name for name in names}

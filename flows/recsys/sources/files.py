@@ -101,7 +101,8 @@ def find(pattern: str, setting: str, client: Any = None) -> FoundFile:
         elif not parts or not HARMLESS.fullmatch(parts[-1]):
             raise _unknown_ending(f'{setting} "{name}"', name)
     if not read:
-        raise RecsysError(f'{setting} "{pattern}" holds no file to read; {ACCEPTED}, or a folder or glob of them')
+        advice = f"{ACCEPTED}, or a folder or glob of them{_or_setting(setting)}"
+        raise RecsysError(f'{setting} "{pattern}" holds no file to read; {advice}')
     return FoundFile(read, skipped)
 
 
@@ -212,6 +213,11 @@ def _unknown_ending(where: str, name: str) -> RecsysError:
     return RecsysError(f'{where} ends in "{"".join(PurePosixPath(name).suffixes[-2:])}"; {ACCEPTED}')
 
 
+def _or_setting(setting: str) -> str:
+    """The other way to correct a path: in config.toml."""
+    return f", or correct {setting.lower()} under [datasets.<name>.source_settings] in config.toml"
+
+
 def _list_disk(pattern: str, setting: str) -> Iterator[tuple[str, str, int]]:
     """For each file: its path, the part of the path below the pattern's fixed folder, and its size in bytes."""
     path = Path(pattern).expanduser()
@@ -222,7 +228,8 @@ def _list_disk(pattern: str, setting: str) -> Iterator[tuple[str, str, int]]:
     found = {*below, *(match for match in matches if not match.is_dir())}
     for file in found or (set() if path.is_dir() else {path}):
         if not file.is_file():
-            raise RecsysError(f'{setting} "{file}" is not a file; pass {setting}=path to a file, a folder or a glob')
+            advice = f"pass {setting}=path to a file, a folder or a glob{_or_setting(setting)}"
+            raise RecsysError(f'{setting} "{file}" is not a file; {advice}')
         yield str(file), "" if file == named else file.relative_to(named).as_posix(), file.stat().st_size
 
 
@@ -239,7 +246,8 @@ def _list_bucket(pattern: str, setting: str, client: Any) -> Iterator[tuple[str,
         entries = [entry for page in pages for entry in page.get("Contents", [])]
     found = [entry for entry in entries if re.fullmatch(f"{wanted}(/.*)?" if key else ".*", entry["Key"])]
     if not found:
-        raise RecsysError(f'{setting} "{pattern}" holds no object; pass an object, a folder or a glob of the bucket')
+        advice = f"pass an object, a folder or a glob of the bucket{_or_setting(setting)}"
+        raise RecsysError(f'{setting} "{pattern}" holds no object; {advice}')
     for entry in found:
         if not entry["Key"].endswith("/"):
             yield f"s3://{bucket}/{entry['Key']}", entry["Key"].removeprefix(named).lstrip("/"), entry["Size"]

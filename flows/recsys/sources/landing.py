@@ -95,9 +95,10 @@ class _Table:
     def match(self, names: Iterable[str], where: str) -> dict[str, str]:
         found = columns.match(list(names), self.name, self.dataset.columns, self.attributes, where)
         if found.missing:
+            misnamed = columns.explain_misnamed(self.dataset.columns, self.name, found.missing, found.ignored)
             raise RecsysError(
-                f"{where} has no column {', '.join(found.missing)}; it has {_shown(names)}: write in the dataset's section of"
-                f" config.toml, or rename them: {columns.propose_line(list(names), self.name, self.dataset.columns)}"
+                f"{where} has no column {', '.join(found.missing)}{misnamed}; it has {_shown(names)}: write in the dataset's"
+                f" section of config.toml, or rename them: {columns.propose_line(list(names), self.name, self.dataset.columns)}"
             )
         self.names |= dict.fromkeys(names)
         for ours, theirs in found.mapped.items():
