@@ -92,7 +92,7 @@ def test_rejected_events_are_counted_with_examples_as_they_were_sent(shop: tuple
 
 
 def test_an_event_type_that_is_lost_to_the_quarantine_is_told(shop: tuple[Profile, dict[str, Path]]) -> None:
-    told = [remark for remark in shop[0].remarks if "are rejected" in remark]
+    told = [remark for remark in shop[0].remarks if "events are rejected (" in remark]
     assert told == ["3 of 3 cart events are rejected (no_user)"]
 
 
@@ -221,7 +221,7 @@ def test_a_misspelt_column_is_told_with_the_one_that_is_meant(german: dict[str, 
     names = {"user_id": "Kundenummer", "item_id": "Artikelnummer", "event_at": "Bestelldatum", "users.user_id": "Kunde"}
     section = CONFIG["datasets"]["events"] | {"columns": names}
     (problem,) = profile(german, config=CONFIG | {"datasets": {"mine": section}}).problems
-    assert 'called "Kundenummer": did you mean "Kundennummer"?' in problem
+    assert 'columns names "Kundenummer" for user_id, which it lacks: did you mean "Kundennummer"?' in problem
     assert 'user_id = "Kundennummer", item_id = "Artikelnummer"' in problem
 
 
@@ -287,6 +287,11 @@ def test_every_problem_of_few_events_is_told(few: Profile) -> None:
         "cannot be evaluated",
     ):
         assert problem in told
+
+
+def test_no_horizon_is_proposed_from_too_little_data(few: Profile) -> None:
+    assert not {"horizon_days", "step_days", "exclude_seen"} & parse(few.section)["datasets"]["mine"].keys()
+    assert any("the data have 1 day," in problem and "4 for a horizon of 1 day" in problem for problem in few.problems)
 
 
 def test_dates_have_no_quietest_hours(few: Profile) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from recsys import RecsysError
 from recsys.features import DATE, Quarantine, rewrite_number, warehouse
-from recsys.profiling.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated
+from recsys.profiling.proposal import GRIDS, Horizon, count_days, measure_horizon, propose_min_rating, render, share_rated
 from recsys.settings import (
     MAX_UNKNOWN_SHARE,
     Dataset,
@@ -47,6 +47,7 @@ TYPE_ROWS = 10  # rows for each value of a column that may hold event types
 TYPE_COLUMNS = 3  # columns shown that may hold event types
 MAX_USER_SHARE = 0.05  # share of the events of one user above which a remark says so
 MIN_USER_EVENTS = 100  # events of such a user
+MIN_REPEAT_DAYS = 28  # days of data from which the share of repeats is a reason for exclude_seen
 # Ids that exports write for an unknown user or item, in small letters.
 NO_IDS = (
     "null", "none", "nan", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "unknown", "missing", "guest", "anonymous", "anon",
@@ -300,8 +301,8 @@ class _Check:
             shown = ", ".join(f"{write_text(value)} {share:.1%}" for value, share in shares.items())
             line = columns.line(dict(self.settings.dataset.columns) | {"event_type": name})
             self.found.remarks.append(
-                f"no column is event_type, so every row counts as a target event, views and returns too; {write_text(name)} may hold"
-                f" event types: {shown}; if it does, write {line} under [datasets.{self.name}], and check again"
+                f"no column is event_type, so every row counts as a target event, views and returns too; {write_text(name)} may"
+                f" hold event types: {shown}; if it does, write {line} under [datasets.{self.name}], and check again"
             )
 
     def leave_out_unreadable(self, source: Events, schemas: Mapping[str, pa.Schema], usual: dict[str, dict[str, str]]) -> None:
@@ -362,12 +363,11 @@ class _Check:
         setting = dict(given)
         for table, names in self.missing.items():
             parts.append(f"{table.upper()} has no column that is known to be {', '.join(names)}")
+            parts[-1] += columns.explain_misnamed(given, table, names, self.spare[table])
             for ours in names:
                 key = f"{table}.{ours}"
                 named = given.get(key, given.get(ours, ""))
                 meant = columns.closest(named, self.spare[table]) if named else guesses.get(key, "")
-                if named and named != columns.BLANK:
-                    parts[-1] += f', and none that is called "{named}"' + (f': did you mean "{meant}"?' if meant else "")
                 if table == "events" or not meant or setting.get(ours) != meant:
                     setting[ours if table == "events" else key] = meant or columns.BLANK
         if any(theirs == columns.BLANK for theirs in setting.values()):
@@ -497,8 +497,8 @@ class _Check:
                     return  # the reason is among them
                 self.found.problems.append(f'no accepted event is of the target "{self.found.target}"')
                 return
-            self.find_counts(connection)
             self.find_times(connection)
+            self.find_counts(connection)
             self.find_horizon(connection, catalogued)
 
     def find_rejected(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -554,6 +554,13 @@ class _Check:
         repeats = repeat_share(connection, "(from int_events_accepted where is_target)")
         self.found.counts = EventCounts(events, targets, spreads["user_id"], spreads["item_id"], repeats)
         advised = advise_exclude_seen(repeats, **self.settings.checks["seen"])
+        assert self.found.times
+        if self.found.times.days < MIN_REPEAT_DAYS:
+            if not self.found.is_known:
+                self.found.remarks.append(
+                    f"exclude_seen is not proposed: it needs the share of repeats in at least {count_days(MIN_REPEAT_DAYS)} of data"
+                )
+            return
         if advised:
             self.propose("exclude_seen", True, f"{repeats:.1%} of the {self.found.target} events repeat an item")
         if self.found.is_known and advised not in (None, self.settings.dataset.exclude_seen):
@@ -606,7 +613,7 @@ class _Check:
             best = usable[0] if usable else own
             if not own.fits and best.horizon_days < own.horizon_days and self.found.times:
                 self.found.remarks.append(
-                    f"horizon_days = {own.horizon_days} is too long for {self.found.times.days} days of data; write"
+                    f"horizon_days = {own.horizon_days} is too long for {count_days(self.found.times.days)} of data; write"
                     f" horizon_days = {best.horizon_days} and step_days = {best.step_days} under [datasets.{self.name}]"
                 )
         elif usable:
@@ -641,9 +648,10 @@ class _Check:
                 found.problems.append(f"all events have the same {name}")
         if horizon is None:
             shortest = found.horizons[0 if found.is_known else -1].horizon_days
+            needed = ", ".join(f"{one.least_days} for a horizon of {count_days(one.horizon_days)}" for one in found.horizons[::-1])
             found.problems.append(
-                f"lists cannot be evaluated: the data have {found.times.days} days, and no user with an event before the last"
-                f" {shortest} of them has a {found.target} in these"
+                f"lists cannot be evaluated: the data have {count_days(found.times.days)}, and no user has a {found.target} in the"
+                f" last {count_days(shortest)} and an event before; days needed at least: {needed}"
             )
             return
         least = settings.checks["baseline"]["min_users"]
@@ -659,7 +667,7 @@ class _Check:
         if horizon.windows < settings.features.training_windows:
             found.remarks.append(
                 f"{horizon.windows} of the {settings.features.training_windows} training windows are in the data, which have"
-                f" {found.times.days} days instead of {horizon.needed_days}"
+                f" {count_days(found.times.days)} instead of {horizon.needed_days}"
             )
         for one in found.entities:
             if one.covered < MAX_MISSING:
@@ -675,8 +683,12 @@ class _Check:
                 key = f"{one.table[:-1]}_attributes"
                 spare[key] = useful
                 reasons[key] = "to use them, remove the #" + ("" if one.is_dated else "; leave out what was not known at the time")
-        section = render(self.name, self.values, reasons, spare)
-        resolve({**self.config, "datasets": parse(section)["datasets"]}, self.name)
+        values, grid = dict(self.values), {}
+        if self.found.horizons and not self.found.horizon:  # lists cannot be evaluated, so no horizon is proposed
+            grid = {key: values.pop(key) for key in _grid(*GRIDS[0])}
+            reasons["horizon_days"] += f"; this one needs at least {count_days(self.found.horizons[0].least_days)} of data"
+        section = render(self.name, values, reasons, grid | spare)
+        resolve({**self.config, "datasets": {self.name: parse(section)["datasets"][self.name] | grid}}, self.name)
         return section
 
 

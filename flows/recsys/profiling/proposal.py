@@ -34,13 +34,15 @@ def share_rated(counts: Mapping[float, int], least: float) -> float:
 class Horizon:
     """A horizon, and how well it fits the data.
 
-    needed_days: days of data that all training windows need. windows: number of training windows within the data. users: number of
+    least_days: days of data that the evaluated cutoffs and one training window need. needed_days: those that all training windows
+    need. windows: number of training windows within the data. users: number of
     users with an event before and a target event in the holdout, then in each selection window. fits: whether every evaluated
     cutoff has users, and a training window before it.
     """
 
     horizon_days: int
     step_days: int
+    least_days: int
     needed_days: int
     windows: int
     users: list[int]
@@ -51,8 +53,13 @@ def measure_horizon(settings: Settings, days: int, users: Sequence[int]) -> Hori
     """Measures how well the horizon of the settings fits data of `days` days. users: as in Horizon."""
     horizon, step = settings.dataset.horizon_days, settings.dataset.step_days
     oldest = settings.evaluated_days[-1]
-    windows = max(0, min((days - oldest - horizon) // step + 1, settings.features.training_windows))
-    return Horizon(horizon, step, settings.cutoff_days[-1], windows, list(users), windows > 0 and all(users))
+    least = oldest + horizon
+    windows = max(0, min((days - least) // step + 1, settings.features.training_windows))
+    return Horizon(horizon, step, least, settings.cutoff_days[-1], windows, list(users), windows > 0 and all(users))
+
+
+def count_days(days: int) -> str:
+    return f"{days:,} day{'s' if days != 1 else ''}"
 
 
 def propose_name(path: str, taken: Collection[str]) -> str:
