@@ -87,7 +87,8 @@ def _times(found: Profile) -> Iterator[str]:
         yield f"days without an event: {missing:,}" + (f"; the longest runs: {longest}" if missing else "")
         if found.forms and found.forms.local:
             share = "no time has one" if found.forms.local == 1 else f"{found.forms.local:.1%} of the times have none"
-            yield f'zone: {share}, so time_zone = "{times.zone}" is used, by {"the settings" if found.is_known else "default"}'
+            origin = "by the settings" if "time_zone" in found.given else "by default"
+            yield f'zone: {share}, so time_zone = "{times.zone}" is used, {origin}'
             if times.quiet is not None:
                 hours = f"{times.quiet:02}:00 to {(times.quiet + 6) % 24:02}:00"
                 guess = "no night there, so most users may live in another zone"

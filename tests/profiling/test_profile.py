@@ -189,6 +189,7 @@ def test_a_column_that_may_hold_event_types_is_told_if_none_is_named(untyped: Pa
     (told,) = [remark for remark in found.remarks if "no column is event_type" in remark]
     assert '"pageview" ' in told
     assert 'event_type = "Art"}' in told
+    assert found.why != "by the settings"  # the section has no target
     assert "Kanal" not in told
 
 

@@ -180,12 +180,14 @@ class Entities:
 class Profile:
     """The profile of an export.
 
-    is_known: whether config.toml has a section for it, so that no settings are proposed. why: reason for the proposed target.
-    section: proposed section of config.toml. problems: reasons why a run will not work. remarks: other things to know before a run.
+    is_known: whether config.toml has a section for it, so that no settings are proposed. given: settings that the section has.
+    why: reason for the target. section: proposed section of config.toml. problems: reasons why a run will not work. remarks: other
+    things to know before a run.
     """
 
     name: str
     is_known: bool
+    given: frozenset[str] = frozenset()
     source: str = "events"
     columns: list[Column] = field(default_factory=list)
     target: str = ""
@@ -223,7 +225,7 @@ class _Check:
     def __init__(self, config: Mapping[str, Any], name: str, inputs: Mapping[str, str], project: Path, today: date):
         self.config, self.name, self.inputs, self.project, self.today = config, name, inputs, project, today
         known = config["datasets"].get(name)
-        self.found = Profile(name, known is not None)
+        self.found = Profile(name, known is not None, frozenset(known or ()))
         self.values: dict[str, Any] = dict(known) if known else {"source": "events", **_grid(*GRIDS[0])}
         self.values["source_settings"] = self.values.get("source_settings", {}) | dict(inputs)
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
@@ -434,7 +436,9 @@ class _Check:
             self.propose("target", types.target, types.reason if types.target != "purchase" else "")
             self.propose("event_types", types.event_types)
             self.reasons |= {f"event_types.{own}": "decide how to count it" for own in types.undecided}
-        self.found.target, self.found.why, self.is_sure = types.target, types.reason, types.is_sure
+        is_default = self.found.is_known and "target" not in self.found.given
+        self.found.target, self.found.why = types.target, "by default" if is_default else types.reason
+        self.is_sure = types.is_sure
         self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
         if self.found.is_known:
             if problem := explain_types(counts, self.settings.dataset, f"datasets.{self.name}"):
