@@ -173,6 +173,15 @@ def test_a_column_of_numbers_that_cannot_be_read_is_not_proposed(spreadsheet: Pr
     assert any("is written like 67,40; write 67.40" in remark for remark in spreadsheet.remarks)
 
 
+def test_a_column_of_our_own_name_that_cannot_be_read_is_left_out_by_the_section(tmp_path: Path) -> None:
+    rows = [[*row, "67,40"] for row in days(30)]
+    events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type", "price"], rows)
+    found = profile({"events": events})
+    assert parse(found.section)["datasets"]["mine"]["columns"] == {"events.price": ""}
+    assert found.quarantine
+    assert sum(found.quarantine.rejected.values()) == 0
+
+
 @pytest.fixture(scope="module")
 def untyped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Events whose types are in a column that has no usual name, beside another column of few values."""
@@ -191,6 +200,12 @@ def test_a_column_that_may_hold_event_types_is_told_if_none_is_named(untyped: Pa
     assert 'event_type = "Art"}' in told
     assert found.why != "by the settings"  # the section has no target
     assert "Kanal" not in told
+
+
+def test_a_section_says_that_no_column_holds_event_types(untyped: Path) -> None:
+    section = CONFIG["datasets"]["events"] | {"columns": {"event_type": ""}}
+    found = profile({"events": untyped}, config=CONFIG | {"datasets": {"mine": section}})
+    assert not any("event_type" in remark for remark in found.remarks)
 
 
 def test_ids_that_stand_for_unknown_users_are_told(untyped: Path) -> None:
@@ -309,11 +324,12 @@ def test_a_column_of_lists_alone_is_left_out(few: Profile) -> None:
 
 def test_dates_and_numbers_of_another_form_are_told_with_the_form_to_write(tmp_path: Path) -> None:
     rows = [[user, "i", f"{user + 1}.12.2023 13:11", "1.234,50"] for user in range(28)]
-    found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "price"], rows)})
+    found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "price"], rows)}, name="events")
     told = next(problem for problem in found.problems if "quarantine" in problem)
     assert "event_at is written like 9.12.2023 13:11, which cannot be read; write 2023-12-09 13:11" in told
     assert "price is written like 1.234,50, which cannot be read; write 1234.50" in told
     assert "raise the limit" not in told
+    assert any('leave the column out with "events.price" = "" in columns' in remark for remark in found.remarks)
 
 
 def test_a_horizon_that_is_too_long_a_day_of_an_import_and_the_night_of_the_zone_are_told(tmp_path: Path) -> None:

@@ -255,6 +255,16 @@ def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path: Path) -
     assert 'columns = {item_id = "item", event_at = "event_time"}' in str(error.value)
 
 
+def test_a_column_that_the_section_leaves_out_is_not_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.csv", "user_id,item_id,event_at,price\nu,i,2024-01-01,1\n")
+    for number, key in enumerate(("price", "events.price")):
+        target = tmp_path / str(number)
+        target.mkdir()
+        dataset = Dataset("events", 7, 7, columns={key: ""}, source_settings={"events": str(path)})
+        open_source(dataset).land(target)
+        assert read(target, "events")["price"].to_pylist() == [None]
+
+
 def test_a_misspelt_column_is_told_with_the_one_that_is_meant(tmp_path: Path) -> None:
     path = write(tmp_path / "events.csv", "client,item_id,event_at\nu,i,2024-01-01\n")
     dataset = Dataset("events", 7, 7, columns={"user_id": "clientt"}, source_settings={"events": str(path)})

@@ -291,7 +291,10 @@ class _Check:
     def find_type_columns(self, source: Events) -> None:
         """Adds a remark on columns that may hold event types if no column is event_type, so that every row is a target event."""
         spare = [name for name in self.spare["events"] if ("events", name) not in self.unreadable]
-        if not spare or any((one.table, one.ours) == ("events", "event_type") for one in self.found.columns):
+        given = self.settings.dataset.columns
+        if not spare or "" in (given.get("event_type"), given.get("events.event_type")):
+            return
+        if any((one.table, one.ours) == ("events", "event_type") for one in self.found.columns):
             return
         try:
             head = source.read_heads({"events": spare})["events"]
@@ -301,31 +304,49 @@ class _Check:
         usual = {name: shares for name, shares in found.items() if propose_types(dict.fromkeys(map(str.lower, shares), 1)).is_sure}
         for name, shares in list((usual or found).items())[:TYPE_COLUMNS]:
             shown = ", ".join(f"{write_text(value)} {share:.1%}" for value, share in shares.items())
-            line = columns.line(dict(self.settings.dataset.columns) | {"event_type": name})
+            line = columns.line(dict(given) | {"event_type": name})
             self.found.remarks.append(
                 f"no column is event_type, so every row counts as a target event, views and returns too; {write_text(name)} may"
-                f" hold event types: {shown}; if it does, write {line} under [datasets.{self.name}], and check again"
+                f" hold event types: {shown}; if it does, write {line} under [datasets.{self.name}], and check again; if none does,"
+                ' write event_type = "" there'
             )
 
     def leave_out_unreadable(self, source: Events, schemas: Mapping[str, pa.Schema], usual: dict[str, dict[str, str]]) -> None:
-        """Takes columns out of `usual` that should hold numbers and hold other texts: each of their events would be rejected."""
+        """Takes columns out of `usual` that should hold numbers and hold other texts: each of their events would be rejected. Those
+        of our own name, which are read without a setting, become ""."""
+        given = self.settings.dataset.columns
+        read = {table: columns.match(schema.names, table, given).mapped | usual.get(table, {}) for table, schema in schemas.items()}
         wanted = {
             table: [
                 theirs
                 for ours, theirs in found.items()
                 if columns.TABLES[table][ours] == "number" and pa.types.is_string(schemas[table].field(theirs).type)
             ]
-            for table, found in usual.items()
+            for table, found in read.items()
         }
         for table, head in source.read_heads({table: names for table, names in wanted.items() if names}).items():
-            for ours, theirs in list(usual[table].items()):
-                if theirs in wanted[table] and (example := _unreadable(head.column(theirs))):
-                    del usual[table][ours]
-                    self.unreadable[table, theirs] = f"left out: {example} is not read as a number"
+            for ours, theirs in read[table].items():
+                if theirs not in wanted[table] or not (example := _unreadable(head.column(theirs))):
+                    continue
+                written, key = rewrite_number(example) or "1234.50", _blank_key(table, ours)
+                blank = f'{write_text(key) if "." in key else key} = ""'
+                if self.found.is_known:
                     self.found.remarks.append(
-                        f'"{theirs}" of {table.upper()} is left out: it seems to be {ours}, but it is written like {example};'
-                        f" write {rewrite_number(example) or '1234.50'}, and add {ours} = {write_text(theirs)} to columns"
+                        f'"{theirs}" of {table.upper()} is not read as a number: it is written like {example}; write {written}, or'
+                        f" leave the column out with {blank} in columns"
                     )
+                    continue
+                if ours in usual[table]:
+                    del usual[table][ours]
+                    then = f"add {ours} = {write_text(theirs)} to columns"
+                else:
+                    usual[table][ours] = ""
+                    then = f"remove {blank} from columns"
+                self.unreadable[table, theirs] = f"left out: {example} is not read as a number"
+                self.found.remarks.append(
+                    f'"{theirs}" of {table.upper()} is left out: it seems to be {ours}, but it is written like {example};'
+                    f" write {written}, and {then}"
+                )
 
     def match_columns(
         self,
@@ -765,8 +786,13 @@ def _merge(proposed: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     for table, found in proposed.items():
         for ours, theirs in found.items():
             is_shared = table != "events" and ours in columns.TABLES["events"] and setting.get(ours) != theirs
-            setting[f"{table}.{ours}" if is_shared else ours] = theirs
+            setting[f"{table}.{ours}" if is_shared else ours if theirs else _blank_key(table, ours)] = theirs
     return setting
+
+
+def _blank_key(table: str, ours: str) -> str:
+    """Key of the setting `columns` for a column that is not read. It names the table if another table may have the column."""
+    return f"{table}.{ours}" if sum(ours in known for known in columns.TABLES.values()) > 1 else ours
 
 
 def _how(ours: str, theirs: str, is_proposed: bool) -> str:

@@ -167,7 +167,8 @@ class Dataset:
     event_types: maps event types of the data to view, cart, return, ignore or the target.
     min_rating: a target event with a lower rating, or without one, counts as a view.
     exclude_seen: whether lists leave out items that the user has had a target event with.
-    columns: maps our column names to those of the data; a key such as "items.price" applies to one table.
+    columns: maps our column names to those of the data; a key such as "items.price" applies to one table. "" for a column
+        that is not read, although the data have one of that name.
     time_zone: IANA name of the zone of times without a zone.
     item_attributes, user_attributes: columns of items and users that become features, besides `category` and `segment`.
     text_attributes: attributes whose values look like numbers but are names, such as postal codes.
@@ -185,7 +186,7 @@ class Dataset:
     event_types: dict[str, str] = Field(default_factory=dict)
     min_rating: Annotated[float, Field(ge=-1_000_000, le=1_000_000)] | None = None
     exclude_seen: bool = False
-    columns: dict[Text, Text] = Field(default_factory=dict)
+    columns: dict[Text, str] = Field(default_factory=dict)
     time_zone: str = "UTC"
     item_attributes: Names = Field(default_factory=list)
     user_attributes: Names = Field(default_factory=list)

@@ -86,12 +86,14 @@ def match(
     """Finds a table's columns and attributes among the column names of an export.
 
     A column is looked for under its name in the setting `columns`, or else under our own name; first exactly, then without case,
-    spaces, underscores and hyphens.
+    spaces, underscores and hyphens. It is not looked for if its name in the setting is "".
     where: name of the export in messages. Raises RecsysError if two of its columns match.
     """
     mapped = {}
     for ours in (*TABLES[table], *attributes):
         own, shared = columns.get(f"{table}.{ours}"), columns.get(ours)
+        if (shared if own is None else own) == "":
+            continue
         for name in [own] if own else [shared, ours] if shared else [ours]:
             if found := _find(name, ours, names, where or table.upper()):
                 mapped[ours] = found
@@ -129,7 +131,7 @@ def explain_misnamed(columns: Mapping[str, str], table: str, missing: Sequence[s
     parts = []
     for ours in missing:
         key = f"{table}.{ours}" if f"{table}.{ours}" in columns else ours
-        if columns.get(key, BLANK) != BLANK:
+        if columns.get(key) not in (None, "", BLANK):
             meant = closest(columns[key], names)
             advice = f": did you mean {write_text(meant)}?" if meant else ""
             parts.append(f", and columns names {write_text(columns[key])} for {key}, which it lacks{advice}")

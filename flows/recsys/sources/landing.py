@@ -232,7 +232,7 @@ def _refuse_unused(tables: Mapping[str, _Table], inputs: Mapping[str, Input], da
         own, _, ours = key.rpartition(".")
         concerned = [name for name in inputs if name == own or (not own and ours in tables[name].known)]
         found = {name for table in concerned for name in tables[table].mapped.get(ours, ())}
-        if concerned and not any(columns.is_same(theirs, name) for name in found):
+        if theirs and concerned and not any(columns.is_same(theirs, name) for name in found):
             seen = "; ".join(f"{inputs[name].where} has {_shown(tables[name].names)}" for name in concerned)
             meant = next(filter(None, (columns.closest(theirs, list(tables[name].names)) for name in concerned)), "")
             advice = f'did you mean "{meant}"?' if meant else "correct it"
