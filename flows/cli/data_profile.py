@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import table
-from recsys.profiling import Profile, Spread, count_days
+from recsys.profiling import Profile, Spread, write_count
 
 SHOWN = 20  # event types, ratings and time zones that are listed
 
@@ -81,7 +81,7 @@ def _times(found: Profile) -> Iterator[str]:
         zones = f"; zones {', '.join(found.forms.zones[:SHOWN])}" if found.forms.zones else ""
         yield f"forms: {shares}{zones}"
     if times := found.times:
-        yield f"{times.first:%Y-%m-%d %H:%M} to {times.last:%Y-%m-%d %H:%M} UTC, {count_days(times.days)}"
+        yield f"{times.first:%Y-%m-%d %H:%M} to {times.last:%Y-%m-%d %H:%M} UTC, {write_count(times.days, 'day')}"
         missing = sum(days for _, days in times.gaps)
         longest = ", ".join(f"{days} from {first}" for first, days in times.gaps[:5])
         yield f"days without an event: {missing:,}" + (f"; the longest runs: {longest}" if missing else "")

@@ -211,7 +211,7 @@ def test_a_section_says_that_no_column_holds_event_types(untyped: Path) -> None:
 def test_ids_that_stand_for_unknown_users_are_told(untyped: Path) -> None:
     found = profile({"events": untyped})
     told = [remark for remark in found.remarks if "rejected as no_user" in remark]
-    assert [re.sub(" .*user_id", "", remark.partition(",")[0]) for remark in told] == ['150 "till 3"', '5 "NULL"']
+    assert [re.findall(r'"(.*)" of (\d+) events', remark) for remark in told] == [[("till 3", "150")], [("NULL", "5")]]
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 def test_every_problem_of_few_events_is_told(few: Profile) -> None:
     told = " ".join(few.problems)
     for problem in (
-        "1 events, and a run needs 1,000",
+        "1 event, and a run needs 1,000",
         "all events have the same user",
         "all events have the same item",
         "cannot be evaluated",

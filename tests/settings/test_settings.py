@@ -329,7 +329,6 @@ SENSELESS: list[tuple[str, Any, str]] = [
     ("datasets.shop.target", "Purchase", "a text"),
     ("datasets.shop.target", "return", "predicted"),
     ("datasets.shop.event_types", {"page": "banana"}, "view"),
-    ("datasets.shop.columns", {"user_id": ""}, "a text"),
     ("datasets.shop.columns", {"user_id": 7}, "a text"),
     ("datasets.shop.item_attributes", ["brand", "brand"], "twice"),
     ("datasets.shop.min_rating", float("nan"), "number"),

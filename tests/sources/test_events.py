@@ -265,6 +265,12 @@ def test_a_column_that_the_section_leaves_out_is_not_read(tmp_path: Path) -> Non
         assert read(target, "events")["price"].to_pylist() == [None]
 
 
+@pytest.mark.parametrize("key", ["user_id", "users.user_id"])
+def test_a_required_column_cannot_be_left_out(key: str) -> None:
+    with pytest.raises(RecsysError, match=f'columns has {key} = "", but user_id is required'):
+        open_source(Dataset("events", 7, 7, columns={key: ""}, source_settings={"events": "events.csv"}))
+
+
 def test_a_misspelt_column_is_told_with_the_one_that_is_meant(tmp_path: Path) -> None:
     path = write(tmp_path / "events.csv", "client,item_id,event_at\nu,i,2024-01-01\n")
     dataset = Dataset("events", 7, 7, columns={"user_id": "clientt"}, source_settings={"events": str(path)})

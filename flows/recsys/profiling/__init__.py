@@ -6,6 +6,6 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.profiling.profile import Profile, Spread, check
-    from recsys.profiling.proposal import count_days, propose_name
+    from recsys.profiling.proposal import propose_name, write_count
 
 __getattr__ = lazy(__name__, __file__)

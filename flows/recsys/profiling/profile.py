@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from recsys import RecsysError
 from recsys.features import DATE, Quarantine, rewrite_number, warehouse
-from recsys.profiling.proposal import GRIDS, Horizon, count_days, measure_horizon, propose_min_rating, render, share_rated
+from recsys.profiling.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated, write_count
 from recsys.settings import (
     MAX_UNKNOWN_SHARE,
     Dataset,
@@ -308,7 +308,7 @@ class _Check:
             self.found.remarks.append(
                 f"no column is event_type, so every row counts as a target event, views and returns too; {write_text(name)} may"
                 f" hold event types: {shown}; if it does, write {line} under [datasets.{self.name}], and check again; if none does,"
-                ' write event_type = "" there'
+                ' write event_type = "" in columns'
             )
 
     def leave_out_unreadable(self, source: Events, schemas: Mapping[str, pa.Schema], usual: dict[str, dict[str, str]]) -> None:
@@ -560,8 +560,8 @@ class _Check:
                 [list(NO_IDS)],
             ).fetchall()
             self.found.remarks += [
-                f"{events:,} events ({share:.1%}) have the {name}_id {write_text(id)}, which counts as one {name}; if it stands for"
-                f" unknown {name}s, write an empty cell instead in the export, so that these events are rejected as no_{name}"
+                f"the {name}_id {write_text(id)} of {write_count(events, 'event')} ({share:.1%}) counts as one {name}; if it stands"
+                f" for unknown {name}s, write an empty cell instead in the export, so that these events are rejected as no_{name}"
                 for id, events, share in counts
             ]
 
@@ -583,7 +583,7 @@ class _Check:
         if self.found.times.days < MIN_REPEAT_DAYS:
             if not self.found.is_known:
                 self.found.remarks.append(
-                    f"exclude_seen is not proposed: it needs the share of repeats in at least {count_days(MIN_REPEAT_DAYS)} of data"
+                    f"exclude_seen is not proposed: the share of repeats needs at least {MIN_REPEAT_DAYS} days of data"
                 )
             return
         if advised:
@@ -638,7 +638,7 @@ class _Check:
             best = usable[0] if usable else own
             if not own.fits and best.horizon_days < own.horizon_days and self.found.times:
                 self.found.remarks.append(
-                    f"horizon_days = {own.horizon_days} is too long for {count_days(self.found.times.days)} of data; write"
+                    f"horizon_days = {own.horizon_days} is too long for {write_count(self.found.times.days, 'day')} of data; write"
                     f" horizon_days = {best.horizon_days} and step_days = {best.step_days} under [datasets.{self.name}]"
                 )
         elif usable:
@@ -665,7 +665,9 @@ class _Check:
         if not self.is_sure:
             found.problems.append(f"no event type has a usual name; set the target, which is {found.target} in the section above")
         if self.sent < (least := settings.checks["raw"]["min_events"]):
-            found.problems.append(f"there are {self.sent:,} events, and a run needs {least:,} (checks.raw.min_events)")
+            found.problems.append(
+                f"the data have {write_count(self.sent, 'event')}, and a run needs {least:,} (checks.raw.min_events)"
+            )
         if counts is None or found.times is None:
             return
         for name, spread in (("user", counts.users), ("item", counts.items)):
@@ -673,10 +675,13 @@ class _Check:
                 found.problems.append(f"all events have the same {name}")
         if horizon is None:
             shortest = found.horizons[0 if found.is_known else -1].horizon_days
-            needed = ", ".join(f"{one.least_days} for a horizon of {count_days(one.horizon_days)}" for one in found.horizons[::-1])
+            days = write_count(found.times.days, "day")
+            needed = ", ".join(
+                f"{one.least_days} for a horizon of {write_count(one.horizon_days, 'day')}" for one in found.horizons[::-1]
+            )
             found.problems.append(
-                f"lists cannot be evaluated: the data have {count_days(found.times.days)}, and no user has a {found.target} in the"
-                f" last {count_days(shortest)} and an event before; days needed at least: {needed}"
+                f"lists cannot be evaluated: the data have {days}, and no user has a {found.target} in the"
+                f" last {write_count(shortest, 'day')} and an event before; days needed at least: {needed}"
             )
             return
         least = settings.checks["baseline"]["min_users"]
@@ -692,7 +697,7 @@ class _Check:
         if horizon.windows < settings.features.training_windows:
             found.remarks.append(
                 f"{horizon.windows} of the {settings.features.training_windows} training windows are in the data, which have"
-                f" {count_days(found.times.days)} instead of {horizon.needed_days}"
+                f" {write_count(found.times.days, 'day')} instead of {horizon.needed_days}"
             )
         for one in found.entities:
             if one.covered < MAX_MISSING:
@@ -711,7 +716,7 @@ class _Check:
         values, grid = dict(self.values), {}
         if self.found.horizons and not self.found.horizon:  # lists cannot be evaluated, so no horizon is proposed
             grid = {key: values.pop(key) for key in _grid(*GRIDS[0])}
-            reasons["horizon_days"] += f"; this one needs at least {count_days(self.found.horizons[0].least_days)} of data"
+            reasons["horizon_days"] += f"; this one needs at least {write_count(self.found.horizons[0].least_days, 'day')} of data"
         section = render(self.name, values, reasons, grid | spare)
         resolve({**self.config, "datasets": {self.name: parse(section)["datasets"][self.name] | grid}}, self.name)
         return section

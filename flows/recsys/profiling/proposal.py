@@ -58,8 +58,9 @@ def measure_horizon(settings: Settings, days: int, users: Sequence[int]) -> Hori
     return Horizon(horizon, step, least, settings.cutoff_days[-1], windows, list(users), windows > 0 and all(users))
 
 
-def count_days(days: int) -> str:
-    return f"{days:,} day{'s' if days != 1 else ''}"
+def write_count(number: int, noun: str) -> str:
+    """Returns `1 day` or `2 days`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def propose_name(path: str, taken: Collection[str]) -> str:

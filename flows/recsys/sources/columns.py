@@ -156,16 +156,18 @@ def attributes_of(table: str, dataset: Dataset) -> list[str]:
 
 
 def check_keys(dataset: Dataset) -> None:
-    """Raises RecsysError if a key of the setting `columns` is not one of our columns."""
+    """Raises RecsysError if a key of the setting `columns` is not one of our columns, or leaves out a required one."""
     known = {table: [*TABLES[table], *attributes_of(table, dataset)] for table in TABLES}
     every = list(dict.fromkeys(column for table in known.values() for column in table))
-    for key in dataset.columns:
+    for key, theirs in dataset.columns.items():
         table, _, column = key.rpartition(".")
         if column not in (known.get(table, []) if table else every):
             raise RecsysError(
                 f'config: columns has the key "{key}", which is not one of our columns; choose one of {", ".join(every)},'
                 ' or add its table, as in "items.price"'
             )
+        if not theirs and any(column in REQUIRED[name] for name in ([table] if table else TABLES)):
+            raise RecsysError(f'config: columns has {key} = "", but {column} is required; write the name of its column')
 
 
 def is_same(one: str, other: str) -> bool:
