@@ -51,7 +51,7 @@ MIN_REPEAT_DAYS = 28  # days of data from which the share of repeats is a reason
 # Ids that exports write for an unknown user or item, in small letters.
 NO_IDS = (
     "null", "none", "nan", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "unknown", "missing", "guest", "anonymous", "anon",
-    "-", "--", "?", "0", "-1",
+    "-", "--", "?", "-1",
 )  # fmt: skip
 # Forms of times in text columns.
 FORMS = {
@@ -550,14 +550,14 @@ class _Check:
 
     def find_unknown_ids(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Adds remarks on ids that seem to stand for unknown users or items, and on users with a large share of the events."""
-        for name in ("user", "item"):
+        for name, no_ids in (("user", [*NO_IDS, "0"]), ("item", NO_IDS)):  # catalogues often number items from 0
             counts = connection.execute(
                 f"""select {name}_id, count(*) as events, events / (select count(*) from int_events_checked) as share
                     from int_events_checked where trim({name}_id) <> '' group by all
                     having list_contains(?, lower(trim({name}_id)))
                         or '{name}' = 'user' and share > {MAX_USER_SHARE} and events >= {MIN_USER_EVENTS}
                     order by events desc, {name}_id limit {EXAMPLES}""",
-                [list(NO_IDS)],
+                [list(no_ids)],
             ).fetchall()
             self.found.remarks += [
                 f"the {name}_id {write_text(id)} of {write_count(events, 'event')} ({share:.1%}) counts as one {name}; if it stands"
@@ -676,9 +676,8 @@ class _Check:
         if horizon is None:
             shortest = found.horizons[0 if found.is_known else -1].horizon_days
             days = write_count(found.times.days, "day")
-            needed = ", ".join(
-                f"{one.least_days} for a horizon of {write_count(one.horizon_days, 'day')}" for one in found.horizons[::-1]
-            )
+            least_days = {one.horizon_days: one.least_days for one in found.horizons}
+            needed = ", ".join(f"{least_days[one]} for a horizon of {write_count(one, 'day')}" for one in sorted(least_days))
             found.problems.append(
                 f"lists cannot be evaluated: the data have {days}, and no user has a {found.target} in the"
                 f" last {write_count(shortest, 'day')} and an event before; days needed at least: {needed}"
