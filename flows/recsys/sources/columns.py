@@ -127,7 +127,8 @@ def propose_line(names: Sequence[str], table: str, columns: Mapping[str, str]) -
 def explain_misnamed(columns: Mapping[str, str], table: str, missing: Sequence[str], names: Sequence[str]) -> str:
     """Says which missing columns the setting `columns` names otherwise than the export, to append to a message; "" if none.
 
-    names: columns of the export that may be meant."""
+    names: columns of the export that may be meant.
+    """
     parts = []
     for ours in missing:
         key = f"{table}.{ours}" if f"{table}.{ours}" in columns else ours
