@@ -23,6 +23,7 @@ HEADER = re.compile(r"^\[+([^\]]+)\]", re.M)
 TASTE = ("tests/template", "tests/docs", "tests/documents.py", "tests/command_lines.py")  # tests of our own documents and workflows
 EMPTY_TABLE = re.compile(r"^#+ [^\n]*\n+\|[^\n]*\|\n\|[-| ]+\|\n+(?!\|)", re.M)  # a heading and the head of a table without a row
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
+LINKS_IN_A_ROW = [re.compile(pattern) for pattern in (rf"{LINK.pattern} · ", rf" · {LINK.pattern}")]
 KEPT_NAMES = ("CHANGELOG.md", "LICENSE", "docs/fork.md", "docs/upgrade.md")  # what tells where the fork comes from
 
 CHANGELOG = """# Changelog
@@ -196,25 +197,27 @@ def without_verbs(makefile: str, verbs: Sequence[str]) -> str:
     for verb in verbs:
         makefile = re.sub(rf"^{verb}:.*\n(\t.*\n)*", "", makefile, flags=re.M)
         lists = re.compile(r"^(VERBS :=|\.PHONY:)(.*\\\n)*.*\n", re.M)
-        makefile = lists.sub(lambda found, verb=verb: re.sub(rf"[ \t]{verb}(?=[ \n])", "", found[0]), makefile)  # type: ignore[misc]
+        makefile = lists.sub(lambda found, verb=verb: re.sub(rf"(?<=[ \t]){verb} | {verb}(?=\n)", "", found[0]), makefile)  # type: ignore[misc]
     return makefile
 
 
 def clean_pages(paths: Sequence[str], verbs: Sequence[str]) -> None:
     """Takes what is gone out of README and docs: rows and list items that name it, tables that lose all rows, and links
-    to it, whose words stay."""
+    to it. Words of links stay in sentences, but not in rows of links."""
     words = [re.escape(path.rstrip("*")) for path in paths] + [rf"make {verb}\b" for verb in verbs]
     named = re.compile("|".join(words)) if words else None
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("README.md")]:
         lines = page.read_text().splitlines(keepends=True)
         kept = [line for line in lines if not (named and line.startswith(("|", "- ")) and named.search(LINK.sub(r"\1", line)))]
         text = EMPTY_TABLE.sub("", "".join(kept)) if len(kept) < len(lines) else "".join(kept)
-        page.write_text(LINK.sub(lambda link, page=page: unlinked(link, page), text))  # type: ignore[misc]
+        for pattern in LINKS_IN_A_ROW:
+            text = pattern.sub(lambda link, page=page: link[0] if leads(link, page) else "", text)  # type: ignore[misc]
+        page.write_text(LINK.sub(lambda link, page=page: link[0] if leads(link, page) else link[1], text))  # type: ignore[misc]
 
 
-def unlinked(link: re.Match[str], page: Path) -> str:
-    """The words of a link to a file that is gone; any other link as it is."""
-    return link[0] if "://" in link[2] or (page.parent / link[2]).exists() else link[1]
+def leads(link: re.Match[str], page: Path) -> bool:
+    """Whether a link of a page leads somewhere: to an address, or to a file that is there."""
+    return "://" in link[2] or (page.parent / link[2]).exists()
 
 
 def write_schema() -> None:

@@ -24,7 +24,8 @@ def show_release(report: ValidationReport, winner: str, settings: Settings) -> N
 
 
 def show_monitoring(report: MonitoringReport, settings: Settings) -> None:
-    """What was realised beside what was promised, every check result, and the days as a chart and a table."""
+    """Shows what the live lists achieved beside what their release promised, every check result, and the days as a chart and a
+    table."""
     metric = f"hit_rate@{settings.evaluation.k}"
     current.card.append(Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"))
     for headers, *rows in metrics.monitored(report, settings):

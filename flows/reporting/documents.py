@@ -1,4 +1,4 @@
-"""What the report links to: Data Docs of the border checks, dbt's documentation, the card."""
+"""The pages that the report links to: Great Expectations' Data Docs of the checks of tables, dbt's documentation, the card."""
 
 import shutil
 from collections.abc import Callable

@@ -17,7 +17,7 @@ RESULTS = "data/test-results.xml"  # where the Makefile has pytest write them
 
 @dataclass(frozen=True)
 class Sources:
-    """Where proof is looked for: the repository's files, the store, and the release that is asked about."""
+    """Where the ML Test Score looks for proof of its answers: the repository's files, the store, and a release."""
 
     root: Path
     store: Store

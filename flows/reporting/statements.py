@@ -1,4 +1,4 @@
-"""What a report says of a release in words: its state, its check results, what is missing, where it comes from."""
+"""The sentences of a report about a release: its state, its check results, what the report lacks, where the release comes from."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def count(number: int, one: str, many: str = "") -> str:
 
 
 def missing(report: ValidationReport | None) -> Iterator[str]:
-    """What is not at hand, and so left out."""
+    """Says which parts the report lacks, since the release does not have them."""
     if report is None:
         yield "no validation report that can be read lies beside this release: metrics, check results and drift are left out"
     elif not report.measurements:

@@ -37,7 +37,9 @@ def test_the_same_command_twice_gives_the_same_content_without_dbt(fork: Fork) -
     assert before != after
     assert fork.content(before) == fork.content(after)
     assert "against the last release" in again.stdout
-    told = fork.run("diff").stdout
+    compared = fork.run("diff")
+    assert compared.stderr == ""
+    told = compared.stdout
     assert re.search(rf"{before} +{after}", told)
     for section in ("SQL", "code", "config"):
         assert re.search(rf"^{section} +same *$", told, re.M), told

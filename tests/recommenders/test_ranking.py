@@ -30,8 +30,7 @@ def test_rank_hides_breaks_ties_by_place_and_fills_up_with_the_popular() -> None
     scores = sparse.csr_matrix(np.array([[0, 2.0, 2.0, 5.0, 0], [0, 0, 0, 0, 0]], np.float32))
     hidden = np.array([[False, False, False, True, False], [False, True, False, True, False]])
     popular = np.array([4, 2, 1, 0])
-    place = np.array([3, 2, 1, 0, 0])
-    items, values, (rows, out) = rank(scores, hidden, 4, popular, place)
+    items, values, (rows, out) = rank(scores, hidden, 4, popular)
     assert items.tolist() == [[2, 1, 4, 0], [4, 2, 0, -1]]
     assert values.tolist() == [[2, 2, 0, 0], [0, 0, 0, 0]]
     assert (rows.tolist(), out.tolist()) == ([0], [3])
@@ -40,7 +39,7 @@ def test_rank_hides_breaks_ties_by_place_and_fills_up_with_the_popular() -> None
 def test_rank_lists_scores_below_0_before_what_fills_up() -> None:
     scores = sparse.csr_matrix(np.array([[-1.0, -3.0, 0.5, 0, np.nan, -2.0]], np.float32))
     hidden = np.array([[False, False, False, False, False, True]])
-    items, values, (_, out) = rank(scores, hidden, 4, np.arange(6), np.arange(6))
+    items, values, (_, out) = rank(scores, hidden, 4, np.arange(6))
     assert items.tolist() == [[2, 0, 1, 3]]
     assert values.tolist() == [[0.5, -1.0, -3.0, 0.0]]
     assert out.tolist() == [5]

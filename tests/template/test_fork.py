@@ -70,6 +70,7 @@ def test_without_a_data_set_a_run_says_how_to_bring_one(clone: Clone) -> None:
     readme = (clone.root / "README.md").read_text()
     assert "| a feature |" in readme, "a row that only links to a removed page stays"
     assert "tutorial.md" not in readme
+    assert "Start: [a week with it]" in readme, "a row of links loses those that lead nowhere, with their words"
     assert "simulates a shop" not in readme
     assert_refused(clone.verb("run"), "EVENTS is not given", "pass EVENTS=path")
 

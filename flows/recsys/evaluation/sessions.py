@@ -121,8 +121,6 @@ def _beginnings(sessions: Table, state: State, seed: int) -> Beginnings:
 def _ranks(scorer: Scorer, beginnings: Beginnings, state: State, repeats: int) -> Iterator[NDArray[np.float64]]:
     """The rank of each next item, from 0; infinite if it is not among the first K."""
     popular = popularity_order(state)
-    place = np.zeros(state.shape[1], np.int64)
-    place[popular] = np.arange(len(popular))
     for start in range(0, len(beginnings.users), CHUNK):
         weights = beginnings.weights[start : start + CHUNK]
         hidden = np.tile(~state.items["is_available"], (weights.shape[0], 1))
@@ -131,6 +129,6 @@ def _ranks(scorer: Scorer, beginnings: Beginnings, state: State, repeats: int) -
         hidden[rows[~is_earlier], weights.indices[~is_earlier]] = True
         first = weights.copy()
         first.data = np.where(is_earlier, FIRST * first.data, 0).astype(np.float32)
-        lists, *_ = rank((scorer(weights) + first).tocsr(), hidden, K, popular, place)
+        lists, *_ = rank((scorer(weights) + first).tocsr(), hidden, K, popular)
         hits = lists == beginnings.next_items[start : start + CHUNK, None]
         yield np.where(hits.any(1), hits.argmax(1), np.inf)

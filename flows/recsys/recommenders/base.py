@@ -111,8 +111,6 @@ class Recommender(ABC):
         listed = state.items["is_available"] if listed is None else listed
         popular = popularity_order(state)
         popular = popular[listed[popular]]
-        place = np.zeros(state.shape[1], np.int64)  # position of each item in `popular`
-        place[popular] = np.arange(len(popular))
         score, owned, rows = self.scorer(state), state.owned(), state.rows(user_ids)
         size = at_a_time or CHUNK
         for start in range(0, len(rows), size):
@@ -124,7 +122,7 @@ class Recommender(ABC):
                 hidden = np.tile(~listed, (len(asked), 1))
                 if exclude_seen:
                     hidden[bought.nonzero()] = True
-                lists.append(Lists(*rank(scores, hidden, k, popular, place)))
+                lists.append(Lists(*rank(scores, hidden, k, popular)))
             yield start, lists
 
     def columns(self, state: State) -> NDArray[np.int64]:

@@ -65,16 +65,18 @@ def position(rows: NDArray) -> NDArray[np.int64]:
 
 
 def rank(
-    scores: sparse.csr_matrix, hidden: NDArray[np.bool_], k: int, popular: NDArray[np.int64], place: NDArray[np.int64]
+    scores: sparse.csr_matrix, hidden: NDArray[np.bool_], k: int, popular: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], tuple[NDArray[np.int64], NDArray[np.int32]]]:
     """Ranks the k best items of each row, and fills up short lists from `popular`.
 
     scores: (rows, items) of any sign; 0 is no score. hidden: (rows, items) mask of items that may not be listed; it is overwritten.
-    popular: items by falling popularity. place: position of each item in `popular`, which breaks ties.
+    popular: items by falling popularity, which breaks ties; has all items that are not hidden.
     Returns (rows, k) items, -1 where the list ends; their scores, 0 for filled-up items; and the rows and items that are hidden but
     scored above the last listed item.
     """
-    height = scores.shape[0]
+    height, width = scores.shape
+    place = np.zeros(width, np.int64)  # position of each item in `popular`
+    place[popular] = np.arange(len(popular))
     items, values = np.full((height, k), -1, np.int32), np.zeros((height, k), np.float32)
     rows = np.repeat(np.arange(height), np.diff(scores.indptr))
     scored, shown = np.abs(scores.data) > 0, ~hidden[rows, scores.indices]  # NaN counts as no score

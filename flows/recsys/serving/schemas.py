@@ -16,7 +16,8 @@ Why = Literal["seen_before", "goes_with", "personal", "session", "segment", "pop
 
 
 class Filtered(BaseModel):
-    """What a request leaves out. In a query, each value is a parameter of its own: `exclude=a&exclude=b`."""
+    """A request that leaves out items, or lists only those of some categories. In a query, each value is a parameter of its own:
+    `exclude=a&exclude=b`."""
 
     exclude: Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="ids of items to leave out")] = []
     category: Annotated[list[Name], Field(max_length=MAX_CATEGORIES, description="categories of the items; without any, all")] = []

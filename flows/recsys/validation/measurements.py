@@ -1,5 +1,5 @@
-"""What a report tells of a release in numbers, computed once: every recommender on the holdout, groups of users and items, and
-the importance of features."""
+"""The numbers of a validation report, which cards, summaries and pages show: metrics of every recommender on the holdout, of groups
+of users and items, and of answers to sessions, and the importance of features."""
 
 import logging
 from collections.abc import Iterator, Mapping

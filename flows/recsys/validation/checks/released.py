@@ -169,8 +169,8 @@ def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
 
 
 def _session_items(inputs: CheckInput, size: int) -> CheckResult:
-    """The same for the similarities that sessions are answered by, from the views and carts of each user and day. Data without any
-    have none, and sessions are answered by the others."""
+    """Computes the similarities by which sessions are answered again, for some items, from the views and carts of each user and day.
+    Without views and carts, a release has none, and answers sessions by items of the same users."""
     state, reader, parameters = inputs.state, inputs.reader, session_items(inputs.settings)
     table = state.views_and_carts
     if not len(table["days"]):
@@ -191,7 +191,8 @@ def _session_items(inputs: CheckInput, size: int) -> CheckResult:
 def _remade(
     name: str, inputs: CheckInput, had: sparse.csr_matrix, size: int, parameters: ItemToItem, read: Callable[[str], Ranked]
 ) -> CheckResult:
-    """had: (groups, items), 1 for the items that occur together. read: the similar items of an item in the release."""
+    """Compares the similar items of some items in the release with those computed again. had: (groups, items), 1 for the items that
+    occur together in a group. parameters: those of the similarity. read: returns an item's similar items in the release."""
     state, listed, count, length = inputs.state, inputs.rules.listed, inputs.state.shape[1], parameters.neighbours
     buyers, users_of = np.asarray(had.sum(0)).ravel(), had.tocsc()
     weights = np.maximum(np.diff(had.indptr), 1) ** -parameters.user_damping
