@@ -169,7 +169,7 @@ def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
 
 
 def _session_items(inputs: CheckInput, size: int) -> CheckResult:
-    """Computes the similarities by which sessions are answered again, for some items, from the views and carts of each user and day.
+    """Computes the similarities that answer sessions again, for some items, from the views and carts of each user and day.
     Without views and carts, a release has none, and answers sessions by items of the same users."""
     state, reader, parameters = inputs.state, inputs.reader, session_items(inputs.settings)
     table = state.views_and_carts
