@@ -42,7 +42,12 @@ def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray, now: np.ndarray, wi
     manifest = Manifest("release", "r", {}, {}, {})
     live = Snapshot(Path("live"), manifest)
     fields: Any = SimpleNamespace(
-        settings=SETTINGS, repeat="all_items", champion=live, release=Snapshot(Path("new"), manifest), state=STATE, winner=winner
+        settings=SETTINGS,
+        served_kind="all_items",
+        champion=live,
+        release=Snapshot(Path("new"), manifest),
+        state=STATE,
+        winner=winner,
     )
     inputs: CheckInput = fields
     return {result.name: result for result in list_stability.check(inputs, limits("list_stability", SETTINGS))}
