@@ -1,4 +1,4 @@
-"""Churn, by lists written by hand: what stays, what shrinks, what turns to hits."""
+"""Changes of lists from one release to the next, by lists written by hand: what stays, what shrinks, what turns to hits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_lists_that_show_a_fraction_of_the_items_block_unless_popularity_won(mon
 
 def test_lists_that_turned_to_hits_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     hits = replace(STATE, items=STATE.items | {"target_users": np.where(np.arange(ITEMS) < 10, 50, 1)})
-    monkeypatch.setattr("test_churn.STATE", hits)
+    monkeypatch.setattr("test_list_stability.STATE", hits)
     found = judged(monkeypatch, rotated(), np.tile(np.arange(10, dtype=np.int32), (USERS, 1)))
     assert found["list_stability_popularity"].value == pytest.approx(50 / ((10 * 50 + 30) / ITEMS), rel=0.1)
     assert not found["list_stability_popularity"].passed
