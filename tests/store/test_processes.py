@@ -69,6 +69,14 @@ def test_a_process_is_dead_once_it_has_ended_or_its_id_is_used_again() -> None:
         assert is_dead(f"{os.getpid()}.1")
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc tells zombies")
+def test_a_zombie_is_dead() -> None:
+    """In a container, the first process often reaps others late or never."""
+    with python("") as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_dead(f"{process.pid}.")
+
+
 # Trees of processes
 
 STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"

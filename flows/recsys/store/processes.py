@@ -44,22 +44,27 @@ def pid(name: str) -> str:
 
 
 def is_dead(name: str) -> bool:
-    """Whether the process of this host with a name of `own_name` has ended."""
+    """Whether the process of this host with a name of `own_name` has ended, reaped by its parent or not."""
     pid, _, start = name.partition(".")
     try:
         with contextlib.suppress(PermissionError):  # it lives, and belongs to another user
             os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    return start not in ("", _started(int(pid)))
+    return start not in ("", _started(int(pid))) or _statistics(int(pid))[:1] in (["Z"], ["X"])
 
 
 def _started(pid: int) -> str:
     """Start time of a process in clock ticks since the boot; "" without /proc."""
+    return "".join(_statistics(pid)[19:20])
+
+
+def _statistics(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the state on; empty without it. See proc_pid_stat(5)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def work_of(pid: int) -> tuple[int, ...]:
@@ -68,7 +73,7 @@ def work_of(pid: int) -> tuple[int, ...]:
     Two equal results mean that the process did nothing in between.
     """
     try:
-        ticks = [int(part) for part in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]]
+        ticks = [int(part) for part in _statistics(pid)[11:13]]
         read_and_written = [int(line.partition(":")[2]) for line in Path(f"/proc/{pid}/io").read_text().splitlines()[:2]]
         return sum(ticks) // 10, *read_and_written
     except (OSError, ValueError):
