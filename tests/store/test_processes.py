@@ -104,10 +104,15 @@ def test_a_process_that_ended_by_itself_is_not_waited_for() -> None:
         assert process.wait() == 7
 
 
+UP = "print('up', flush=True)"
+ORPHANED = f"import os, time; parent = os.getppid(); {UP}\nwhile os.getppid() == parent: time.sleep(0.05)"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends processes with their parent")
-def test_the_tree_dies_with_its_parent() -> None:
-    wait = "import time; print('up', flush=True); time.sleep(600)"
-    inner = f"from recsys.store.processes import end_with_parent; end_with_parent(); {wait}"
+@pytest.mark.parametrize(("before", "after"), [("", UP), (ORPHANED, "pass")], ids=["after its start", "during its start"])
+def test_the_tree_dies_with_its_parent(before: str, after: str) -> None:
+    late = "from recsys.store.processes import end_with_parent; end_with_parent()"
+    inner = f"{before}\nimport time; {late}; {after}; time.sleep(600)"
     outer = f"""
 import subprocess, sys, time
 from recsys.store.processes import started

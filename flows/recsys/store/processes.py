@@ -86,7 +86,7 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
     On Linux they also die if this process is killed (see `end_with_parent`).
     """
-    environment = os.environ | {BOUND: "1"}
+    environment = os.environ | {BOUND: own_name()}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, text=True, process_group=0, **options)
     try:
         yield process
@@ -105,11 +105,11 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 def end_with_parent() -> None:
     """Makes Linux kill this process when its parent dies, if `started` started this process or a parent of it."""
-    if BOUND in os.environ and sys.platform == "linux":
-        parent = os.getppid()
+    if (parent := os.environ.get(BOUND)) and sys.platform == "linux":
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent has just died
+        if is_dead(parent):  # it died before this call
             os.kill(os.getpid(), signal.SIGKILL)
+        os.environ[BOUND] = own_name()
 
 
 def collect_rarely() -> None:
