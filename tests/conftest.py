@@ -72,6 +72,17 @@ def store(root: str) -> Store:
     return open_store(root, "shop")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the cases of a test with a store, only the first is quick in S3: where a store lies, cases make no difference."""
+    seen = set()
+    for item in items:
+        if isinstance(item, pytest.Function) and item.__dict__.get("callspec") and item.callspec.params.get("root") == "s3":
+            if (item.path, item.originalname) in seen:
+                item.add_marker(pytest.mark.slow)
+            seen.add((item.path, item.originalname))
+
+
 def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent: list[int] | None = None) -> State:
     """A state of users u0, u1, ... and items i0, i1, ... from a (users, items) matrix of basket counts."""
     users, items = np.nonzero(baskets)

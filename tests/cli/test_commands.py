@@ -114,6 +114,7 @@ IN_THE_STORE = {
 DEPLOYED = {"deploy", "undeploy", "trigger", "cloud-status"}
 
 
+@pytest.mark.slow
 def test_every_verb_of_the_store_works_in_the_store_that_is_given(tmp_path: Path) -> None:
     fork = Fork(tmp_path / "fork")
     for id in "ab":

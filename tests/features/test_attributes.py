@@ -89,6 +89,7 @@ def now(world: World) -> Features:
     return world.build(world.land(AS_OF))
 
 
+@pytest.mark.slow
 def test_features_of_a_past_day_are_those_of_the_raw_data_of_that_day(world: World, now: Features) -> None:
     day = now.evaluated[0]
     assert now.differences(world.build(world.land(day), as_of=day.isoformat())) == {}

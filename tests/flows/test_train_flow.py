@@ -27,6 +27,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     return fork
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_content_without_dbt(fork: Fork) -> None:
     before = fork.current()
     again = fork.run("run")
@@ -141,6 +142,7 @@ def test_a_step_can_be_run_again(fork: Fork, step: str) -> None:
     assert fork.current() == before
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fork, tmp_path: Path) -> None:
     before = fork.current()
     config = fork.root / "config.toml"
