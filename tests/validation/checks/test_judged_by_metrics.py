@@ -65,6 +65,14 @@ def test_a_winner_below_popularity_blocks_under_the_served_list_kind_and_warns_u
     }
 
 
+def test_a_winner_below_any_other_on_one_kind_of_list_warns() -> None:
+    judged = inputs(0.3)
+    rival = {"all_items": [window(0.2)], "new_items": [window(0.4)]}
+    beaten = replace(judged, evaluations={**judged.evaluations, "item_to_item": rival})
+    assert failed(baseline, beaten) == {"new_items_not_worse_than_others": "warn"}
+    assert "two_stage minus item_to_item" in results(baseline, beaten)["new_items_not_worse_than_others"].message
+
+
 def test_a_winner_as_good_as_the_simplest_warns() -> None:
     assert failed(baseline, inputs(0.1)) == {"better_than_simplest": "warn"}
 

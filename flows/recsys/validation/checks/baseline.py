@@ -1,5 +1,4 @@
-"""Compares the winner with recent popularity and with the simplest recommender, on the holdout, which was not used for
-selection."""
+"""Compares the winner with the other recommenders on the holdout, which was not used for selection."""
 
 from collections.abc import Iterator
 
@@ -25,6 +24,7 @@ def check(inputs: CheckInput, limits: BaselineLimits) -> Iterator[CheckResult]:
     yield CheckResult("holdout_users", users, limits.min_users, "warn", users >= limits.min_users, message)
     for list_kind in LIST_KINDS:
         yield _not_worse(inputs, list_kind)
+        yield from _unbeaten(inputs, list_kind)
     yield _better(inputs)
 
 
@@ -36,6 +36,19 @@ def _not_worse(inputs: CheckInput, list_kind: str) -> CheckResult:
     message = f"{inputs.winner} minus popularity, {list_kind}: {inputs.metric} {difference}: "
     message += "not worse" if passed else "worse beyond noise"
     return CheckResult(f"{list_kind}_not_worse_than_popularity", difference.mean, 0.0, severity, passed, message)
+
+
+def _unbeaten(inputs: CheckInput, list_kind: str) -> Iterator[CheckResult]:
+    """Warns if any recommender but popularity is better than the winner beyond noise. Selection looks at the kind of list that is
+    served by default, so the winner may be a bad choice for the other kind."""
+    gains = {name: inputs.gain(name, list_kind) for name in inputs.evaluations if name not in (inputs.winner, "popularity")}
+    if gains:
+        best = min(gains, key=lambda name: gains[name].high)
+        difference = gains[best]
+        passed = difference.high >= 0
+        message = f"{inputs.winner} minus {best}, {list_kind}: {inputs.metric} {difference}: "
+        message += "not worse" if passed else f"worse beyond noise; a page of {list_kind} can show {best} (lists.alternatives)"
+        yield CheckResult(f"{list_kind}_not_worse_than_others", difference.mean, 0.0, "warn", passed, message)
 
 
 def _better(inputs: CheckInput) -> CheckResult:
