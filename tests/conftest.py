@@ -153,21 +153,27 @@ def make_release(
 
 
 @pytest.fixture(scope="session")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
-    """What an audit checks: a release of a small shop, made by a small two_stage, with every bad day."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
+    """What a training checks: a release of a small shop, made by a small two_stage."""
     small = make_settings(features={"training_windows": 4}, recommenders={"two_stage": {"windows": 4, "trees": 40}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
     raw, _ = pipeline.land(store, small, date(2026, 1, 1))
     features = pipeline.build_features(store, raw, small, PROJECT).id
-    bad_days = pipeline.make_bad_days(store, features, small, PROJECT)
     recipes = [recipe for recipe in pipeline.recipes(small, audit=False) if recipe.name in ("popularity", "two_stage")]
     trained = [pipeline.train(store, recipe, features, {}, small) for recipe in recipes]
     evaluations = {one.recipe.name: one.windows for one in trained}
     choice = pipeline.Choice("two_stage", trained[-1].model_id, evaluations, {}, [])
     release = store.load("release", pipeline.recommend(store, choice, features, small, {}))
-    worlds = {name: pipeline.open_features(store, id, small) for name, id in bad_days.items()}
     opened = pipeline.open_features(store, features, small)
-    return CheckInput(store, small, PROJECT, release, opened, "two_stage", evaluations, bad_days=worlds)
+    return CheckInput(store, small, PROJECT, release, opened, "two_stage", evaluations)
+
+
+@pytest.fixture(scope="session")
+def audited(trained: CheckInput) -> CheckInput:
+    """What an audit checks: the same, with every bad day."""
+    store, settings = trained.store, trained.settings
+    bad_days = pipeline.make_bad_days(store, trained.features.id, settings, PROJECT)
+    return replace(trained, bad_days={name: pipeline.open_features(store, id, settings) for name, id in bad_days.items()})
 
 
 def failed(check: str, inputs: CheckInput) -> list[str]:

@@ -88,6 +88,7 @@ def test_the_same_raw_snapshot_gives_the_same_bytes(raw: Snapshot, settings: Set
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_a_run_of_another_day_parses_no_file_again(raw: Snapshot, settings: Settings, tmp_path: Path) -> None:
     project = tmp_path / "dbt_project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target"))

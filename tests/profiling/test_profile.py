@@ -118,6 +118,7 @@ def test_the_longest_horizon_that_fits_is_proposed(shop: tuple[Profile, dict[str
     assert shop[0].horizon.users == [20, 20, 20]
 
 
+@pytest.mark.slow
 def test_the_section_gives_a_later_check_the_same_findings(shop: tuple[Profile, dict[str, Path]]) -> None:
     found, inputs = shop
     config = CONFIG | {"datasets": CONFIG["datasets"] | parse(found.section)["datasets"]}
@@ -250,6 +251,7 @@ def test_a_section_whose_target_is_missing_is_told_before_anything_is_built(tmp_
     assert found.counts is None
 
 
+@pytest.mark.slow
 def test_events_without_a_rating_are_told_beside_the_proposed_minimum(tmp_path: Path) -> None:
     rows = [["u", "i", "2024-01-01", rating] for rating in (1, 5, 5, "")]
     found = profile({"events": write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "rating"], rows)})

@@ -186,6 +186,7 @@ def test_a_state_looks_at_weaker_signals_only(carts: Features) -> None:
     assert len(state.views_and_carts["days"]) == 30  # the purchase is on an item that was viewed on that day
 
 
+@pytest.mark.slow
 def test_a_target_event_with_a_low_rating_or_none_is_a_view(tmp_path: Path) -> None:
     sent = rows(20, rating="5") + rows(4, rating="4") + rows(10, rating="3.5") + rows(5) + rows(1, rating="five")
     rated = build(tmp_path, sent, target="rating", min_rating=4.0)
@@ -193,6 +194,7 @@ def test_a_target_event_with_a_low_rating_or_none_is_a_view(tmp_path: Path) -> N
     assert ask(rated, "select reason, reasons from 'int_events_rejected.parquet'") == [("bad_rating", "bad_rating")]
 
 
+@pytest.mark.slow
 def test_a_credit_note_with_a_minus_is_a_return(tmp_path: Path) -> None:
     sent = rows(30, event_type="order") + rows(3, event_type="credit", quantity="-2", price="-5") + rows(1, quantity="-2")
     known = {"order": "purchase", "credit": "return"}
