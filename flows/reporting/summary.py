@@ -219,6 +219,9 @@ def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
         chosen = "" if windows else "; the simplest recommender is taken"
         why = f"the others have too few days of data before them, with horizon_days = {settings.dataset.horizon_days}"
         yield f"selection   on {windows} of {wanted} windows (evaluation.selection_windows): {why}{chosen}"
+    elif windows > wanted:
+        few = f"the last {wanted} have fewer than {settings.evaluation.selection_users} users (evaluation.selection_users)"
+        yield f"selection   on {windows} windows, since {few}"
 
 
 def _rules(data: RunRecord, settings: Settings) -> str:

@@ -1,7 +1,8 @@
 """The oracle and what is said of a window, in a world of three users whose purchases are known."""
 
 from collections.abc import Iterator
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,7 +15,7 @@ from recsys.evaluation import holdout
 from recsys.evaluation.holdout import ScoredWindow, compare, oracle, summarise, target_share
 from recsys.features.snapshot import Features
 from recsys.recommenders import oracle as truth
-from recsys.recommenders.base import Lists, TooLittleData
+from recsys.recommenders.base import LIST_KINDS, Lists, TooLittleData
 from recsys.recommenders.registry import create
 from recsys.releases import list_files
 from recsys.sources.base import Simulation
@@ -100,6 +101,23 @@ def test_a_difference_over_few_users_decides_nothing(users: int, decides: bool) 
     found = compare([better], [worse], "ndcg@10", SETTINGS)
     assert found.mean == pytest.approx(0.8)
     assert (found.low > 0) == decides
+
+
+class FourHorizons(Known):
+    """The same three users in the holdout and in three horizons before it."""
+
+    evaluated: ClassVar = [date(2024, 2, 1) - timedelta(28 * window) for window in range(4)]
+
+    def state(self, cutoff: date) -> Any:
+        return replace(self.state_, cutoff=cutoff)
+
+
+@pytest.mark.parametrize(("users", "windows"), [(3, 2), (4, 4)])
+def test_selection_uses_more_horizons_while_it_has_few_users(users: int, windows: int) -> None:
+    settings = make_settings(evaluation={"selection_windows": 1, "selection_users": users})
+    features = cast(Features, FourHorizons())
+    found = holdout.evaluate(create("popularity", {"days": 7}), features, settings, features.evaluated)
+    assert {list_kind: len(scored) for list_kind, scored in found.items()} == dict.fromkeys(LIST_KINDS, windows)
 
 
 class Short(Known):

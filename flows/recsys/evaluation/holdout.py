@@ -45,9 +45,10 @@ Robustness = dict[str, dict[str, ScoredWindow]]  # the holdout by name of the pe
 def evaluate(recommender: Recommender, features: Features, settings: Settings, cutoffs: Sequence[date]) -> ScoredWindows:
     """Scores a recommender at each cutoff, newest first, and returns the windows by kind of list.
 
-    The recommender is fitted again at each cutoff, and lists are made by the saved and loaded model, as in production. Stops at the
-    first older cutoff that has no users to score or too little data to learn from. Events after the horizon of the first cutoff are
-    not read. Raises RecsysError if the first cutoff has no users to score, and TooLittleData if it has too little to learn from.
+    The recommender is fitted again at each cutoff, and lists are made by the saved and loaded model, as in production. Stops when
+    `evaluation.selection_windows` windows before the holdout have `evaluation.selection_users` users together, or at the first
+    older cutoff that has no users to score or too little data to learn from. Events after the horizon of the first cutoff are not
+    read. Raises RecsysError if the first cutoff has no users to score, and TooLittleData if it has too little to learn from.
     """
     require_outcomes(features, settings, cutoffs[0])
     if recommender.only_seen and LIST_KINDS[settings.list_kind]:
@@ -57,10 +58,16 @@ def evaluate(recommender: Recommender, features: Features, settings: Settings, c
     windows = [_evaluate_at(cutoffs[0], recommender, features, settings)]
     with suppress(TooLittleData):
         for cutoff in cutoffs[1:]:
-            if not len(judged_users(features, settings, cutoff)):
+            selection = [scored for window in windows if (scored := window[settings.list_kind]).cutoff < features.evaluated[0]]
+            if _are_enough(selection, settings) or not len(judged_users(features, settings, cutoff)):
                 break
             windows.append(_evaluate_at(cutoff, recommender, features, settings))
     return {list_kind: [window[list_kind] for window in windows] for list_kind in LIST_KINDS}
+
+
+def _are_enough(selection: Sequence[ScoredWindow], settings: Settings) -> bool:
+    users = {user for window in selection for user in window.users.tolist()}
+    return len(selection) >= settings.evaluation.selection_windows and len(users) >= settings.evaluation.selection_users
 
 
 def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, settings: Settings) -> dict[str, ScoredWindow]:

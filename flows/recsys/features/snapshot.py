@@ -52,8 +52,13 @@ class Features:
 
     @property
     def evaluated(self) -> list[date]:
-        """Cutoff of the holdout, followed by those of selection, newest first."""
-        return [self.as_of - timedelta(days=days) for days in self.settings.evaluated_days]
+        """Cutoff of the holdout, followed by those of selection, newest first. The last ones are for selection where the others
+        have few users: horizons further back that have half the training windows."""
+        horizon, enough = timedelta(self.settings.dataset.horizon_days), self.settings.features.training_windows / 2
+        cutoffs = [self.as_of - timedelta(days) for days in self.settings.evaluated_days]
+        while (earlier := cutoffs[-1] - horizon) in self.cutoffs and len(self.windows(earlier)) >= enough:
+            cutoffs.append(earlier)
+        return cutoffs
 
     def counts(self) -> dict[str, Any]:
         """Returns the numbers of events, users and items before `as_of`, and the days of the first and last event."""

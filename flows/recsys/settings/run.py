@@ -67,6 +67,7 @@ class EvaluationSettings:
     k: Annotated[int, Field(ge=1, le=1_000)]
     selection_windows: Annotated[int, Field(ge=1, le=50)]
     bootstraps: Annotated[int, Field(ge=1, le=100_000)]
+    selection_users: Count = 200
 
     @property
     def ks(self) -> list[int]:
