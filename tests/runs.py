@@ -153,7 +153,7 @@ def settings_of(dataset: dict[str, Any], inputs: dict[str, str], **changes: Any)
     """Settings of a run on such files, with a small ranker."""
     small: dict[str, Any] = {
         "features": {"training_windows": 2},
-        "evaluation": {"selection_windows": 1, "bootstraps": 300},
+        "evaluation": {"selection_windows": 1, "selection_users": 1, "bootstraps": 300},
         "recommenders": {"two_stage": {"windows": 2, "trees": 30, "leaves": 31, "rate": 0.1, "negatives": 0.1}},
     }
     return make_settings("events", inputs=inputs, dataset=dataset, **small | changes)

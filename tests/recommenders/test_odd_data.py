@@ -37,7 +37,7 @@ class Variant:
 def variant(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Variant:
     folder = tmp_path_factory.mktemp("odd")
     export = ODD[request.param]()
-    small = {"features": {"training_windows": 2}, "evaluation": {"selection_windows": 1, "bootstraps": 50}}
+    small = {"features": {"training_windows": 2}, "evaluation": {"selection_windows": 1, "selection_users": 1, "bootstraps": 50}}
     settings = make_settings("events", dataset=export.dataset, inputs=export.write(folder), **small)
     store = open_store(str(folder / "store"), "events")
     raw, _ = pipeline.land(store, settings, date(2026, 1, 1))

@@ -34,7 +34,7 @@ def rows(count: int, user: str = "u0", **values: Any) -> Rows:
 def export(folder: Path, sent: Rows, **dataset: Any) -> tuple[Store, Settings]:
     """A store, and settings under which these rows are its dataset."""
     pd.DataFrame(sent).to_parquet(folder / "events.parquet")
-    few = {"training_windows": 1}, {"selection_windows": 1, "bootstraps": 10}
+    few = {"training_windows": 1}, {"selection_windows": 1, "selection_users": 1, "bootstraps": 10}
     settings = make_settings(
         "events",
         inputs={"events": str(folder / "events.parquet")},
