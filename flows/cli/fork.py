@@ -21,6 +21,7 @@ TABLE = Path(__file__).with_suffix(".toml")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 HEADER = re.compile(r"^\[+([^\]]+)\]", re.M)
 TASTE = ("tests/template", "tests/docs", "tests/documents.py", "tests/command_lines.py")  # tests of our own documents and workflows
+ABOUT_TASTE = '\n## Parts that forks remove ... "is_shown and your-data"\n```\n'  # of CONTRIBUTING.md
 EMPTY_TABLE = re.compile(r"^#+ [^\n]*\n+\|[^\n]*\|\n\|[-| ]+\|\n+(?!\|)", re.M)  # a heading and the head of a table without a row
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
 LINKS_IN_A_ROW = [re.compile(pattern) for pattern in (rf"{LINK.pattern} · ", rf" · {LINK.pattern}")]
@@ -81,8 +82,8 @@ def fork(
         remove(known[part])
         say(f"removed     {part}: {known[part].says}")
     delete(TASTE)
-    gone = [path for part in chosen for path in known[part].paths]
-    clean_pages(gone, [verb for part in chosen for verb in known[part].verbs])
+    edit("CONTRIBUTING.md", lambda text: cut(ABOUT_TASTE, text))
+    clean_pages(naming([known[part] for part in chosen]))
     write_schema()
     say("next        read the changes: git diff. Then make lint test, and git add --all, git commit")
     if name:
@@ -162,9 +163,8 @@ def remove(part: Part) -> None:
     """Deletes the files of a part, and what other files say of it."""
     delete(part.paths)
     for file, texts in part.cuts.items():
-        if (ROOT / file).exists():
-            for text in texts:
-                edit(file, lambda found, text=text: cut(text, found))  # type: ignore[misc]
+        for text in texts:
+            edit(file, lambda found, text=text: cut(text, found))  # type: ignore[misc]
     edit("config.toml", lambda text: without_sections(text, part.sections))
     edit("Makefile", lambda text: without_verbs(text, part.verbs))
 
@@ -177,7 +177,8 @@ def delete(paths: Iterable[str]) -> None:
 
 def edit(file: str, change: Callable[[str], str]) -> None:
     path = ROOT / file
-    path.write_text(change(path.read_text()))
+    if path.exists():
+        path.write_text(change(path.read_text()))
 
 
 def without_sections(config: str, names: Sequence[str]) -> str:
@@ -201,14 +202,18 @@ def without_verbs(makefile: str, verbs: Sequence[str]) -> str:
     return makefile
 
 
-def clean_pages(paths: Sequence[str], verbs: Sequence[str]) -> None:
+def naming(removed: Sequence[Part]) -> re.Pattern[str]:
+    """Of the names of removed files and verbs. It matches nothing if no part is removed."""
+    paths = [re.escape(path) for part in removed for path in part.paths]
+    return re.compile("|".join([*paths, *(rf"make {verb}\b" for part in removed for verb in part.verbs)]) or r"(?!)")
+
+
+def clean_pages(named: re.Pattern[str]) -> None:
     """Takes what is gone out of README and docs: rows and list items that name it, tables that lose all rows, and links
-    to it. Words of links stay in sentences, but not in rows of links."""
-    words = [re.escape(path.rstrip("*")) for path in paths] + [rf"make {verb}\b" for verb in verbs]
-    named = re.compile("|".join(words)) if words else None
+    to it. Words of links stay in sentences, but not in rows of links. named: see `naming`."""
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("README.md")]:
         lines = page.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if not (named and line.startswith(("|", "- ")) and named.search(LINK.sub(r"\1", line)))]
+        kept = [line for line in lines if not (line.startswith(("|", "- ")) and named.search(LINK.sub(r"\1", line)))]
         text = EMPTY_TABLE.sub("", "".join(kept)) if len(kept) < len(lines) else "".join(kept)
         for pattern in LINKS_IN_A_ROW:
             text = pattern.sub(lambda link, page=page: link[0] if leads(link, page) else "", text)  # type: ignore[misc]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from clones import Clone
 
-from cli.fork import check_cuts, parts, without_verbs
+from cli.fork import ABOUT_TASTE, check_cuts, naming, parts, pattern, with_dependents, without_verbs
 from conftest import ROOT, assert_refused
 
 PARTS = parts()
@@ -42,14 +42,22 @@ def fork(clone: Clone, *given: str) -> str:
     return done.stdout
 
 
-def check_whole(clone: Clone) -> None:
-    """Lint, types, layers of packages, and that every test can be collected."""
+def check_whole(clone: Clone, *chosen: str) -> None:
+    """Lint, types, layers of packages, that every test can be collected, and that no document names what is gone."""
     folders = [name for name in ("flows", "benchmarks", "tests") if (clone.root / name).exists()]
     clone.passes("-m", "ruff", "check", "--quiet", *folders)
     clone.passes("-m", "ruff", "format", "--check", "--quiet", *folders)
     clone.passes("-m", "mypy", *folders)
     clone.passes("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache")
     clone.passes("-m", "pytest", "--collect-only", "-q")
+    assert not named_in_documents(clone, *chosen)
+
+
+def named_in_documents(clone: Clone, *chosen: str) -> list[str]:
+    """Files and verbs of the parts that the documents still name."""
+    named = naming([PARTS[part] for part in with_dependents(chosen, PARTS)])
+    pages = set(clone.root.rglob("*.md")) - {clone.root / "CHANGELOG.md"}
+    return [f"{page.name}: {found}" for page in sorted(pages) for found in named.findall(page.read_text())]
 
 
 def test_a_fork_has_its_own_name_and_none_of_our_measurements(clone: Clone) -> None:
@@ -70,9 +78,18 @@ def test_without_a_data_set_a_run_says_how_to_bring_one(clone: Clone) -> None:
     readme = (clone.root / "README.md").read_text()
     assert "| a feature |" in readme, "a row that only links to a removed page stays"
     assert "tutorial.md" not in readme
-    assert "Start: [a week with it]" in readme, "a row of links loses those that lead nowhere, with their words"
+    assert "Start: [concepts]" in readme, "a row of links loses those that lead nowhere, with their words"
     assert "simulates a shop" not in readme
     assert_refused(clone.verb("run"), "EVENTS is not given", "pass EVENTS=path")
+
+
+def test_no_document_names_what_is_gone(clone: Clone) -> None:
+    chosen = ("shop", "cloud", "serving", "database", "fork")
+    fork(clone, f"WITHOUT={' '.join(chosen)}")
+    assert not named_in_documents(clone, *chosen)
+    upgrade = (clone.root / "docs" / "upgrade.md").read_text()
+    assert "`tuning.md`" in upgrade, "a row that also names other files stays"
+    assert "tests/docs" not in (clone.root / "CONTRIBUTING.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +149,10 @@ def test_the_table_matches_the_files(part: str) -> None:
     assert not missing, f"[{part}] of flows/cli/fork.toml names files that do not exist"
 
 
+def test_what_describes_our_own_tests_is_found() -> None:
+    assert pattern(ABOUT_TASTE).search((ROOT / "CONTRIBUTING.md").read_text())
+
+
 def test_the_makefile_loses_every_verb_of_the_parts() -> None:
     verbs = [verb for part in PARTS.values() for verb in part.verbs]
     left = without_verbs((ROOT / "Makefile").read_text(), verbs)
@@ -150,7 +171,7 @@ def test_the_chapter_names_every_part() -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_left_without_a_part_is_whole(clone: Clone, part: str) -> None:
     fork(clone, f"WITHOUT={part}")
-    check_whole(clone)
+    check_whole(clone, part)
     if part in IMPORTED_BY:
         clone.passes("-m", "pytest", "-q", "-m", "not slow", *IMPORTED_BY[part])
 
@@ -159,7 +180,7 @@ def test_what_is_left_without_a_part_is_whole(clone: Clone, part: str) -> None:
 @pytest.mark.timeout(1_200)
 def test_what_is_left_without_any_part_is_whole(clone: Clone) -> None:
     fork(clone, "NAME=acme-recs", f"WITHOUT={' '.join(PARTS)}")
-    check_whole(clone)
+    check_whole(clone, *PARTS)
 
 
 @pytest.mark.slow
