@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,11 +225,10 @@ class BaseFlow(FlowSpec):
         return Access(self.project / "queries" / (self.dataset or self.config.dataset), os.environ)
 
     @property
-    def alerts(self) -> AlertSettings:
-        """Alert settings, with the webhook of the environment. Runs that a person started by hand print their alerts."""
-        alerts = self.operations.alerts
+    def alerts(self) -> AlertSettings | None:
+        """Alert settings, with the webhook of the environment. None if a person started the run: the terminal tells what failed."""
         is_unattended = deployed() or os.environ.get("UNATTENDED")
-        return alerts.with_variable(os.environ) if is_unattended else replace(alerts, to="stdout")
+        return self.operations.alerts.with_variable(os.environ) if is_unattended else None
 
     def warn(self, step_name: str, failed: Sequence[CheckResult]) -> None:
         """Sends an alert if check results failed, without failing the step."""
@@ -238,6 +236,7 @@ class BaseFlow(FlowSpec):
             self.alert(step_name, f"failed: {', '.join(result.name for result in failed)}", failed)
 
     def alert(self, step_name: str, reason: str, failed: Sequence[CheckResult]) -> None:
-        """Sends an alert that names the run and the step."""
+        """Sends an alert that names the run and the step, if the run sends alerts."""
         where = (current.flow_name, step_name, reason, f"{current.flow_name}/{current.run_id}/{step_name}")
-        send(Alert(*where, tuple(failed)), self.store, self.alerts, ROOT)
+        if alerts := self.alerts:
+            send(Alert(*where, tuple(failed)), self.store, alerts, ROOT)

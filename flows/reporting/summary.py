@@ -181,10 +181,9 @@ def _print_lists(left: RunRecord, settings: Settings, console: Console) -> None:
     """What the rules did to the lists, and what all checks said; before there are lists, the checks of the raw data."""
     if "release_id" in left:
         console.print(_rules(left, settings), soft_wrap=True)
-    if "report" in left:
-        _print_results(left.report.checks, console)
-    elif "raw_results" in left:
-        _print_results({"raw": left.raw_results}, console)
+    checks = left.report.checks if "report" in left else {"raw": left.raw_results} if "raw_results" in left else {}
+    if checks:
+        _print_results(checks, console, refusal(left.run.pathspec))
 
 
 def _print_refused(left: RunRecord, console: Console) -> None:
@@ -235,14 +234,17 @@ def _rules(data: RunRecord, settings: Settings) -> str:
     return f"rules       items removed from the lists of all users, by rule: {'; '.join(told)}"
 
 
-def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console) -> None:
-    """How many passed, then each that failed with the setting of its threshold, those that block first."""
+def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console, error: str) -> None:
+    """How many passed, then each that failed with the setting of its threshold, those that block first. error: the line that
+    follows the summary; what it explains is left out here."""
     results = [result for found in checks.values() for result in found]
     failed = sorted((result for result in results if not result.passed), key=lambda result: not result.blocks)
     blocked = sum(result.blocks for result in failed)
     counts = f"{len(results) - len(failed)} passed, {len(failed) - blocked} warned" + (f", {blocked} blocked" if blocked else "")
     console.print(f"checks      {counts}", soft_wrap=True)
     for result in failed:
+        if result.explanation in error:
+            continue
         mark = "BLOCKED" if result.blocks else "warning"
         console.print(f"  {mark:<8}  {result.explanation}", markup=False, soft_wrap=True)
     for change in dict.fromkeys(result.expected for result in failed if result.expected):

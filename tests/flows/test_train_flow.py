@@ -204,14 +204,8 @@ def test_a_blocking_result_keeps_the_pointer_and_resume_takes_the_run_up_again(f
     finally:
         fork.set("checks.lists", "min_length", usual)
     assert fork.current() == before
-    told = (
-        r"^winner +\w+",
-        r"^metric +NDCG@10",
-        "^rules ",
-        "^checks .* blocked",
-        r"^  BLOCKED +\[new_items_users_served\]",
-        "^cost ",
-    )
+    assert (refused.stdout + refused.stderr).count("[new_items_users_served]") == 1, "a block is told once"
+    told = (r"^winner +\w+", r"^metric +NDCG@10", "^rules ", "^checks .* blocked", "^cost ")
     assert [part for part in told if not re.search(part, refused.stdout, re.M)] == []
     (release,) = re.findall(r"^release +(\S+) is not published", refused.stdout, re.M)
     assert fork.run("report", RELEASE=release).returncode == 0
