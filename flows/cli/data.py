@@ -3,6 +3,8 @@
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +12,22 @@ from typing import Annotated
 from cli.production import ROOT
 from cli.releases import New, Release
 from cli.terminal import console, say
-from cli.variables import CASES, EXPECTED, Place, day, one_of, option, read_config
+from cli.variables import CASES, EXPECTED, Place, day, file_of, one_of, option, read_config
 from recsys import RecsysError
 from recsys.validation import SEVERITIES, cases, expected_changes
 
 Escape = Annotated[bool, option("put an apostrophe before texts that a spreadsheet would take for formulas", "--escape")]
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yields a hidden path beside a file, which it replaces if the block succeeds; otherwise nothing is left of it."""
+    hidden = target.with_name(f".{target.name}")
+    try:
+        yield hidden
+        hidden.replace(target)
+    finally:
+        hidden.unlink(missing_ok=True)
 
 
 def check_data(place: Place) -> None:
@@ -42,7 +55,10 @@ def check_data(place: Place) -> None:
 
 def quarantine(
     place: Place,
-    to: Annotated[str, option("a .csv or .parquet file; data/quarantine.csv by default", shown="PATH")] = "",
+    to: Annotated[
+        Path | None,
+        option("a .csv or .parquet file; data/quarantine.csv by default", read=file_of(".csv", ".parquet"), shown="PATH"),
+    ] = None,
     escape: Escape = False,
 ) -> None:
     """Writes the events that the last run rejected, with their reasons, to a file.
@@ -52,15 +68,16 @@ def quarantine(
     from recsys.pipeline import write_rejected
     from reporting import last_landing
 
-    target = Path(to or ROOT / "data" / "quarantine.csv")
+    target = to or ROOT / "data" / "quarantine.csv"
     raw_id, chosen, kept = last_landing(place.dataset or read_config()["dataset"])
-    rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", target, escape)
+    with replacing(target) as file:
+        rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", file, escape)
     console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
 
 
 def export(
     place: Place,
-    to: Annotated[str, option("a .parquet or .csv file", shown="PATH")],
+    to: Annotated[Path, option("a .parquet or .csv file", read=file_of(".parquet", ".csv"), shown="PATH")],
     novel: New = False,
     release: Release = "",
     escape: Escape = False,
@@ -72,14 +89,15 @@ def export(
     from recsys.releases import export
 
     (_, kept, release), list_kind = place.open_release(release), "new_items" if novel else "all_items"
-    rows = export(kept.load("release", release), list_kind, Path(to), escape)
+    with replacing(to) as file:
+        rows = export(kept.load("release", release), list_kind, file, escape)
     console.print(f"{rows:,} rows of release {release} ({list_kind}) written to {to}")
 
 
 def exposures(
     place: Place,
     day: Annotated[date, option("the day", read=day, shown="YYYY-MM-DD")],
-    to: Annotated[str, option("a .parquet file", shown="PATH")],
+    to: Annotated[Path, option("a .parquet file", read=file_of(".parquet"), shown="PATH")],
 ) -> None:
     """Writes the items that the service showed on a day to a file. Users are named by a keyed hash.
 
@@ -87,9 +105,8 @@ def exposures(
     """
     from recsys.serving import export
 
-    if not to.endswith(".parquet"):
-        raise RecsysError(f'TO is "{to}"; pass the path of a .parquet file')
-    rows = export(place.open_store(), day, Path(to))
+    with replacing(to) as file:
+        rows = export(place.open_store(), day, file)
     console.print(f"{rows:,} items shown on {day} written to {to}; users are named by keyed hash")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from itertools import takewhile
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from typer import BadParameter, Option
@@ -71,6 +72,20 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
         if text not in allowed:
             raise BadParameter(f'is "{text}"; pass one of {", ".join(allowed)}')
         return text
+
+    return read
+
+
+def file_of(*suffixes: str) -> Callable[[str], Path]:
+    """Returns a function that reads the path of a file to write, with one of some suffixes and in a folder that exists."""
+
+    def read(text: str) -> Path:
+        path = Path(text)
+        if path.suffix not in suffixes:
+            raise BadParameter(f'is "{text}"; pass a {" or ".join(suffixes)} file')
+        if not path.parent.is_dir():
+            raise BadParameter(f'is "{text}", but there is no folder {path.parent}; create it, or pass another file')
+        return path
 
     return read
 

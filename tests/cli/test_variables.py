@@ -2,12 +2,14 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.exceptions import TyperException
 
 from cli.app import command_line
+from cli.data import replacing
 from cli.variables import Range, describe_misuse
 from conftest import ROOT
 
@@ -65,6 +67,29 @@ def test_what_is_no_day_is_refused(verb: str, name: str, value: str) -> None:
 )
 def test_what_is_none_of_the_choices_is_refused(verb: str, given: str, words: str) -> None:
     assert refusal(verb, given) == words
+
+
+@pytest.mark.parametrize("verb", ["export", "quarantine"])
+def test_a_file_is_written_only_into_a_folder_that_exists(verb: str, tmp_path: Path) -> None:
+    folder = tmp_path / "nope"
+    assert f'TO is "{folder}/x.parquet", but there is no folder {folder}; create it' in refusal(verb, f"TO={folder}/x.parquet")
+    assert 'TO is "x.txt"; pass a ' in refusal(verb, "TO=x.txt")
+    assert not folder.exists()
+
+
+def test_a_file_that_was_not_written_whole_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "lists.csv"
+
+    def write(text: str, room: int) -> None:
+        with replacing(file) as hidden:
+            hidden.write_text(text[:room])
+            if len(text) > room:
+                raise OSError("disk full")
+
+    write("old", room=3)
+    with pytest.raises(OSError, match="full"):
+        write("newer", room=3)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"lists.csv": "old"}
 
 
 @pytest.mark.parametrize(("value", "is_on"), [("1", True), ("Yes", True), ("", False), ("0", False), ("False", False)])

@@ -59,7 +59,6 @@ def test_the_events_that_the_last_run_rejected_are_written_to_a_file(fork: Fork,
     rejected, target = re.findall(r"^quarantine +([\d,]+) of", fork.summary, re.M)[0], tmp_path / "it's.parquet"
     assert f"{rejected} rejected events" in fork.run("quarantine", TO=str(target)).stdout
     assert f"{pq.read_metadata(target).num_rows:,}" == rejected
-    assert_refused(fork.run("quarantine", TO=str(tmp_path / "rows.txt")), ".txt", "pass a .csv or .parquet file")
     assert_refused(fork.run("quarantine", DATASET="events"), "no run of TrainFlow on events", "make run DATASET=events")
 
 

@@ -126,10 +126,6 @@ def write_rejected(relation: str, file: Path | None, settings: Settings, target:
     relation: a table of the DuckDB file `file`, or the quoted path of a Parquet file. is_escaped: in a .csv file, put an apostrophe
     before texts that a spreadsheet would run as a formula.
     """
-    if target.suffix not in (".csv", ".parquet"):
-        raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .csv or .parquet file')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
     kind = "csv, header" if target.suffix == ".csv" else "parquet, compression zstd"
     rejected = f"select reason, reasons, * exclude (reason, reasons) from {relation} order by all"
     with connect(file, settings) as connection:
@@ -139,10 +135,8 @@ def write_rejected(relation: str, file: Path | None, settings: Settings, target:
                 f"regexp_replace({identifier(name)}, {literal(FORMULA)}, {literal(SAFE)}) as {identifier(name)}" for name in texts
             )
             rejected = f"select * replace ({safe}) from ({rejected})"
-        written = connection.execute(f"copy ({rejected}) to {literal(partial)} (format {kind})")
-        rows = int(written.fetchall()[0][0])
-    partial.replace(target)
-    return rows
+        written = connection.execute(f"copy ({rejected}) to {literal(target)} (format {kind})")
+        return int(written.fetchall()[0][0])
 
 
 def expose(raw: Snapshot, file: Path) -> None:

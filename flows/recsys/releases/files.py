@@ -17,7 +17,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys import RecsysError
 from recsys.features import State, formulas, places
 from recsys.recommenders import (
     FILL_DAYS,
@@ -279,14 +278,10 @@ def read_items(release: Snapshot, *columns: str) -> list[NDArray]:
 
 def export(release: Snapshot, list_kind: str, target: Path, is_escaped: bool = False) -> int:
     """Writes user_id, item_id, rank (from 1) and score to a .parquet or .csv file; returns the number of rows. is_escaped: in a
-    .csv file, put an apostrophe before ids that a spreadsheet would take for a formula. Raises RecsysError for other file types."""
-    if target.suffix not in (".parquet", ".csv"):
-        raise RecsysError(f'TO "{target}" ends in "{target.suffix}"; pass a .parquet or .csv file')
+    .csv file, put an apostrophe before ids that a spreadsheet would take for a formula."""
     schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32())])
     (item_ids,) = read_items(release, "item_id")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    writer = pq.ParquetWriter(partial, schema) if target.suffix == ".parquet" else pyarrow.csv.CSVWriter(partial, schema)
+    writer = pq.ParquetWriter(target, schema) if target.suffix == ".parquet" else pyarrow.csv.CSVWriter(target, schema)
     count = 0
     with writer:
         for users, lists in read_lists(release, list_kind):
@@ -297,5 +292,4 @@ def export(release: Snapshot, list_kind: str, target: Path, is_escaped: bool = F
                 arrays[:2] = map(formulas.escape, arrays[:2])
             writer.write_table(pa.table(arrays, schema))
             count += len(rows)
-    partial.replace(target)
     return count
