@@ -6,8 +6,10 @@ import platform
 import shutil
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryFile
 
-from cli.production import ROOT
+from cli.production import ROOT, is_shared
 from cli.releases import tell_faults
 from cli.terminal import say
 from cli.variables import Place, read_config
@@ -37,6 +39,8 @@ def doctor(place: Place) -> None:
     free, kept = shutil.disk_usage(ROOT).free / 2**30, place.open_store(chosen)
     say(f"{free:.0f} GiB free, store at {kept.backend}, live release {kept.current(strict=False) or 'none'}")
     tell_faults(kept)
+    folders = [ROOT / "data", *([] if is_shared(place.root) else [ROOT / place.root])]
+    missing += [fault for folder in folders if (fault := unwritable(folder))]
     if free < 5:
         missing.append(f"{free:.1f} GiB of disk are free; 10 million events need about 5")
     if shutil.which("git") is None:
@@ -50,6 +54,16 @@ def doctor(place: Place) -> None:
         say(f"missing: {problem}")
     if not missing:
         say("nothing is missing")
+
+
+def unwritable(folder: Path) -> str:
+    """Why no file can be made in a folder or, if it does not exist, in the one that it would be made in; empty if one can."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with TemporaryFile(dir=existing):
+            return ""
+    except OSError as error:
+        return f"{existing} cannot be written: {error.strerror}; make it writable, or pass another store by STORE="
 
 
 def schema() -> None:
