@@ -88,10 +88,9 @@ def main(groups: Mapping[str, Verbs] = GROUPS) -> None:
         name = f"python {os.path.relpath(sys.argv[0])}".removesuffix("/__main__.py")
         command_line(groups).main(sys.argv[1:] or ["--help"] * (len(groups) > 1), prog_name=name, standalone_mode=False)
     except Stopped as stopped:
-        name = signal.Signals(stopped.args[0]).name
-        fail(
-            f"stopped by {name}; all its processes have ended, and the live release is unchanged: run again", 128 + stopped.args[0]
-        )
+        number, advice = stopped.args[0], ", or ".join(["run again", *getattr(stopped, "__notes__", [])])
+        ended = "all its processes have ended, and the live release is unchanged"
+        fail(f"stopped by {signal.Signals(number).name}; {ended}: {advice}", 128 + number)
     except TyperException as misuse:
         fail(describe_misuse(misuse))
     except Exception as error:

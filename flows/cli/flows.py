@@ -169,6 +169,10 @@ def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) 
                     progress.read(line)
                     lines.append(line)
                 failed = process.wait() != 0
+        except BaseException as stopped:
+            if flow in RESUMED and any("Task finished successfully" in line for line in lines):
+                stopped.add_note(f"`make resume{'' if flow == RESUMED[0] else f' FLOW={flow}'}` continues it")
+            raise
         finally:
             kept.backend.sweep()
         path = f"{flow}/{id_file.read_text().strip()}" if id_file.exists() else ""

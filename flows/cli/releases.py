@@ -140,7 +140,7 @@ def gc(
     keep: Annotated[int, option("newest releases to keep; 3 by default", read=Range(1, 1_000_000, is_whole=True), shown="N")] = 3,
     grace_hours: Annotated[
         float,
-        option("keep younger snapshots, which a run may be using; 24 by default", read=Range(0, 87_600), shown="HOURS"),
+        option("keep all that is younger, since a run may be using it; 24 by default", read=Range(0, 87_600), shown="HOURS"),
     ] = 24,
     yes: Annotated[bool, option("delete what is listed", "--yes")] = False,
 ) -> None:
@@ -158,6 +158,10 @@ def gc(
         console.print(f"{one.kind:<8}  {one.id:<18}  {one.bytes / 1e6:10,.1f} MB")
     total = f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in {len(found)} snapshots"
     console.print(f"freed {total}" if yes else f"would free {total}" + ("; pass YES=1 to do it" if found else ""))
+    say(
+        f"kept are the {keep} newest releases (KEEP=), those that are live, previous, canary or pinned, what they were made from,"
+        f" and all that is younger than {grace_hours:g} hours (GRACE_HOURS=)"
+    )
 
 
 def reproduce(place: Place, release: Release = "") -> None:

@@ -56,7 +56,9 @@ def test_a_release_is_verified_tried_pinned_and_listed(fork: Fork) -> None:
 
 def test_what_would_be_freed_is_told_first_and_freed_if_told_so(fork: Fork) -> None:
     make_release(shelf(fork), "d", "d")
-    assert "would free 0.0 MB in 0 snapshots" in said(fork, "gc", KEEP="1")
+    told = said(fork, "gc", KEEP="1")
+    assert "would free 0.0 MB in 0 snapshots" in told
+    assert "younger than 24 hours (GRACE_HOURS=)" in told
     told = said(fork, "gc", KEEP="1", GRACE_HOURS="0")
     assert "release   c " in told
     assert "pass YES=1" in told
