@@ -119,10 +119,10 @@ def run(name: str, size: Size, root: Path) -> dict[str, Any]:
     trained = [log.spend(f"train {recipe.name}", pipeline.train, store, recipe, built.id, {}, settings) for recipe in recipes]
     evaluations = {result.recipe.name: result.windows for result in trained}
     model_id = next(result.model_id for result in trained if result.recipe.name == RANKER)
-    choice = pipeline.Choice(RANKER, model_id, evaluations, {}, [])
-    ranked: tuple = (store, choice, built.id, settings, {})
+    selection = pipeline.Selection(RANKER, model_id, evaluations, {}, [])
+    ranked: tuple = (store, selection, built.id, settings, {})
     release = log.spend("recommend", pipeline.recommend, *ranked)
-    log.spend("validate", pipeline.validate, store, release, results, choice, None, {}, date.today(), settings, project)
+    log.spend("validate", pipeline.validate, store, release, results, selection, None, {}, date.today(), settings, project)
     return {
         "source_settings": size._asdict(),
         "counts": serving.counts,

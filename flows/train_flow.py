@@ -61,7 +61,7 @@ class TrainFlow(BaseFlow):
 
         self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_results", "bad_days"])
         self.built = inputs[0].built  # `make step STEP=select` cannot read merged artifacts
-        self.choice = select([task.trained for task in inputs], self.settings)
+        self.selection = select([task.trained for task in inputs], self.settings)
         self.next(self.recommend)
 
     @step
@@ -70,7 +70,7 @@ class TrainFlow(BaseFlow):
         from recsys.pipeline import recommend
 
         code = self.code.to_dict()
-        self.release_id = recommend(self.store, self.choice, self.built.id, self.settings, code, audited=self.audited)
+        self.release_id = recommend(self.store, self.selection, self.built.id, self.settings, code, audited=self.audited)
         self.next(self.validate)
 
     @card(type="blank")
@@ -85,7 +85,7 @@ class TrainFlow(BaseFlow):
             self.store,
             self.release_id,
             raw_results=self.raw_results,
-            choice=self.choice,
+            selection=self.selection,
             champion=self.champion,
             bad_days=self.bad_days,
             today=self.today,
@@ -93,7 +93,7 @@ class TrainFlow(BaseFlow):
             project=self.project,
         )
         self.required = required(self.audited)
-        show_release(self.report, self.choice.winner, self.settings)
+        show_release(self.report, self.selection.winner, self.settings)
         self.next(self.publish)
 
     @step
@@ -106,7 +106,7 @@ class TrainFlow(BaseFlow):
         from recsys.publishing import ValidatedRelease, publish
 
         release, share = ValidatedRelease(self.release_id, self.report, self.champion), float(self.canary) if self.canary else None
-        update = partial(recommend_again, choice=self.choice, today=self.today, settings=self.settings, project=self.project)
+        update = partial(recommend_again, selection=self.selection, today=self.today, settings=self.settings, project=self.project)
         published = publish(self.store, release, self.required, share, update, at=datetime.now(UTC).isoformat(timespec="seconds"))
         self.release_id, self.report = published.id, published.report
         self.next(self.end)

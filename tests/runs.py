@@ -21,7 +21,7 @@ from conftest import PROJECT, make_settings
 from odd_data import shop
 from recsys import daily_lists, pipeline
 from recsys.features import warehouse
-from recsys.pipeline import Choice
+from recsys.pipeline import Selection
 from recsys.publishing.lifecycle import promote, rollback, try_out
 from recsys.publishing.publication import ValidatedRelease, give_way, publish
 from recsys.publishing.retention import free
@@ -45,7 +45,7 @@ class Run:
     raw_id: str = ""
     raw_results: list[CheckResult] = field(default_factory=list)
     features_id: str = ""
-    choice: Choice | None = None
+    selection: Selection | None = None
     champion: Any = None
     release_id: str = ""
     report: ValidationReport | None = None
@@ -67,7 +67,7 @@ class Run:
             pipeline.require_outcomes(self.store, self.features_id, self.settings)
             recipes = pipeline.recipes(self.settings, audit=False)
             trained = [pipeline.train(self.store, recipe, self.features_id, {}, self.settings) for recipe in recipes]
-            self.choice = pipeline.select(trained, self.settings)
+            self.selection = pipeline.select(trained, self.settings)
 
     def recommend(self) -> None:
         if self.lists_only:
@@ -75,16 +75,16 @@ class Run:
             parts = [daily_lists.recommend(self.store, self.champion, self.features_id, rows, self.settings) for rows in shards]
             self.release_id = daily_lists.gather(self.store, self.champion, self.features_id, parts, self.settings, {})
         else:
-            assert self.choice
-            self.release_id = pipeline.recommend(self.store, self.choice, self.features_id, self.settings, {})
+            assert self.selection
+            self.release_id = pipeline.recommend(self.store, self.selection, self.features_id, self.settings, {})
 
     def validate(self) -> None:
         how, raw = (self.today, self.settings, PROJECT), self.raw_results
         if self.lists_only:
             self.report = daily_lists.validate(self.store, self.release_id, self.champion, raw, *how)
         else:
-            assert self.choice
-            self.report = pipeline.validate(self.store, self.release_id, raw, self.choice, self.champion, {}, *how)
+            assert self.selection
+            self.report = pipeline.validate(self.store, self.release_id, raw, self.selection, self.champion, {}, *how)
 
     def publish(self) -> None:
         assert self.report

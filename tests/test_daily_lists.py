@@ -49,9 +49,9 @@ def _train(store: Store, settings: Settings) -> None:
     raw, results = pipeline.land(store, settings, TODAY)
     features = pipeline.build_features(store, raw, settings, PROJECT).id
     recipes = pipeline.recipes(settings, audit=False)
-    choice = pipeline.select([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
-    id = pipeline.recommend(store, choice, features, settings, {})
-    report = pipeline.validate(store, id, results, choice, None, {}, TODAY, settings, PROJECT)
+    selection = pipeline.select([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
+    id = pipeline.recommend(store, selection, features, settings, {})
+    report = pipeline.validate(store, id, results, selection, None, {}, TODAY, settings, PROJECT)
     publication.publish(store, ValidatedRelease(id, report, None), required(audit=False))
 
 

@@ -13,7 +13,7 @@ import pytest
 import small_shop
 from conftest import PROJECT, make_settings
 from recsys import RecsysError
-from recsys.pipeline import Choice, Recipe, build_features, land, recommend, train
+from recsys.pipeline import Recipe, Selection, build_features, land, recommend, train
 from recsys.releases.lineage import trace
 from recsys.reproduce import Reproduction, reproduce
 from recsys.store.snapshots import Store, open_store
@@ -56,8 +56,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     for recipe in RECIPES:
         trained = train(store, recipe, features, {}, settings)
         models[recipe.name] = trained.model_id
-        choice = Choice(recipe.name, trained.model_id, {recipe.name: trained.windows}, {}, [], models)
-        releases[recipe.name] = recommend(store, choice, features, settings, CODE, audited=True)
+        selection = Selection(recipe.name, trained.model_id, {recipe.name: trained.windows}, {}, [], models)
+        releases[recipe.name] = recommend(store, selection, features, settings, CODE, audited=True)
     return Shop(root / "shop", releases)
 
 

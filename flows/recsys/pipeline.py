@@ -221,7 +221,7 @@ def fit(store: Store, recommender: Recommender, features: Features) -> str:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """The result of selection.
 
     winner, model_id: the selected recommender and its model. evaluations: scores of each recommender. robustness: scores on
@@ -239,7 +239,7 @@ class Choice:
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
-def select(trained: Sequence[Trained], settings: Settings) -> Choice:
+def select(trained: Sequence[Trained], settings: Settings) -> Selection:
     """Selects the simplest recommender that no other beats significantly on the selection windows.
 
     An audit also selects among its seeds: of those that no other seed beats there, the one with the best worst score on perturbed
@@ -257,7 +257,7 @@ def select(trained: Sequence[Trained], settings: Settings) -> Choice:
         robustness[winner] = best.robustness
     models = {one.recipe.name: one.model_id for one in trained if one.recipe.kind == "own"} | {winner: best.model_id}
     left_out = {one.recipe.name: one.left_out for one in trained if one.recipe.kind == "own" and one.left_out}
-    return Choice(winner, best.model_id, evaluations | {winner: best.windows}, robustness, refits, models, skipped, left_out)
+    return Selection(winner, best.model_id, evaluations | {winner: best.windows}, robustness, refits, models, skipped, left_out)
 
 
 def _usable(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained], dict[str, str]]:
@@ -290,21 +290,21 @@ def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id
 
 
 def recommend(
-    store: Store, choice: Choice, features_id: str, settings: Settings, code: dict[str, Any], audited: bool = False
+    store: Store, selection: Selection, features_id: str, settings: Settings, code: dict[str, Any], audited: bool = False
 ) -> str:
     """Makes an unpublished release with the lists of all users, and returns its id."""
     features = open_features(store, features_id, settings)
     state = features.state(features.as_of)
-    holdout = {list_kind: windows[0] for list_kind, windows in choice.evaluations[choice.winner].items()}
+    holdout = {list_kind: windows[0] for list_kind, windows in selection.evaluations[selection.winner].items()}
     with store.draft() as folder:
-        model = store.load("model", choice.model_id)
+        model = store.load("model", selection.model_id)
         recommender = load(model.path)
-        models = {name: choice.models[name] for name in settings.lists.alternatives}
+        models = {name: selection.models[name] for name in settings.lists.alternatives}
         alternatives = {name: load(store.load("model", id).path) for name, id in models.items()}
         trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
         releases.write(folder, recommender, alternatives, state, evaluation.holdout_table(holdout), settings, trained_as_of)
         made_from = lineage.origin(recommender, models, features, settings, code, audited)
-        parents = {"model": choice.model_id, "features": features_id}
+        parents = {"model": selection.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
 
 
@@ -312,7 +312,7 @@ def validate(
     store: Store,
     release_id: str,
     raw_results: list[CheckResult],
-    choice: Choice,
+    selection: Selection,
     champion: str | None,
     bad_days: Mapping[str, str],
     today: date,
@@ -330,13 +330,13 @@ def validate(
         project,
         release,
         features,
-        choice.winner,
-        choice.evaluations,
+        selection.winner,
+        selection.evaluations,
         today,
         live,
         _past(store, rival, features, settings, project),
-        choice.refits,
-        choice.robustness,
+        selection.refits,
+        selection.robustness,
         {name: open_features(store, id, settings) for name, id in bad_days.items()},
         rival=rival,
     )
@@ -359,7 +359,7 @@ def _past(store: Store, champion: Snapshot | None, features: Features, settings:
 
 
 def recommend_again(
-    store: Store, release: ValidatedRelease, live: Snapshot, choice: Choice, today: date, settings: Settings, project: Path
+    store: Store, release: ValidatedRelease, live: Snapshot, selection: Selection, today: date, settings: Settings, project: Path
 ) -> ValidatedRelease:
     """Updates a release for `publish` if another release went live during the run.
 
@@ -373,9 +373,9 @@ def recommend_again(
         return release
     raw_id = store.load("features", live.manifest.parents["features"]).manifest.parents["raw"]
     features_id = build_features(store, raw_id, later, project).id
-    id = recommend(store, choice, features_id, later, manifest.made_from["code"], manifest.made_from["audited"])
+    id = recommend(store, selection, features_id, later, manifest.made_from["code"], manifest.made_from["audited"])
     made, features = store.load("release", id), open_features(store, features_id, later)
-    inputs = CheckInput(store, later, project, made, features, choice.winner, choice.evaluations, today, live)
+    inputs = CheckInput(store, later, project, made, features, selection.winner, selection.evaluations, today, live)
     seen = ValidationReport.read(store.report(live.manifest.id))
     on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | validation.examine(inputs, audit=False, on=("data",))
     report = replace(release.report, features=features_id, content=made.manifest.content, on_data=on_data)

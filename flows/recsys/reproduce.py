@@ -8,7 +8,7 @@ from typing import Any
 
 from recsys import RecsysError, pipeline
 from recsys.evaluation import compare_lists
-from recsys.pipeline import Choice, Recipe
+from recsys.pipeline import Recipe, Selection
 from recsys.recommenders import LIST_KINDS, create
 from recsys.releases import changes, made_under, trace
 from recsys.settings import Settings
@@ -47,9 +47,9 @@ def reproduce(store: Store, release: str, scratch: Store, project: Path, code: M
     name, parameters = (made["model"].made_from[part] for part in ("recommender", "parameters"))
     trained = pipeline.train(scratch, Recipe(name, parameters), built.id, {}, settings)
     models = {name: trained.model_id} | dict(_alternatives(scratch, name, built.id, settings))
-    choice = Choice(name, trained.model_id, {name: trained.windows}, {}, [], models)
+    selection = Selection(name, trained.model_id, {name: trained.windows}, {}, [], models)
     audited = made["release"].made_from.get("audited", False)
-    again = trace(scratch, pipeline.recommend(scratch, choice, built.id, settings, dict(code), audited))
+    again = trace(scratch, pipeline.recommend(scratch, selection, built.id, settings, dict(code), audited))
     differences = [line for kind in ("features", "model", "release") for line in _files(made[kind], again[kind])]
     differences += _lists(store, made["release"], scratch, again["release"])
     return Reproduction(made["release"].content, again["release"].content, differences, list(_origins(made, again)))

@@ -14,7 +14,7 @@ from rich.markup import escape
 from cli.production import is_production, store_branch
 from cli.terminal import table
 from recsys import RecsysError
-from recsys.pipeline import Choice
+from recsys.pipeline import Selection
 from recsys.releases import about
 from recsys.settings import Settings, resolve
 from recsys.store import Store, open_store
@@ -126,12 +126,12 @@ def summarise(path: str, cpu_seconds: float, console: Console) -> None:
     left = RunRecord(path)
     settings = left.settings
     _print_data(left, settings, console)
-    if "choice" in left:
-        for line in _gaps(left.choice, settings):
+    if "selection" in left:
+        for line in _gaps(left.selection, settings):
             console.print(line, markup=False, soft_wrap=True)
-        console.print(f"winner      [bold]{left.choice.winner}[/bold], model {left.choice.model_id}")
+        console.print(f"winner      [bold]{left.selection.winner}[/bold], model {left.selection.model_id}")
     if "report" in left:
-        for words in lines(left.report, left.choice.winner, settings):
+        for words in lines(left.report, left.selection.winner, settings):
             console.print("metric      {}  {}  {}".format(*words), markup=False, soft_wrap=True)
     _print_lists(left, settings, console)
     _print_costs(left.run, cpu_seconds, console)
@@ -207,13 +207,13 @@ def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
     console.print(f"kept as {left.report.name} in the store; nothing was moved; {cpu_seconds:.1f} CPU seconds")
 
 
-def _gaps(choice: Choice, settings: Settings) -> Iterator[str]:
+def _gaps(selection: Selection, settings: Settings) -> Iterator[str]:
     """What the data are too few for: features, recommenders, windows of selection."""
-    for name, columns in choice.left_out.items():
+    for name, columns in selection.left_out.items():
         yield f"left out    of {name}, {len(columns)} features with too few values: {', '.join(columns)}"
-    for reason in choice.skipped.values():
+    for reason in selection.skipped.values():
         yield f"skipped     {reason}"
-    windows = min(len(found[settings.list_kind]) - 1 for found in choice.evaluations.values())
+    windows = min(len(found[settings.list_kind]) - 1 for found in selection.evaluations.values())
     if windows < (wanted := settings.evaluation.selection_windows):
         chosen = "" if windows else "; the simplest recommender is taken"
         why = f"the others have too few days of data before them, with horizon_days = {settings.dataset.horizon_days}"

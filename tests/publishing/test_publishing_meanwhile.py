@@ -10,7 +10,7 @@ import pytest
 
 from conftest import PROJECT, make_settings
 from recsys import pipeline
-from recsys.pipeline import Choice
+from recsys.pipeline import Selection
 from recsys.publishing import publication
 from recsys.publishing.lifecycle import rollback
 from recsys.publishing.publication import ATTEMPTS, ValidatedRelease
@@ -33,23 +33,25 @@ class Shop:
     settings: Settings
     raw: list[CheckResult]
     features: dict[date, str]
-    choices: list[Choice]
+    selections: list[Selection]
     report: ValidationReport | None = None
 
     def make(self, model: int, day: date, champion: str | None = None) -> ValidatedRelease:
         """A release of a model's lists on a day, with the validation report of the first one."""
         settings = replace(self.settings, as_of=day)
-        id = pipeline.recommend(self.store, self.choices[model], self.features[day], settings, {})
+        id = pipeline.recommend(self.store, self.selections[model], self.features[day], settings, {})
         release = self.store.load("release", id)
-        choice, features = self.choices[model], self.features[day]
+        selection, features = self.selections[model], self.features[day]
         if self.report is None:
-            self.report = pipeline.validate(self.store, id, self.raw, choice, None, {}, TODAY, settings, PROJECT)
-        report = replace(self.report, model=choice.model_id, features=features, content=release.manifest.content)
+            self.report = pipeline.validate(self.store, id, self.raw, selection, None, {}, TODAY, settings, PROJECT)
+        report = replace(self.report, model=selection.model_id, features=features, content=release.manifest.content)
         self.store.attach_report(id, report.to_json())
         return ValidatedRelease(id, report, champion)
 
     def publish(self, candidate: ValidatedRelease, model: int) -> ValidatedRelease:
-        relist = partial(pipeline.recommend_again, choice=self.choices[model], today=TODAY, settings=self.settings, project=PROJECT)
+        relist = partial(
+            pipeline.recommend_again, selection=self.selections[model], today=TODAY, settings=self.settings, project=PROJECT
+        )
         return publication.publish(self.store, candidate, required(audit=False), on_conflict=relist, at="noon")
 
     def live(self, model: int, day: date) -> str:
@@ -69,8 +71,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     features = {day: pipeline.build_features(store, raw, replace(settings, as_of=day), PROJECT).id for day in (EARLY, LATE)}
     trained = [pipeline.train(store, one, features[EARLY], {}, settings) for one in pipeline.recipes(settings, audit=False)]
     evaluations = pipeline.select(trained, settings).evaluations
-    choices = [Choice(one.recipe.name, one.model_id, evaluations, {}, []) for one in reversed(trained)]  # the better one first
-    return Shop(store, settings, results, features, choices)
+    selections = [
+        Selection(one.recipe.name, one.model_id, evaluations, {}, []) for one in reversed(trained)
+    ]  # the better one first
+    return Shop(store, settings, results, features, selections)
 
 
 def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(shop: Shop) -> None:
@@ -82,7 +86,7 @@ def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(sh
     assert (published.champion, shop.store.current()) == (other, published.id)
     assert published.id != challenger.id
     assert files.as_of(made) == LATE
-    assert made.manifest.parents == {"model": shop.choices[1].model_id, "features": shop.features[LATE]}
+    assert made.manifest.parents == {"model": shop.selections[1].model_id, "features": shop.features[LATE]}
     assert published.report.on_model == challenger.report.on_model
     assert {result.name for result in published.report.on_data["list_stability"]} > {"list_stability_users", "list_stability_items"}
     assert shop.store.report(published.id) == published.report.to_json()

@@ -93,8 +93,8 @@ def test_a_stranger_is_told_the_ladder(inputs: CheckInput) -> None:
 def test_a_recommender_of_one_stage_has_history_and_list_but_no_candidates(inputs: CheckInput) -> None:
     recipe = pipeline.Recipe("popularity", {"days": 7})
     trained = pipeline.train(inputs.store, recipe, inputs.features.id, {}, inputs.settings)
-    choice = pipeline.Choice("popularity", trained.model_id, {"popularity": trained.windows}, {}, [])
-    release = pipeline.recommend(inputs.store, choice, inputs.features.id, inputs.settings, {})
+    selection = pipeline.Selection("popularity", trained.model_id, {"popularity": trained.windows}, {}, [])
+    release = pipeline.recommend(inputs.store, selection, inputs.features.id, inputs.settings, {})
     one = explain(inputs.store, release, str(inputs.state.user_ids[0]), "all_items")
     assert isinstance(one, Explanation)
     assert one.candidates == []

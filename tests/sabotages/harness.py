@@ -97,7 +97,7 @@ def _contents(run: Run, at: str) -> object:
     """What a sabotage at this place has changed, if anything."""
     if at == "report":
         return id(run)
-    ids = {"source": run.raw_id, "features": run.features_id, "model": run.choice.model_id if run.choice else ""}
+    ids = {"source": run.raw_id, "features": run.features_id, "model": run.selection.model_id if run.selection else ""}
     kind = {"source": "raw"}.get(at, at if at in ids else "release")
     found = run.store.find(kind, ids.get(at, run.release_id))
     if not found:
@@ -121,8 +121,8 @@ def _features(run: Run, source: Path, do: Callable[..., Any], patch: pytest.Monk
 
 
 def _model(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
-    assert run.choice
-    known = run.store.load("model", run.choice.model_id)
+    assert run.selection
+    known = run.store.load("model", run.selection.model_id)
     model = load(known.path)
     try:
         told = do(model, run) or {}
@@ -132,7 +132,7 @@ def _model(run: Run, source: Path, do: Callable[..., Any], patch: pytest.MonkeyP
         model.save(folder)
         own_id = f"{known.manifest.id[:8]}5ab07a6e" if told else ""  # the same files would be the snapshot that is there already
         id = run.store.commit(folder, "model", known.manifest.made_from | told, {"features": run.features_id}, own_id).id
-    run.choice = replace(run.choice, model_id=id, models=run.choice.models | {run.choice.winner: id})
+    run.selection = replace(run.selection, model_id=id, models=run.selection.models | {run.selection.winner: id})
     run.go("recommend")
 
 

@@ -162,17 +162,17 @@ def model_of_another_day(model: Any, run: Run) -> dict[str, Any]:
 @sabotage("report", "block", "same_list|remade|worse|own", TRAINING)
 def popularity_under_the_winners_name(run: Run) -> None:
     """Recent popularity is released under the winner's name."""
-    assert run.choice
-    run.choice = replace(run.choice, model_id=run.choice.models["popularity"])
+    assert run.selection
+    run.selection = replace(run.selection, model_id=run.selection.models["popularity"])
     run.go("recommend", "validate")
 
 
 @sabotage("report", "block", "refused|remade|worse", TRAINING)
 def the_loser_under_the_winners_name(run: Run) -> None:
     """Another recommender's model is released under the winner's name."""
-    assert run.choice
-    loser = next(name for name in run.choice.models if name not in (run.choice.winner, "popularity"))
-    run.choice = replace(run.choice, model_id=run.choice.models[loser])
+    assert run.selection
+    loser = next(name for name in run.selection.models if name not in (run.selection.winner, "popularity"))
+    run.selection = replace(run.selection, model_id=run.selection.models[loser])
     run.go("recommend", "validate")
 
 

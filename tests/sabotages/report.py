@@ -51,7 +51,7 @@ def a_file_changed_after_the_checks(run: Run) -> None:
 @sabotage("report", "block", "refused")
 def a_damaged_model(run: Run) -> None:
     """A byte of the saved model changes before lists are made."""
-    flip(run, "model", run.champion.model_id if run.lists_only else run.choice.model_id, "learned.npz")
+    flip(run, "model", run.champion.model_id if run.lists_only else run.selection.model_id, "learned.npz")
     run.go("recommend", "validate")
 
 
@@ -72,9 +72,9 @@ def flip(run: Run, kind: str, id: str, name: str) -> None:
 @sabotage("report", "block", "refused", places=("later",))
 def another_champion_meanwhile(run: Run) -> None:
     """Another model goes live while the run is checked."""
-    assert run.choice
+    assert run.selection
     assert run.report
-    other = replace(run, choice=replace(run.choice, winner="item_to_item", model_id=run.choice.models["item_to_item"]))
+    other = replace(run, selection=replace(run.selection, winner="item_to_item", model_id=run.selection.models["item_to_item"]))
     other.recommend()
     run.store.point(other.release_id, run.champion)
 

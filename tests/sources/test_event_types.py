@@ -218,12 +218,12 @@ def test_views_alone_become_a_release_that_speaks_of_views(tmp_path: Path) -> No
     raw, results = pipeline.land(store, settings, LANDED_ON)
     features = pipeline.build_features(store, raw, settings, PROJECT).id
     trained = [pipeline.train(store, recipe, features, {}, settings) for recipe in pipeline.recipes(settings, audit=False)]
-    choice = pipeline.select(trained, settings)
-    id = pipeline.recommend(store, choice, features, settings, {})
-    report = pipeline.validate(store, id, results, choice, None, {}, LANDED_ON, settings, PROJECT)
+    selection = pipeline.select(trained, settings)
+    id = pipeline.recommend(store, selection, features, settings, {})
+    report = pipeline.validate(store, id, results, selection, None, {}, LANDED_ON, settings, PROJECT)
     about = files.about(store.load("release", id))
     assert (about["target"], about["exclude_seen"]) == ("view", True)
-    model = store.load("model", choice.model_id).manifest.made_from
+    model = store.load("model", selection.model_id).manifest.made_from
     assert (model["target"], model["exclude_seen"]) == ("view", True)
     said = " ".join(result.message for result in report.results)
     assert "users have a view in the holdout" in said

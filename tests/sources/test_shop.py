@@ -343,7 +343,7 @@ def number(ids: pd.Series | pd.Index) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[snapshots.Store, str, pipeline.Choice, Settings]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[snapshots.Store, str, pipeline.Selection, Settings]:
     """A store with a release of simple recommenders, the id of its features, and what was chosen by which settings."""
     size = {"users": 300, "items": 80, "days": 200, "events": 25_000, "seed": 3}
     settings = simulated(size, evaluation={"selection_windows": 1}, features={"training_windows": 1})
@@ -357,20 +357,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[snapshots.Store, str,
 
 
 @pytest.mark.parametrize("list_kind", LIST_KINDS)
-def test_nobody_beats_the_oracle_beyond_noise(run: tuple[snapshots.Store, str, pipeline.Choice, Settings], list_kind: str) -> None:
-    store, built, choice, settings = run
+def test_nobody_beats_the_oracle_beyond_noise(
+    run: tuple[snapshots.Store, str, pipeline.Selection, Settings], list_kind: str
+) -> None:
+    store, built, selection, settings = run
     best: list[ScoredWindow] = [pipeline.oracle(store, built, settings)[list_kind]]
-    gains = {name: compare(windows[list_kind][:1], best, "ndcg@10", settings) for name, windows in choice.evaluations.items()}
+    gains = {name: compare(windows[list_kind][:1], best, "ndcg@10", settings) for name, windows in selection.evaluations.items()}
     assert set(gains) == {"popularity", "repeat_purchase", "item_to_item"}
     assert all(gain.low <= 0 for gain in gains.values()), gains
     assert gains["popularity"].high < 0
 
 
 def test_example_users_of_a_release_have_the_oracles_lists(
-    run: tuple[snapshots.Store, str, pipeline.Choice, Settings],
+    run: tuple[snapshots.Store, str, pipeline.Selection, Settings],
 ) -> None:
-    store, built, choice, settings = run
-    release = store.load("release", pipeline.recommend(store, choice, built, settings, {}))
+    store, built, selection, settings = run
+    release = store.load("release", pipeline.recommend(store, selection, built, settings, {}))
     features = pipeline.open_features(store, built, settings)
     state, source = features.state(features.as_of), open_simulation(settings.dataset)
     assert source

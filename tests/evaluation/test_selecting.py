@@ -30,32 +30,32 @@ def skipped(name: str) -> Trained:
 
 
 def test_one_that_is_skipped_is_told_and_the_others_compete() -> None:
-    choice = select([trained("popularity", 0.1), trained("item_to_item", 0.2), skipped("two_stage")], SETTINGS)
-    assert choice.winner == "item_to_item"
-    assert choice.skipped == {"two_stage": "two_stage: no title has a word"}
-    assert set(choice.evaluations) == set(choice.models) == {"popularity", "item_to_item"}
+    selection = select([trained("popularity", 0.1), trained("item_to_item", 0.2), skipped("two_stage")], SETTINGS)
+    assert selection.winner == "item_to_item"
+    assert selection.skipped == {"two_stage": "two_stage: no title has a word"}
+    assert set(selection.evaluations) == set(selection.models) == {"popularity", "item_to_item"}
 
 
 def test_a_skipped_resample_does_not_skip_its_recommender() -> None:
     resample = replace(skipped("two_stage"), recipe=Recipe("two_stage", {}, "resample"))
-    choice = select([trained("popularity", 0.1), trained("two_stage", 0.2), resample], SETTINGS)
-    assert (choice.winner, choice.skipped, choice.refits) == ("two_stage", {}, [])
+    selection = select([trained("popularity", 0.1), trained("two_stage", 0.2), resample], SETTINGS)
+    assert (selection.winner, selection.skipped, selection.refits) == ("two_stage", {}, [])
 
 
 def test_all_are_compared_on_the_windows_that_all_have() -> None:
-    choice = select([trained("popularity", 0.1), trained("two_stage", 0.2, windows=2)], SETTINGS)
-    assert (choice.winner, choice.skipped) == ("two_stage", {})
+    selection = select([trained("popularity", 0.1), trained("two_stage", 0.2, windows=2)], SETTINGS)
+    assert (selection.winner, selection.skipped) == ("two_stage", {})
 
 
 def test_one_that_learns_only_on_the_holdout_is_skipped_for_nothing_chose_it() -> None:
-    choice = select([trained("popularity", 0.1), trained("two_stage", 0.2, windows=1)], SETTINGS)
-    assert choice.winner == "popularity"
-    assert "two_stage" in choice.skipped
+    selection = select([trained("popularity", 0.1), trained("two_stage", 0.2, windows=1)], SETTINGS)
+    assert selection.winner == "popularity"
+    assert "two_stage" in selection.skipped
 
 
 def test_without_a_window_of_selection_the_simplest_is_taken() -> None:
-    choice = select([trained("popularity", 0.1, windows=1), trained("two_stage", 0.2, windows=1)], SETTINGS)
-    assert (choice.winner, choice.skipped) == ("popularity", {})
+    selection = select([trained("popularity", 0.1, windows=1), trained("two_stage", 0.2, windows=1)], SETTINGS)
+    assert (selection.winner, selection.skipped) == ("popularity", {})
 
 
 def test_lists_of_a_skipped_recommender_cannot_be_released() -> None:
