@@ -23,7 +23,7 @@ class TrainFlow(BaseFlow):
         self.check_inputs()
         self.audited = self.audit or self.settings.validation.audit
         self.recipes = recipes(self.settings, self.audited)
-        self.champion = self.store.current()
+        self.live_id = self.store.current()
         self.next(self.land)
 
     @step
@@ -59,7 +59,7 @@ class TrainFlow(BaseFlow):
         """Select the simplest recommender that no other beats significantly."""
         from recsys.pipeline import select
 
-        self.merge_artifacts(inputs, include=["today", "champion", "audited", "raw_results", "bad_days"])
+        self.merge_artifacts(inputs, include=["today", "live_id", "audited", "raw_results", "bad_days"])
         self.built = inputs[0].built  # `make step STEP=select` cannot read merged artifacts
         self.selection = select([task.trained for task in inputs], self.settings)
         self.next(self.recommend)
@@ -86,7 +86,7 @@ class TrainFlow(BaseFlow):
             self.release_id,
             raw_results=self.raw_results,
             selection=self.selection,
-            champion=self.champion,
+            live_id=self.live_id,
             bad_days=self.bad_days,
             today=self.today,
             settings=self.settings,
@@ -105,7 +105,7 @@ class TrainFlow(BaseFlow):
         from recsys.pipeline import recommend_again
         from recsys.publishing import ValidatedRelease, publish
 
-        release, share = ValidatedRelease(self.release_id, self.report, self.champion), float(self.canary) if self.canary else None
+        release, share = ValidatedRelease(self.release_id, self.report, self.live_id), float(self.canary) if self.canary else None
         update = partial(recommend_again, selection=self.selection, today=self.today, settings=self.settings, project=self.project)
         published = publish(self.store, release, self.required, share, update, at=datetime.now(UTC).isoformat(timespec="seconds"))
         self.release_id, self.report = published.id, published.report

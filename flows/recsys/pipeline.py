@@ -313,14 +313,15 @@ def validate(
     release_id: str,
     raw_results: list[CheckResult],
     selection: Selection,
-    champion: str | None,
+    live_id: str | None,
     bad_days: Mapping[str, str],
     today: date,
     settings: Settings,
     project: Path,
 ) -> ValidationReport:
-    """Runs the checks on a release and stores its validation report. The costly checks run if there are bad days."""
-    release, live = store.load("release", release_id), store.load("release", champion) if champion else None
+    """Runs the checks on a release and stores its validation report. live_id: the release that was live when the run began. The
+    costly checks run if there are bad days."""
+    release, live = store.load("release", release_id), store.load("release", live_id) if live_id else None
     rival = lineage.proven_by(store, live) if live else None
     parents = release.manifest.parents
     features = open_features(store, parents["features"], settings)
@@ -349,12 +350,12 @@ def validate(
     return report
 
 
-def _past(store: Store, champion: Snapshot | None, features: Features, settings: Settings, project: Path) -> Features | None:
-    """Features of this run's raw data as of the champion's day; None if that is not earlier."""
-    if champion is None or releases.as_of(champion) >= features.as_of:
+def _past(store: Store, rival: Snapshot | None, features: Features, settings: Settings, project: Path) -> Features | None:
+    """Features of this run's raw data as of the rival's day; None if that is not earlier."""
+    if rival is None or releases.as_of(rival) >= features.as_of:
         return None
     raw_id = store.load("features", features.id).manifest.parents["raw"]
-    built = build_features(store, raw_id, replace(settings, as_of=releases.as_of(champion)), project)
+    built = build_features(store, raw_id, replace(settings, as_of=releases.as_of(rival)), project)
     return open_features(store, built.id, settings)
 
 
@@ -380,4 +381,4 @@ def recommend_again(
     on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | validation.examine(inputs, audit=False, on=("data",))
     report = replace(release.report, features=features_id, content=made.manifest.content, on_data=on_data)
     store.attach_report(id, report.to_json())
-    return ValidatedRelease(id, report, release.champion)
+    return ValidatedRelease(id, report, release.replaces)

@@ -209,7 +209,7 @@ def test_of_two_executions_at_once_a_good_release_stays(cloud: Cloud, live: Mani
             "leaning",
             "train_flow.py",
             [
-                ("        self.champion = ", "        open('note', 'w').close()\n        self.champion = "),
+                ("        self.live_id = ", "        open('note', 'w').close()\n        self.live_id = "),
                 ("        self.raw_id, ", "        open('note').close()\n        self.raw_id, "),
             ],
             "land",

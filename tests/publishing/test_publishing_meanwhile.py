@@ -83,7 +83,7 @@ def test_where_the_lists_of_the_champion_are_newer_the_challenger_lists_again(sh
     other = shop.live(0, LATE)
     published = shop.publish(challenger, 1)
     made = shop.store.load("release", published.id)
-    assert (published.champion, shop.store.current()) == (other, published.id)
+    assert (published.replaces, shop.store.current()) == (other, published.id)
     assert published.id != challenger.id
     assert files.as_of(made) == LATE
     assert made.manifest.parents == {"model": shop.selections[1].model_id, "features": shop.features[LATE]}
@@ -108,7 +108,7 @@ def test_where_they_are_as_old_it_only_tries_again(shop: Shop) -> None:
     champion = shop.live(0, EARLY)
     challenger = shop.make(1, EARLY, champion)
     other = shop.live(0, EARLY)
-    assert shop.publish(challenger, 1) == replace(challenger, champion=other)
+    assert shop.publish(challenger, 1) == replace(challenger, replaces=other)
     assert shop.store.history()[-1]["previous"] == other
 
 

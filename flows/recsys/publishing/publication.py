@@ -15,11 +15,12 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class ValidatedRelease:
-    """A release with its validation report. champion: id of the release that was live when it was validated."""
+    """A release with its validation report. replaces: id of the release that was live when it was validated; it may replace no
+    other."""
 
     id: str
     report: ValidationReport
-    champion: str | None
+    replaces: str | None
 
 
 OnConflict = Callable[[Store, ValidatedRelease, Snapshot], ValidatedRelease | None]
@@ -71,9 +72,9 @@ def _move(store: Store, release: ValidatedRelease, checks: Iterable[str], share:
         raise RecsysError(f"validation_report.json of release {release.id} differs from what the checks wrote; run the flow again")
     verify(store, release.id)
     if share is None:
-        store.point(release.id, release.champion, model=release.report.model, **facts)
+        store.point(release.id, release.replaces, model=release.report.model, **facts)
     else:
-        store.point_canary(Canary(release.id, share), release.champion)
+        store.point_canary(Canary(release.id, share), release.replaces)
 
 
 def _published(store: Store, release: ValidatedRelease) -> ValidatedRelease | None:
@@ -94,7 +95,7 @@ def _went_live(store: Store, move: dict[str, Any]) -> ValidatedRelease:
 
 def follow_champion(store: Store, release: ValidatedRelease, live: Snapshot) -> ValidatedRelease:
     """For `on_conflict`: publishes the same release over the one that is live now. Raises Conflict if that has another model."""
-    return replace(release, champion=same_champion(store, release.champion))
+    return replace(release, replaces=same_champion(store, release.replaces))
 
 
 def give_way(store: Store, release: ValidatedRelease, live: Snapshot) -> ValidatedRelease | None:

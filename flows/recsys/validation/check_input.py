@@ -24,9 +24,9 @@ class CheckInput:
     """A release that is not yet published, with everything that it was made from.
 
     features: the features that the lists were made from. winner: name of the recommender that was selected. evaluations: the scored
-    windows of each recommender, the holdout first. champion: the live release, None at a first run. rival: the release that the
-    champion's model was trained for; the champion itself may be a daily update of its lists. past: features as of the champion's
-    day, None if that is not earlier than this run's. judged: the features that the winner was trained and evaluated on, None if
+    windows of each recommender, the holdout first. live: the live release, None at a first run. rival: the release of the run that
+    trained the live model; the live release may be a daily update of its lists. past: features as of the rival's day, None if that
+    is not earlier than this run's. judged: the features that the winner was trained and evaluated on, None if
     those are `features`.
 
     Filled by audits only. refits: the winner's evaluations under other seeds and on resampled users. robustness: the holdout of
@@ -42,7 +42,7 @@ class CheckInput:
     winner: str
     evaluations: Mapping[str, ScoredWindows]
     today: date = date.min
-    champion: Snapshot | None = None
+    live: Snapshot | None = None
     past: Features | None = None
     refits: Sequence[ScoredWindows] = ()
     robustness: Mapping[str, Robustness] = field(default_factory=dict)

@@ -158,9 +158,9 @@ def _reference(inputs: CheckInput, known: "UserHistory", list_kind: str) -> tupl
         window, state = inputs.holdout(inputs.winner, list_kind), inputs.holdout_state
         listed = _listed(inputs, state, window.users, window.lists)
         return UserHistory(inputs, state).fit(listed, state.rows(window.users), exclude_seen), window.users
-    if inputs.champion is None:
+    if inputs.live is None:
         return UserFit(np.zeros(0, np.int64), np.zeros(0)), np.zeros(0, str)
-    users, items = read_lists_for(inputs.state, inputs.champion, list_kind)
+    users, items = read_lists_for(inputs.state, inputs.live, list_kind)
     rows = inputs.state.rows(users)
     return known.fit(_listed(inputs, inputs.state, users, items), rows[rows >= 0], exclude_seen), users[rows >= 0]
 

@@ -145,7 +145,7 @@ def complete_raw(results: Iterable[CheckResult], store: Store, settings: Setting
 
 
 def _advisor(inputs: CheckInput) -> Advisor:
-    as_of, live, release = inputs.features.as_of, inputs.champion, inputs.release.manifest
+    as_of, live, release = inputs.features.as_of, inputs.live, inputs.release.manifest
     known = expected_changes.known(inputs.store, inputs.settings)
     good_day = releases.as_of(live) if live else as_of
     good_day = good_day if good_day < as_of else as_of - timedelta(days=7)

@@ -67,7 +67,7 @@ def test_items_of_the_live_release_that_are_gone(inputs: CheckInput, tmp_path: P
     now = inputs.state
     table = pa.table({"item_id": now.item_ids, "is_available": now.items["is_available"]})
     pq.write_table(table, tmp_path / "items.parquet")
-    live = sabotage(inputs, champion=Snapshot(tmp_path, inputs.release.manifest))
+    live = sabotage(inputs, live=Snapshot(tmp_path, inputs.release.manifest))
     assert severities(live) == {}
     left = now.items["is_available"] & (np.arange(now.shape[1]) % 2 > 0)
     half = replace(now, items=now.items | {"is_available": left})
@@ -80,7 +80,7 @@ def test_items_that_were_gone_and_are_all_back(inputs: CheckInput, tmp_path: Pat
     now = inputs.state
     was = now.items["is_available"] & (np.arange(now.shape[1]) % 2 > 0)
     pq.write_table(pa.table({"item_id": now.item_ids, "is_available": was}), tmp_path / "items.parquet")
-    live = sabotage(inputs, champion=Snapshot(tmp_path, inputs.release.manifest))
+    live = sabotage(inputs, live=Snapshot(tmp_path, inputs.release.manifest))
     back = replace(now, items=now.items | {"is_available": np.ones(now.shape[1], bool)})
     assert severities(sabotage(live, state=back)) == {"catalogue_returned": "warn"}
     assert severities(sabotage(live, state=replace(now, items=now.items | {"is_available": was}))) == {}

@@ -112,7 +112,7 @@ def set_to(dimension: str, value: str, count: float, days: int = 1) -> Change:
 
 def test_a_shop_that_goes_on_as_before_passes(inputs: CheckInput) -> None:
     assert failures("history", inputs) == {}
-    assert failures("history", sabotage(inputs, champion=inputs.release)) == {}
+    assert failures("history", sabotage(inputs, live=inputs.release)) == {}
 
 
 def test_an_ordinary_day_passes() -> None:
@@ -432,14 +432,14 @@ def test_times_that_cannot_be() -> None:
 
 
 def test_users_who_are_known_stay_in_their_segments(inputs: CheckInput) -> None:
-    healthy = sabotage(inputs, champion=inputs.release)
+    healthy = sabotage(inputs, live=inputs.release)
     assert "known_users" not in failures("history", healthy)
     users = inputs.state.users | {"segment": np.roll(inputs.state.users["segment"], 1)}
     assert "known_users" in failures("history", sabotage(healthy, state=replace(inputs.state, users=users)))
 
 
 def test_events_that_are_known_stay_with_their_users(inputs: CheckInput) -> None:
-    healthy = sabotage(inputs, champion=inputs.release)
+    healthy = sabotage(inputs, live=inputs.release)
     assert "known_histories" not in failures("history", healthy)
     state, users = inputs.state, inputs.state.history["user_index"]
     exchanged = replace(state, history=state.history | {"user_index": (users + 1) % state.shape[0]})

@@ -96,7 +96,7 @@ def live(folder: Path, mean: float, as_of: str = "2024-02-01", users: int = 200,
 
 
 def challenger(mean: float, champion: Any) -> CheckInput:
-    return inputs(mean, features=cast(Any, SimpleNamespace(as_of=date(2024, 2, 1))), champion=champion)
+    return inputs(mean, features=cast(Any, SimpleNamespace(as_of=date(2024, 2, 1))), live=champion)
 
 
 def test_a_first_release_meets_the_best_simple_recommender() -> None:

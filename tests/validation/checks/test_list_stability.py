@@ -44,7 +44,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, was: np.ndarray, now: np.ndarray, wi
     fields: Any = SimpleNamespace(
         settings=SETTINGS,
         served_kind="all_items",
-        champion=live,
+        live=live,
         release=Snapshot(Path("new"), manifest),
         state=STATE,
         winner=winner,

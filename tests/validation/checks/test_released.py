@@ -433,7 +433,7 @@ def test_a_healthy_release_of_any_recommender_passes(inputs: CheckInput, tmp_pat
     pq.write_table(holdout_table({list_kind: found[0] for list_kind, found in windows[name].items()}), folder / "holdout.parquet")
     healthy = sabotage(inputs, release=made, winner=name, model=model, lists=lists, evaluations=windows)
     assert blocked(healthy) == {}
-    assert blocked(replace(healthy, evaluations={}, champion=made)) == {}
+    assert blocked(replace(healthy, evaluations={}, live=made)) == {}
 
 
 def test_one_row_of_each_table_that_is_wrong(inputs: CheckInput, tmp_path: Path) -> None:

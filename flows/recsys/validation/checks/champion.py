@@ -1,7 +1,7 @@
 """Compares the new model (challenger) with the live release (champion) on days that neither has seen.
 
 If both have the same holdout, the scores of each user are compared. Otherwise the challenger's recommender is fitted as of the
-champion's day, and both lists are scored on the events since then. At a first release the best simple recommender is the champion.
+champion's day, and both lists are scored on the events since then. A first release is compared with the best simple recommender.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {}
 
 
 def check(inputs: CheckInput, limits: ChampionLimits) -> Iterator[CheckResult]:
-    champion = inputs.rival or inputs.champion
+    champion = inputs.rival or inputs.live
     if champion is None:
         yield from _first(inputs, limits)
         return

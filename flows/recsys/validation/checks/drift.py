@@ -48,11 +48,11 @@ def _catalogue(inputs: CheckInput, limits: DriftLimits) -> CheckResult:
     """Share of the sold items that were available in the live release, or at the holdout's cutoff if nothing is live, and are not
     available now. Items that did not sell are left out: the catalogue's flag has no date, so they may have been gone before."""
     now, then = inputs.state, inputs.holdout_state
-    if inputs.champion is None:
+    if inputs.live is None:
         ids, was_available, since = then.item_ids, then.items["is_available"], then.cutoff.isoformat()
         rows, sold = places(now.item_ids, ids), then.items[f"target_events_{SOLD_DAYS}d"] > 0
     else:
-        (ids, was_available), since = read_items(inputs.champion, "item_id", "is_available"), "the live release"
+        (ids, was_available), since = read_items(inputs.live, "item_id", "is_available"), "the live release"
         rows = places(now.item_ids, ids)
         sold = (rows < 0) | (now.items[f"target_events_{SOLD_DAYS}d"][rows] > 0)
     compared = was_available & sold
@@ -67,9 +67,9 @@ def _catalogue(inputs: CheckInput, limits: DriftLimits) -> CheckResult:
 def _returned(inputs: CheckInput) -> CheckResult:
     """Warns if most of the unavailable items are available again at once, because the catalogue may have lost its flag."""
     name = "catalogue_returned"
-    if inputs.champion is None:
+    if inputs.live is None:
         return CheckResult(name, "none", "none", "warn", True, "there is no live release to compare the catalogue with")
-    ids, was_available = read_items(inputs.champion, "item_id", "is_available")
+    ids, was_available = read_items(inputs.live, "item_id", "is_available")
     rows = places(inputs.state.item_ids, ids[~was_available])
     back = int(inputs.state.items["is_available"][rows[rows >= 0]].sum())
     share = back / max(len(rows), 1)

@@ -145,16 +145,16 @@ def check(inputs: CheckInput, limits: HistoryLimits) -> Iterator[CheckResult]:
     live = _live_profile(inputs)
     days = new_days(live, features.daily_profile, features.as_of, limits)
     yield from detect(features.daily_profile, features.as_of, limits, days, str(features.path))
-    yield known_items(inputs.champion, inputs.state, limits)
-    yield known_users(inputs.champion, inputs.state, limits)
-    yield known_histories(inputs.champion, inputs.state, inputs.settings.dataset.target, limits)
+    yield known_items(inputs.live, inputs.state, limits)
+    yield known_users(inputs.live, inputs.state, limits)
+    yield known_histories(inputs.live, inputs.state, inputs.settings.dataset.target, limits)
     yield past_days(live, features.daily_profile, limits)
     yield impossible_times(read_quarantine(features.path, inputs.settings))
 
 
 def _live_profile(inputs: CheckInput) -> DailyProfile | None:
     """The daily profile that the live release was made from; None if nothing is live or its features were deleted."""
-    store, live = inputs.store, inputs.champion
+    store, live = inputs.store, inputs.live
     id = live.manifest.parents.get("features", "") if live else ""
     if live is None or store.find("features", id) is None:
         return None

@@ -39,7 +39,7 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 
 
 def check(inputs: CheckInput, limits: ListStabilityLimits) -> Iterator[CheckResult]:
-    live, k = inputs.champion, inputs.settings.evaluation.k
+    live, k = inputs.live, inputs.settings.evaluation.k
     if live is None:
         yield from _first(inputs, limits)
         return

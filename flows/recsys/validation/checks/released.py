@@ -364,8 +364,8 @@ def _holdout(inputs: CheckInput) -> CheckResult:
     read = expected = pq.read_table(inputs.release.path / "holdout.parquet")
     if windows := inputs.evaluations.get(inputs.winner):
         expected = holdout_table({list_kind: scored[0] for list_kind, scored in windows.items()})
-    elif inputs.champion:
-        expected = pq.read_table(inputs.champion.path / "holdout.parquet")
+    elif inputs.live:
+        expected = pq.read_table(inputs.live.path / "holdout.parquet")
     message = f"holdout.parquet holds the holdout's scores of {inputs.winner}"
     if not expected.equals(read):
         message = (
