@@ -109,7 +109,7 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
         if is_dead(parent):  # it died before this call
             os.kill(os.getpid(), signal.SIGKILL)
-        os.environ[BOUND] = own_name()
+        os.environ |= {BOUND: own_name()}
 
 
 def collect_rarely() -> None:
