@@ -63,7 +63,7 @@ def unwritable(folder: Path) -> str:
         with TemporaryFile(dir=existing):
             return ""
     except OSError as error:
-        return f"{existing} cannot be written: {error.strerror}; make it writable, or pass another store by STORE="
+        return f"{existing} cannot be written: {error.strerror}; make it writable"
 
 
 def schema() -> None:
