@@ -187,7 +187,7 @@ def ranked(patch: pytest.MonkeyPatch, spoil: Callable[[Any, Lists, bool], Lists]
     patch.setattr(Recommender, "rank", spoilt)
 
 
-@sabotage("code", "block", "remade|own|worse|metric|scores|fall")
+@sabotage("code", "block", "remade|own|worse|metric|scores|fall|final_model")
 def ranking_is_upside_down(patch: pytest.MonkeyPatch, run: Run) -> None:
     """Lists are made with the worst item first."""
     ranked(patch, lambda state, lists, exclude_seen: Lists(lists.items[:, ::-1].copy(), lists.scores, lists.kept_out))

@@ -309,6 +309,8 @@ def alternatives_shifted(users: list[str], lists: dict[str, Lists], run: Run) ->
 def alternatives_are_the_winners(folder: Path, run: Run) -> None:
     """The lists of an alternative recommender are the winner's."""
     require_lists(folder, "repeat_purchase")
+    if json.loads((folder / "release.json").read_text())["recommender"] == "repeat_purchase":
+        raise NothingToBreak("the alternative recommender is the winner")
     with closing(sqlite3.connect(files.lists_file(folder, "repeat_purchase"))) as connection:
         connection.execute("attach ? as other", (str(folder / "lists.sqlite"),))
         with connection:
@@ -453,7 +455,7 @@ def another_trained_as_of(folder: Path, run: Run) -> None:
     in_json(folder, "release.json", lambda facts: {"trained_as_of": (run.today - timedelta(3)).isoformat()})
 
 
-@sabotage("release", "block", REMADE + "|recommender|refused")
+@sabotage("release", "block", REMADE + "|recommender|release_json|refused")
 def another_recommender(folder: Path, run: Run) -> None:
     """The release names another recommender."""
     in_json(folder, "release.json", lambda facts: {"recommender": "popularity"})

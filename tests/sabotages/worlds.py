@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow.parquet as pq
 
 import exports
 from conftest import PROJECT, make_settings
@@ -97,7 +98,9 @@ def retail(folder: Path) -> dict[str, Any]:
     raw = store.load("raw", replay(store, features, settings, features.as_of)).path
     folder.mkdir(parents=True)
     for table in ("events", "items", "users"):
-        (folder / f"{table}.parquet").write_bytes((raw / f"{table}.parquet").read_bytes())
+        rows = pq.read_table(raw / f"{table}.parquet")
+        known = [name for name in rows.column_names if rows[name].null_count < len(rows)]
+        pq.write_table(rows.select(known), folder / f"{table}.parquet")
     return {"horizon_days": 28, "step_days": 14, "max_age_days": 1, "max_daily_events": 1_000}
 
 
