@@ -86,11 +86,16 @@ def attempt(healthy: Run, source: Path, one: Sabotage, folder: Path) -> Outcome:
         error = str(refused)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    warned = {name: message for name, message in run.warnings().items() if name not in usual}
+    warned = {name: message for name, message in run.warnings().items() if _subject(message) != _subject(usual.get(name, ""))}
     if error:
         blocked = re.findall(r"\[(\w+)\]", error) or ["refused"]
         return Outcome("block", tuple(dict.fromkeys([*blocked, *warned])), error)
     return Outcome("warn" if warned else "unnoticed", tuple(warned), "; ".join(warned.values()))
+
+
+def _subject(message: str) -> str:
+    """What a warning is about: the day of a change, or what is compared."""
+    return message.partition(":")[0]
 
 
 def _contents(run: Run, at: str) -> object:
