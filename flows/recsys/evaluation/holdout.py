@@ -208,14 +208,14 @@ def per_user(windows: Sequence[ScoredWindow], metric: str) -> dict[str, float]:
     return dict(zip(names.tolist(), means.tolist(), strict=True))
 
 
-def compare(a: Sequence[ScoredWindow], b: Sequence[ScoredWindow], metric: str, settings: Settings) -> Interval:
+def compare(a: Sequence[ScoredWindow], b: Sequence[ScoredWindow], metric: str, settings: Settings, error: float = 0.05) -> Interval:
     """Mean paired difference a - b with its interval; both must have the same users. For fewer than MIN_USERS users the interval is
-    infinite, so that nothing is decided."""
+    infinite, so that nothing is decided. error: probability that the interval misses the true mean."""
     left, right = per_user(a, metric), per_user(b, metric)
     difference = np.array([left[user] - right[user] for user in left])
     if len(difference) < MIN_USERS:
         return Interval(float(difference.mean()) if len(difference) else 0.0, -np.inf, np.inf)
-    return bootstrap({metric: difference}, settings.evaluation.bootstraps, settings.seed)[metric]
+    return bootstrap({metric: difference}, settings.evaluation.bootstraps, settings.seed, error)[metric]
 
 
 def summarise(window: ScoredWindow, ks: Sequence[int], settings: Settings) -> dict[str, Interval]:

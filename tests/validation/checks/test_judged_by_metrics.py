@@ -116,6 +116,18 @@ def test_a_challenger_is_held_against_what_the_live_release_kept(mean: float, sa
     assert result.blocks == (said == "worse beyond noise")
 
 
+@pytest.mark.parametrize(("z", "severity"), [(1.5, None), (2.2, "warn"), (3.2, "block")])
+def test_a_challenger_that_may_be_worse_by_chance_only_warns(z: float, severity: str | None, tmp_path: Path) -> None:
+    """z: how many standard errors it is below the live release."""
+    noise = np.random.default_rng(5).normal(size=len(USERS))
+    noise = (noise - noise.mean()) / noise.std()
+    scores = {"ndcg@10": window(0.3, seed=1).scores["ndcg@10"] + 0.01 * (noise - z / np.sqrt(len(USERS)))}
+    judged = challenger(0.3, live(tmp_path, 0.3))
+    ours = {list_kind: [replace(window(0.3), scores=scores)] for list_kind in LIST_KINDS}
+    judged = replace(judged, evaluations={**judged.evaluations, "two_stage": ours})
+    assert failed(champion, judged).get("all_items_not_worse_than_champion") == severity
+
+
 def test_few_users_of_both_are_too_early_to_tell(tmp_path: Path) -> None:
     found = results(champion, challenger(0.1, live(tmp_path, 0.3, users=9)))
     assert "9 users of the live release have" in found["all_items_not_worse_than_champion"].message

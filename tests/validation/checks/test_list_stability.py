@@ -96,10 +96,10 @@ def test_lists_that_show_a_fraction_of_the_items_block_unless_popularity_won(mon
 
 
 def test_lists_that_turned_to_hits_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    hits = replace(STATE, items=STATE.items | {"target_users": np.where(np.arange(ITEMS) < 10, 50, 1)})
+    hits = replace(STATE, items=STATE.items | {"target_events_28d": np.where(np.arange(ITEMS) < 10, 49, 0)})
     monkeypatch.setattr("test_list_stability.STATE", hits)
     found = judged(monkeypatch, rotated(), np.tile(np.arange(10, dtype=np.int32), (USERS, 1)))
-    assert found["list_stability_popularity"].value == pytest.approx(50 / ((10 * 50 + 30) / ITEMS), rel=0.1)
+    assert found["list_stability_popularity"].value == pytest.approx(50 / (10 * 49 / ITEMS + 1), rel=0.1)
     assert not found["list_stability_popularity"].passed
 
 

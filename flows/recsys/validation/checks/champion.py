@@ -21,6 +21,8 @@ from recsys.store import Snapshot
 from recsys.validation.check_input import CheckInput
 from recsys.validation_report import CheckResult, Severity
 
+BLOCK_ERROR = 0.01  # a block needs a 99% interval below 0, or chance would refuse one of forty equally good models
+
 
 @section
 class ChampionLimits:
@@ -68,7 +70,6 @@ def _first(inputs: CheckInput, limits: ChampionLimits) -> Iterator[CheckResult]:
 def _result(
     inputs: CheckInput, limits: ChampionLimits, list_kind: str, ours: ScoredWindow, theirs: ScoredWindow, where: str, rival: str
 ) -> CheckResult:
-    severity: Severity = "block" if list_kind == inputs.served_kind else "warn"
     name, users = f"{list_kind}_not_worse_than_champion", len(ours.users)
     if users < limits.min_users:
         message = (
@@ -77,6 +78,9 @@ def _result(
         )
         return CheckResult(name, users, limits.min_users, "warn", False, message, setting="min_users")
     gain = compare([ours], [theirs], inputs.metric, inputs.settings)
+    is_served = list_kind == inputs.served_kind
+    surely = compare([ours], [theirs], inputs.metric, inputs.settings, BLOCK_ERROR).high < 0
+    severity: Severity = "block" if surely and is_served else "warn"
     outcome = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
     message = f"{inputs.winner} minus {rival}, {list_kind}, {users:,} users {where}: {inputs.metric} {gain}: {outcome}"
     return CheckResult(name, gain.mean, 0.0, severity, gain.high >= 0, message, interval=gain[1:])

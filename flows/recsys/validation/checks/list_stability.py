@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation import compare_lists, coverage, target_share
+from recsys.evaluation import compare_lists, coverage
 from recsys.recommenders import SIMPLE, create
 from recsys.releases import read_lists_for
 from recsys.settings import Count, Positive, Share, section
@@ -82,11 +82,13 @@ def _diversity(
     message = f"lists show {after:.1%} of the catalogue; those of {names} show {before:.1%}"
     block = math.inf if inputs.winner == "popularity" else limits.block_narrower  # popularity rightly lists the same for everybody
     yield grade("list_stability_coverage", _ratio(before, after), limits.warn_narrower, block, message)
-    shares = target_share(inputs.state)
-    *others, after = (float(shares[items[items >= 0]].mean()) for items in (*references.values(), lists))
-    a_target, theirs = inputs.settings.dataset.a_target, " and ".join(f"{other:.2%}" for other in others)
-    message = f"on average, {after:.2%} of the users have had {a_target} with a listed item; for lists of {names} it is {theirs}"
-    ratio = max(_ratio(min(others), after), _ratio(after, max(others)), 1.0)
+    recent = np.nan_to_num(inputs.state.items["target_events_28d"])  # since new items are rightly listed before many have had them
+    *others, after = (float(recent[items[items >= 0]].mean()) for items in (*references.values(), lists))
+    theirs = " and ".join(f"{other:.1f}" for other in others)
+    message = (
+        f"a listed item had {after:.1f} target events in the last 28 days on average; one in the lists of {names} had {theirs}"
+    )
+    ratio = max(_ratio(min(others) + 1, after + 1), _ratio(after + 1, max(others) + 1), 1.0)  # one more, as few say little
     block = limits.block_popularity if after < min(others) else math.inf  # more popular lists may be due to a new bestseller
     yield grade("list_stability_popularity", ratio, limits.warn_popularity, block, message)
 
