@@ -81,9 +81,11 @@ def test_runs_that_are_healthy_are_published(name: str, tmp_path: Path) -> None:
         settings = settings_of(dataset, write_files(tmp_path / "stream", tmp_path / f"until-{today}", today), as_of=str(today))
         run = Run(store, settings, today, lists_only=place % 4 > 0)
         run.go()
-        if place and (warnings := run.warnings()):
-            warned[day] = list(warnings)
-    tell(f"{name}, runs", warned)
+        assert run.report
+        told = run.report.results if not run.lists_only else [one for found in run.report.on_data.values() for one in found]
+        if place and (warnings := [one.name for one in told if not one.passed]):
+            warned[day] = warnings
+    tell(f"{name}, runs", warned)  # daily lists repeat what their model was warned of; this counts on the day of its training
     assert len(warned) <= MOST_WARNED, warned
 
 
