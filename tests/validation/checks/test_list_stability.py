@@ -96,11 +96,20 @@ def test_lists_that_show_a_fraction_of_the_items_block_unless_popularity_won(mon
 
 
 def test_lists_that_turned_to_hits_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    hits = replace(STATE, items=STATE.items | {"target_events_28d": np.where(np.arange(ITEMS) < 10, 49, 0)})
+    is_hit = np.arange(ITEMS) < 10
+    popular = {"target_users": np.where(is_hit, 50, 1), "target_events_28d": np.where(is_hit, 49, 0)}
+    hits = replace(STATE, items=STATE.items | popular)
     monkeypatch.setattr("test_list_stability.STATE", hits)
     found = judged(monkeypatch, rotated(), np.tile(np.arange(10, dtype=np.int32), (USERS, 1)))
-    assert found["list_stability_popularity"].value == pytest.approx(50 / (10 * 49 / ITEMS + 1), rel=0.1)
+    assert found["list_stability_popularity"].value == pytest.approx(50 / ((10 * 50 + 30) / ITEMS), rel=0.1)
     assert not found["list_stability_popularity"].passed
+
+
+def test_new_items_that_sell_are_no_unpopular_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_new = np.arange(ITEMS) < 10
+    sales = {"target_users": np.where(is_new, 2, 50), "target_events_28d": np.where(is_new, 6, 5)}
+    monkeypatch.setattr("test_list_stability.STATE", replace(STATE, items=STATE.items | sales))
+    assert judged(monkeypatch, rotated(), np.tile(np.arange(10, dtype=np.int32), (USERS, 1)))["list_stability_popularity"].passed
 
 
 def test_too_few_users_of_both_only_warn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation import compare_lists, coverage
+from recsys.evaluation import compare_lists, coverage, target_share
 from recsys.recommenders import SIMPLE, create
 from recsys.releases import read_lists_for
 from recsys.settings import Count, Positive, Share, section
@@ -82,14 +82,20 @@ def _diversity(
     message = f"lists show {after:.1%} of the catalogue; those of {names} show {before:.1%}"
     block = math.inf if inputs.winner == "popularity" else limits.block_narrower  # popularity rightly lists the same for everybody
     yield grade("list_stability_coverage", _ratio(before, after), limits.warn_narrower, block, message)
-    recent = np.nan_to_num(inputs.state.items["target_events_28d"])  # since new items are rightly listed before many have had them
-    *others, after = (float(recent[items[items >= 0]].mean()) for items in (*references.values(), lists))
-    theirs = " and ".join(f"{other:.1f}" for other in others)
-    message = (
-        f"a listed item had {after:.1f} target events in the last 28 days on average; one in the lists of {names} had {theirs}"
-    )
-    ratio = max(_ratio(min(others) + 1, after + 1), _ratio(after + 1, max(others) + 1), 1.0)  # one more, as few say little
-    block = limits.block_popularity if after < min(others) else math.inf  # more popular lists may be due to a new bestseller
+    recent = np.nan_to_num(inputs.state.items["target_events_28d"]) + 1  # one more, as few say little
+    measures = {
+        f"% of users who ever had {inputs.settings.dataset.a_target} with it": target_share(inputs.state) * 100,
+        "target events in the last 28 days, and one more": recent,
+    }
+    found = []  # new items are rightly listed before many have had them, so the measure counts by which the lists differ less
+    for measure, popularity in measures.items():
+        *others, after = (float(popularity[items[items >= 0]].mean()) for items in (*references.values(), lists))
+        ratio = max(_ratio(min(others), after), _ratio(after, max(others)), 1.0)
+        theirs = " and ".join(f"{other:.2f}" for other in others)
+        message = f"popularity of a listed item ({measure}): {after:.2f} on average, in the lists of {names} {theirs}"
+        found.append((ratio, after < min(others), message))
+    ratio, is_lower, message = min(found)
+    block = limits.block_popularity if is_lower else math.inf  # more popular lists may be due to a new bestseller
     yield grade("list_stability_popularity", ratio, limits.warn_popularity, block, message)
 
 
