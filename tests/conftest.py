@@ -77,10 +77,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of the cases of a test with a store, only the first is quick in S3: where a store lies, cases make no difference."""
     seen = set()
     for item in items:
-        if isinstance(item, pytest.Function) and item.__dict__.get("callspec") and item.callspec.params.get("root") == "s3":
-            if (item.path, item.originalname) in seen:
+        case, (test, *_) = getattr(item, "callspec", None), item.nodeid.split("[")
+        if case and case.params.get("root") == "s3":
+            if test in seen:
                 item.add_marker(pytest.mark.slow)
-            seen.add((item.path, item.originalname))
+            seen.add(test)
 
 
 def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent: list[int] | None = None) -> State:

@@ -21,13 +21,13 @@ Escape = Annotated[bool, option("put an apostrophe before texts that a spreadshe
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yields a hidden path beside a file, which it replaces if the block succeeds; otherwise nothing is left of it."""
-    hidden = target.with_name(f".{target.name}")
+    """Yields a path beside a file and of its type. What the block writes there replaces the file, or is removed after an error."""
+    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
-        yield hidden
-        hidden.replace(target)
+        yield partial
+        partial.replace(target)
     finally:
-        hidden.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def check_data(place: Place) -> None:

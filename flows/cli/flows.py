@@ -170,7 +170,7 @@ def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) 
                     lines.append(line)
                 failed = process.wait() != 0
         except BaseException as stopped:
-            if flow in RESUMED and any("Task finished successfully" in line for line in lines):
+            if flow in RESUMED and progress.has_done:
                 stopped.add_note(f"`make resume{'' if flow == RESUMED[0] else f' FLOW={flow}'}` continues it")
             raise
         finally:

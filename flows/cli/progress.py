@@ -25,6 +25,7 @@ class Progress:
         self.started: dict[str, float] = {}
         self.names: dict[str, str] = {}
         self.kept: set[str] = set()
+        self.has_done = False  # whether a task has finished
         self.order = order(flow)
         self._say(f"{flow}: {self.order}")
 
@@ -50,6 +51,7 @@ class Progress:
             self.names[task] = f"{step} {event.removeprefix(ABOUT)}"
             self._say(f"running {self.names[task]}")
         else:
+            self.has_done |= event != "Task failed"
             seconds = self.clock() - self.started[task]
             self._say(f"{'failed ' if event == 'Task failed' else 'done   '} {self.names[task]}, {seconds:.0f} s")
 

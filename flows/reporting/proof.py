@@ -1,5 +1,5 @@
-"""What shows that something was done. Each finder reads check results of the live release, test results or files, and says what it
-read and what that is worth: 1, or 0 if it is missing; half of it where a person had to do it."""
+"""Finders of proof for the answers of the ML Test Score. Each looks at check results of the live release, at test results or at
+files, and returns a score with what it has read: 1 if the proof is there, 0.5 if a person had to make it, 0 if it is missing."""
 
 import re
 from collections import defaultdict
@@ -17,7 +17,8 @@ RESULTS = "data/test-results.xml"  # where the Makefile has pytest write them
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the ML Test Score looks for proof of its answers: the repository's files, the store, and a release."""
+    """Everything that a finder may read. root: folder of the repository. store: store of a dataset. release: id of the release that
+    the score is about; None if nothing is live."""
 
     root: Path
     store: Store
@@ -25,20 +26,20 @@ class Sources:
 
     @cached_property
     def results(self) -> dict[str, list[CheckResult]]:
-        """Of the live release, by check and, one each, by name; none if its validation report is gone."""
+        """Check results of the release, under the names of their checks and under their own. Empty without a report."""
         report = ValidationReport.read(self.store.report(self.release)) if self.release else None
         checks = report.checks if report else {}
         return checks | {result.name: [result] for found in checks.values() for result in found}
 
     @cached_property
     def junit(self) -> ElementTree.Element:
-        """What pytest wrote when tests last ran; nothing if they never did."""
+        """Results of the last test run, as pytest wrote them to RESULTS; without a child if there is no such file."""
         path = self.root / RESULTS
         return ElementTree.parse(path).getroot() if path.exists() else ElementTree.Element("testsuites")
 
     @cached_property
     def tests(self) -> dict[str, bool]:
-        """Whether every case of a test passed; a skipped one did not."""
+        """Names of tests, and whether all their cases passed in the last run. A skipped case did not pass."""
         outcomes = defaultdict(list)
         for case in self.junit.iter("testcase"):
             failed = {child.tag for child in case} & {"failure", "error", "skipped"}
@@ -56,7 +57,7 @@ Finder = Callable[[Sources], Finding]
 
 
 def results(*names: str) -> Finder:
-    """checks, or single check results: each was run on the live release, and all of it passed."""
+    """Finds proof if all results of some checks passed on the live release. names: of checks or of single check results."""
 
     def find(sources: Sources) -> Finding:
         for name in names:
@@ -71,7 +72,7 @@ def results(*names: str) -> Finder:
 
 
 def tests(*names: str) -> Finder:
-    """Tests that ran last time and passed."""
+    """Finds proof if some tests, given by name, passed in the last test run."""
 
     def find(sources: Sources) -> Finding:
         for name in names:
@@ -85,7 +86,7 @@ def tests(*names: str) -> Finder:
 
 
 def files(pattern: str, expected: str) -> Finder:
-    """All files of a pattern hold a line that matches."""
+    """Finds proof if each file of a glob pattern has text that matches the regular expression `expected`."""
 
     def find(sources: Sources) -> Finding:
         paths = sorted(sources.root.glob(pattern))
@@ -98,7 +99,7 @@ def files(pattern: str, expected: str) -> Finder:
 
 
 def written(path: str, expected: str) -> Finder:
-    """A file has a line that matches."""
+    """Finds proof if a file has text that matches the regular expression `expected`."""
 
     def find(sources: Sources) -> Finding:
         text = (sources.root / path).read_text() if (sources.root / path).exists() else ""
@@ -109,7 +110,7 @@ def written(path: str, expected: str) -> Finder:
 
 
 def submitted(sources: Sources) -> Finding:
-    """The live release was made by a commit that holds all of it."""
+    """Finds proof if the live release was made by code that is committed as a whole."""
     manifest = sources.store.find("release", sources.release) if sources.release else None
     code = manifest.made_from["code"] if manifest else {}
     if not code.get("commit"):
@@ -120,7 +121,7 @@ def submitted(sources: Sources) -> Finding:
 
 
 def tuned(sources: Sources) -> Finding:
-    """Every parameter in the section of the recommender that is live has its lines in tuning.md, and what was better was taken."""
+    """Finds proof if tuning.md has a trial of each parameter of the live recommender, and values that were better were taken."""
     manifest = sources.store.find("release", sources.release) if sources.release else None
     if manifest is None:
         return 0.0, "no release, so nothing to be tuned"
@@ -141,12 +142,12 @@ def tuned(sources: Sources) -> Finding:
 
 
 def nothing(words: str) -> Finder:
-    """Holds the place of what is not built."""
+    """Finds nothing, for what this repository does not do. words: says so."""
     return lambda sources: (0.0, words)
 
 
 def half(finder: Finder, why: str) -> Finder:
-    """Worth half, and why."""
+    """Halves the score of a finder. why: the reason, which is added to what it has read."""
 
     def find(sources: Sources) -> Finding:
         score, read = finder(sources)
@@ -156,7 +157,7 @@ def half(finder: Finder, why: str) -> Finder:
 
 
 def every(*finders: Finder) -> Finder:
-    """The least of what several find, for what needs all of them."""
+    """Returns the lowest score of several finders, for an answer that needs all of them."""
 
     def find(sources: Sources) -> Finding:
         found = [finder(sources) for finder in finders]
@@ -167,5 +168,5 @@ def every(*finders: Finder) -> Finder:
 
 
 def any_of(*finders: Finder) -> Finder:
-    """The best of what several find."""
+    """Returns the highest score of several finders, for an answer that needs one of them."""
     return lambda sources: max((finder(sources) for finder in finders), key=lambda found: found[0])

@@ -12,7 +12,7 @@ from recsys.validation_report import CheckResult, ValidationReport
 
 
 def state_of(store: Store, release: str) -> str:
-    """`live`, `canary`, `published` (and followed by another since), or `not published`."""
+    """Returns the state of a release: `live`, `canary`, `published` (it was live, another one is now) or `not published`."""
     moves, canary = store.history(), store.canary()
     if moves and moves[-1]["release"] == release:
         return "live"
@@ -22,12 +22,12 @@ def state_of(store: Store, release: str) -> str:
 
 
 def last_release(store: Store, release: str) -> str | None:
-    """The release that was live before this one was, or is live beside it; none if it is the first."""
+    """Returns the id of the release that was live before a release, or is live if that one never was; None if it is the first."""
     return next((move["previous"] for move in store.history() if move["release"] == release), store.current())
 
 
 def result(report: ValidationReport | None, state: str) -> str:
-    """The report in a sentence."""
+    """Sums a validation report up in a sentence: the state of its release, and how many checks passed, warned and blocked."""
     if report is None:
         return f"{state.capitalize()}, without validation report that can be read."
     failed = [one for one in report.results if not one.passed]
@@ -49,12 +49,12 @@ def result(report: ValidationReport | None, state: str) -> str:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """`no warnings`, `1 warning`, `2 warnings`."""
+    """Returns a number with its noun, such as `no warnings`, `1 warning` or `2 warnings`."""
     return f"{number or 'no'} {one if number == 1 else many or one + 's'}"
 
 
 def missing(report: ValidationReport | None) -> Iterator[str]:
-    """Says which parts the report lacks, since the release does not have them."""
+    """Yields a sentence for each part that the HTML report lacks, because its release has no such data."""
     if report is None:
         yield "no validation report that can be read lies beside this release: metrics, check results and drift are left out"
     elif not report.measurements:
@@ -62,7 +62,7 @@ def missing(report: ValidationReport | None) -> Iterator[str]:
 
 
 def refused(report: ValidationReport | None) -> list[tuple[str, str]]:
-    """Why a release that is not published is not, and what to do."""
+    """Returns the reasons why a release was not published, each with what to do."""
     blocking = [one for one in report.results if one.blocks] if report else []
     again = "The run ended before it published, or another release went live meanwhile", "Run again, with `make run`"
     return [(one.message, one.advice or "Mend what it names, then `make run`") for one in blocking] or [again]
@@ -73,21 +73,22 @@ def outcome(result: CheckResult) -> str:
 
 
 def alternatives(result: CheckResult) -> list[str]:
-    """What a check result says besides its message: the setting, and after a block what is suspect and what to run next."""
+    """Returns the sentences that follow the message of a check result: its setting and, after a block, the suspect and the
+    commands that lead on."""
     setting = f"Setting: {result.setting}." if result.setting else ""
     suspect = f"Suspect: the {result.suspect}. {result.advice}." if result.blocks and result.suspect else ""
     return [part for part in (setting, suspect) if part]
 
 
 def by_check(report: ValidationReport | None, passed: bool) -> dict[str, list[CheckResult]]:
-    """The check results that passed, or those that did not, by check; what blocks first."""
+    """Returns the check results that passed, or those that did not, by check; those that block come first."""
     found = {name: [one for one in results if one.passed is passed] for name, results in (report.checks if report else {}).items()}
     order = {name: not any(one.blocks for one in results) for name, results in found.items() if results}
     return {name: sorted(found[name], key=lambda one: not one.blocks) for name in sorted(order, key=lambda name: order[name])}
 
 
 def silent(report: ValidationReport | None) -> dict[str, str]:
-    """Checks that are registered and did not speak, and why."""
+    """Returns the registered checks that a validation report has no results of, and why."""
     spoke = report.checks if report else {}
     why = {True: "`make audit` runs them", False: "They were not there, or did not end, when this release was made"}
     return {name: why[check.when == "audit"] for name, check in CHECKS.items() if name not in spoke}
@@ -95,7 +96,8 @@ def silent(report: ValidationReport | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A snapshot on the way to a release: rows by table, and what it was made from, under dotted names. Empty if it is gone."""
+    """A snapshot that a release was made from, or the release. rows: number of rows by table. made_from: parameters by dotted name.
+    Both are empty if the snapshot was deleted."""
 
     kind: str
     id: str
@@ -104,7 +106,7 @@ class Ancestor:
 
 
 def lineage(store: Store, release: Manifest) -> list[Ancestor]:
-    """raw, features, model, release."""
+    """Returns the snapshots that a release was made from, in the order raw, features, model, and the release itself."""
     features = store.find("features", release.parents["features"])
     ids = release.parents | (features.parents if features else {}) | {"release": release.id}
     return [_ancestor(store, kind, ids[kind]) for kind in ("raw", "features", "model", "release") if kind in ids]

@@ -55,7 +55,7 @@ def store_of(run: Run, settings: Settings) -> Store:
 
 
 def last_landing(dataset: str) -> tuple[str, Settings, Store]:
-    """Of the last TrainFlow on a dataset: id of the raw snapshot, settings, and the store that holds it."""
+    """Returns the id of the raw snapshot of the last TrainFlow on a dataset, the settings of the run, and its store."""
     namespace(None)
     try:
         runs = list(Flow("TrainFlow"))
@@ -85,15 +85,15 @@ def refusal(path: str) -> str:
 
 
 def learned(path: str) -> tuple[list[str], list[str]]:
-    """What a finished TuneFlow learned: lines for the log, and its advice."""
+    """Returns the results of a finished TuneFlow: the lines that it adds to tuning.md, and its advice for config.toml."""
     namespace(None)
     data = Run(path)["compare"].task.data
     return data.log, data.advice
 
 
 class RunRecord:
-    """What a run left behind, finished or refused: each artifact as the last of its tasks that has it kept it; `name in left` tells
-    whether one has."""
+    """Reads the artifacts of a run in Metaflow, finished or refused, as attributes. If several tasks kept one of that name, the
+    last one counts. `name in record` tells whether any did."""
 
     def __init__(self, path: str):
         namespace(None)
@@ -115,7 +115,7 @@ class RunRecord:
 
     @property
     def same(self) -> str:
-        """What a further command needs to speak of the same dataset and store."""
+        """The variables that make a further `make` command use the same dataset and store, such as ` DATASET=shop`."""
         given = {"DATASET": self.dataset, "SAMPLE": "" if self.sample == 1 else f"{self.sample:g}", "STORE": self.root}
         given["PRODUCTION"] = "1" * is_production(*place_of(self.run))
         return "".join(f" {name}={shlex.quote(value)}" for name, value in given.items() if value)
@@ -161,7 +161,7 @@ def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
 
 
 def _print_data(left: RunRecord, settings: Settings, console: Console) -> None:
-    """The data that a run saw, and what became of it."""
+    """Prints which data a run read, how many events it rejected, and the id of their features."""
     if "built" not in left:
         console.print(f"\n[bold]{settings.name}[/bold]")
         return
@@ -178,7 +178,7 @@ def _print_data(left: RunRecord, settings: Settings, console: Console) -> None:
 
 
 def _print_lists(left: RunRecord, settings: Settings, console: Console) -> None:
-    """What the rules did to the lists, and what all checks said; before there are lists, the checks of the raw data."""
+    """Prints how many items the business rules removed, and the check results; before there are lists, those of the raw data."""
     if "release_id" in left:
         console.print(_rules(left, settings), soft_wrap=True)
     checks = left.report.checks if "report" in left else {"raw": left.raw_results} if "raw_results" in left else {}
@@ -187,7 +187,7 @@ def _print_lists(left: RunRecord, settings: Settings, console: Console) -> None:
 
 
 def _print_refused(left: RunRecord, console: Console) -> None:
-    """That nothing was published, and where to look."""
+    """Prints that a run published nothing, and the commands that show why."""
     made = "release_id" in left
     told = f"[bold]{left.release_id}[/bold] is not published" if made else "none was made"
     console.print(f"release     {told}; what is live has not changed")
@@ -198,7 +198,7 @@ def _print_refused(left: RunRecord, console: Console) -> None:
 
 
 def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
-    """Prints what a finished MonitorFlow found: days, then what was realised and promised, then check results."""
+    """Prints the tables of a finished MonitorFlow: days, measured metrics beside those of the holdout, and check results."""
     left = RunRecord(path)
     if not left.run.successful:
         return
@@ -208,7 +208,8 @@ def tell_monitoring(path: str, cpu_seconds: float, console: Console) -> None:
 
 
 def _gaps(selection: Selection, settings: Settings) -> Iterator[str]:
-    """What the data are too few for: features, recommenders, windows of selection."""
+    """Yields a line for each thing that a run left out, skipped or added because it had few data: features, recommenders, and
+    windows of selection."""
     for name, columns in selection.left_out.items():
         yield f"left out    of {name}, {len(columns)} features with too few values: {', '.join(columns)}"
     for reason in selection.skipped.values():
@@ -224,7 +225,7 @@ def _gaps(selection: Selection, settings: Settings) -> Iterator[str]:
 
 
 def _rules(data: RunRecord, settings: Settings) -> str:
-    """How many items each rule removed from the released lists of all users."""
+    """A line on how many items each business rule removed from the released lists of all users."""
     counts = about(store_of(data.run, settings).load("release", data.release_id))["rules"]
     words = {"seen": "had before", "withdrawn": "not available"}  # the other rules have the names of their settings in [rules]
     told = []
@@ -235,8 +236,8 @@ def _rules(data: RunRecord, settings: Settings) -> str:
 
 
 def _print_results(checks: Mapping[str, Sequence[CheckResult]], console: Console, error: str) -> None:
-    """How many passed, then each that failed with the setting of its threshold, those that block first. error: the line that
-    follows the summary; what it explains is left out here."""
+    """Prints how many check results passed, then each that failed with the setting of its threshold, those that block first. error:
+    the line that follows the summary; results that it explains are not printed here."""
     results = [result for found in checks.values() for result in found]
     failed = sorted((result for result in results if not result.passed), key=lambda result: not result.blocks)
     blocked = sum(result.blocks for result in failed)
@@ -261,8 +262,8 @@ def share_costs(steps: Mapping[str, float], run: float) -> tuple[int, dict[str, 
 
 
 def _print_costs(run: Run, cpu_seconds: float, console: Console) -> None:
-    """CPU seconds of the run and its parts, which sum to it, and the most memory that a task held. A resumed run counts the steps
-    that it did not repeat, too."""
+    """Prints the CPU seconds of a run and its parts, which sum to it, and the most memory that a task held. A resumed run also
+    counts the steps that it did not repeat."""
     costs = {step.id: [task["cost"].data for task in step if "cost" in task] for step in reversed(list(run))}
     seconds = {name: sum(cost["cpu_seconds"] for cost in found) for name, found in costs.items() if found}
     total, parts = share_costs(seconds, cpu_seconds)

@@ -78,18 +78,19 @@ def test_a_file_is_written_only_into_a_folder_that_exists(verb: str, tmp_path: P
 
 
 def test_a_file_that_was_not_written_whole_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "lists.csv"
+    file, neighbour = tmp_path / "lists.csv", tmp_path / ".lists.csv"
+    neighbour.write_text("mine")
 
     def write(text: str, room: int) -> None:
-        with replacing(file) as hidden:
-            hidden.write_text(text[:room])
+        with replacing(file) as partial:
+            partial.write_text(text[:room])
             if len(text) > room:
                 raise OSError("disk full")
 
     write("old", room=3)
     with pytest.raises(OSError, match="full"):
         write("newer", room=3)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"lists.csv": "old"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"lists.csv": "old", ".lists.csv": "mine"}
 
 
 @pytest.mark.parametrize(("value", "is_on"), [("1", True), ("Yes", True), ("", False), ("0", False), ("False", False)])

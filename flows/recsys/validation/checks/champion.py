@@ -83,6 +83,7 @@ def _result(
     severity: Severity = "block" if surely and is_served else "warn"
     outcome = "worse beyond noise" if gain.high < 0 else "better beyond noise" if gain.low > 0 else "within noise"
     message = f"{inputs.winner} minus {rival}, {list_kind}, {users:,} users {where}: {inputs.metric} {gain}: {outcome}"
+    message += f"; a block needs a {1 - BLOCK_ERROR:.0%} interval below 0" if gain.high < 0 and is_served and not surely else ""
     return CheckResult(name, gain.mean, 0.0, severity, gain.high >= 0, message, interval=gain[1:])
 
 

@@ -84,15 +84,15 @@ def _diversity(
     yield grade("list_stability_coverage", _ratio(before, after), limits.warn_narrower, block, message)
     recent = np.nan_to_num(inputs.state.items["target_events_28d"]) + 1  # one more, as few say little
     measures = {
-        f"% of users who ever had {inputs.settings.dataset.a_target} with it": target_share(inputs.state) * 100,
-        "target events in the last 28 days, and one more": recent,
+        f"% of the users that ever had {inputs.settings.dataset.a_target} with it": target_share(inputs.state) * 100,
+        "one more than its target events in the last 28 days": recent,
     }
     found = []  # new items are rightly listed before many have had them, so the measure counts by which the lists differ less
     for measure, popularity in measures.items():
         *others, after = (float(popularity[items[items >= 0]].mean()) for items in (*references.values(), lists))
         ratio = max(_ratio(min(others), after), _ratio(after, max(others)), 1.0)
         theirs = " and ".join(f"{other:.2f}" for other in others)
-        message = f"popularity of a listed item ({measure}): {after:.2f} on average, in the lists of {names} {theirs}"
+        message = f"the popularity of a listed item ({measure}) is {after:.2f} on average, in lists of {names} {theirs}"
         found.append((ratio, after < min(others), message))
     ratio, is_lower, message = min(found)
     block = limits.block_popularity if is_lower else math.inf  # more popular lists may be due to a new bestseller
