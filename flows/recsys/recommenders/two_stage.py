@@ -1,7 +1,7 @@
 """Two stages: simple recommenders propose candidates, and a ranker scores them by the dbt features."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -40,12 +40,14 @@ TINY = np.finfo(np.float32).tiny  # replaces a score of 0, which would mean no s
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs of users and items with their features. rows: position of each user in the request. features: (pairs, columns)."""
+    """Pairs of users and items with their features. rows: position of each user in the request. features: (pairs, columns).
+    proposed: by candidate source, its pairs as row * number of items + item."""
 
     rows: NDArray[np.int64]
     items: NDArray[np.int64]
     features: NDArray[np.float32]
     columns: list[str]
+    proposed: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,13 +192,6 @@ class TwoStage(Recommender):
             )
         return replace(found, features=found.features[:, [found.columns.index(name) for name in names]], columns=names)
 
-    def importance(self, state: State, rows: NDArray[np.int64]) -> dict[str, float]:
-        """What each feature adds to a score or takes from it, on average over the candidates, as a share of what all do."""
-        parts = [self.select(found).features for _, found in candidates(self.candidate_sources, state, rows)]
-        added, _ = self.fitted_ranker.contributions(np.concatenate(parts))
-        shares = np.abs(added).mean(0) / np.abs(added).mean(0).sum()
-        return {str(self.columns_[place]): float(shares[place]) for place in np.argsort(-shares, kind="stable")}
-
     def save(self, folder: Path) -> None:
         super().save(folder)
         self.fitted_ranker.save(folder)
@@ -241,14 +236,15 @@ def propose(scorers: Mapping[str, Callable], joined: "FeatureTable", rows: NDArr
     width = joined.state.shape[1]
     available = sparse.diags(joined.state.items["is_available"].astype(np.float32))
     scores = {name: (score(rows) @ available).tocsr() for name, score in scorers.items()}
-    pairs = np.unique(np.concatenate([cells(top(scores[name], CANDIDATE_SOURCES[name][2])) for name in scores]))
+    proposed = {name: cells(top(scores[name], size)) for name in scores if (size := CANDIDATE_SOURCES[name][2])}
+    pairs = np.unique(np.concatenate(list(proposed.values())))
     chosen, items = pairs // width, pairs % width
     columns: dict[str, NDArray] = {}
     for name, matrix in scores.items():
         matrix.sort_indices()
         columns[name] = cell_values(cells(matrix), matrix.data, pairs).astype(np.float32)
     columns |= joined.features(rows[chosen], items)
-    return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns))
+    return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns), proposed)
 
 
 class FeatureTable:
