@@ -11,7 +11,7 @@ from recsys.recommenders.base import Recommender, Scorer
 from recsys.recommenders.top_k import top
 from recsys.settings import Count, NotNegative, Positive
 
-MAX_TOGETHER = 500  # items of one basket or session
+MAX_TOGETHER = 500  # items of one session
 
 
 class ItemToItem(Recommender):
@@ -83,16 +83,6 @@ class ItemToItem(Recommender):
         here = (columns[learned.row] >= 0) & (columns[learned.col] >= 0)
         items = state.shape[1]
         return matrix(learned.data[here], columns[learned.row[here]], columns[learned.col[here]], (items, items))
-
-
-class SameBasket(ItemToItem):
-    """Item-to-item similarity counted over baskets instead of users."""
-
-    name = "same_basket"
-    together = "target events of one basket"
-
-    def _together(self, state: State) -> sparse.csr_matrix:
-        return _grouped(state.history, state.history["basket_number"], state)
 
 
 class SameSession(ItemToItem):

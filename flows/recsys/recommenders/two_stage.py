@@ -26,7 +26,6 @@ CANDIDATE_SOURCES: dict[str, tuple[str, dict[str, Any], int]] = {
     "item_to_item": ("item_to_item", {"within_days": 60.0}, 30),
     "near": ("item_to_item", NEAR | {"power": 0.0}, 0),  # number of similar items in the user's history
     "nearest": ("item_to_item", NEAR | {"power": 4.0}, 0),  # approximates the similarity to the most similar item
-    "same_basket": ("same_basket", {}, 20),
     "same_session": ("same_session", {}, 40),
     "neighbours": ("user_neighbours", {}, 40),
     "titles": ("similar_titles", {}, 15),
