@@ -105,9 +105,7 @@ def limits(found: Mapping[str, Limits], settings: Settings) -> Iterator[Figure]:
     for list_kind, one in found.items():
         first = [(name, Interval(*drop)) for name, drop in list(one.importance.items())[:MOST]]
         strips = [PlotRow(name, [drop.mean], [signed(drop)], drop[1:], "chosen" if drop.low > 0 else "") for name, drop in first]
-        words = (
-            f"{metric} lost if a feature is permuted, with its 95% interval; first {len(first)} of {len(one.importance)} features"
-        )
+        words = f"{metric} lost if a feature is permuted, with its 95% interval; {len(first)} of {len(one.importance)} features"
         sources = [
             {"": name, "recall": part.recall, "only from it": part.only, f"{metric} only from it": signed(Interval(*part.gain))}
             for name, part in one.sources.items()
