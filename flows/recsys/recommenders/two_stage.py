@@ -71,8 +71,9 @@ class TwoStage(Recommender):
 
     The ranker is trained on earlier windows, with sources that are fitted on what was known then. `negatives` is the share kept of
     candidates without a target event before or after the cutoff; each is weighted by 1 / share.
-    windows: number of training windows. trees, leaves, rate: of rankers with trees. resample: train on a bootstrap sample of the
-    users, to measure how much the result depends on them.
+    windows: number of training windows. rows: largest number of training rows; of windows with more than their part of them, a
+    random sample of the users is used. trees, leaves, rate, fits: of rankers with trees. resample: train on a bootstrap sample of
+    the users, to measure how much the result depends on them.
 
     candidate_sources: fitted recommenders by name. fitted_ranker: the ranker. columns_: names of its features, in order.
     """
@@ -83,18 +84,22 @@ class TwoStage(Recommender):
         self,
         ranker: rankers.RankerName = "hist_gradient_boosting",
         windows: Annotated[int, Field(ge=1, le=100)] = 8,
-        trees: Annotated[int, Field(ge=1, le=10_000)] = 100,
+        rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 400_000,
+        trees: Annotated[int, Field(ge=1, le=10_000)] = 140,
         leaves: Annotated[int, Field(ge=2, le=1_000)] = 31,
         rate: PositiveShare = 0.1,
+        fits: Annotated[int, Field(ge=1, le=4)] = 2,
         negatives: PositiveShare = 0.1,
         seed: Seed = 0,
         resample: bool = False,
     ):
         self.ranker = ranker
         self.windows = windows
+        self.rows = rows
         self.trees = trees
         self.leaves = leaves
         self.rate = rate
+        self.fits = fits
         self.negatives = negatives
         self.seed = seed
         self.resample = resample
@@ -139,24 +144,28 @@ class TwoStage(Recommender):
         state, (users, items) = window.state(), window.labels()
         if not len(users):
             return None
-        training_users = np.unique(users).astype(np.int64)
+        buyers, width = np.unique(users).astype(np.int64), state.shape[1]
         draw = np.random.default_rng([self.seed, window.cutoff.toordinal()])
-        times = draw.poisson(1, len(training_users)) if self.resample else np.ones(len(training_users), np.int64)
-        training_users, times = training_users[times > 0], times[times > 0]
-        if not len(training_users):
+        times = np.zeros(state.shape[0])  # how often each user is in the sample
+        times[buyers] = draw.poisson(1, len(buyers)) if self.resample else 1
+        if not times.any():
             return None
-        bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
+        bought = np.unique(users.astype(np.int64) * width + items)
+        most = self.rows // self.windows
         parts: list[tuple[NDArray, ...]] = []
         columns: list[str] = []
-        for rows, found in candidates(fit_candidate_sources(state), state, training_users):
-            label = np.isin(rows[found.rows] * state.shape[1] + found.items, bought)
+        for chunk, found in candidates(fit_candidate_sources(state), state, draw.permutation(np.flatnonzero(times))):
+            user = chunk[found.rows]
+            label = np.isin(user * width + found.items, bought)
             own = found.features[:, found.columns.index("own")] > 0
             share = np.where(label, 1.0, np.where(own, 0.5, self.negatives))
             keep = draw.random(len(label)) < share
-            weight = times[np.searchsorted(training_users, rows[found.rows])] / share
-            parts.append((found.features[keep], label[keep], weight[keep].astype(np.float32), rows[found.rows][keep]))
+            weight = (times[user] / share).astype(np.float32)
+            parts.append((found.features[keep], label[keep], weight[keep], user[keep]))
             columns = found.columns
-        features, labels, weights, users_of = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            if sum(len(part[1]) for part in parts) >= most:
+                break
+        features, labels, weights, users_of = (np.concatenate(arrays)[:most] for arrays in zip(*parts, strict=True))
         return Examples(features, labels, weights, users_of, columns)
 
     def scorer(self, state: State) -> Scorer:
