@@ -53,18 +53,19 @@ class ItemRegression(ItemToItem):
             targets.append(target[row])
             sources.append(columns[row, column])
             weights.append(solved[row, column])
-        found = (np.concatenate([*parts, np.zeros(0, kind)]) for parts, kind in ((weights, float), (sources, int), (targets, int)))
-        return matrix(*found, near.shape)
+        if not weights:
+            return sparse.csr_matrix(near.shape, dtype=np.float32)
+        return matrix(np.concatenate(weights), np.concatenate(sources), np.concatenate(targets), near.shape)
 
 
 def _together(buyers: sparse.csr_matrix, items: NDArray[np.int64]) -> tuple[Callable[..., NDArray], NDArray[np.int64]]:
     """Counts the users who have two items, for all pairs of the items in an array. Returns a function of two arrays of places that
     looks counts up, and the places of the items. It reads a dense matrix, as searches in a sparse one take several times as long.
     """
-    known, places = np.unique(items, return_inverse=True)
+    known = np.unique(items)
     chosen = buyers[known]
     counts = (chosen @ chosen.T).toarray().ravel()
-    return lambda rows, columns: counts[rows * len(known) + columns].astype(np.float64), places.reshape(items.shape)
+    return lambda rows, columns: counts[rows * len(known) + columns].astype(np.float64), np.searchsorted(known, items)
 
 
 def _padded(rows: sparse.csr_matrix, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -61,7 +61,8 @@ def _keys(rows: NDArray, scores: NDArray, ranks: NDArray) -> NDArray[np.uint64]:
             f"{ranks.max() + 1:,} items are more than the {MAX_ITEMS:,} that can be ranked; leave out items withdrawn long ago"
         )
     bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
-    keys = ~(bits ^ np.where(bits & SIGN, ALL, SIGN)) | rows.astype(np.uint64) << np.uint64(SCORE_BITS)  # in the order of the numbers
+    keys = rows.astype(np.uint64) << np.uint64(SCORE_BITS)
+    keys |= ~(bits ^ np.where(bits & SIGN, ALL, SIGN))  # in the reverse order of the scores
     keys <<= np.uint64(PLACE_BITS)
     keys |= ranks.astype(np.uint64)
     keys.sort()
