@@ -15,7 +15,7 @@ from recsys.features import Attribute, State, TrainingWindow, places
 from recsys.recommenders import rankers
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
-from recsys.recommenders.top_k import cell_values, cells, top
+from recsys.recommenders.top_k import cell_values, cells, top, values_at, within
 from recsys.settings import PositiveShare, Seed
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
@@ -241,16 +241,12 @@ def candidates(
 
 def propose(scorers: Mapping[str, Callable], joined: "FeatureTable", rows: NDArray[np.int64]) -> Candidates:
     """Returns the union of the best available items of all candidate sources, with the scores of all sources and the features."""
-    width = joined.state.shape[1]
-    available = sparse.diags(joined.state.items["is_available"].astype(np.float32))
-    scores = {name: (score(rows) @ available).tocsr() for name, score in scorers.items()}
-    proposed = {name: cells(top(scores[name], size)) for name in scores if (size := CANDIDATE_SOURCES[name][2])}
+    width, available = joined.state.shape[1], joined.state.items["is_available"]
+    scores = {name: score(rows) for name, score in scorers.items()}
+    proposed = {name: cells(top(within(scores[name], available), size)) for name in scores if (size := CANDIDATE_SOURCES[name][2])}
     pairs = np.unique(np.concatenate(list(proposed.values())))
     chosen, items = pairs // width, pairs % width
-    columns: dict[str, NDArray] = {}
-    for name, matrix in scores.items():
-        matrix.sort_indices()
-        columns[name] = cell_values(cells(matrix), matrix.data, pairs).astype(np.float32)
+    columns: dict[str, NDArray] = {name: values_at(matrix, chosen, items) for name, matrix in scores.items()}
     columns |= joined.features(rows[chosen], items)
     return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns), proposed)
 
