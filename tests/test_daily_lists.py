@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PROJECT, make_settings
+from conftest import PROJECT, BuildOnce, make_settings
 from recsys import RecsysError, daily_lists, pipeline
 from recsys.daily_lists import Champion, champion, check_target, gather, recommend, shards, validate
 from recsys.publishing import publication
@@ -34,20 +34,20 @@ def publish(store: Store, release: str, report: ValidationReport, champion: Cham
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A store where what was trained on 1 September is live; settings, raw check results and serving features of 6 September."""
+def shop(tmp_path_factory: pytest.TempPathFactory, build_once: BuildOnce) -> Shop:
+    """A store where what was trained on 1 October is live; settings, raw check results and serving features of 8 October."""
     settings = make_settings(features={"training_windows": 1}, evaluation={"selection_windows": 1, "bootstraps": 50})
     settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
-    _train(store, replace(settings, as_of=date(2024, 9, 1)))
-    later = replace(settings, as_of=date(2024, 9, 6))
+    _train(store, replace(settings, as_of=date(2024, 10, 1)), build_once)
+    later = replace(settings, as_of=date(2024, 10, 8))
     raw, results = pipeline.land(store, later, TODAY)
-    return store, later, results, pipeline.build_features(store, raw, later, PROJECT, serving=True).id
+    return store, later, results, build_once(store, raw, later, serving=True)
 
 
-def _train(store: Store, settings: Settings) -> None:
+def _train(store: Store, settings: Settings, build_once: BuildOnce) -> None:
     raw, results = pipeline.land(store, settings, TODAY)
-    features = pipeline.build_features(store, raw, settings, PROJECT).id
+    features = build_once(store, raw, settings)
     recipes = pipeline.recipes(settings, audit=False)
     selection = pipeline.select([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
     id = pipeline.recommend(store, selection, features, settings, {})
@@ -78,10 +78,10 @@ def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path:
     assert second
     assert first.files == second.files
     store, settings, _, features = shop
-    rules = BusinessRules(pipeline.open_features(store, features, settings).state(date(2024, 9, 6)), settings)
+    rules = BusinessRules(pipeline.open_features(store, features, settings).state(date(2024, 10, 8)), settings)
     model = load(store.load("model", first.parents["model"]).path)
     counts = files.write_ranked(tmp_path, model, {}, rules, rules.state.user_ids)
-    files.write_others(tmp_path, model.name, counts, rules, settings, date(2024, 9, 1))
+    files.write_others(tmp_path, model.name, counts, rules, settings, date(2024, 10, 1))
     assert describe(tmp_path) == {name: file for name, file in first.files.items() if name != "holdout.parquet"}
 
 
@@ -107,9 +107,9 @@ def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(sh
 def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
     store, settings, *_ = shop
     release, live, _ = make(shop)
-    strict = _allow_days(settings, 4, 0)
+    strict = _allow_days(settings, 6, 0)
     report = judge(shop, release, live, strict)
-    with pytest.raises(RecsysError, match=r"5 days before 2024-09-06.*`make run`"):
+    with pytest.raises(RecsysError, match=r"7 days before 2024-10-08.*`make run`"):
         publish(store, release, report, live, shop[1])
     assert store.current() == live.release
 
@@ -126,7 +126,7 @@ def _allow_days(settings: Settings, normal: int, more: int) -> Settings:
 
 def test_lists_of_an_old_model_go_on_with_a_warning_where_no_training_was_published(shop: Shop) -> None:
     release, live, _ = make(shop)
-    (aged,) = (one for one in judge(shop, release, live, _allow_days(shop[1], 4, 1)).results if one.name == "model_age")
+    (aged,) = (one for one in judge(shop, release, live, _allow_days(shop[1], 6, 1)).results if one.name == "model_age")
     assert (aged.passed, aged.severity, aged.suspect) == (False, "warn", "model")
     assert "validation.max_model_age_days" in aged.setting
 
@@ -149,15 +149,15 @@ def test_checks_only_warn_where_the_store_knows_of_an_expected_change(shop: Shop
     store, settings, *_ = shop
     list_stability = settings.checks["list_stability"] | {"warn_changed": 0.0, "block_changed": 0.0}
     strict = replace(settings, checks=settings.checks | {"list_stability": list_stability})
-    sale = ExpectedChange("shop", date(2024, 9, 5), date(2024, 9, 7), "volume", "sale")
+    sale = ExpectedChange("shop", date(2024, 10, 7), date(2024, 10, 9), "volume", "sale")
     release, live, _ = make(shop)
-    with pytest.raises(RecsysError, match=r"\[list_stability_items\].*`make expect FROM=2024-08-09 TO=2024-09-05 KIND=volume"):
+    with pytest.raises(RecsysError, match=r"\[list_stability_items\].*`make expect FROM=2024-09-10 TO=2024-10-07 KIND=volume"):
         require(judge(shop, release, live, strict).checks, [], "report")
     expected_changes.record(store, sale)
     found = judge(shop, release, live, strict)
     require(found.checks, [], "report")
     assert {one.name: one.expected for one in found.results if one.expected} == {
-        "list_stability_items": "sale, 2024-09-05 to 2024-09-07"
+        "list_stability_items": "sale, 2024-10-07 to 2024-10-09"
     }
     expected_changes.record(store, sale, off=True)
 

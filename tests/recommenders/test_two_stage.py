@@ -1,6 +1,5 @@
 """The two-stage recommender on the small shop."""
 
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,28 +8,24 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from conftest import PROJECT, make_settings
 from recsys import RecsysError
 from recsys.features.snapshot import Features
-from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders.rankers.base import Ranker
 from recsys.recommenders.rankers.hist_gradient_boosting import HistGradientBoosting
 from recsys.recommenders.registry import create
 from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings.run import Settings
-from recsys.store.snapshots import open_store
+from recsys.validation.check_input import CheckInput
 
 
 @pytest.fixture(scope="module")
-def settings() -> Settings:
-    return make_settings(features={"training_windows": 4})
+def settings(inputs: CheckInput) -> Settings:
+    return inputs.settings
 
 
 @pytest.fixture(scope="module")
-def features(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Features:
-    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
-    raw, _ = land(store, settings, date(2026, 1, 1))
-    return open_features(store, build_features(store, raw, settings, PROJECT).id, settings)
+def features(inputs: CheckInput) -> Features:
+    return inputs.features
 
 
 def accuracy(features: Features) -> float:
