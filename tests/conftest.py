@@ -86,12 +86,13 @@ def store(root: str) -> Store:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the cases of a test with a store, only the first is quick in S3: where a store lies, cases make no difference."""
+    """Where a store lies is a matter of the store, whose tests are quick in S3, too, each in its first case. Of other tests only
+    those marked with `both_stores` are."""
     seen = set()
     for item in items:
         case, (test, *_) = getattr(item, "callspec", None), item.nodeid.split("[")
         if case and case.params.get("root") == "s3":
-            if test in seen:
+            if test in seen or not (item.path.stem == "test_store" or item.get_closest_marker("both_stores")):
                 item.add_marker(pytest.mark.slow)
             seen.add(test)
 

@@ -68,6 +68,13 @@ def judge(shop: Shop, release: str, live: Champion, settings: Settings | None = 
     return validate(store, release, live, results, TODAY, settings or usual, PROJECT)
 
 
+@pytest.fixture(scope="module")
+def judged(shop: Shop) -> tuple[str, Champion, ValidationReport]:
+    """Lists of the champion's model, the champion, and the report on the lists."""
+    release, live, _ = make(shop)
+    return release, live, judge(shop, release, live)
+
+
 def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (base, daily_lists):
         monkeypatch.setattr(module, "CHUNK", 50)
@@ -93,10 +100,11 @@ def test_the_holdout_is_the_champions(shop: Shop) -> None:
     assert made.files["holdout.parquet"] == proven.files["holdout.parquet"]
 
 
-def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(shop: Shop) -> None:
-    store = shop[0]
-    release, live, _ = make(shop)
-    report, proven = judge(shop, release, live), ValidationReport.read(store.report(live.release))
+def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    store, (_, live, report) = shop[0], judged
+    proven = ValidationReport.read(store.report(live.release))
     assert proven
     assert report.on_model == proven.on_model
     assert report.on_data.keys() == proven.on_data.keys()
@@ -131,11 +139,11 @@ def test_lists_of_an_old_model_go_on_with_a_warning_where_no_training_was_publis
     assert "validation.max_model_age_days" in aged.setting
 
 
-def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_training(shop: Shop) -> None:
-    store, settings, *_ = shop
+def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_training(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    (store, settings, *_), (release, live, report) = shop, judged
     bad = CheckResult("worse", 1, 0, "block", False, "worse than before")
-    release, live, _ = make(shop)
-    report = judge(shop, release, live)
     for refused in (replace(report, on_model={"baseline": [bad]}), replace(report, on_data={"lists": [bad]})):
         other, _, _ = make(shop)
         store.attach_report(other, refused.to_json())
@@ -179,12 +187,13 @@ def test_a_model_of_another_target_makes_no_lists(shop: Shop) -> None:
         check_target(champion(store), other)
 
 
-def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(shop: Shop) -> None:
-    store, settings, *_ = shop
-    release, live, _ = make(shop)
+def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    (store, settings, *_), (release, live, report) = shop, judged
     strict = replace(settings, validation=replace(settings.validation, audit=True))
     with pytest.raises(RecsysError, match=r"no check result of .*seeds"):
-        publish(store, release, judge(shop, release, live), live, strict)
+        publish(store, release, report, live, strict)
     assert store.current() == live.release
 
 

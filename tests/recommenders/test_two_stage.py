@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_lists_with_one_thread_and_with_two(
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(int(threads)):
-            fitted = create("two_stage", {"trees": 30}, seed=5).fit(state, features.windows(features.as_of))
+            fitted = create("two_stage", {"windows": 2, "trees": 30}, seed=5).fit(state, features.windows(features.as_of))
         lists = fitted.recommend(state.user_ids, 20, state)
         written.append((lists.items.tobytes(), lists.scores.tobytes()))
     assert written[0] == written[1]
