@@ -399,7 +399,7 @@ def inputs(shared_folder: Path) -> CheckInput:
 
     def make(folder: Path) -> CheckInput:
         chosen = make_settings(features={"training_windows": 4}, evaluation={"selection_windows": 1})
-        small = {"slices": chosen.checks["slices"] | {"min_users": 20}}
+        small = {"slices": chosen.checks["slices"] | {"min_users": 20}, "released": chosen.checks["released"] | {"users": 150}}
         recommenders = {"popularity": {"days": 7}, "two_stage": {"windows": 2, "trees": 40}}
         chosen = replace(chosen, recommenders=recommenders, checks=chosen.checks | small)
         store = open_store(str(folder), "shop")
