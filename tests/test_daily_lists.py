@@ -75,6 +75,13 @@ def judged(shop: Shop) -> tuple[str, Champion, ValidationReport]:
     return release, live, judge(shop, release, live)
 
 
+def make_judged(shop: Shop, judged: tuple[str, Champion, ValidationReport]) -> tuple[str, Champion, ValidationReport]:
+    """Another release of the same content, which the same report is about."""
+    (release, live, _), (*_, report) = make(shop), judged
+    shop[0].attach_report(release, report.to_json())
+    return release, live, report
+
+
 def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (base, daily_lists):
         monkeypatch.setattr(module, "CHUNK", 50)
@@ -142,7 +149,7 @@ def test_lists_of_an_old_model_go_on_with_a_warning_where_no_training_was_publis
 def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_training(
     shop: Shop, judged: tuple[str, Champion, ValidationReport]
 ) -> None:
-    (store, settings, *_), (release, live, report) = shop, judged
+    (store, settings, *_), (release, live, report) = shop, make_judged(shop, judged)
     bad = CheckResult("worse", 1, 0, "block", False, "worse than before")
     for refused in (replace(report, on_model={"baseline": [bad]}), replace(report, on_data={"lists": [bad]})):
         other, _, _ = make(shop)
@@ -190,7 +197,7 @@ def test_a_model_of_another_target_makes_no_lists(shop: Shop) -> None:
 def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(
     shop: Shop, judged: tuple[str, Champion, ValidationReport]
 ) -> None:
-    (store, settings, *_), (release, live, report) = shop, judged
+    (store, settings, *_), (release, live, report) = shop, make_judged(shop, judged)
     strict = replace(settings, validation=replace(settings.validation, audit=True))
     with pytest.raises(RecsysError, match=r"no check result of .*seeds"):
         publish(store, release, report, live, strict)
@@ -202,10 +209,10 @@ def test_without_a_live_release_there_is_nothing_to_list_with(tmp_path: Path) ->
         champion(open_store(str(tmp_path), "shop"))
 
 
-def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(shop: Shop) -> None:
-    store = shop[0]
-    release, live, _ = make(shop)
-    report = judge(shop, release, live)
+def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    store, (release, live, report) = shop[0], make_judged(shop, judged)
     assert publish(store, release, report, live, shop[1]) == release == store.current()
     assert champion(store).proven_by == live.release
     assert publish(store, release, report, live, shop[1]) == release
