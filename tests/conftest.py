@@ -1,17 +1,22 @@
 """What tests share: settings of the repository with a small shop as dataset `shop`, stores in both places, a world whose answer is
 known, and a fork with the small shop."""
 
+import fcntl
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ import pytest
 import small_shop
 from recsys import pipeline
 from recsys.evaluation.holdout import ScoredWindow, holdout_table
+from recsys.features import warehouse
 from recsys.features.state import State
 from recsys.recommenders.base import LIST_KINDS
 from recsys.recommenders.registry import create
@@ -38,9 +44,15 @@ ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_project"
 
 
+@cache
+def parse_config() -> dict[str, Any]:
+    """config.toml; parsed once, for it takes longer than most tests."""
+    return parse((ROOT / "config.toml").read_text())
+
+
 def read_config() -> dict[str, Any]:
     """config.toml, in which dataset `shop` is the small shop of the tests."""
-    values = parse((ROOT / "config.toml").read_text())
+    values = deepcopy(parse_config())
     return values | {"dataset": "shop", "datasets": values["datasets"] | {"shop": dict(small_shop.DATASET)}}
 
 
@@ -74,12 +86,13 @@ def store(root: str) -> Store:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the cases of a test with a store, only the first is quick in S3: where a store lies, cases make no difference."""
+    """Where a store lies is a matter of the store, whose tests are quick in S3, too, each in its first case. Of other tests only
+    those marked with `both_stores` are."""
     seen = set()
     for item in items:
         case, (test, *_) = getattr(item, "callspec", None), item.nodeid.split("[")
         if case and case.params.get("root") == "s3":
-            if test in seen:
+            if test in seen or not (item.path.stem == "test_store" or item.get_closest_marker("both_stores")):
                 item.add_marker(pytest.mark.slow)
             seen.add(test)
 
@@ -129,14 +142,25 @@ def make_state(baskets: np.ndarray, available: list[bool] | None = None, recent:
 PASSED = CheckResult("events", 100, 50, "block", True, "100 events")
 
 
-def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1)) -> None:
-    """A release of four users and six items, as the service reads it. `mark`: in every title, so that contents differ."""
+@cache
+def release_files(mark: str, cutoff: date) -> dict[str, bytes]:
+    """Files of a release of four users and six items, by name."""
     state = make_state(np.array([[2, 1, 0, 1, 0, 1], [1, 0, 0, 1, 1, 0], [0, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 0]]))
     state = replace(state, cutoff=cutoff, items=state.items | {"title": np.array([f"{mark} {id}" for id in state.item_ids])})
     scores = {"ndcg@10": np.array([0.5, 0.25])}
     window = ScoredWindow(cutoff, state.user_ids[:2], scores, np.zeros((2, 3), np.int32), 3)
     popularity, windows = create("popularity", {"days": 7}).fit(state), dict.fromkeys(LIST_KINDS, window)
-    files.write(folder, popularity, {}, state, holdout_table(windows), make_settings())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        files.write(folder, popularity, {}, state, holdout_table(windows), make_settings())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_release(folder: Path, mark: str = "", cutoff: date = date(2024, 2, 1)) -> None:
+    """A release of four users and six items, as the service reads it. `mark`: in every title, so that contents differ."""
+    for name, content in release_files(mark, cutoff).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def make_release(
@@ -151,6 +175,51 @@ def make_release(
     report = ValidationReport(model, features, manifest.content, on_model={"baseline": [PASSED]}, on_data={"lists": [PASSED]})
     store.attach_report(id, report.to_json())
     return report
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all workers of a test run read, such as a trained model."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def make_once(folder: Path, make: Callable[[Path], Any]) -> Any:
+    """What `make` returns for a new folder. The first worker that asks calls it; all others read the result."""
+    made = folder / "made.pickle"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            folder.mkdir()
+            made.write_bytes(pickle.dumps(make(folder)))
+    return pickle.loads(made.read_bytes())
+
+
+BuildOnce = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def build_once(shared_folder: Path) -> BuildOnce:
+    """Builds features in a store as `pipeline.build_features` does; those that a test has built before are copied."""
+
+    def build(store: Store, raw_id: str, settings: Settings, serving: bool = False) -> str:
+        raw = store.load("raw", raw_id).manifest
+        id = warehouse.features_id(warehouse.parameters(raw, settings, serving), raw_id, PROJECT)
+        own = Path(str(store.backend)) / "features" / id
+
+        def make(folder: Path) -> None:
+            pipeline.build_features(store, raw_id, settings, PROJECT, serving)
+            shutil.copytree(own, folder / id)
+
+        make_once(shared_folder / f"features-{id}", make)
+        if not own.exists():
+            shutil.copytree(shared_folder / f"features-{id}" / id, own)
+        return id
+
+    return build
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +290,7 @@ class Fork:
         root.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "Makefile", root)
         for name in ("flows", "dbt_project"):
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "logs"))
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.pyc.*", "logs"))  # files being written
         files = small_shop.write(root.with_name(f"{root.name}-shop"), users=300, days=200)
         (root / "config.toml").write_text(small_shop.put_into((ROOT / "config.toml").read_text(), files))
         self.set("", "dataset", "shop")
@@ -325,20 +394,24 @@ def peeking_project(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
+def inputs(shared_folder: Path) -> CheckInput:
     """A release of a small shop's two_stage, healthy, and all that led to it."""
-    chosen = make_settings(features={"training_windows": 2}, evaluation={"selection_windows": 1})
-    small = {"slices": chosen.checks["slices"] | {"min_users": 20}}
-    recommenders = {"popularity": {"days": 7}, "two_stage": {"windows": 2, "trees": 40}}
-    chosen = replace(chosen, recommenders=recommenders, checks=chosen.checks | small)
-    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
-    raw, _ = pipeline.land(store, chosen, date(2026, 1, 1))
-    built = pipeline.build_features(store, raw, chosen, PROJECT).id
-    trained = [pipeline.train(store, recipe, built, {}, chosen) for recipe in pipeline.recipes(chosen, audit=False)]
-    selection = pipeline.select(trained, chosen)
-    release = store.load("release", pipeline.recommend(store, selection, built, chosen, {}))
-    features = pipeline.open_features(store, built, chosen)
-    return CheckInput(store, chosen, PROJECT, release, features, selection.winner, selection.evaluations)
+
+    def make(folder: Path) -> CheckInput:
+        chosen = make_settings(features={"training_windows": 4}, evaluation={"selection_windows": 1})
+        small = {"slices": chosen.checks["slices"] | {"min_users": 20}, "released": chosen.checks["released"] | {"users": 150}}
+        recommenders = {"popularity": {"days": 7}, "two_stage": {"windows": 2, "trees": 40}}
+        chosen = replace(chosen, recommenders=recommenders, checks=chosen.checks | small)
+        store = open_store(str(folder), "shop")
+        raw, _ = pipeline.land(store, chosen, date(2026, 1, 1))
+        built = pipeline.build_features(store, raw, chosen, PROJECT).id
+        trained = [pipeline.train(store, recipe, built, {}, chosen) for recipe in pipeline.recipes(chosen, audit=False)]
+        selection = pipeline.select(trained, chosen)
+        release = store.load("release", pipeline.recommend(store, selection, built, chosen, {}))
+        features = pipeline.open_features(store, built, chosen)
+        return CheckInput(store, chosen, PROJECT, release, features, selection.winner, selection.evaluations)
+
+    return make_once(shared_folder / "inputs", make)
 
 
 def sabotage(inputs: CheckInput, **parts: Any) -> CheckInput:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from conftest import ROOT, make_settings
-from recsys.settings.loading import parse
+from conftest import make_settings, parse_config
 from recsys.settings.run import Settings
 
 
 def simulated(source_settings: dict[str, Any] = {}, **changes: Any) -> Settings:
     """The section of config.toml with some source settings changed; `changes` as for make_settings."""
-    usual = parse((ROOT / "config.toml").read_text())["datasets"]["shop"]["source_settings"]
+    usual = parse_config()["datasets"]["shop"]["source_settings"]
     return make_settings(dataset={"source": "shop", "source_settings": usual | source_settings}, **changes)

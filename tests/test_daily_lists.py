@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PROJECT, make_settings
+from conftest import PROJECT, BuildOnce, make_settings
 from recsys import RecsysError, daily_lists, pipeline
 from recsys.daily_lists import Champion, champion, check_target, gather, recommend, shards, validate
 from recsys.publishing import publication
@@ -34,20 +34,20 @@ def publish(store: Store, release: str, report: ValidationReport, champion: Cham
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A store where what was trained on 1 September is live; settings, raw check results and serving features of 6 September."""
+def shop(tmp_path_factory: pytest.TempPathFactory, build_once: BuildOnce) -> Shop:
+    """A store where what was trained on 1 October is live; settings, raw check results and serving features of 8 October."""
     settings = make_settings(features={"training_windows": 1}, evaluation={"selection_windows": 1, "bootstraps": 50})
     settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
-    _train(store, replace(settings, as_of=date(2024, 9, 1)))
-    later = replace(settings, as_of=date(2024, 9, 6))
+    _train(store, replace(settings, as_of=date(2024, 10, 1)), build_once)
+    later = replace(settings, as_of=date(2024, 10, 8))
     raw, results = pipeline.land(store, later, TODAY)
-    return store, later, results, pipeline.build_features(store, raw, later, PROJECT, serving=True).id
+    return store, later, results, build_once(store, raw, later, serving=True)
 
 
-def _train(store: Store, settings: Settings) -> None:
+def _train(store: Store, settings: Settings, build_once: BuildOnce) -> None:
     raw, results = pipeline.land(store, settings, TODAY)
-    features = pipeline.build_features(store, raw, settings, PROJECT).id
+    features = build_once(store, raw, settings)
     recipes = pipeline.recipes(settings, audit=False)
     selection = pipeline.select([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
     id = pipeline.recommend(store, selection, features, settings, {})
@@ -68,6 +68,20 @@ def judge(shop: Shop, release: str, live: Champion, settings: Settings | None = 
     return validate(store, release, live, results, TODAY, settings or usual, PROJECT)
 
 
+@pytest.fixture(scope="module")
+def judged(shop: Shop) -> tuple[str, Champion, ValidationReport]:
+    """Lists of the champion's model, the champion, and the report on the lists."""
+    release, live, _ = make(shop)
+    return release, live, judge(shop, release, live)
+
+
+def make_judged(shop: Shop, judged: tuple[str, Champion, ValidationReport]) -> tuple[str, Champion, ValidationReport]:
+    """Another release of the same content, which the same report is about."""
+    (release, live, _), (*_, report) = make(shop), judged
+    shop[0].attach_report(release, report.to_json())
+    return release, live, report
+
+
 def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (base, daily_lists):
         monkeypatch.setattr(module, "CHUNK", 50)
@@ -78,10 +92,10 @@ def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path:
     assert second
     assert first.files == second.files
     store, settings, _, features = shop
-    rules = BusinessRules(pipeline.open_features(store, features, settings).state(date(2024, 9, 6)), settings)
+    rules = BusinessRules(pipeline.open_features(store, features, settings).state(date(2024, 10, 8)), settings)
     model = load(store.load("model", first.parents["model"]).path)
     counts = files.write_ranked(tmp_path, model, {}, rules, rules.state.user_ids)
-    files.write_others(tmp_path, model.name, counts, rules, settings, date(2024, 9, 1))
+    files.write_others(tmp_path, model.name, counts, rules, settings, date(2024, 10, 1))
     assert describe(tmp_path) == {name: file for name, file in first.files.items() if name != "holdout.parquet"}
 
 
@@ -93,10 +107,11 @@ def test_the_holdout_is_the_champions(shop: Shop) -> None:
     assert made.files["holdout.parquet"] == proven.files["holdout.parquet"]
 
 
-def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(shop: Shop) -> None:
-    store = shop[0]
-    release, live, _ = make(shop)
-    report, proven = judge(shop, release, live), ValidationReport.read(store.report(live.release))
+def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    store, (_, live, report) = shop[0], judged
+    proven = ValidationReport.read(store.report(live.release))
     assert proven
     assert report.on_model == proven.on_model
     assert report.on_data.keys() == proven.on_data.keys()
@@ -107,9 +122,9 @@ def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(sh
 def test_lists_of_a_model_that_is_too_old_are_not_published(shop: Shop) -> None:
     store, settings, *_ = shop
     release, live, _ = make(shop)
-    strict = _allow_days(settings, 4, 0)
+    strict = _allow_days(settings, 6, 0)
     report = judge(shop, release, live, strict)
-    with pytest.raises(RecsysError, match=r"5 days before 2024-09-06.*`make run`"):
+    with pytest.raises(RecsysError, match=r"7 days before 2024-10-08.*`make run`"):
         publish(store, release, report, live, shop[1])
     assert store.current() == live.release
 
@@ -126,16 +141,16 @@ def _allow_days(settings: Settings, normal: int, more: int) -> Settings:
 
 def test_lists_of_an_old_model_go_on_with_a_warning_where_no_training_was_published(shop: Shop) -> None:
     release, live, _ = make(shop)
-    (aged,) = (one for one in judge(shop, release, live, _allow_days(shop[1], 4, 1)).results if one.name == "model_age")
+    (aged,) = (one for one in judge(shop, release, live, _allow_days(shop[1], 6, 1)).results if one.name == "model_age")
     assert (aged.passed, aged.severity, aged.suspect) == (False, "warn", "model")
     assert "validation.max_model_age_days" in aged.setting
 
 
-def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_training(shop: Shop) -> None:
-    store, settings, *_ = shop
+def test_a_refused_training_stops_no_daily_lists_and_refused_lists_stop_no_training(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    (store, settings, *_), (release, live, report) = shop, make_judged(shop, judged)
     bad = CheckResult("worse", 1, 0, "block", False, "worse than before")
-    release, live, _ = make(shop)
-    report = judge(shop, release, live)
     for refused in (replace(report, on_model={"baseline": [bad]}), replace(report, on_data={"lists": [bad]})):
         other, _, _ = make(shop)
         store.attach_report(other, refused.to_json())
@@ -149,15 +164,15 @@ def test_checks_only_warn_where_the_store_knows_of_an_expected_change(shop: Shop
     store, settings, *_ = shop
     list_stability = settings.checks["list_stability"] | {"warn_changed": 0.0, "block_changed": 0.0}
     strict = replace(settings, checks=settings.checks | {"list_stability": list_stability})
-    sale = ExpectedChange("shop", date(2024, 9, 5), date(2024, 9, 7), "volume", "sale")
+    sale = ExpectedChange("shop", date(2024, 10, 7), date(2024, 10, 9), "volume", "sale")
     release, live, _ = make(shop)
-    with pytest.raises(RecsysError, match=r"\[list_stability_items\].*`make expect FROM=2024-08-09 TO=2024-09-05 KIND=volume"):
+    with pytest.raises(RecsysError, match=r"\[list_stability_items\].*`make expect FROM=2024-09-10 TO=2024-10-07 KIND=volume"):
         require(judge(shop, release, live, strict).checks, [], "report")
     expected_changes.record(store, sale)
     found = judge(shop, release, live, strict)
     require(found.checks, [], "report")
     assert {one.name: one.expected for one in found.results if one.expected} == {
-        "list_stability_items": "sale, 2024-09-05 to 2024-09-07"
+        "list_stability_items": "sale, 2024-10-07 to 2024-10-09"
     }
     expected_changes.record(store, sale, off=True)
 
@@ -179,12 +194,13 @@ def test_a_model_of_another_target_makes_no_lists(shop: Shop) -> None:
         check_target(champion(store), other)
 
 
-def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(shop: Shop) -> None:
-    store, settings, *_ = shop
-    release, live, _ = make(shop)
+def test_where_audits_have_become_a_must_lists_of_a_model_without_one_are_not_published(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    (store, settings, *_), (release, live, report) = shop, make_judged(shop, judged)
     strict = replace(settings, validation=replace(settings.validation, audit=True))
     with pytest.raises(RecsysError, match=r"no check result of .*seeds"):
-        publish(store, release, judge(shop, release, live), live, strict)
+        publish(store, release, report, live, strict)
     assert store.current() == live.release
 
 
@@ -193,10 +209,10 @@ def test_without_a_live_release_there_is_nothing_to_list_with(tmp_path: Path) ->
         champion(open_store(str(tmp_path), "shop"))
 
 
-def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(shop: Shop) -> None:
-    store = shop[0]
-    release, live, _ = make(shop)
-    report = judge(shop, release, live)
+def test_publishing_again_after_a_kill_does_nothing_twice_even_after_a_rollback(
+    shop: Shop, judged: tuple[str, Champion, ValidationReport]
+) -> None:
+    store, (release, live, report) = shop[0], make_judged(shop, judged)
     assert publish(store, release, report, live, shop[1]) == release == store.current()
     assert champion(store).proven_by == live.release
     assert publish(store, release, report, live, shop[1]) == release

@@ -48,7 +48,8 @@ class Shop:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     root = tmp_path_factory.mktemp("store")
     files = small_shop.write(root / "files", users=60, days=200)
-    settings = make_settings(inputs=files, lists={"alternatives": ["popularity"]})
+    few = {"features": {"training_windows": 1}, "evaluation": {"selection_windows": 1}}
+    settings = make_settings(inputs=files, lists={"alternatives": ["popularity"]}, **few)
     store = open_store(str(root), "shop")
     raw, _ = land(store, settings, date(2026, 1, 1))
     features = build_features(store, raw, settings, PROJECT).id

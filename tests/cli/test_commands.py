@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,11 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
 
 def shelf(fork: Fork) -> Store:
     return open_store(str(fork.root / "data" / "store"), "shop")
+
+
+def slow(*values: object) -> Any:
+    """A case for `make test-all`: each starts a process, and others of its kind are quick."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def said(fork: Fork, verb: str, **source_settings: str) -> str:
@@ -78,15 +84,15 @@ def test_a_rollback_says_what_it_left(fork: Fork) -> None:
     ("verb", "source_settings", "words"),
     [
         ("verify", {"RELEASE": "x"}, "x is not in"),
-        ("report", {"RELEASE": "x"}, "release x is not in"),
-        ("rollback", {"RELEASE": "x"}, "release x is not in"),
+        slow("report", {"RELEASE": "x"}, "release x is not in"),
+        slow("rollback", {"RELEASE": "x"}, "release x is not in"),
         ("rollback", {"RELEASE": "../a"}, "is not a snapshot id"),
         ("pin", {}, "RELEASE is not given"),
-        ("canary", {"RELEASE": "a"}, "SHARE is not given"),
-        ("promote", {}, "no canary to promote"),
+        slow("canary", {"RELEASE": "a"}, "SHARE is not given"),
+        slow("promote", {}, "no canary to promote"),
         ("canary", {"RELEASE": "a", "SHARE": "some"}, 'SHARE is "some"; it must be a number from 0 to 1'),
         ("gc", {"KEEP": "0"}, 'KEEP is "0"; it must be a whole number from 1 to'),
-        ("run", {"CANARY": "2"}, 'CANARY is "2"; it must be a number from 0 to 1'),
+        slow("run", {"CANARY": "2"}, 'CANARY is "2"; it must be a number from 0 to 1'),
         ("run", {"DATASTE": "shop"}, "DATASTE is no variable of `make run`; did you mean DATASET?"),
     ],
 )
@@ -129,7 +135,7 @@ def test_every_verb_of_the_store_works_in_the_store_that_is_given(tmp_path: Path
         assert not (fork.root / "data" / "store").exists(), verb
 
 
-@pytest.mark.parametrize("verb", sorted(DEPLOYED))
+@pytest.mark.parametrize("verb", ["deploy", *map(slow, sorted(DEPLOYED - {"deploy"}))])
 def test_what_is_deployed_has_the_store_of_the_config_alone(fork: Fork, verb: str) -> None:
     assert_refused(fork.run(verb, STORE="elsewhere", FLOW="TrainFlow"), "STORE", "store.root")
 
@@ -158,10 +164,10 @@ ODD = """it's $HOME "$(shell id)"; a\\b"""
     ("verb", "environment", "words"),
     [
         ("explain", {"USER": "u0"}, "USER is not given"),
-        ("pin", {"RELEASE": "a"}, "RELEASE is not given"),
-        ("rollback", {"RELEASE": "nope"}, "rolled back from"),
+        slow("pin", {"RELEASE": "a"}, "RELEASE is not given"),
+        slow("rollback", {"RELEASE": "nope"}, "rolled back from"),
         ("gc", {"YES": "1", "KEEP": "1", "GRACE_HOURS": "0"}, "would free 0.0 MB in 0 snapshots"),
-        ("export", {"TO": "lists.csv"}, "TO is not given"),
+        slow("export", {"TO": "lists.csv"}, "TO is not given"),
         ("verify", {"DATASET": "nope", "STORE": "nope", "BRANCH": "nope"}, "can be served"),
         ("serve", {"HOST": "0.0.0.0", "PORT": "http", "DATASET": "nope", "RECS_API_KEYS": "short"}, "API keys are shorter"),
     ],

@@ -78,6 +78,7 @@ def test_a_comparison_with_the_cutoff_that_lets_equality_in_fails_its_unit_test(
     }
 
 
+@pytest.mark.slow  # in the quick tests, test_reproducing.py builds twice
 def test_the_same_raw_snapshot_gives_the_same_bytes(raw: Snapshot, settings: Settings, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -399,7 +400,20 @@ def test_a_file_of_whole_numbers_does_not_round_those_of_the_next(past: Built) -
     assert past.events("quantity::double", "item_id = 'half'") == [(2.5,)]
 
 
-def test_an_as_of_later_than_the_data_is_refused(typed: Landed, past: Built) -> None:
+@pytest.mark.parametrize(
+    ("as_of", "is_refused"), [("2024-01-01", True), ("2024-01-02", False), ("2024-03-02", False), ("2024-03-03", True)]
+)
+def test_an_as_of_outside_the_data_is_refused(as_of: str, is_refused: bool) -> None:
+    """As the models leave the cutoffs of events from 2024-01-01 to 2024-03-01."""
+    with duckdb.connect() as connection:
+        connection.execute(f"create table int_cutoffs as select date '{as_of}' as as_of, date '2024-03-02' as last_as_of")
+        connection.execute("create table int_events_accepted as select timestamp '2024-01-01 12:00:00' as event_at")
+        with pytest.raises(RecsysError, match=f"AS_OF {as_of} is outside the data") if is_refused else nullcontext():
+            warehouse._refuse_as_of(connection, make_settings())
+
+
+@pytest.mark.slow
+def test_an_as_of_later_than_the_data_builds_nothing(typed: Landed, past: Built) -> None:
     with pytest.raises(RecsysError, match=r"AS_OF 2024-03-03 is outside the data: .* of 2024-03-01; pass AS_OF=2024-03-02 or"):
         typed.build(as_of="2024-03-03")
     assert typed.store.ids("features") == [past.result.id]

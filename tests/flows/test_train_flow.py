@@ -13,13 +13,19 @@ from conftest import Fork, assert_refused, make_settings
 from recsys.validation_report import ValidationReport
 from reporting import metrics
 
-COSTLY = ("[recommenders.item_to_item]", "[recommenders.two_stage]")  # of the recommenders, those that cost most
+
+def leave_out(fork: Fork, recommender: str) -> None:
+    """Trains one recommender less, for each costs seconds."""
+    config = fork.root / "config.toml"
+    sections = re.split(r"^(?=\[)", config.read_text(), flags=re.M)
+    config.write_text("".join(section for section in sections if not section.startswith(f"[recommenders.{recommender}]")))
 
 
 @pytest.fixture(scope="module")
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     """A fork with one release."""
     fork = Fork(tmp_path_factory.mktemp("fork"))
+    leave_out(fork, "item_to_item")
     first = fork.run("run")
     assert first.returncode == 0, first.stdout + first.stderr
     assert " built" in first.stdout
@@ -47,10 +53,14 @@ def test_the_same_command_twice_gives_the_same_content_without_dbt(fork: Fork) -
     assert told.count("+0.0000 [+0.0000, +0.0000]") == told.count("0.0% of") == 2
 
 
-def test_the_live_release_is_made_again_and_scored(fork: Fork) -> None:
+@pytest.mark.slow
+def test_the_live_release_is_made_again(fork: Fork) -> None:
     content = fork.content(str(fork.current()))
     again = fork.run("reproduce", RELEASE=str(fork.current()))
     assert again.stdout.splitlines() == [f"identical content {content}"], again.stdout + again.stderr
+
+
+def test_the_live_release_is_scored_and_one_that_is_not_there_is_not_made_again(fork: Fork) -> None:
     assert "ML test score 0" in fork.run("score").stdout
     assert_refused(fork.run("reproduce", RELEASE="nope"), "nope", "make releases")
 
@@ -69,7 +79,7 @@ def test_the_report_measures_every_recommender_with_its_interval(fork: Fork) -> 
             one for one in report["measurements"] if (one["list_kind"], one["metric"], one["group"]) == (list_kind, "ndcg@10", "")
         ]
         values = {one["recommender"]: one["value"] for one in ndcg}
-        assert set(values) == {"popularity", "repeat_purchase", "item_to_item", "two_stage"}
+        assert set(values) == {"popularity", "repeat_purchase", "two_stage"}
 
 
 def test_the_summary_tells_two_metrics(fork: Fork) -> None:
@@ -133,7 +143,7 @@ def test_a_case_is_added_if_its_ids_are_known_and_the_next_run_is_held_against_i
         (fork.root / "cases.jsonl").unlink()
 
 
-@pytest.mark.parametrize("step", ["select", "recommend"])
+@pytest.mark.parametrize("step", [pytest.param("select", marks=pytest.mark.slow), "recommend"])
 def test_a_step_can_be_run_again(fork: Fork, step: str) -> None:
     before = fork.current()
     again = fork.run("step", STEP=step)
@@ -146,8 +156,7 @@ def test_a_sample_of_a_past_day_is_released_apart_and_sees_no_later_day(fork: Fo
     before = fork.current()
     config = fork.root / "config.toml"
     usual = config.read_text()
-    sections = re.split(r"^(?=\[)", usual, flags=re.M)
-    config.write_text("".join(section for section in sections if not section.startswith(COSTLY)))
+    leave_out(fork, "two_stage")
     try:
         sampled = fork.run("run", SAMPLE="0.5", AS_OF="2024-06-01", STORE=str(tmp_path))
     finally:

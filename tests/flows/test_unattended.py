@@ -17,6 +17,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     return Fork(tmp_path_factory.mktemp("fork"))
 
 
+@pytest.mark.both_stores
 def test_a_store_of_a_branch_lies_below_the_root(root: str) -> None:
     own, production = open_store(root, "shop", branch="user.alice"), open_store(root, "shop")
     own.update("note", lambda known: b"alice's")

@@ -174,28 +174,23 @@ def test_a_column_of_numbers_that_cannot_be_read_is_not_proposed(spreadsheet: Pr
     assert any("is written like 67,40; write 67.40" in remark for remark in spreadsheet.remarks)
 
 
-def test_a_column_of_our_own_name_that_cannot_be_read_is_left_out_by_the_section(tmp_path: Path) -> None:
-    rows = [[*row, "67,40"] for row in days(30)]
-    events = write(tmp_path / "log.csv", ["user_id", "item_id", "event_at", "event_type", "price"], rows)
-    found = profile({"events": events})
-    assert parse(found.section)["datasets"]["mine"]["columns"] == {"events.price": ""}
-    assert found.quarantine
-    assert sum(found.quarantine.rejected.values()) == 0
-
-
 @pytest.fixture(scope="module")
-def untyped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Events whose types are in a column that has no usual name, beside another column of few values."""
+def untyped_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Events whose types are in a column that has no usual name, beside another column of few values and prices with a comma."""
     kinds = ["order", "pageview", "pageview", "refund"]
     rows = [[*row[:3], kinds[number % 4], ("web", "app")[number % 2]] for number, row in enumerate(days(30))]
     rows += [[user, "s1", START + timedelta(number), "order", "web"] for user in ("NULL", "till 3") for number in range(5)]
     rows += [["till 3", f"s{number % 30}", START + timedelta(0, number), "order", "web"] for number in range(145)]
-    return write(tmp_path_factory.mktemp("untyped") / "log.csv", ["user_id", "item_id", "event_at", "Art", "Kanal"], rows)
+    names = ["user_id", "item_id", "event_at", "Art", "Kanal", "price"]
+    return write(tmp_path_factory.mktemp("untyped") / "log.csv", names, [[*row, "67,40"] for row in rows])
 
 
-@pytest.mark.parametrize("section", [{}, CONFIG["datasets"]["events"] | {"columns": {"user_id": "user_id"}}])
-def test_a_column_that_may_hold_event_types_is_told_if_none_is_named(untyped: Path, section: dict[str, Any]) -> None:
-    found = profile({"events": untyped}, config=CONFIG | {"datasets": {"mine": section} if section else {}})
+@pytest.fixture(scope="module")
+def untyped(untyped_log: Path) -> Profile:
+    return profile({"events": untyped_log})
+
+
+def assert_type_column_is_told(found: Profile) -> None:
     (told,) = [remark for remark in found.remarks if "no column is event_type" in remark]
     assert '"pageview" ' in told
     assert 'event_type = "Art"}' in told
@@ -203,16 +198,31 @@ def test_a_column_that_may_hold_event_types_is_told_if_none_is_named(untyped: Pa
     assert "Kanal" not in told
 
 
-def test_a_section_says_that_no_column_holds_event_types(untyped: Path) -> None:
+def test_a_column_that_may_hold_event_types_is_told_if_none_is_named(untyped: Profile) -> None:
+    assert_type_column_is_told(untyped)
+
+
+@pytest.mark.slow
+def test_a_section_that_names_none_is_told_so_too(untyped_log: Path) -> None:
+    section = CONFIG["datasets"]["events"] | {"columns": {"user_id": "user_id"}}
+    assert_type_column_is_told(profile({"events": untyped_log}, config=CONFIG | {"datasets": {"mine": section}}))
+
+
+def test_a_section_says_that_no_column_holds_event_types(untyped_log: Path) -> None:
     section = CONFIG["datasets"]["events"] | {"columns": {"event_type": ""}}
-    found = profile({"events": untyped}, config=CONFIG | {"datasets": {"mine": section}})
+    found = profile({"events": untyped_log}, config=CONFIG | {"datasets": {"mine": section}})
     assert not any("event_type" in remark for remark in found.remarks)
 
 
-def test_ids_that_stand_for_unknown_users_are_told(untyped: Path) -> None:
-    found = profile({"events": untyped})
-    told = [remark for remark in found.remarks if "rejected as no_user" in remark]
+def test_ids_that_stand_for_unknown_users_are_told(untyped: Profile) -> None:
+    told = [remark for remark in untyped.remarks if "rejected as no_user" in remark]
     assert [re.findall(r'"(.*)" of (\d+) events', remark) for remark in told] == [[("till 3", "150")], [("NULL", "5")]]
+
+
+def test_a_column_of_our_own_name_that_cannot_be_read_is_left_out_by_the_section(untyped: Profile) -> None:
+    assert parse(untyped.section)["datasets"]["mine"]["columns"] == {"events.price": ""}
+    assert untyped.quarantine
+    assert sum(untyped.quarantine.rejected.values()) == 0
 
 
 @pytest.fixture

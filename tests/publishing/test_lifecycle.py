@@ -41,6 +41,7 @@ def test_in_an_empty_store_there_is_nothing_to_go_back_to(store: Store) -> None:
         rollback(store, CHECKS)
 
 
+@pytest.mark.both_stores
 def test_each_rollback_goes_one_release_further_back(abc: Store) -> None:
     assert [rollback(abc, CHECKS), rollback(abc, CHECKS)] == ["b", "a"]
     with pytest.raises(RecsysError, match="no earlier release than a was live"):
@@ -138,6 +139,7 @@ def test_only_a_release_of_the_same_model_stands_for_the_one_that_was_judged_aga
 # Canaries
 
 
+@pytest.mark.both_stores
 def test_a_canary_is_tried_beside_the_live_release_and_promoted_in_its_place(abc: Store) -> None:
     make_release(abc, "d")
     try_out(abc, CHECKS, "d", 0.05)
@@ -255,6 +257,7 @@ def test_the_release_made_last_is_the_newest_whatever_its_id(tmp_path: Path) -> 
     assert store.newest("release") == ["a", "c", "b"]
 
 
+@pytest.mark.both_stores
 def test_pins_are_set_and_taken_away(store: Store) -> None:
     make_release(store, "r")
     store.pin("r")

@@ -35,6 +35,7 @@ def assert_refused(store: Store, report: ValidationReport, words: str) -> None:
     assert [move["release"] for move in store.history()] == ["live"]
 
 
+@pytest.mark.both_stores
 def test_a_release_whose_checks_passed_is_published(store: Store, report: ValidationReport) -> None:
     attach_and_publish(store, "new", report, expected="live")
     assert store.current() == "new"
@@ -111,6 +112,7 @@ def test_a_release_changed_after_it_was_checked_is_refused(store: Store, report:
     assert_refused(store, report, r"items.parquet differs from its manifest|items.parquet is missing")
 
 
+@pytest.mark.both_stores
 def test_a_release_judged_against_another_champion_is_a_conflict(store: Store, report: ValidationReport) -> None:
     store.attach_report("new", report.to_json())
     with pytest.raises(Conflict, match="another run published live"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conftest import PROJECT, make_settings
+from conftest import PROJECT, BuildOnce, make_settings
 from recsys import pipeline
 from recsys.pipeline import Selection
 from recsys.publishing import publication
@@ -62,13 +62,13 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory, build_once: BuildOnce) -> Shop:
     small = {"training_windows": 1}
     settings = make_settings(features=small, evaluation={"selection_windows": 1}, as_of=EARLY.isoformat())
     settings = replace(settings, recommenders={"popularity": {"days": 7}, "repeat_purchase": {}})
     store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
     raw, results = pipeline.land(store, replace(settings, as_of=None), TODAY)
-    features = {day: pipeline.build_features(store, raw, replace(settings, as_of=day), PROJECT).id for day in (EARLY, LATE)}
+    features = {day: build_once(store, raw, replace(settings, as_of=day)) for day in (EARLY, LATE)}
     trained = [pipeline.train(store, one, features[EARLY], {}, settings) for one in pipeline.recipes(settings, audit=False)]
     evaluations = pipeline.select(trained, settings).evaluations
     selections = [

@@ -40,6 +40,7 @@ def test_a_release_that_is_whole_is_loaded_and_its_report_returned(store: Store)
     assert verified(store, "r").manifest == store.find("release", "r")
 
 
+@pytest.mark.both_stores
 def test_a_flipped_byte_is_found_by_its_checksum(store: Store) -> None:
     make_release(store, "r")
     data = bytearray(store.backend.read("releases/r/neighbours.npz") or b"")

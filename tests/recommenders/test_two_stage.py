@@ -1,6 +1,5 @@
 """The two-stage recommender on the small shop."""
 
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,28 +8,24 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from conftest import PROJECT, make_settings
 from recsys import RecsysError
 from recsys.features.snapshot import Features
-from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders.rankers.base import Ranker
 from recsys.recommenders.rankers.hist_gradient_boosting import HistGradientBoosting
 from recsys.recommenders.registry import create
 from recsys.recommenders.two_stage import Candidates, TwoStage, candidates
 from recsys.settings.run import Settings
-from recsys.store.snapshots import open_store
+from recsys.validation.check_input import CheckInput
 
 
 @pytest.fixture(scope="module")
-def settings() -> Settings:
-    return make_settings(features={"training_windows": 4})
+def settings(inputs: CheckInput) -> Settings:
+    return inputs.settings
 
 
 @pytest.fixture(scope="module")
-def features(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Features:
-    store = open_store(str(tmp_path_factory.mktemp("store")), "shop")
-    raw, _ = land(store, settings, date(2026, 1, 1))
-    return open_features(store, build_features(store, raw, settings, PROJECT).id, settings)
+def features(inputs: CheckInput) -> Features:
+    return inputs.features
 
 
 def accuracy(features: Features) -> float:
@@ -105,7 +100,7 @@ def test_the_same_seed_gives_the_same_lists_with_one_thread_and_with_two(
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(int(threads)):
-            fitted = create("two_stage", {"trees": 30}, seed=5).fit(state, features.windows(features.as_of))
+            fitted = create("two_stage", {"windows": 2, "trees": 30}, seed=5).fit(state, features.windows(features.as_of))
         lists = fitted.recommend(state.user_ids, 20, state)
         written.append((lists.items.tobytes(), lists.scores.tobytes()))
     assert written[0] == written[1]

@@ -41,6 +41,7 @@ def moves(store: Store) -> list[tuple[str, str | None]]:
 # CURRENT
 
 
+@pytest.mark.both_stores
 @pytest.mark.parametrize("garbled", [*GARBLED, None])
 def test_a_damaged_current_is_made_good_by_the_history(abc: Store, garbled: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
     if garbled is None:
@@ -173,6 +174,7 @@ def test_a_damaged_canary_is_refused_and_not_taken_for_none(
 # The history
 
 
+@pytest.mark.both_stores
 @pytest.mark.parametrize("line", [b"", b"{", b"\xff\x00", b"[]", b"7", b'{"release": 7, "previous": null}', b'{"release": "b"}'])
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_damaged_line_is_left_out_and_the_moves_beside_it_are_linked(
@@ -234,6 +236,7 @@ def test_every_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
     assert same < 0.1 * len(written)  # spaces between words
 
 
+@pytest.mark.both_stores
 def test_a_manifest_of_another_snapshot_is_refused(abc: Store) -> None:
     abc.backend.write("releases/b/manifest.json", abc.backend.read("releases/a/manifest.json") or b"")
     with pytest.raises(RecsysError, match="it belongs to release snapshot a"):

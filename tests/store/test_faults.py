@@ -85,6 +85,7 @@ def test_a_refusal_is_told_as_it_is() -> None:
     assert describe_error(RecsysError("no space left for more")) == "no space left for more"
 
 
+@pytest.mark.both_stores
 def test_a_write_that_fails_tells_its_place(store: Store) -> None:
     with pytest.raises(OSError, match="draft"), store.draft():
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -217,6 +217,7 @@ def test_folders_of_others_are_left_alone(place: Path) -> None:
 # Leases
 
 
+@pytest.mark.both_stores
 def test_of_two_runs_of_a_flow_the_second_is_refused_until_the_first_has_ended(store: Store, root: str) -> None:
     other = open_store(root, "shop")
     with lease(store, "TrainFlow"):
@@ -256,6 +257,7 @@ with lease(open_store({str(tmp_path)!r}, "shop"), "TrainFlow"):
     assert store.notes("runs") == []
 
 
+@pytest.mark.both_stores
 def test_a_run_of_another_host_keeps_others_out_while_it_gives_signs_of_life(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("recsys.store.leases.host", lambda: "elsewhere")

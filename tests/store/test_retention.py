@@ -43,6 +43,7 @@ def kept(store: Store) -> set[str]:
     return {id for kind in ("raw", "features", "model", "release") for id in store.ids(kind)}
 
 
+@pytest.mark.both_stores
 def test_the_live_and_the_previous_release_stay_with_all_they_were_made_from(store: Store) -> None:
     chain(store, "1", "2", "3", "4")
     assert names(store) == of("1", "2")
@@ -171,6 +172,7 @@ def test_an_empty_store_has_nothing_to_free(store: Store) -> None:
     assert free(store, 1, 0) == []
 
 
+@pytest.mark.both_stores
 def test_a_pointer_that_moves_meanwhile_ends_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory's lock would keep it out; an object store has none."""
     chain(store, "1", "2", "3")
@@ -208,6 +210,7 @@ def refuse_deletion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("recsys.store.backends._delete", lambda path: None)
 
 
+@pytest.mark.both_stores
 def test_what_cannot_be_deleted_is_not_called_freed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot(store, "raw", "a")
     refuse_deletion(store, monkeypatch)

@@ -22,24 +22,24 @@ def judged(inputs: CheckInput, *changes: dict[str, Any]) -> tuple[CheckInput, li
     return sick, list(CHECKS["cases"].module.check(sick, limits("cases", sick.settings)))
 
 
-def test_without_cases_the_check_speaks_and_passes(audited: CheckInput) -> None:
-    assert failed("cases", audited) == []
+def test_without_cases_the_check_speaks_and_passes(inputs: CheckInput) -> None:
+    assert failed("cases", inputs) == []
 
 
-def test_cases_hold_or_fail_by_the_first_items_of_the_served_list(audited: CheckInput) -> None:
-    users, lists = audited.lists["all_items"]
-    user, item_ids = str(users[3]), audited.state.item_ids
+def test_cases_hold_or_fail_by_the_first_items_of_the_served_list(inputs: CheckInput) -> None:
+    users, lists = inputs.lists["all_items"]
+    user, item_ids = str(users[3]), inputs.state.item_ids
     first, eleventh = (str(item_ids[lists.items[3, place]]) for place in (0, 10))
     holds = {"user": user, "expect": [first], "not": [eleventh]}
     fails = {"user": user, "expect": [eleventh], "not": [first]}
-    _, results = judged(audited, holds, fails, fails | {"severity": "warn"})
+    _, results = judged(inputs, holds, fails, fails | {"severity": "warn"})
     assert [(result.name, result.blocks) for result in results] == [("case_2", True), ("case_3", False), ("cases_held", False)]
     assert results[0].message.endswith(f"{eleventh} is missing, {first} is listed; the case says: asked for it")
     assert results[-1].message == "1 of 3 cases of shop pass"
 
 
-def test_a_user_who_is_gone_warns(audited: CheckInput) -> None:
-    _, results = judged(audited, {"user": "nobody"})
+def test_a_user_who_is_gone_warns(inputs: CheckInput) -> None:
+    _, results = judged(inputs, {"user": "nobody"})
     assert [result.blocks for result in results] == [False, False]
     assert "nobody" in results[0].message
     assert not results[0].passed
