@@ -47,7 +47,8 @@ def reproduce(store: Store, release: str, scratch: Store, project: Path, code: M
     name, parameters = (made["model"].made_from[part] for part in ("recommender", "parameters"))
     trained = pipeline.train(scratch, Recipe(name, parameters), built.id, {}, settings)
     models = {name: trained.model_id} | dict(_alternatives(scratch, name, built.id, settings))
-    selection = Selection(name, trained.model_id, {name: trained.windows}, {}, [], models)
+    sessions = pipeline.select_sessions(scratch, built.id, settings)
+    selection = Selection(name, trained.model_id, {name: trained.windows}, {}, [], models, sessions=sessions)
     audited = made["release"].made_from.get("audited", False)
     again = trace(scratch, pipeline.recommend(scratch, selection, built.id, settings, dict(code), audited))
     differences = [line for kind in ("features", "model", "release") for line in _files(made[kind], again[kind])]

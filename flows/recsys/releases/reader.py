@@ -40,6 +40,10 @@ class Answer:
     sources: list[str]
 
 
+def _candidates(answer: Answer) -> Iterator[tuple[int, float, str]]:
+    return zip(answer.items, answer.scores, answer.sources, strict=True)
+
+
 @dataclass(frozen=True)
 class Filter:
     """Which items an answer may hold. excluded: rows of items that it may not hold. categories: those that its items may have;
@@ -206,9 +210,7 @@ class Reader:
 
     def _fill(self, answer: Answer, k: int, filter: Filter, segment: str = "") -> Answer:
         """An answer filled up in the fallback order. With a filter, all other items that it allows follow, by popularity."""
-        return self._first(
-            chain(zip(answer.items, answer.scores, answer.sources, strict=True), self._others(filter, segment)), k, filter
-        )
+        return self._first(chain(_candidates(answer), self._others(filter, segment)), k, filter)
 
     def _others(self, filter: Filter, segment: str) -> Iterator[tuple[int, float, str]]:
         for rung in (("segment", segment), ("popular", ""), ("static", "")):
@@ -252,8 +254,7 @@ class Reader:
         if self.about["exclude_seen"] and (user := self.user(user_id)):
             filter = filter.without(user.seen)
         first = self._first(((item, 1 + DECAY**age, "session") for age, item in enumerate(earlier)), repeats, filter)
-        found = (zip(one.items, one.scores, one.sources, strict=True) for one in (first, answer))
-        return self._first(chain.from_iterable(found), k, filter)
+        return self._first(chain(_candidates(first), _candidates(answer)), k, filter)
 
     def _combine(
         self,
@@ -267,12 +268,13 @@ class Reader:
         hidden: Collection[int] = (),
     ) -> Answer:
         """Items similar to the seen ones and the user's own list, combined by reciprocal rank fusion (Cormack et al. 2009,
-        doi:10.1145/1571941.1572114). Leaves out the hidden items and, in a list of new items, those of the user's last target
-        events."""
+        doi:10.1145/1571941.1572114). For a user without a list, items of the fallback order follow. Leaves out the hidden items
+        and, in a list of new items, those of the user's last target events."""
         user = self.user(user_id) if LIST_KINDS[list_kind] else None
         hidden = {*hidden, *(user.seen if user else [])}
         filter, depth = filter.without(hidden) if filter else filter, k + len(hidden)
-        lists = self._of_session(seen, depth, filter), self.recommend(user_id, depth, list_kind, segment, model, filter)
+        near, own = self._of_session(seen, depth, filter), self.recommend(user_id, depth, list_kind, segment, model, filter)
+        lists = [near, own] if "personal" in own.sources else [self._first(chain(*map(_candidates, (near, own))), depth, filter)]
         fused: dict[int, float] = {}
         sources: dict[int, str] = {}
         for answer in lists:
