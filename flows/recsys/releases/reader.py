@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from heapq import merge
-from itertools import chain, islice, product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,8 @@ class Reader:
         self.listed[list(self.hidden)] = False
         self.ranks = items.get("popularity_rank", [None] * len(self.item_ids))  # older releases have none
         self._popular = self._by_category()
+        self._category_codes = {category: code for code, category in enumerate(self._popular)}
+        self._category_of = np.array([self._category_codes[category] for category in self.categories], np.int64)
         self.visible = np.ones(len(self.item_ids), bool)
         self.visible[list(self.hidden)] = False
         self.neighbours = self._neighbours(path / "neighbours.npz")
@@ -303,13 +305,17 @@ class Reader:
         return neighbours.indices[row], neighbours.data[row]
 
     def _best(self, items: NDArray, scores: NDArray, k: int, source: str, filter: Filter) -> Answer:
-        listed = self.listed[items]
-        items, scores = items[listed], scores[listed]
-        best = np.lexsort((items, -scores))
-        if filter:
-            order = zip(best.tolist(), items[best].tolist(), strict=True)
-            best = np.array([*islice((place for place, item in order if self._allows(filter, item)), k)], np.int64)
-        best = best[:k]
+        shown = self.listed[items]
+        if filter.categories:
+            wanted = [self._category_codes[category] for category in filter.categories if category in self._category_codes]
+            shown &= np.isin(self._category_of[items], wanted)
+        if filter.excluded:
+            shown &= ~np.isin(items, [*filter.excluded])
+        items, scores = items[shown], scores[shown]
+        if len(items) > k:
+            is_best = ~(scores < np.partition(scores, -k)[-k])  # so that few are sorted; equal scores all stay
+            items, scores = items[is_best], scores[is_best]
+        best = np.lexsort((items, -scores))[:k]
         return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
 
     def reason(self, item: int, answer: Answer, seen: Sequence[int]) -> tuple[str, int]:
