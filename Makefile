@@ -80,7 +80,7 @@ fork: .venv/.run ## make this repository your own: NAME=acme-recs WITHOUT="shop 
 rehearse: .venv/.test ## deploy to an AWS on loopback and run what was deployed
 	@$(BIN)/python -m pytest tests/cloud
 
-bench: .venv/.bench ## measure what every step costs, beside implicit, into bench.json and docs/benchmarks.md  [SIZES="1e5 1e6 1e6_wide 1e7"]
+bench: .venv/.bench ## measure what every step costs, beside implicit, into bench.json and docs/benchmarks.md  [SIZES="1e5 1e6 1e6_wide dense 1e7"]
 	@PYTHONPATH=flows $(BIN)/python benchmarks/bench.py $(GIVEN)
 
 bench-serve: .venv/.serve ## measure what a request costs, beside a bare FastAPI and a bare uvicorn  [DATASET=]

@@ -1,5 +1,5 @@
-"""Measures the cost of each step at 10^5 to 10^7 events, and compares with the library `implicit` on the same data. Writes
-bench.json and the tables of docs/benchmarks.md."""
+"""Measures the cost of each step on simulated shops of 10^5 to 10^7 events and on dense retail data, and compares with the library
+`implicit` on the same data. Writes bench.json and the tables of docs/benchmarks.md."""
 
 import cProfile
 import json
@@ -23,6 +23,7 @@ from rich.console import Console
 import bench_peers
 import bench_tables
 from cli.variables import option
+from dense_retail import DenseRetail, write
 from recsys import RecsysError, pipeline
 from recsys.costs import cpu_seconds, peak_mb
 from recsys.settings.loading import parse, resolve
@@ -35,21 +36,21 @@ PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "implicit", "numpy", "pyarrow", 
 console = Console(highlight=False)
 
 
-class Size(NamedTuple):
-    """Settings of the simulated shop. peers: whether the recommenders of `implicit` are run on its holdout too."""
+class Shop(NamedTuple):
+    """Source settings of the simulated shop."""
 
     users: int
     items: int
     events: int
-    peers: bool = False
     days: int = 400
 
 
-SIZES = {
-    "1e5": Size(2_000, 600, 100_000, peers=True),
-    "1e6": Size(40_000, 4_000, 1_000_000, peers=True),
-    "1e6_wide": Size(40_000, 40_000, 1_000_000),
-    "1e7": Size(400_000, 20_000, 10_000_000),
+SIZES: dict[str, Shop | DenseRetail] = {
+    "1e5": Shop(2_000, 600, 100_000),
+    "1e6": Shop(40_000, 4_000, 1_000_000),
+    "1e6_wide": Shop(40_000, 40_000, 1_000_000),
+    "dense": DenseRetail(),
+    "1e7": Shop(400_000, 20_000, 10_000_000),
 }
 
 
@@ -99,16 +100,17 @@ def yardstick() -> float:
     return cpu_seconds() - start
 
 
-def settings_of(size: Size, root: Path) -> Settings:
-    """The repository's settings, with a shop of the given size and the store at `root`."""
+def settings_of(size: Shop | DenseRetail, root: Path) -> Settings:
+    """The repository's settings, with data of the given size and the store at `root`. Files of dense data are written to `root`."""
     values = parse((ROOT / "config.toml").read_text())
-    source_settings = {"users": size.users, "items": size.items, "days": size.days, "events": size.events}
-    values["datasets"]["shop"]["source_settings"] |= source_settings
     values["store"]["root"] = str(root)
+    if isinstance(size, DenseRetail):
+        return resolve(values, "events", inputs=in_process(write, root, size)[0])
+    values["datasets"]["shop"]["source_settings"] |= size._asdict()
     return resolve(values, "shop")
 
 
-def run(name: str, size: Size, root: Path) -> dict[str, Any]:
+def run(name: str, size: Shop | DenseRetail, root: Path) -> dict[str, Any]:
     """Runs all steps of the training flow for one size and returns their costs. Also builds the features for daily lists alone."""
     settings, log, load = settings_of(size, root), Log(name), os.getloadavg()[0]
     store, project = open_store(settings.store.root, settings.name, endpoint=settings.store.endpoint), ROOT / "dbt_project"
@@ -130,7 +132,7 @@ def run(name: str, size: Size, root: Path) -> dict[str, Any]:
         "yardsticks": [round(seconds, 3) for seconds in log.yardsticks],
         "steps": log.steps,
         "slowest_function": in_process(slowest, pipeline.recommend, *ranked)[0],
-        "peers": compete(store, built.id, settings) if size.peers else {},
+        "peers": compete(store, built.id, settings),
     }
 
 

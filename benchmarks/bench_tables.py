@@ -13,7 +13,7 @@ TRAINING = {
     "train two_stage": "train two_stage",
     "train others": "train the others",
 }
-ROWS = {"land": "land (the simulator)"} | SERVING | TRAINING | {"validate": "validate"}
+ROWS = {"land": "land"} | SERVING | TRAINING | {"validate": "validate"}
 METRIC, LIST_KINDS = "ndcg@10", {"all_items": "all items", "new_items": "only new ones"}
 Result = dict[str, Any]
 
@@ -80,7 +80,8 @@ def yards(step: Result, result: Result) -> float:
 
 
 def title(name: str, result: Result) -> str:
-    return f"{short(result['source_settings']['events'])} events" + (", wide catalogue" if name.endswith("_wide") else "")
+    remark = {"1e6_wide": ", wide catalogue", "dense": ", dense"}.get(name, "")
+    return f"{short(result['source_settings']['events'])} events{remark}"
 
 
 def short(number: int) -> str:

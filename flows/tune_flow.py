@@ -42,12 +42,16 @@ class TuneFlow(BaseFlow):
 
     @step
     def compare(self, inputs):
-        """Compare every variant with the present parameters, and write the log and the advice."""
-        from recsys.evaluation import advice, findings, log
+        """Compare every variant with the present parameters, examine candidates and features, and write the log and the advice."""
+        from recsys.evaluation import advice, findings, limits_log, log
+        from recsys.pipeline import examine
 
         self.merge_artifacts(inputs, include=["today", "tuned", "built"])
         self.findings = findings([trial(task) for task in inputs], self.settings)
-        self.log = log(self.findings, self.tuned, self.today.isoformat(), self.built.id, self.settings)
+        day = self.today.isoformat()
+        found, costs = examine(self.store, self.tuned, self.built.id, self.settings)
+        self.log = limits_log(found, costs, self.tuned, day, self.built.id, self.settings)
+        self.log += log(self.findings, self.tuned, day, self.built.id, self.settings)
         self.advice = advice(self.findings, self.tuned, self.settings)
         self.next(self.end)
 

@@ -1,14 +1,19 @@
 """The bench: one tiny size from end to end, and how its results are told."""
 
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import bench
 import bench_tables
-from recsys import RecsysError
+from dense_retail import LINES, DenseRetail, write
+from recsys import RecsysError, pipeline
+from recsys.store import open_store
 
 
 def result(events: int, cpu_seconds: float, peers: Any = {}) -> dict[str, Any]:
@@ -83,9 +88,38 @@ def test_an_unknown_size_is_named() -> None:
         bench.bench("1e9")
 
 
+def test_dense_data_have_wide_baskets_and_half_of_their_lines_are_repeats(tmp_path: Path) -> None:
+    paths = write(tmp_path, DenseRetail(users=100, items=800, events=12_000))
+    events, items = (pq.read_table(paths[name]) for name in ("events", "items"))
+    users, item_ids, baskets = (events[name].to_numpy() for name in ("user_id", "item_id", "session_id"))
+    _, widths = np.unique(baskets, return_counts=True)
+    assert widths.min() >= LINES[0] / 2  # items that are not for sale, or doubled, make a basket narrower
+    assert widths.max() < LINES[1]
+    assert len(events) == pytest.approx(12_000, rel=0.05)
+    distinct = len(np.unique(np.char.add(users.astype(str), item_ids.astype(str))))
+    assert 1 - distinct / len(events) == pytest.approx(0.5, abs=0.1)
+    assert set(item_ids) <= set(items["item_id"].to_pylist())
+
+
+def test_dense_data_are_the_same_again(tmp_path: Path) -> None:
+    size, folders = DenseRetail(users=20, items=300, events=2_000), (tmp_path / "a", tmp_path / "b")
+    for folder in folders:
+        folder.mkdir()
+        write(folder, size)
+    for name in ("events.parquet", "items.parquet"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_dense_data_are_read_by_the_source_of_files(tmp_path: Path) -> None:
+    settings = bench.settings_of(DenseRetail(users=20, items=300, events=2_000), tmp_path)
+    store = open_store(settings.store.root, settings.name)
+    _, results = pipeline.land(store, settings, date(2026, 1, 2))
+    assert [result.name for result in results if not result.passed] == []
+
+
 @pytest.mark.slow
 def test_a_tiny_size_from_end_to_end(tmp_path: Path) -> None:
-    found = bench.run("tiny", bench.Size(300, 120, 8_000, peers=True, days=250), tmp_path)
+    found = bench.run("tiny", bench.Shop(300, 120, 8_000, days=250), tmp_path)
     steps = {step["step"]: step for step in found["steps"]}
     assert list(steps)[:3] == ["land", "build_features serving", "build_features"]
     assert list(steps)[-2:] == ["recommend", "validate"]

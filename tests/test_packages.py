@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, make_release
+from recsys.store import open_store
 
 FLOWS = ROOT / "flows"
 HEAVY = ("great_expectations", "sklearn", "dbt", "metaflow", "pandas", "scipy.stats", "lightgbm")
@@ -45,6 +47,20 @@ def test_a_package_loads_no_heavy_library_by_itself(package: str) -> None:
 )
 def test_what_serves_and_what_starts_loads_no_heavy_library(module: str) -> None:
     assert loaded(f"import {module}") == set()
+
+
+@pytest.mark.parametrize("module", ["cli.app", "base_flow"])
+def test_what_starts_leaves_duckdb_to_steps_so_that_it_reports_no_leaks_at_the_end(module: str) -> None:
+    statement = f"import sys, {module}; print('duckdb' in sys.modules); from recsys.store import collect_rarely; collect_rarely()"
+    command = [sys.executable, "-c", f"{statement}; import recsys.pipeline, duckdb; duckdb.sql('select 1').fetchall()"]
+    told = subprocess.run(command, cwd=FLOWS, capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("False\n", "")
+
+
+def test_a_release_is_verified_and_read_without_pandas(tmp_path: Path) -> None:
+    make_release(open_store(str(tmp_path), "shop"), "r")
+    store = f"open_store({str(tmp_path)!r}, 'shop')"
+    assert loaded(f"from recsys.publishing import verify; from recsys.store import open_store; verify({store}, 'r')") == set()
 
 
 @pytest.mark.parametrize("package", LAZY)

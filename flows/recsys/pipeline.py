@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys import RecsysError, evaluation, recommenders, releases, sources, validation
-from recsys.evaluation import Robustness, ScoredWindow, ScoredWindows, evaluate
+from recsys.evaluation import Costs, Robustness, ScoredWindow, ScoredWindows, evaluate
 from recsys.features import Features, Quarantine, warehouse
 from recsys.publishing import ValidatedRelease, follow_champion
-from recsys.recommenders import Recommender, TooLittleData, create, load
+from recsys.recommenders import Recommender, TooLittleData, TwoStage, create, load
 from recsys.releases import SIMPLEST, SessionAnswers, lineage
 from recsys.settings import Settings, event_types
 from recsys.sources import Access, open_simulation, open_source
 from recsys.store import Snapshot, Store
 from recsys.validation import CHECKS, CheckInput, perturbations, replays
-from recsys.validation_report import CheckResult, ValidationReport
+from recsys.validation_report import CheckResult, Limits, ValidationReport
+
+LARGER = 8  # sample of users whose features are permuted in tuning, as a multiple of that in a run
 
 
 def check_settings(settings: Settings) -> None:
@@ -296,6 +298,19 @@ def try_variant(store: Store, name: str, parameters: dict[str, Any], features_id
     """Scores a recommender with these parameters on the selection windows. The holdout is not used."""
     features = open_features(store, features_id, settings)
     return evaluate(create(name, parameters, settings.seed), features, settings, features.evaluated[1:])
+
+
+def examine(store: Store, name: str, features_id: str, settings: Settings) -> tuple[dict[str, Limits], Costs | None]:
+    """Examines the candidates and features of a recommender on the first selection window, with a larger sample than a run. Returns
+    nothing and None for a recommender without candidates."""
+    features = open_features(store, features_id, settings)
+    recommender, cutoff = create(name, settings.recommenders[name], settings.seed), features.evaluated[1]
+    if not isinstance(recommender, TwoStage):
+        return {}, None
+    state, labels, windows = features.state(cutoff), features.labels(cutoff), features.windows(cutoff)
+    recommender.fit(state, windows)
+    found = evaluation.measure_limits(recommender, state, labels, settings, LARGER * evaluation.PREDICTIONS)
+    return found, evaluation.measure_costs(recommender, state, labels, windows)
 
 
 def recommend(

@@ -71,12 +71,41 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class SourceLimits:
+    """What a candidate source brings. recall: share of the relevant items that are among its candidates. only: share that no other
+    source proposes. gain: what NDCG@k loses without the candidates that only it proposes, with low and high."""
+
+    recall: float
+    only: float
+    gain: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What limits lists of one kind that are made of candidates, on a horizon before the holdout. Each value is a mean over users
+    with low and high of its 95% interval.
+
+    ranked: NDCG@k of the candidates as they were ranked. perfect: NDCG@k if they were ranked perfectly. recall: share of the
+    relevant items that are candidates. sources: by candidate source. importance: by feature, what NDCG@k loses if the values of the
+    feature are permuted among the candidates, largest first.
+    """
+
+    cutoff: str
+    users: int
+    ranked: Sequence[float]
+    perfect: Sequence[float]
+    recall: Sequence[float]
+    sources: Mapping[str, SourceLimits]
+    importance: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
 class ValidationReport:
     """Check results by check.
 
     on_model: results on the model with id `model`. on_data: results on the feature snapshot with id `features`, and on the release
-    files with hash `content`. measurements: metrics from the training of the model. importance: share of each feature in its
-    scores. compared_with: the release that was live when the model was trained and that the check `champion` compares; "" for a
+    files with hash `content`. measurements: metrics from the training of the model. limits: by kind of list, if it has candidates.
+    compared_with: the release that was live when the model was trained and that the check `champion` compares; "" for a
     first release.
     """
 
@@ -86,7 +115,7 @@ class ValidationReport:
     on_model: dict[str, list[CheckResult]]
     on_data: dict[str, list[CheckResult]]
     measurements: Sequence[Measurement] = ()
-    importance: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
     compared_with: str = ""
 
     @property
@@ -112,6 +141,10 @@ class ValidationReport:
             Measurement(**values | {"value": tuple(values["value"]), "gain": values["gain"] and tuple(values["gain"])})
             for values in fields.get("measurements", ())
         )
+        fields["limits"] = {
+            name: Limits(**values | {"sources": {source: SourceLimits(**found) for source, found in values["sources"].items()}})
+            for name, values in fields.get("limits", {}).items()
+        }
         return cls(**fields)
 
     @classmethod

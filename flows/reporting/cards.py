@@ -12,10 +12,12 @@ from reporting import metrics
 
 
 def show_release(report: ValidationReport, winner: str, settings: Settings) -> None:
-    """The two numbers that people look at, and the check results that failed."""
+    """The two numbers that people look at, what limits them, and the check results that failed."""
     current.card.append(Markdown(f"# {settings.name}: {winner}"))
     current.card.append(Markdown(metrics.answer(report, winner, settings)))
     current.card.append(Table([list(line) for line in metrics.lines(report, winner, settings)], headers=["", "95% interval", ""]))
+    if limiting := metrics.limiting(report, settings):
+        current.card.append(Table([[str(cell) for cell in row.values()] for row in limiting], headers=list(limiting[0])))
     failed = [["blocked" if one.blocks else "warned", one.explanation] for one in report.results if not one.passed]
     current.card.append(Markdown(f"{len(report.results) - len(failed)} of {len(report.results)} checks passed"))
     if failed:

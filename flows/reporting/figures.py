@@ -6,10 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from recsys.evaluation import Interval
 from recsys.publishing import ReleaseSummary
 from recsys.recommenders import LIST_KINDS
 from recsys.settings import Settings
-from recsys.validation_report import CheckResult
+from recsys.validation_report import CheckResult, Limits
 from reporting.metrics import MetricRow, name_of, rating, signed
 from reporting.plots import PlotRow, plot, trend
 
@@ -99,11 +100,18 @@ def for_whom(rows: Sequence[MetricRow]) -> str:
     return f"Better than {simple} beyond noise in {len(better)} of {len(rated)} groups; worse in {', '.join(worse) or 'none'}."
 
 
-def importance(shares: Mapping[str, float]) -> Markup | None:
-    """The features that matter most; None where the winner has none."""
-    first = list(shares.items())[:MOST]
-    rows = [PlotRow(name, [share], [f"{share:.1%}"], (0.0, share)) for name, share in first]
-    return plot(rows, f"first {len(rows)} of {len(shares)} features, {sum(dict(first).values()):.0%} in all") if rows else None
+def limits(found: Mapping[str, Limits], settings: Settings) -> Iterator[Figure]:
+    """Per kind of list, the features that matter most as a plot, and the candidate sources in a table."""
+    metric = name_of(settings.evaluation.metric)
+    for list_kind, one in found.items():
+        first = [(name, Interval(*drop)) for name, drop in list(one.importance.items())[:MOST]]
+        strips = [PlotRow(name, [drop.mean], [signed(drop)], drop[1:], "chosen" if drop.low > 0 else "") for name, drop in first]
+        words = f"{metric} lost if a feature is permuted, with its 95% interval; {len(first)} of {len(one.importance)} features"
+        sources = [
+            {"": name, "recall": part.recall, "only from it": part.only, f"{metric} only from it": signed(Interval(*part.gain))}
+            for name, part in one.sources.items()
+        ]
+        yield Figure(list_kind.replace("_", " ").capitalize(), plot(strips, words, 0.0), {"Candidate sources": sources})
 
 
 def history(releases: Sequence[ReleaseSummary], settings: Settings) -> Markup | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from recsys.evaluation import Interval
 from recsys.monitoring import MonitoringReport
@@ -82,6 +83,20 @@ def signed(delta: Interval) -> str:
 def rating(delta: Interval) -> str:
     """`better` or `worse` if noise does not explain the difference."""
     return "better" if delta.low > 0 else "worse" if delta.high < 0 else "same"
+
+
+def limiting(report: ValidationReport, settings: Settings) -> list[dict[str, Any]]:
+    """What limits the lists, a row for each kind: recall of the candidates, and NDCG@k as ranked and if ranked perfectly."""
+    metric = name_of(settings.evaluation.metric)
+    return [
+        {
+            "": list_kind.replace("_", " "),
+            "recall of the candidates": Interval(*found.recall),
+            metric: Interval(*found.ranked),
+            f"{metric}, candidates ranked perfectly": Interval(*found.perfect),
+        }
+        for list_kind, found in report.limits.items()
+    ]
 
 
 def answer(report: ValidationReport, winner: str, settings: Settings) -> str:

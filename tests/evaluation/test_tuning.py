@@ -10,8 +10,10 @@ import pytest
 from conftest import make_settings
 from recsys import RecsysError
 from recsys.evaluation.holdout import ScoredWindow
-from recsys.evaluation.tuning import Trial, Variant, advice, findings, log, variants
+from recsys.evaluation.limits import Costs
+from recsys.evaluation.tuning import Trial, Variant, advice, findings, limits_log, log, variants
 from recsys.settings.run import Settings
+from recsys.validation_report import Limits, SourceLimits
 
 BASE = Variant({"leaves": 31})
 FIFTEEN = Variant({"leaves": 15}, "leaves", 31)
@@ -92,6 +94,21 @@ def test_the_log_says_what_was_tried_and_what_came_of_it_failures_included() -> 
         " ndcg@10 all_items +0.1000 [+0.1000, +0.1000], new_items -0.1000 [-0.1000, -0.1000]; 0.50 of the CPU; better",
         "- 2026-01-02 shop, features f1, two_stage: leaves = 1, not 31: failed: ValueError: leaves is 1",
     ]
+
+
+def test_the_log_says_what_limits_a_recommender_and_what_its_parts_cost() -> None:
+    source = SourceLimits(0.5, 0.1, (0.02, 0.01, 0.03))
+    importance = {"baskets": (0.05, 0.01, 0.09), "views": (0.001, -0.01, 0.01)}
+    found = Limits("2024-01-01", 9, (0.4, 0.3, 0.5), (0.8, 0.7, 0.9), (0.6, 0.5, 0.7), {"own": source}, importance)
+    where = "- 2026-01-02 shop, features f1, two_stage"
+    assert limits_log({"new_items": found}, Costs({"own": 0.5}, 0.25, 0.02), "two_stage", "2026-01-02", "f1", make_settings()) == [
+        f"{where}: candidates, new_items: 0.600 of the relevant items; ndcg@10 0.400, and 0.800 if ranked perfectly;"
+        " by source recall / of no other source / gain: own 0.500 / 0.100 / +0.0200 [+0.0100, +0.0300]",
+        f"{where}: features, new_items: ndcg@10 lost by permuting baskets +0.0500 [+0.0100, +0.0900]; within noise views",
+        f"{where}: CPU seconds at one cutoff: to fit and score own 0.50; to look up all other features 0.25;"
+        " to fit the ranker 0.02 per feature",
+    ]
+    assert limits_log({}, None, "popularity", "2026-01-02", "f1", make_settings()) == []
 
 
 def test_the_best_comes_as_a_line_of_toml_with_its_interval() -> None:

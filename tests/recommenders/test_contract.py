@@ -164,6 +164,31 @@ def test_item_to_item_finds_the_missing_item_of_each_colour() -> None:
     assert first == [[f"i{user % 2 + 2 * ((user // 2) % (ITEMS // 2))}"] for user in range(USERS)]
 
 
+def test_item_regression_solves_the_ridge_regression_of_each_item_on_its_neighbours() -> None:
+    state = checkerboard()
+    learned = create("item_regression", {"ridge": 3.0}).fit(state).similarity_.toarray()  # type: ignore[attr-defined]
+    together = (state.bought().T @ state.bought()).toarray().astype(float)
+    for item in range(ITEMS):
+        others = np.flatnonzero((together[item] > 0) & (np.arange(ITEMS) != item))
+        weights = np.linalg.solve(together[np.ix_(others, others)] + 3.0 * np.eye(len(others)), together[others, item])
+        expected = np.zeros(ITEMS)
+        expected[others] = np.maximum(weights, 0)
+        assert learned[:, item] == pytest.approx(expected, abs=1e-6)
+
+
+def test_similar_titles_follow_the_titles_of_the_state() -> None:
+    def pairs(titles: list[str]) -> set[tuple[int, int]]:
+        state = make_state(np.ones((2, len(titles)), int))
+        state.items["title"] = np.array(titles)
+        rows, columns = create("similar_titles", {}).learn(state).similarity_.nonzero()  # type: ignore[attr-defined]
+        return set(zip(rows.tolist(), columns.tolist(), strict=True))
+
+    other = [f"only{item}" for item in range(38)]  # so that a word of two titles is in 5% of them
+    assert pairs(["red cup", "blue cup", *other]) == {(0, 1), (1, 0)}
+    assert pairs(["red cup", "blue mug", *other[:-1], "blue jug"]) == {(1, 39), (39, 1)}
+    assert pairs(["red cup", "blue cup", *other]) == {(0, 1), (1, 0)}
+
+
 def test_popularity_of_a_window_that_no_feature_counts_is_refused() -> None:
     with pytest.raises(RecsysError, match="target_events_3d"):
         create("popularity", {"days": 3}).fit(checkerboard())

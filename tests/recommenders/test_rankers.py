@@ -40,8 +40,8 @@ LABELS = np.nan_to_num(FEATURES[:, 1], nan=0.1) > 0.6
 GROUPS = np.repeat(np.arange(USERS), ROWS // USERS)
 
 
-def fitted(name: str, labels: np.ndarray = LABELS) -> Ranker:
-    return rankers.create(name, PARAMETERS).fit(FEATURES, labels, np.ones(ROWS, np.float32), GROUPS)
+def fitted(name: str, labels: np.ndarray = LABELS, **parameters: int) -> Ranker:
+    return rankers.create(name, PARAMETERS | parameters).fit(FEATURES, labels, np.ones(ROWS, np.float32), GROUPS)
 
 
 @pytest.fixture(scope="module", params=RANKERS)
@@ -184,6 +184,25 @@ def test_a_tree_of_one_split_credits_it_with_the_way_from_the_mean() -> None:
     assert added.tolist() == [[0, -1], [0, 3], [0, -1]]
 
 
+def test_two_fits_share_the_positive_rows_and_their_mean_log_odds_is_the_score() -> None:
+    def log_odds(scores: np.ndarray) -> np.ndarray:
+        return np.log(scores / (1 - scores.astype(float)))
+
+    parts = []
+    for place in (0, 1):
+        used = LABELS | (np.cumsum(~LABELS) % 2 == place)
+        one = HistGradientBoosting(trees=5, leaves=6, rate=0.3, fits=1, seed=3 + place)
+        weights = np.where(LABELS, 1, 2).astype(np.float32)[used]
+        parts.append(log_odds(one.fit(FEATURES[used], LABELS[used], weights, GROUPS[used]).predict(FEATURES)))
+    both = fitted("hist_gradient_boosting", fits=2).predict(FEATURES)
+    assert log_odds(both) == pytest.approx(np.mean(parts, 0), abs=1e-4)
+
+
+def test_a_single_negative_row_is_enough_for_one_of_four_fits() -> None:
+    ranker = fitted("hist_gradient_boosting", np.arange(ROWS) != 7, fits=4)
+    assert np.isfinite(ranker.predict(FEATURES)).all()
+
+
 def test_columns_with_too_few_values_cannot_be_learned_from() -> None:
     columns = np.full((100_000, 4), np.nan, np.float32)
     columns[:, 0] = 1
@@ -198,7 +217,7 @@ def compare(folder: Path) -> dict[str, Any]:
     model = HistGradientBoostingClassifier()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn.ensemble.HistGradientBoostingClassifier", lambda **parameters: model.set_params(**parameters))
-        ranker = fitted("hist_gradient_boosting")
+        ranker = fitted("hist_gradient_boosting", fits=1)
     ranker.save(folder)
     scores = ranker.predict(FEATURES).astype(float)
     shift = model.decision_function(FEATURES) - np.log(scores / (1 - scores))  # the constant that ours leave out

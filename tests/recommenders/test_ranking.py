@@ -1,9 +1,10 @@
 """Top k of sparse scores."""
 
 import numpy as np
+import pytest
 from scipy import sparse
 
-from recsys.recommenders.top_k import MAX_ROWS, order, rank, top
+from recsys.recommenders.top_k import BLOCK, MAX_ROWS, order, rank, top, values_at, within
 
 
 def test_order_is_by_row_then_falling_score_then_rising_place() -> None:
@@ -24,6 +25,33 @@ def test_top_keeps_the_largest_of_each_row_however_many_rows() -> None:
     dense = scores.toarray()
     for row in (0, 1, MAX_ROWS - 1, MAX_ROWS, 2 * MAX_ROWS + 4):
         assert sorted(kept[row][kept[row] > 0]) == sorted(np.sort(dense[row])[::-1][:3][np.sort(dense[row])[::-1][:3] > 0])
+
+
+@pytest.mark.parametrize("k", [0, 1, 3, 400])
+def test_top_is_that_of_a_sort_by_value_and_column(k: int) -> None:
+    draw = np.random.default_rng(1)
+    scores = sparse.random(20, 300, density=0.7, random_state=1, format="csr", dtype=np.float32)
+    scores.data = draw.choice(np.array([-1, 0, 0.5, 1, 2, 3, np.nan], np.float32), scores.nnz)  # many ties
+    dense, kept = np.nan_to_num(scores.toarray()), top(scores, k).toarray()
+    for row in range(20):
+        best = [column for column in np.argsort(-dense[row], kind="stable")[:k] if dense[row, column] > 0]
+        assert np.flatnonzero(kept[row]).tolist() == sorted(best)
+        assert kept[row, best].tolist() == dense[row, best].tolist()
+
+
+def test_values_are_found_in_any_order_of_the_columns_and_are_0_elsewhere() -> None:
+    width = BLOCK // 2
+    scores = sparse.csr_matrix(
+        (np.array([5, 4, 3], np.float32), np.array([7, 2, width - 1]), np.array([0, 2, 2, 2, 3])), (4, width)
+    )
+    rows, columns = np.array([0, 0, 0, 2, 3]), np.array([2, 3, 7, 7, width - 1])
+    assert values_at(scores, rows, columns).tolist() == [4, 0, 5, 0, 3]
+    assert values_at(scores, rows[:0], columns[:0]).tolist() == []
+
+
+def test_what_is_not_within_a_mask_of_columns_is_0() -> None:
+    scores = sparse.csr_matrix(np.array([[1, 2, 0], [3, 0, 4]], np.float32))
+    assert within(scores, np.array([True, False, True])).toarray().tolist() == [[1, 0, 0], [3, 0, 4]]
 
 
 def test_rank_hides_breaks_ties_by_place_and_fills_up_with_the_popular() -> None:

@@ -70,6 +70,25 @@ def test_every_number_of_the_feature_models_is_a_feature(features: Features) -> 
     assert {"own", "regression", "neighbours", "user_baskets", "relative_mean_price"} <= columns
 
 
+def test_the_number_of_training_rows_is_bounded(features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    fit = HistGradientBoosting.fit
+
+    def fit_counted(self: Any, columns: Any, labels: Any, weights: Any, groups: Any) -> Any:
+        seen.append((len(labels), [int(count) for count in np.bincount(groups >> 32)], labels.mean()))
+        return fit(self, columns, labels, weights, groups)
+
+    monkeypatch.setattr(HistGradientBoosting, "fit", fit_counted)
+    state, windows = features.state(features.as_of), features.windows(features.as_of)
+    for rows in (1_000_000, 2_000):
+        TwoStage(windows=2, trees=5, rows=rows).fit(state, windows)
+    (free, _, share), (bounded, by_window, share_bounded) = seen
+    assert free > 2_000
+    assert bounded == 2_000
+    assert by_window == [1_000, 1_000]
+    assert share_bounded == pytest.approx(share, rel=0.3)  # users are sampled, not labels
+
+
 def test_windows_end_before_the_cutoff_they_are_learned_for(features: Features, settings: Settings) -> None:
     for cutoff in [features.as_of, *features.evaluated]:
         windows = features.windows(cutoff)

@@ -1,6 +1,7 @@
 """What the summary, the card and the report say of a release's metrics, from a validation report of a few numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,8 @@ from conftest import make_settings
 from recsys.evaluation.metrics import Interval
 from recsys.validation.check_input import CheckInput
 from recsys.validation.measurements import measure
-from recsys.validation_report import CheckResult, Measurement, ValidationReport
-from reporting import metrics
+from recsys.validation_report import CheckResult, Limits, Measurement, SourceLimits, ValidationReport
+from reporting import figures, metrics
 from reporting.figures import for_whom, groups, recommenders
 from reporting.summary import share_costs
 
@@ -26,7 +27,7 @@ def measured(
 def report(*measurements: Measurement, to_last: Sequence[float] = (), compared_with: str = "") -> ValidationReport:
     name, value = "all_items_not_worse_than_champion", to_last[0] if to_last else 0.0
     champion = CheckResult(name, value, 0.0, "block", True, "compared", interval=to_last[1:])
-    return ValidationReport("m", "f", "c", {"champion": [champion]}, {}, measurements, {}, compared_with)
+    return ValidationReport("m", "f", "c", {"champion": [champion]}, {}, measurements, compared_with=compared_with)
 
 
 def test_the_first_release_is_compared_with_the_best_simple_recommender() -> None:
@@ -78,6 +79,22 @@ def test_answers_to_sessions_are_shown_beside_the_lists() -> None:
     assert figure.tables == {"at 20": [{"": "same_session", "hr@20": (0.4, 0.3, 0.5), "mrr@20": (0.4, 0.3, 0.5)}]}
 
 
+def test_what_limits_the_lists_is_a_row_for_each_kind_and_a_figure_of_features_and_sources() -> None:
+    sources = {"own": SourceLimits(0.3, 0.1, (0.02, 0.01, 0.03))}
+    importance = {"pair_baskets": (0.05, 0.01, 0.09), "user_views": (0.001, -0.01, 0.01)}
+    found = Limits("2024-01-01", 50, (0.4, 0.3, 0.5), (0.8, 0.7, 0.9), (0.6, 0.5, 0.7), sources, importance)
+    (row,) = metrics.limiting(replace(report(measured()), limits={"all_items": found}), SETTINGS)
+    assert [str(cell) for cell in row.values()] == [
+        "all items",
+        "0.600 [0.500, 0.700]",
+        "0.400 [0.300, 0.500]",
+        "0.800 [0.700, 0.900]",
+    ]
+    (figure,) = figures.limits({"all_items": found}, SETTINGS)
+    assert figure.plot.index("pair_baskets") < figure.plot.index("+0.001 [-0.010, +0.010]")
+    assert list(figure.tables["Candidate sources"][0].values()) == ["own", 0.3, 0.1, "+0.020 [+0.010, +0.030]"]
+
+
 def test_a_report_is_read_as_it_was_written() -> None:
     written = report(measured(), to_last=BETTER, compared_with="r1")
     read = ValidationReport.read(written.to_json())
@@ -87,8 +104,8 @@ def test_a_report_is_read_as_it_was_written() -> None:
 
 @pytest.mark.slow
 def test_what_is_measured_of_a_release(audited: CheckInput) -> None:
-    found, importance = measure(audited, {})
-    assert (found, importance) == measure(audited, {})
+    found, limits = measure(audited, {})
+    assert (found, limits) == measure(audited, {})
     lists = [one for one in found if one.list_kind != "sessions"]
     assert {one.recommender for one in lists} == {"popularity", "two_stage"}
     assert all((one.gain is None) == (one.recommender == "popularity" or "coverage" in one.metric) for one in lists if one.users)
@@ -97,8 +114,10 @@ def test_what_is_measured_of_a_release(audited: CheckInput) -> None:
     assert {"same_session", "item_to_item", "session_knn, repeats"} < {one.recommender for one in sessions}
     assert all((one.gain is None) == (one.recommender == "item_to_item") for one in sessions)
     assert {one.group.split(" ")[0] for one in found} >= {"", "segment", "activity", "tenure", "popularity"}
-    assert sum(importance.values()) == pytest.approx(1)
-    assert list(importance.values()) == sorted(importance.values(), reverse=True)
+    earlier = audited.evaluations["two_stage"]["all_items"][1]
+    assert limits["all_items"] == earlier.limits
+    assert limits["all_items"].cutoff == earlier.cutoff.isoformat() < audited.holdout("two_stage").cutoff.isoformat()
+    assert limits["all_items"].ranked[0] <= limits["all_items"].perfect[0]
 
 
 @pytest.mark.parametrize("run", [9.4, 2.0])

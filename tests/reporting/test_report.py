@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from conftest import Fork, assert_refused, make_settings
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
-from recsys.validation_report import ValidationReport
+from recsys.validation_report import Limits, SourceLimits, ValidationReport
 from reporting.plots import PlotRow, Scale, plot
 from reporting.report import render, settings_of
 from reporting.statements import count, result, silent
@@ -139,10 +140,13 @@ def test_without_the_run_the_page_is_the_same_but_for_its_links(copy: Store, htm
 
 def test_it_answers_in_the_order_in_which_people_ask(copy: Store) -> None:
     release = copy.load("release", str(copy.current()))
-    report = json.loads(copy.report(release.manifest.id) or b"") | {"importance": {"days_since_target": 1.0}}
-    copy.attach_report(release.manifest.id, json.dumps(report).encode())
+    report = ValidationReport.read(copy.report(release.manifest.id))
+    assert report
+    value, source = (0.5, 0.4, 0.6), SourceLimits(0.5, 0.1, (0.1, 0.0, 0.2))
+    limits = Limits("2024-06-01", 20, value, value, value, {"own": source}, {"days_since_target": value})
+    copy.attach_report(release.manifest.id, replace(report, limits={"all_items": limits}).to_json())
     html = render(copy, release, settings_of(release.manifest, make_settings()))
-    order = ("better", "whom", "changes", "importance", "drift", "history", "checks", "lineage")
+    order = ("better", "whom", "changes", "limits", "drift", "history", "checks", "lineage")
     places = [html.index(f'<section id="{id}">') for id in order]
     assert places == sorted(places)
     assert html.index('class="answer"') < places[0]

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys import RecsysError
+from recsys.evaluation.limits import measure_limits
 from recsys.evaluation.metrics import Interval, Scores, beyond_accuracy, bootstrap, bootstrap_coverage, score
 from recsys.features import Features, State, places
 from recsys.recommenders import LIST_KINDS, RankFunction, Recommender, TooLittleData, load, rank_by_truth
@@ -20,6 +21,7 @@ from recsys.releases import BusinessRules, read_file, write_lists
 from recsys.settings import Settings
 from recsys.sources import Simulation
 from recsys.store import writing
+from recsys.validation_report import Limits
 
 LATER_WEEK = "later_week"
 Name = TypeVar("Name")
@@ -29,13 +31,15 @@ MIN_USERS = 10  # for fewer users, the bootstrap interval of a difference is too
 @dataclass(frozen=True)
 class ScoredWindow:
     """Scores and lists of one kind at one cutoff. users: ids of the users with events before the cutoff and a target event after
-    it. scores: one value per user and metric. lists: rows of items, as many as the largest k."""
+    it. scores: one value per user and metric. lists: rows of items, as many as the largest k. limits: of the first selection
+    window, if the recommender has candidates."""
 
     cutoff: date
     users: NDArray[np.str_]
     scores: Scores
     lists: NDArray[np.int32]
     available: int  # number of items that could have been listed
+    limits: Limits | None = None
 
 
 class Scored(Protocol):
@@ -87,7 +91,9 @@ def _evaluate_at(cutoff: date, recommender: Recommender, features: Features, set
     with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
         recommender.fit(state, features.windows(cutoff)).save(Path(folder))
         rank = _released(Path(folder) / "lists.sqlite", load(Path(folder)), state, np.unique(labels[0]), settings)
-        return judge(rank, state, labels, settings)
+        windows = judge(rank, state, labels, settings)
+    found = measure_limits(recommender, state, labels, settings) if cutoff in features.evaluated[1:2] else {}
+    return {list_kind: replace(window, limits=found.get(list_kind)) for list_kind, window in windows.items()}
 
 
 def _released(file: Path, recommender: Recommender, state: State, rows: NDArray[np.int32], settings: Settings) -> RankFunction:

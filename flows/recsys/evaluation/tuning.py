@@ -1,15 +1,17 @@
 """Tuning: compares changes of one parameter at a time with a recommender's present parameters, and describes the results."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from recsys import RecsysError
 from recsys.evaluation.holdout import ScoredWindow, compare
+from recsys.evaluation.limits import Costs
 from recsys.evaluation.metrics import Interval
 from recsys.recommenders import LIST_KINDS, create
 from recsys.settings import Settings
+from recsys.validation_report import Limits
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,34 @@ def log(results: Sequence[TuningResult], name: str, day: str, features_id: str, 
     """Lines of tuning.md, one for each result."""
     where = f"{day} {settings.name}, features {features_id}, {name}"
     return [f"- {where}: {result.variant.change}: {measured(result, settings)}" for result in results]
+
+
+def limits_log(
+    found: Mapping[str, Limits], costs: Costs | None, name: str, day: str, features_id: str, settings: Settings
+) -> list[str]:
+    """Lines of tuning.md about the candidates and features of a recommender: two for each kind of list, and one about costs; none
+    for a recommender without candidates."""
+    where, metric = f"- {day} {settings.name}, features {features_id}, {name}", settings.evaluation.metric
+    lines = []
+    for list_kind, one in found.items():
+        sources = "; ".join(
+            f"{source} {part.recall:.3f} / {part.only:.3f} / {signed(Interval(*part.gain))}" for source, part in one.sources.items()
+        )
+        lines.append(
+            f"{where}: candidates, {list_kind}: {one.recall[0]:.3f} of the relevant items; {metric} {one.ranked[0]:.3f}, and"
+            f" {one.perfect[0]:.3f} if ranked perfectly; by source recall / of no other source / gain: {sources}"
+        )
+        helpful = {feature: drop for feature, drop in one.importance.items() if drop[1] > 0}
+        drops = ", ".join(f"{feature} {signed(Interval(*drop))}" for feature, drop in helpful.items())
+        rest = ", ".join(feature for feature in one.importance if feature not in helpful)
+        lines.append(f"{where}: features, {list_kind}: {metric} lost by permuting {drops or 'none'}; within noise {rest or 'none'}")
+    if costs:
+        sources = ", ".join(f"{source} {seconds:.2f}" for source, seconds in costs.sources.items())
+        lines.append(
+            f"{where}: CPU seconds at one cutoff: to fit and score {sources}; to look up all other features {costs.features:.2f};"
+            f" to fit the ranker {costs.ranker:.2f} per feature"
+        )
+    return lines
 
 
 def measured(result: TuningResult, settings: Settings) -> str:

@@ -96,10 +96,11 @@ def _neighbour_faults(file: Path, item_count: int) -> Iterator[str]:
 def _faults(snapshot: Snapshot) -> Iterator[str]:
     """Describes lengths, rows and ids of the files that do not match each other."""
     folder = snapshot.path
-    items = pq.read_table(folder / "items.parquet")
+    items = pq.ParquetFile(folder / "items.parquet").read()  # pq.read_table would import pandas
     if not items.num_rows or items["item_id"].null_count or len(items["item_id"].unique()) < items.num_rows:
         yield "items.parquet has no items, an item without an id, or the same item twice"
-    listed, length = items["is_listed"].to_numpy(), json.loads((folder / "release.json").read_text())["length"]
+    listed = np.array(items["is_listed"].to_pylist(), bool)  # `to_numpy` would import pandas too
+    length = json.loads((folder / "release.json").read_text())["length"]
     for name in ("lists.sqlite", *(f"alternatives/{file.name}" for file in sorted((folder / "alternatives").glob("*.sqlite")))):
         yield from _list_faults(folder, name, listed, length)
     for file in (folder / "neighbours.npz", folder / SESSIONS):
@@ -110,7 +111,7 @@ def _faults(snapshot: Snapshot) -> Iterator[str]:
     if unknown := {id for ids in shown for id in ids} - known:
         yield f"fallback.json has the item {min(unknown)}, which is not in items.parquet"
     list_kind = served(about(snapshot))
-    if list_kind not in pq.read_table(folder / "holdout.parquet", columns=["list_kind"])["list_kind"].unique().to_pylist():
+    if list_kind not in pq.ParquetFile(folder / "holdout.parquet").read(["list_kind"])["list_kind"].unique().to_pylist():
         yield f"holdout.parquet has no rows for {list_kind}"
 
 

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from recsys.recommenders.registry import RECOMMENDERS, SIMPLE, check_config, create, load
     from recsys.recommenders.session_items import SESSION_DAYS, SessionItems
     from recsys.recommenders.top_k import position, rank, top
-    from recsys.recommenders.two_stage import CANDIDATE_SOURCES, Candidates, TwoStage, candidates, fit_candidate_sources, numeric
+    from recsys.recommenders.two_stage import (
+        CANDIDATE_SOURCES,
+        Candidates,
+        FeatureTable,
+        TwoStage,
+        candidates,
+        fit_candidate_sources,
+        numeric,
+    )
 
 __getattr__ = lazy(__name__, __file__)

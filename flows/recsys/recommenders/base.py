@@ -129,10 +129,6 @@ class Recommender(ABC):
         """Returns the index in the state of each fitted item; -1 for items that are not in the state."""
         return places(state.item_ids, self.item_ids_)
 
-    def importance(self, state: State, rows: NDArray[np.int64]) -> dict[str, float]:
-        """Share of each feature in the scores of these users' candidates, largest first; empty if there are none."""
-        return {}
-
     def parameters(self) -> dict[str, Any]:
         """Returns the arguments of `__init__`."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

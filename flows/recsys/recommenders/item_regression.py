@@ -1,5 +1,7 @@
 """Item regression: predicts each item from the other items of a user's history."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -7,10 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from recsys.features import State, matrix
 from recsys.recommenders.item_to_item import ItemToItem
-from recsys.recommenders.top_k import cell_values, cells
 from recsys.settings import Count, Positive
 
-BATCH = 64  # regressions solved at a time
+BATCH = 16  # regressions solved at a time; more of them have more different items, so that the dense matrix grows
 
 
 class ItemRegression(ItemToItem):
@@ -28,31 +29,43 @@ class ItemRegression(ItemToItem):
 
     def _fit(self, state: State) -> None:
         bought = state.bought()
-        near = self._similarity(bought)
-        together = (bought.T @ bought).tocsr()
-        together.sort_indices()
         with threadpool_limits(1):  # with more threads, sums depend on their order
-            self.similarity_ = self._regress(near, together)
+            self.similarity_ = self._regress(self._similarity(bought), bought.T.tocsr())
 
-    def _regress(self, near: sparse.csr_matrix, together: sparse.csr_matrix) -> sparse.csr_matrix:
-        items, lengths = near.shape[0], np.diff(near.indptr)
+    def _regress(self, near: sparse.csr_matrix, buyers: sparse.csr_matrix) -> sparse.csr_matrix:
+        """near: (items, items), the items by which each is predicted. buyers: (items, users), 1 for the users of each item."""
+        lengths = np.diff(near.indptr)
         by_length = np.argsort(-lengths, kind="stable")  # similar lengths are solved together, so that there is little padding
-        known = cells(together)
         targets, sources, weights = [], [], []
-        for start in range(0, items, BATCH):
+        for start in range(0, np.count_nonzero(lengths), BATCH):
             target = by_length[start : start + BATCH]
             width = lengths[target[0]]
             columns, is_item = _padded(near[target], width)
-            gram = cell_values(known, together.data, columns[:, :, None] * items + columns[:, None, :]).astype(np.float64)
-            gram *= is_item[:, :, None] & is_item[:, None, :]
+            together, places = _together(buyers, np.column_stack([columns, target]))
+            gram = together(places[:, :-1, None], places[:, None, :-1])
+            counts = together(places[:, :-1], places[:, -1:])
+            if not is_item.all():
+                gram *= is_item[:, :, None] & is_item[:, None, :]
+                counts *= is_item
             gram[:, np.arange(width), np.arange(width)] += self.ridge
-            counts = cell_values(known, together.data, columns * items + target[:, None]).astype(np.float64) * is_item
             solved = np.linalg.solve(gram, counts[:, :, None])[:, :, 0]
             row, column = np.nonzero(is_item & (solved > 0))
             targets.append(target[row])
             sources.append(columns[row, column])
             weights.append(solved[row, column])
+        if not weights:
+            return sparse.csr_matrix(near.shape, dtype=np.float32)
         return matrix(np.concatenate(weights), np.concatenate(sources), np.concatenate(targets), near.shape)
+
+
+def _together(buyers: sparse.csr_matrix, items: NDArray[np.int64]) -> tuple[Callable[..., NDArray], NDArray[np.int64]]:
+    """Counts the users who have two items, for all pairs of the items in an array. Returns a function of two arrays of places that
+    looks counts up, and the places of the items. It reads a dense matrix, as searches in a sparse one take several times as long.
+    """
+    known = np.unique(items)
+    chosen = buyers[known]
+    counts = (chosen @ chosen.T).toarray().ravel()
+    return lambda rows, columns: counts[rows * len(known) + columns].astype(np.float64), np.searchsorted(known, items)
 
 
 def _padded(rows: sparse.csr_matrix, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -11,7 +11,7 @@ from recsys.recommenders.base import Recommender, Scorer
 from recsys.recommenders.top_k import top
 from recsys.settings import Count, NotNegative, Positive
 
-MAX_TOGETHER = 500  # items of one basket or session
+MAX_TOGETHER = 500  # items of one session
 
 
 class ItemToItem(Recommender):
@@ -62,10 +62,12 @@ class ItemToItem(Recommender):
     def _similarity(self, bought: sparse.csr_matrix) -> sparse.csr_matrix:
         sizes = np.maximum(np.diff(bought.indptr), 1)
         together = (bought.T @ (sparse.diags(sizes**-self.user_damping) @ bought)).tocsr()
-        count = np.asarray(bought.sum(0)).ravel() ** self.damping
-        rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
-        together.data = (together.data / (count[rows] * count[together.indices] + self.shrinkage)).astype(np.float32)
-        together.data[rows == together.indices] = 0
+        count, lengths = np.asarray(bought.sum(0)).ravel() ** self.damping, np.diff(together.indptr)
+        expected = np.repeat(count, lengths)
+        expected *= count[together.indices]
+        expected += self.shrinkage
+        together.data = (together.data / expected).astype(np.float32)
+        together.data[np.repeat(np.arange(len(lengths)), lengths) == together.indices] = 0
         return top(together, self.neighbours)
 
     def scorer(self, state: State) -> Scorer:
@@ -83,16 +85,6 @@ class ItemToItem(Recommender):
         here = (columns[learned.row] >= 0) & (columns[learned.col] >= 0)
         items = state.shape[1]
         return matrix(learned.data[here], columns[learned.row[here]], columns[learned.col[here]], (items, items))
-
-
-class SameBasket(ItemToItem):
-    """Item-to-item similarity counted over baskets instead of users."""
-
-    name = "same_basket"
-    together = "target events of one basket"
-
-    def _together(self, state: State) -> sparse.csr_matrix:
-        return grouped(state.history, state.history["basket_number"], state)
 
 
 class SameSession(ItemToItem):

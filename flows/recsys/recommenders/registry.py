@@ -10,7 +10,7 @@ from recsys import RecsysError
 from recsys.recommenders.base import Recommender
 from recsys.recommenders.ease import Ease
 from recsys.recommenders.item_regression import ItemRegression
-from recsys.recommenders.item_to_item import ItemToItem, SameBasket, SameSession
+from recsys.recommenders.item_to_item import ItemToItem, SameSession
 from recsys.recommenders.popularity import Popularity
 from recsys.recommenders.repeat_purchase import RepeatPurchase
 from recsys.recommenders.similar_titles import SimilarTitles
@@ -27,7 +27,6 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
         Popularity,
         RepeatPurchase,
         ItemToItem,
-        SameBasket,
         SameSession,
         Ease,
         ItemRegression,

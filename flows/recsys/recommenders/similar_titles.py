@@ -1,5 +1,7 @@
 """Similar titles: recommends items with similar titles. Works for items that nobody has bought yet."""
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import sparse
 
@@ -8,6 +10,7 @@ from recsys.recommenders.item_to_item import ItemToItem
 from recsys.recommenders.top_k import top
 from recsys.settings import Count, Positive
 
+ROWS = 256  # number of titles compared with all others at a time, to bound the memory
 COMMON = 0.05  # words in more than this share of the titles are ignored
 
 
@@ -24,12 +27,21 @@ class SimilarTitles(ItemToItem):
         return "" if self.similarity_.nnz else f"no two titles share a word that is in at most {COMMON:.0%} of all titles"
 
     def _fit(self, state: State) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
+        self.similarity_ = _similar(tuple(state.items["title"].tolist()), self.neighbours).copy()
 
-        try:
-            words = TfidfVectorizer(sublinear_tf=True, max_df=COMMON, dtype=np.float32).fit_transform(state.items["title"])
-        except ValueError:  # no word is left
-            words = sparse.csr_matrix((state.shape[1], 1), dtype=np.float32)
-        alike = (words @ words.T).tocsr()
-        alike.setdiag(0)
-        self.similarity_ = top(alike, self.neighbours)
+
+@lru_cache(maxsize=1)  # titles are the same at all cutoffs of a feature snapshot
+def _similar(titles: tuple[str, ...], neighbours: int) -> sparse.csr_matrix:
+    """The most similar titles of each title, with their cosines: (titles, titles)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        words = TfidfVectorizer(sublinear_tf=True, max_df=COMMON, dtype=np.float32).fit_transform(titles)
+    except ValueError:  # no word is left
+        words = sparse.csr_matrix((len(titles), 1), dtype=np.float32)
+    by_word, parts = words.T.tocsr(), []
+    for start in range(0, len(titles), ROWS):
+        alike = words[start : start + ROWS] @ by_word
+        alike.data[np.repeat(np.arange(start, start + alike.shape[0]), np.diff(alike.indptr)) == alike.indices] = 0
+        parts.append(top(alike, neighbours))
+    return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, 0), dtype=np.float32)

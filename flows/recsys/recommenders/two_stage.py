@@ -1,7 +1,7 @@
 """Two stages: simple recommenders propose candidates, and a ranker scores them by the dbt features."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,7 +15,7 @@ from recsys.features import Attribute, State, TrainingWindow, places
 from recsys.recommenders import rankers
 from recsys.recommenders.base import Recommender, Scorer, TooLittleData
 from recsys.recommenders.title_words import word_sales
-from recsys.recommenders.top_k import cell_values, cells, top
+from recsys.recommenders.top_k import cell_values, cells, top, values_at, within
 from recsys.settings import PositiveShare, Seed
 
 NEAR = {"within_days": 60.0, "user_damping": 1.0, "half_life_days": 180.0}
@@ -26,7 +26,6 @@ CANDIDATE_SOURCES: dict[str, tuple[str, dict[str, Any], int]] = {
     "item_to_item": ("item_to_item", {"within_days": 60.0}, 30),
     "near": ("item_to_item", NEAR | {"power": 0.0}, 0),  # number of similar items in the user's history
     "nearest": ("item_to_item", NEAR | {"power": 4.0}, 0),  # approximates the similarity to the most similar item
-    "same_basket": ("same_basket", {}, 20),
     "same_session": ("same_session", {}, 40),
     "neighbours": ("user_neighbours", {}, 40),
     "titles": ("similar_titles", {}, 15),
@@ -40,12 +39,14 @@ TINY = np.finfo(np.float32).tiny  # replaces a score of 0, which would mean no s
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs of users and items with their features. rows: position of each user in the request. features: (pairs, columns)."""
+    """Pairs of users and items with their features. rows: position of each user in the request. features: (pairs, columns).
+    proposed: by candidate source, its pairs as row * number of items + item."""
 
     rows: NDArray[np.int64]
     items: NDArray[np.int64]
     features: NDArray[np.float32]
     columns: list[str]
+    proposed: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ class TwoStage(Recommender):
 
     The ranker is trained on earlier windows, with sources that are fitted on what was known then. `negatives` is the share kept of
     candidates without a target event before or after the cutoff; each is weighted by 1 / share.
-    windows: number of training windows. trees, leaves, rate: of rankers with trees. resample: train on a bootstrap sample of the
-    users, to measure how much the result depends on them.
+    windows: number of training windows. rows: largest number of training rows; of windows with more than their part of them, a
+    random sample of the users is used. trees, leaves, rate, fits: of rankers with trees. resample: train on a bootstrap sample of
+    the users, to measure how much the result depends on them.
 
     candidate_sources: fitted recommenders by name. fitted_ranker: the ranker. columns_: names of its features, in order.
     """
@@ -82,18 +84,22 @@ class TwoStage(Recommender):
         self,
         ranker: rankers.RankerName = "hist_gradient_boosting",
         windows: Annotated[int, Field(ge=1, le=100)] = 8,
-        trees: Annotated[int, Field(ge=1, le=10_000)] = 100,
+        rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 400_000,
+        trees: Annotated[int, Field(ge=1, le=10_000)] = 140,
         leaves: Annotated[int, Field(ge=2, le=1_000)] = 31,
         rate: PositiveShare = 0.1,
+        fits: Annotated[int, Field(ge=1, le=4)] = 2,
         negatives: PositiveShare = 0.1,
         seed: Seed = 0,
         resample: bool = False,
     ):
         self.ranker = ranker
         self.windows = windows
+        self.rows = rows
         self.trees = trees
         self.leaves = leaves
         self.rate = rate
+        self.fits = fits
         self.negatives = negatives
         self.seed = seed
         self.resample = resample
@@ -138,24 +144,28 @@ class TwoStage(Recommender):
         state, (users, items) = window.state(), window.labels()
         if not len(users):
             return None
-        training_users = np.unique(users).astype(np.int64)
+        buyers, width = np.unique(users).astype(np.int64), state.shape[1]
         draw = np.random.default_rng([self.seed, window.cutoff.toordinal()])
-        times = draw.poisson(1, len(training_users)) if self.resample else np.ones(len(training_users), np.int64)
-        training_users, times = training_users[times > 0], times[times > 0]
-        if not len(training_users):
+        times = np.zeros(state.shape[0])  # how often each user is in the sample
+        times[buyers] = draw.poisson(1, len(buyers)) if self.resample else 1
+        if not times.any():
             return None
-        bought = np.unique(users.astype(np.int64) * state.shape[1] + items)
+        bought = np.unique(users.astype(np.int64) * width + items)
+        most = self.rows // self.windows
         parts: list[tuple[NDArray, ...]] = []
         columns: list[str] = []
-        for rows, found in candidates(fit_candidate_sources(state), state, training_users):
-            label = np.isin(rows[found.rows] * state.shape[1] + found.items, bought)
+        for chunk, found in candidates(fit_candidate_sources(state), state, draw.permutation(np.flatnonzero(times))):
+            user = chunk[found.rows]
+            label = np.isin(user * width + found.items, bought)
             own = found.features[:, found.columns.index("own")] > 0
             share = np.where(label, 1.0, np.where(own, 0.5, self.negatives))
             keep = draw.random(len(label)) < share
-            weight = times[np.searchsorted(training_users, rows[found.rows])] / share
-            parts.append((found.features[keep], label[keep], weight[keep].astype(np.float32), rows[found.rows][keep]))
+            weight = (times[user] / share).astype(np.float32)
+            parts.append((found.features[keep], label[keep], weight[keep], user[keep]))
             columns = found.columns
-        features, labels, weights, users_of = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            if sum(len(part[1]) for part in parts) >= most:
+                break
+        features, labels, weights, users_of = (np.concatenate(arrays)[:most] for arrays in zip(*parts, strict=True))
         return Examples(features, labels, weights, users_of, columns)
 
     def scorer(self, state: State) -> Scorer:
@@ -189,13 +199,6 @@ class TwoStage(Recommender):
                 f"two_stage: it was fitted on features that no longer exist: {', '.join(missing)}; train again, with `make run`"
             )
         return replace(found, features=found.features[:, [found.columns.index(name) for name in names]], columns=names)
-
-    def importance(self, state: State, rows: NDArray[np.int64]) -> dict[str, float]:
-        """What each feature adds to a score or takes from it, on average over the candidates, as a share of what all do."""
-        parts = [self.select(found).features for _, found in candidates(self.candidate_sources, state, rows)]
-        added, _ = self.fitted_ranker.contributions(np.concatenate(parts))
-        shares = np.abs(added).mean(0) / np.abs(added).mean(0).sum()
-        return {str(self.columns_[place]): float(shares[place]) for place in np.argsort(-shares, kind="stable")}
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -238,17 +241,14 @@ def candidates(
 
 def propose(scorers: Mapping[str, Callable], joined: "FeatureTable", rows: NDArray[np.int64]) -> Candidates:
     """Returns the union of the best available items of all candidate sources, with the scores of all sources and the features."""
-    width = joined.state.shape[1]
-    available = sparse.diags(joined.state.items["is_available"].astype(np.float32))
-    scores = {name: (score(rows) @ available).tocsr() for name, score in scorers.items()}
-    pairs = np.unique(np.concatenate([cells(top(scores[name], CANDIDATE_SOURCES[name][2])) for name in scores]))
+    width, available = joined.state.shape[1], joined.state.items["is_available"]
+    scores = {name: score(rows) for name, score in scorers.items()}
+    proposed = {name: cells(top(within(scores[name], available), size)) for name in scores if (size := CANDIDATE_SOURCES[name][2])}
+    pairs = np.unique(np.concatenate(list(proposed.values())))
     chosen, items = pairs // width, pairs % width
-    columns: dict[str, NDArray] = {}
-    for name, matrix in scores.items():
-        matrix.sort_indices()
-        columns[name] = cell_values(cells(matrix), matrix.data, pairs).astype(np.float32)
+    columns: dict[str, NDArray] = {name: values_at(matrix, chosen, items) for name, matrix in scores.items()}
     columns |= joined.features(rows[chosen], items)
-    return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns))
+    return Candidates(chosen, items, np.column_stack(list(columns.values())), list(columns), proposed)
 
 
 class FeatureTable:

@@ -81,7 +81,7 @@ class Reader:
         self.about: dict[str, Any] = about(release)
         self.list_kind = served(self.about)
         self.as_of = date.fromisoformat(self.about["as_of"])
-        items = pq.read_table(path / "items.parquet").to_pydict()
+        items = pq.ParquetFile(path / "items.parquet").read().to_pydict()  # pq.read_table would import pandas
         self.item_ids: list[str] = items["item_id"]
         self.titles: list[str] = items["title"]
         self.categories: list[str] = items["category"]

@@ -1,5 +1,5 @@
 """The numbers of a validation report, which cards, summaries and pages show: metrics of every recommender on the holdout, of groups
-of users and items, and of answers to sessions, and the importance of features."""
+of users and items, and of answers to sessions, and what limits the winner's lists."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -11,18 +11,17 @@ from recsys.evaluation import Interval, ScoredWindow, bootstrap, score_sessions,
 from recsys.recommenders import LIST_KINDS
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.slices import by_item, by_user
-from recsys.validation_report import Measurement
+from recsys.validation_report import Limits, Measurement
 
 log = logging.getLogger(__name__)
 FEWEST = 10  # users, below which a mean is an anecdote
-SAMPLE = 100  # users of the holdout whose candidates tell the importance of features
 
 
-def measure(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> tuple[tuple[Measurement, ...], dict[str, float]]:
-    """Measurements and the importance of features; nothing, and a line in the log, where a broken model or release stops them: the
-    checks say what is wrong."""
+def measure(inputs: CheckInput, oracle: Mapping[str, ScoredWindow]) -> tuple[tuple[Measurement, ...], dict[str, Limits]]:
+    """Measurements, and what limits the winner's lists; nothing, and a line in the log, where a broken model or release stops them:
+    the checks say what is wrong."""
     try:
-        return (*_recommenders(inputs, oracle), *_groups(inputs), *_refits(inputs), *_sessions(inputs)), _importance(inputs)
+        return (*_recommenders(inputs, oracle), *_groups(inputs), *_refits(inputs), *_sessions(inputs)), _limits(inputs)
     except Exception:
         log.exception("the report will show no metrics")
         return (), {}
@@ -86,7 +85,7 @@ def _sessions(inputs: CheckInput) -> Iterator[Measurement]:
             yield Measurement("sessions", shown, metric, len(scored.users), value, compared.get(metric), simple)
 
 
-def _importance(inputs: CheckInput) -> dict[str, float]:
-    """Share of each feature in the scores of the winner's candidates, largest first; empty for a recommender without features."""
-    drawn = np.random.default_rng(inputs.settings.seed).permutation(inputs.holdout(inputs.winner).users)[:SAMPLE]
-    return inputs.model.importance(inputs.state, inputs.state.rows(drawn))
+def _limits(inputs: CheckInput) -> dict[str, Limits]:
+    """What limits the winner's lists, as measured on the first selection window."""
+    scored = inputs.evaluations[inputs.winner]
+    return {list_kind: one.limits for list_kind, windows in scored.items() for one in windows[1:2] if one.limits}

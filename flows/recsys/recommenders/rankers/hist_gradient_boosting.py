@@ -31,6 +31,10 @@ class HistGradientBoosting(Ranker):
     """Gradient boosting: each tree is fitted to the errors of the trees before it (Friedman 2001, doi:10.1214/aos/1013203451).
     Scores are probabilities, up to a constant factor of their odds.
 
+    fits: number of models whose mean log-odds are the score, with `trees / fits` trees each. All learn from the rows with label 1;
+    the others are dealt out among them, so the models differ, and their mean is better than one model at the same cost
+    (EasyEnsemble: Liu et al. 2009, doi:10.1109/TSMCB.2008.2007853).
+
     nodes_: nodes of all trees, concatenated. sizes_: number of nodes of each tree.
     """
 
@@ -39,34 +43,44 @@ class HistGradientBoosting(Ranker):
     nodes_: NDArray
     sizes_: NDArray[np.int64]
 
-    def __init__(self, trees: int = 100, leaves: int = 31, rate: float = 0.1, seed: int = 0):
+    def __init__(self, trees: int = 140, leaves: int = 31, rate: float = 0.1, fits: int = 2, seed: int = 0):
         self.trees = trees
         self.leaves = leaves
         self.rate = rate
+        self.fits = fits
         self.seed = seed
 
     def fit(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], groups: NDArray[np.int64]) -> Self:
-        from sklearn.ensemble import HistGradientBoostingClassifier  # costs a CPU second
-
         check_labels(labels)
-        model = HistGradientBoostingClassifier(
-            learning_rate=self.rate,
-            max_iter=self.trees,
-            max_leaf_nodes=self.leaves,
-            min_samples_leaf=MIN_ROWS,
-            l2_regularization=20.0,  # in weighted rows; with less, small pure leaves reached values of hundreds at 10^6 events
-            max_bins=127,
-            max_features=0.5,  # share of the columns drawn for each split; more diverse trees are better together
-            early_stopping=False,
-            random_state=self.seed,
-        )
-        with threadpool_limits(1):  # on a shared core, waiting threads would use ten times the CPU time
-            model.fit(features, labels, sample_weight=weights)
-        trees = private_interface().trees_of(model)
+        fits = min(self.fits, int((~labels).sum()))
+        dealt = np.cumsum(~labels) % fits
+        trees: list[NDArray] = []
+        for place in range(fits):
+            used = labels | (dealt == place)
+            trees += self._fit_one(features[used], labels[used], np.where(labels, weights, weights * fits)[used], place)
         self.nodes_, self.sizes_ = np.concatenate(trees), np.array([len(tree) for tree in trees])
+        self.nodes_["value"] /= fits
         if self.sizes_.max() == 1:
             raise NothingLearned("no tree found a split")
         return self
+
+    def _fit_one(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], place: int) -> list[NDArray]:
+        from sklearn.ensemble import HistGradientBoostingClassifier  # costs a CPU second
+
+        model = HistGradientBoostingClassifier(
+            learning_rate=self.rate,
+            max_iter=max(1, self.trees // self.fits),
+            max_leaf_nodes=self.leaves,
+            min_samples_leaf=MIN_ROWS,
+            l2_regularization=20.0,  # in weighted rows; with less, small pure leaves reached values of hundreds at 10^6 events
+            max_bins=31,  # a sixth faster than 127, and no less accurate
+            max_features=0.5,  # share of the columns drawn for each split; more diverse trees are better together
+            early_stopping=False,
+            random_state=self.seed + place,
+        )
+        with threadpool_limits(1):  # on a shared core, waiting threads would use ten times the CPU time
+            model.fit(features, labels, sample_weight=weights)
+        return private_interface().trees_of(model)
 
     def predict(self, features: Features) -> NDArray[np.float32]:
         compiled = private_interface().compiled
