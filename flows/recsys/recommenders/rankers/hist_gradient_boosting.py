@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from recsys.recommenders.rankers.base import MIN_ROWS, Features, NothingLearned, Ranker, check_labels, load_arrays, save_arrays
 
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+MIN_NEGATIVES = 500  # smallest number of rows with label 0 in a fit
 BATCH = 2_048  # number of rows predicted at a time, so that they stay in the processor's cache
 
 # A node of a tree. Its children come after it; `left` and `right` count from the tree's root.
@@ -31,9 +35,9 @@ class HistGradientBoosting(Ranker):
     """Gradient boosting: each tree is fitted to the errors of the trees before it (Friedman 2001, doi:10.1214/aos/1013203451).
     Scores are probabilities, up to a constant factor of their odds.
 
-    fits: number of models whose mean log-odds are the score, with `trees / fits` trees each. All learn from the rows with label 1;
-    the others are dealt out among them, so the models differ, and their mean is better than one model at the same cost
-    (EasyEnsemble: Liu et al. 2009, doi:10.1109/TSMCB.2008.2007853).
+    fits: number of models whose mean log-odds are the score, with `trees / fits` trees each; fewer if there are few rows. All learn
+    from the rows with label 1; the others are dealt out among them, so the models differ, and their mean is at least as good as one
+    model on all rows, at less cost (EasyEnsemble: Liu et al. 2009, doi:10.1109/TSMCB.2008.2007853).
 
     nodes_: nodes of all trees, concatenated. sizes_: number of nodes of each tree.
     """
@@ -52,35 +56,35 @@ class HistGradientBoosting(Ranker):
 
     def fit(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], groups: NDArray[np.int64]) -> Self:
         check_labels(labels)
-        fits = min(self.fits, int((~labels).sum()))
+        fits = int(np.clip((~labels).sum() // MIN_NEGATIVES, 1, self.fits))
         dealt = np.cumsum(~labels) % fits
         trees: list[NDArray] = []
         for place in range(fits):
             used = labels | (dealt == place)
-            trees += self._fit_one(features[used], labels[used], np.where(labels, weights, weights * fits)[used], place)
+            one = self._model(self.trees // fits, self.seed + place)
+            with threadpool_limits(1):  # on a shared core, waiting threads would use ten times the CPU time
+                one.fit(features[used], labels[used], sample_weight=np.where(labels, weights, weights * fits)[used])
+            trees += private_interface().trees_of(one)
         self.nodes_, self.sizes_ = np.concatenate(trees), np.array([len(tree) for tree in trees])
         self.nodes_["value"] /= fits
         if self.sizes_.max() == 1:
             raise NothingLearned("no tree found a split")
         return self
 
-    def _fit_one(self, features: Features, labels: NDArray[np.bool_], weights: NDArray[np.float32], place: int) -> list[NDArray]:
+    def _model(self, trees: int, seed: int) -> "HistGradientBoostingClassifier":
         from sklearn.ensemble import HistGradientBoostingClassifier  # costs a CPU second
 
-        model = HistGradientBoostingClassifier(
+        return HistGradientBoostingClassifier(
             learning_rate=self.rate,
-            max_iter=max(1, self.trees // self.fits),
+            max_iter=max(trees, 1),
             max_leaf_nodes=self.leaves,
             min_samples_leaf=MIN_ROWS,
             l2_regularization=20.0,  # in weighted rows; with less, small pure leaves reached values of hundreds at 10^6 events
             max_bins=31,  # a sixth faster than 127, and no less accurate
             max_features=0.5,  # share of the columns drawn for each split; more diverse trees are better together
             early_stopping=False,
-            random_state=self.seed + place,
+            random_state=seed,
         )
-        with threadpool_limits(1):  # on a shared core, waiting threads would use ten times the CPU time
-            model.fit(features, labels, sample_weight=weights)
-        return private_interface().trees_of(model)
 
     def predict(self, features: Features) -> NDArray[np.float32]:
         compiled = private_interface().compiled
