@@ -1,10 +1,12 @@
 """Measures the cost of a request, for `make bench-serve`.
 
 Compares the service, with keys, metrics, limits and impressions, with a minimal FastAPI and a minimal uvicorn application, in turns
-on the same machine. Also measures the lists of a large release: time to write, size, and time to look up a user.
+on the same machine; the service answers with users' lists, and to live sessions. Also measures the lists of a large release: time
+to write, size, and time to look up a user.
 """
 
 import asyncio
+import json
 import multiprocessing
 import socket
 import tempfile
@@ -12,7 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,13 +29,14 @@ from rich.table import Table
 from cli.variables import Place
 from recsys import RecsysError
 from recsys.recommenders.base import Lists
-from recsys.releases.files import read_lists
+from recsys.releases.files import read_items, read_lists
 from recsys.releases.list_files import CHUNK, ListRow, connect, pack, unpack, write_rows
 from recsys.serving.app import Service
 from recsys.serving.impressions import Impressions
 from recsys.store.snapshots import open_store
 
 CLIENTS, REQUESTS, ROUNDS = 16, 8_000, 3
+SESSION = 10  # items of a session
 USERS, ITEMS, LENGTH = 1_000_000, 20_000, 100
 KEY = "a key for the benchmark only"
 App = tuple[Any, Callable[[], None]]  # an ASGI application, and a function that finishes its deferred work
@@ -71,6 +74,7 @@ def fastapi_hello(place: Place, scratch: str) -> App:
 
 def ours(place: Place, scratch: str) -> App:
     chosen = place.settings()
+    chosen = replace(chosen, serve=replace(chosen.serve, max_lag_seconds=30.0))  # a busy machine refuses no request of the bench
     service = Service(place.open_store(chosen), chosen)
     service.impressions = Impressions(open_store(scratch, chosen.name))  # a temporary store, because nobody sees these lists
     return service.app([KEY]), service.impressions.flush
@@ -79,7 +83,8 @@ def ours(place: Place, scratch: str) -> App:
 APPS: dict[str, Callable[[Place, str], App]] = {
     "uvicorn hello": lambda place, scratch: (uvicorn_hello, nothing),
     "FastAPI hello": fastapi_hello,
-    "recommendations": ours,
+    "lists": ours,
+    "sessions": ours,
 }
 
 
@@ -99,8 +104,8 @@ def serve(name: str, place: Place, listener: socket.socket, scratch: str) -> Non
     uvicorn.Server(config).run([listener])
 
 
-def load(name: str, place: Place, paths: list[str]) -> Load:
-    """Starts a server, warms it up, and measures requests for these paths by CLIENTS clients that keep their connections."""
+def load(name: str, place: Place, calls: list[bytes]) -> Load:
+    """Starts a server, warms it up, and measures these HTTP requests by CLIENTS clients that keep their connections."""
     with socket.socket() as listener, tempfile.TemporaryDirectory() as scratch:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
@@ -108,15 +113,15 @@ def load(name: str, place: Place, paths: list[str]) -> Load:
         process = multiprocessing.get_context("spawn").Process(target=serve, args=(name, place, listener, scratch), daemon=True)
         process.start()
         try:
-            asyncio.run(put(port, paths[: CLIENTS * 20]))
+            asyncio.run(put(port, calls[: CLIENTS * 20]))
             before, start = spent(port), time.perf_counter()
-            seconds = asyncio.run(put(port, paths))
+            seconds = asyncio.run(put(port, calls))
             wall, cpu = time.perf_counter() - start, spent(port) - before
         finally:
             process.terminate()
             process.join()
     p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
-    return Load(cpu / len(paths) * 1e6, len(paths) / wall, p50, p99)
+    return Load(cpu / len(calls) * 1e6, len(calls) / wall, p50, p99)
 
 
 def spent(port: int) -> float:
@@ -124,14 +129,14 @@ def spent(port: int) -> float:
         return float(answer.read())
 
 
-async def put(port: int, paths: list[str]) -> list[float]:
-    """Sends requests for these paths and returns the seconds of each."""
+async def put(port: int, calls: list[bytes]) -> list[float]:
+    """Sends these requests and returns the seconds of each."""
     async with asyncio.timeout(120):  # the socket accepts connections even if the server has died
-        parts = await asyncio.gather(*(client(port, paths[number::CLIENTS]) for number in range(CLIENTS)))
+        parts = await asyncio.gather(*(client(port, calls[number::CLIENTS]) for number in range(CLIENTS)))
     return [seconds for part in parts for seconds in part]
 
 
-async def client(port: int, paths: list[str]) -> list[float]:
+async def client(port: int, calls: list[bytes]) -> list[float]:
     for _ in range(100):
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -139,12 +144,12 @@ async def client(port: int, paths: list[str]) -> list[float]:
         except OSError:
             await asyncio.sleep(0.1)
     found = []
-    for path in paths:
+    for request in calls:
         start = time.perf_counter()
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+        writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
-            raise RecsysError(f"the server answered {head[:60]!r} to {path}; correct that before measuring")
+            raise RecsysError(f"the server answered {head[:60]!r} to {request[:60]!r}; correct that before measuring")
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
         found.append(time.perf_counter() - start)
@@ -152,21 +157,35 @@ async def client(port: int, paths: list[str]) -> list[float]:
     return found
 
 
-def paths(place: Place, count: int) -> list[str]:
-    """Paths of requests for lists of random users of the live release."""
+def calls(place: Place, count: int) -> dict[str, list[bytes]]:
+    """Requests to each server: for the service, lists and answers to sessions of random users and items of the live release."""
     chosen, kept, live = place.open_release()
-    users = np.concatenate([users for users, _ in read_lists(kept.load("release", live), "all_items")])
-    sample = np.random.default_rng(chosen.seed).choice(users, count)
-    return [f"/v1/users/{quote(user, safe='')}/recommendations?k=10" for user in sample.tolist()]
+    release, draw = kept.load("release", live), np.random.default_rng(chosen.seed)
+    users = draw.choice(np.concatenate([users for users, _ in read_lists(release, "all_items")]), count).tolist()
+    (items,) = read_items(release, "item_id")
+    seen = draw.choice(items, (count, SESSION)).tolist()
+    bodies = [json.dumps({"items": ids, "user_id": user}) for ids, user in zip(seen, users, strict=True)]
+    return {
+        "uvicorn hello": [call("GET /hello")] * count,
+        "FastAPI hello": [call("GET /hello")] * count,
+        "lists": [call(f"GET /v1/users/{quote(user, safe='')}/recommendations?k=10") for user in users],
+        "sessions": [call("POST /v1/sessions/recommendations", body) for body in bodies],
+    }
+
+
+def call(line: str, body: str = "") -> bytes:
+    """An HTTP request. line: method and path."""
+    told = f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n" if body else ""
+    return f"{line} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n{told}\r\n{body}".encode()
 
 
 def requests(place: Place) -> dict[str, Load]:
     """Measures all servers in turns; returns the median of the rounds by server."""
-    own_paths = paths(place, REQUESTS)
+    to_send = calls(place, REQUESTS)
     rounds: dict[str, list[Load]] = {name: [] for name in APPS}
     for _ in range(ROUNDS):
         for name in APPS:
-            rounds[name].append(load(name, place, own_paths if name == "recommendations" else ["/hello"] * REQUESTS))
+            rounds[name].append(load(name, place, to_send[name]))
     return {name: Load(*(median(values) for values in zip(*map(astuple, loads), strict=True))) for name, loads in rounds.items()}
 
 
@@ -195,7 +214,7 @@ def random_lists() -> Iterator[ListRow]:
 
 
 def bench_serve(place: Place) -> None:
-    """Measures the cost of a request, compared with minimal FastAPI and uvicorn applications.
+    """Measures the cost of a list and of an answer to a session, compared with minimal FastAPI and uvicorn applications.
 
     Example: make bench-serve DATASET=shop
     """

@@ -56,12 +56,13 @@ class TrainFlow(BaseFlow):
 
     @step
     def select(self, inputs):
-        """Select the simplest recommender that no other beats significantly."""
-        from recsys.pipeline import select
+        """Select the simplest recommender, and the simplest way to answer sessions, that no other beats significantly."""
+        from recsys.pipeline import select, select_sessions
 
         self.merge_artifacts(inputs, include=["today", "live_id", "audited", "raw_results", "bad_days"])
         self.built = inputs[0].built  # `make step STEP=select` cannot read merged artifacts
-        self.selection = select([task.trained for task in inputs], self.settings)
+        sessions = select_sessions(self.store, self.built.id, self.settings)
+        self.selection = select([task.trained for task in inputs], self.settings, sessions)
         self.next(self.recommend)
 
     @step

@@ -232,10 +232,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> CheckInput:
     recipes = [recipe for recipe in pipeline.recipes(small, audit=False) if recipe.name in ("popularity", "two_stage")]
     trained = [pipeline.train(store, recipe, features, {}, small) for recipe in recipes]
     evaluations = {one.recipe.name: one.windows for one in trained}
-    selection = pipeline.Selection("two_stage", trained[-1].model_id, evaluations, {}, [])
+    sessions = pipeline.select_sessions(store, features, small)
+    selection = pipeline.Selection("two_stage", trained[-1].model_id, evaluations, {}, [], sessions=sessions)
     release = store.load("release", pipeline.recommend(store, selection, features, small, {}))
     opened = pipeline.open_features(store, features, small)
-    return CheckInput(store, small, PROJECT, release, opened, "two_stage", evaluations)
+    return CheckInput(store, small, PROJECT, release, opened, "two_stage", evaluations, sessions=sessions)
 
 
 @pytest.fixture(scope="session")
@@ -406,10 +407,11 @@ def inputs(shared_folder: Path) -> CheckInput:
         raw, _ = pipeline.land(store, chosen, date(2026, 1, 1))
         built = pipeline.build_features(store, raw, chosen, PROJECT).id
         trained = [pipeline.train(store, recipe, built, {}, chosen) for recipe in pipeline.recipes(chosen, audit=False)]
-        selection = pipeline.select(trained, chosen)
+        selection = pipeline.select(trained, chosen, pipeline.select_sessions(store, built, chosen))
         release = store.load("release", pipeline.recommend(store, selection, built, chosen, {}))
         features = pipeline.open_features(store, built, chosen)
-        return CheckInput(store, chosen, PROJECT, release, features, selection.winner, selection.evaluations)
+        evaluated = selection.winner, selection.evaluations
+        return CheckInput(store, chosen, PROJECT, release, features, *evaluated, sessions=selection.sessions)
 
     return make_once(shared_folder / "inputs", make)
 

@@ -67,7 +67,8 @@ class Run:
             pipeline.require_outcomes(self.store, self.features_id, self.settings)
             recipes = pipeline.recipes(self.settings, audit=False)
             trained = [pipeline.train(self.store, recipe, self.features_id, {}, self.settings) for recipe in recipes]
-            self.selection = pipeline.select(trained, self.settings)
+            sessions = pipeline.select_sessions(self.store, self.features_id, self.settings)
+            self.selection = pipeline.select(trained, self.settings, sessions)
 
     def recommend(self) -> None:
         if self.lists_only:

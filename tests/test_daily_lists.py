@@ -1,14 +1,17 @@
 """Daily lists of the champion's model: the same bytes from any number of shards, judged anew, and published by the one door."""
 
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import PROJECT, BuildOnce, make_settings
 from recsys import RecsysError, daily_lists, pipeline
 from recsys.daily_lists import Champion, champion, check_target, gather, recommend, shards, validate
+from recsys.evaluation.sessions import REPEATS
 from recsys.publishing import publication
 from recsys.publishing.lifecycle import rollback
 from recsys.publishing.publication import ValidatedRelease, give_way
@@ -16,6 +19,7 @@ from recsys.recommenders import base
 from recsys.recommenders.registry import load
 from recsys.releases import files
 from recsys.releases.business_rules import BusinessRules
+from recsys.releases.session_index import SIMILARITIES, SessionAnswers
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, describe, open_store
 from recsys.validation import expected_changes
@@ -49,7 +53,8 @@ def _train(store: Store, settings: Settings, build_once: BuildOnce) -> None:
     raw, results = pipeline.land(store, settings, TODAY)
     features = build_once(store, raw, settings)
     recipes = pipeline.recipes(settings, audit=False)
-    selection = pipeline.select([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings)
+    sessions = pipeline.select_sessions(store, features, settings)
+    selection = pipeline.select([pipeline.train(store, recipe, features, {}, settings) for recipe in recipes], settings, sessions)
     id = pipeline.recommend(store, selection, features, settings, {})
     report = pipeline.validate(store, id, results, selection, None, {}, TODAY, settings, PROJECT)
     publication.publish(store, ValidatedRelease(id, report, None), required(audit=False))
@@ -95,7 +100,8 @@ def test_any_number_of_shards_gives_the_same_bytes_as_none(shop: Shop, tmp_path:
     rules = BusinessRules(pipeline.open_features(store, features, settings).state(date(2024, 10, 8)), settings)
     model = load(store.load("model", first.parents["model"]).path)
     counts = files.write_ranked(tmp_path, model, {}, rules, rules.state.user_ids)
-    files.write_others(tmp_path, model.name, counts, rules, settings, date(2024, 10, 1))
+    sessions = files.session_answers(store.load("release", champion(store).release), settings)
+    files.write_others(tmp_path, model.name, counts, rules, settings, date(2024, 10, 1), sessions)
     assert describe(tmp_path) == {name: file for name, file in first.files.items() if name != "holdout.parquet"}
 
 
@@ -105,6 +111,46 @@ def test_the_holdout_is_the_champions(shop: Shop) -> None:
     assert made
     assert proven
     assert made.files["holdout.parquet"] == proven.files["holdout.parquet"]
+
+
+def test_sessions_are_answered_as_the_training_chose(shop: Shop) -> None:
+    store = shop[0]
+    release, live, _ = make(shop)
+    trained, daily = (files.about(store.load("release", id)) for id in (live.release, release))
+    assert trained["session_similarity"] in SIMILARITIES[1:]
+    assert trained["session_repeats"] == REPEATS
+    assert all(daily[name] == trained[name] for name in ("session_similarity", "session_repeats"))
+    assert "session_neighbours.npz" in store.load("release", release).manifest.files
+
+
+def test_a_setting_about_sessions_counts_from_the_next_daily_run_on(shop: Shop) -> None:
+    store, settings, *_ = shop
+    asked = replace(settings, lists=replace(settings.lists, session_repeats=3))
+    release, live, _ = make(shop, asked=asked)
+    assert files.about(store.load("release", release))["session_repeats"] == 3
+    report = judge(shop, release, live, asked)
+    assert all(result.passed for result in report.checks["released"])
+
+
+@pytest.mark.parametrize(
+    ("facts", "has_index", "expected"),
+    [
+        ({}, False, SessionAnswers("item_to_item", 0)),
+        ({}, True, SessionAnswers("same_session", 0)),
+        ({"session_repeats": 5}, True, SessionAnswers("same_session", 5)),
+        ({"session_repeats": 5, "session_similarity": "smoothed_session"}, True, SessionAnswers("smoothed_session", 5)),
+    ],
+)
+def test_an_older_release_that_is_live_goes_on_answering_sessions_its_way(
+    shop: Shop, tmp_path: Path, facts: dict[str, Any], has_index: bool, expected: SessionAnswers
+) -> None:
+    store, settings, *_ = shop
+    live = store.load("release", champion(store).release)
+    about = {name: value for name, value in files.about(live).items() if "session" not in name} | facts
+    (tmp_path / "release.json").write_text(json.dumps(about))
+    if has_index:
+        (tmp_path / "session_neighbours.npz").touch()
+    assert files.session_answers(replace(live, path=tmp_path), settings) == expected
 
 
 def test_data_and_lists_are_judged_anew_and_the_model_by_the_champions_report(

@@ -121,17 +121,17 @@ def gather(
     store: Store, champion: Champion, features_id: str, parts: Sequence[str], settings: Settings, code: dict[str, Any]
 ) -> str:
     """Joins parts, given in the order of their users, to an unpublished release, and returns its id. Its holdout.parquet is the
-    champion's."""
+    champion's, and so is how it answers sessions."""
     features = open_features(store, features_id, settings)
     folders = [store.load("part", part).path for part in parts]
     settings, _ = _as_chosen(champion, settings)
-    model = store.load("model", champion.model_id)
+    model, live = store.load("model", champion.model_id), store.load("release", champion.release)
     rules = BusinessRules(features.state(features.as_of), settings)
     with store.draft() as folder:
         _join(folder, folders)
-        shutil.copyfile(store.load("release", champion.release).path / "holdout.parquet", folder / "holdout.parquet")
-        trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
-        releases.write_others(folder, champion.recommender, _sum(folders), rules, settings, trained_as_of)
+        shutil.copyfile(live.path / "holdout.parquet", folder / "holdout.parquet")
+        trained_as_of, sessions = date.fromisoformat(model.manifest.made_from["as_of"]), releases.session_answers(live, settings)
+        releases.write_others(folder, champion.recommender, _sum(folders), rules, settings, trained_as_of, sessions)
         recommender = load(model.path)
         made_from = lineage.origin(recommender, _alternatives(champion, settings), features, settings, code, champion.audited)
         parents = {"model": champion.model_id, "features": features_id, "release": champion.proven_by}
@@ -172,7 +172,10 @@ def validate(
     features = open_features(store, parents["features"], settings)
     trained = store.load("model", parents["model"]).manifest
     judged = open_features(store, trained.parents["features"], settings)
-    inputs = CheckInput(store, settings, project, release, features, champion.recommender, {}, today, live, judged=judged)
+    sessions = releases.session_answers(live, settings)
+    inputs = CheckInput(
+        store, settings, project, release, features, champion.recommender, {}, today, live, judged=judged, sessions=sessions
+    )
     on_data = {"raw": [*raw_results, *warnings]} | validation.examine(inputs, audit=False, on=("data",))
     report = replace(proven, features=parents["features"], content=release.manifest.content, on_data=on_data)
     store.attach_report(release_id, report.to_json())

@@ -15,7 +15,7 @@ from recsys.evaluation import Costs, Robustness, ScoredWindow, ScoredWindows, ev
 from recsys.features import Features, Quarantine, warehouse
 from recsys.publishing import ValidatedRelease, follow_champion
 from recsys.recommenders import Recommender, TooLittleData, TwoStage, create, load
-from recsys.releases import lineage
+from recsys.releases import SIMPLEST, SessionAnswers, lineage
 from recsys.settings import Settings, event_types
 from recsys.sources import Access, open_simulation, open_source
 from recsys.store import Snapshot, Store
@@ -228,7 +228,8 @@ class Selection:
 
     winner, model_id: the selected recommender and its model. evaluations: scores of each recommender. robustness: scores on
     perturbed data. refits: scores of the winner's other seeds and resamples. models: model id of each recommender. skipped: reasons
-    by recommender with too little data. left_out: by recommender, features with too few values.
+    by recommender with too little data. left_out: by recommender, features with too few values. sessions: how live sessions are
+    answered.
     """
 
     winner: str
@@ -239,10 +240,17 @@ class Selection:
     models: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
+    sessions: SessionAnswers = SIMPLEST
 
 
-def select(trained: Sequence[Trained], settings: Settings) -> Selection:
-    """Selects the simplest recommender that no other beats significantly on the selection windows.
+def select_sessions(store: Store, features_id: str, settings: Settings) -> SessionAnswers:
+    """Selects how live sessions are answered: the simplest way that no other beats significantly on the selection windows."""
+    return evaluation.select_sessions(open_features(store, features_id, settings), settings)
+
+
+def select(trained: Sequence[Trained], settings: Settings, sessions: SessionAnswers = SIMPLEST) -> Selection:
+    """Selects the simplest recommender that no other beats significantly on the selection windows. sessions: what `select_sessions`
+    selected.
 
     An audit also selects among its seeds: of those that no other seed beats there, the one with the best worst score on perturbed
     data. Those are of the holdout, so its holdout scores are slightly too good.
@@ -259,7 +267,8 @@ def select(trained: Sequence[Trained], settings: Settings) -> Selection:
         robustness[winner] = best.robustness
     models = {one.recipe.name: one.model_id for one in trained if one.recipe.kind == "own"} | {winner: best.model_id}
     left_out = {one.recipe.name: one.left_out for one in trained if one.recipe.kind == "own" and one.left_out}
-    return Selection(winner, best.model_id, evaluations | {winner: best.windows}, robustness, refits, models, skipped, left_out)
+    evaluations |= {winner: best.windows}
+    return Selection(winner, best.model_id, evaluations, robustness, refits, models, skipped, left_out, sessions)
 
 
 def _usable(trained: Sequence[Trained], settings: Settings) -> tuple[list[Trained], dict[str, str]]:
@@ -317,7 +326,8 @@ def recommend(
         models = {name: selection.models[name] for name in settings.lists.alternatives}
         alternatives = {name: load(store.load("model", id).path) for name, id in models.items()}
         trained_as_of = date.fromisoformat(model.manifest.made_from["as_of"])
-        releases.write(folder, recommender, alternatives, state, evaluation.holdout_table(holdout), settings, trained_as_of)
+        table, sessions = evaluation.holdout_table(holdout), selection.sessions
+        releases.write(folder, recommender, alternatives, state, table, settings, trained_as_of, sessions)
         made_from = lineage.origin(recommender, models, features, settings, code, audited)
         parents = {"model": selection.model_id, "features": features_id}
         return store.commit(folder, "release", made_from, parents, releases.new_id(state)).id
@@ -355,6 +365,7 @@ def validate(
         selection.robustness,
         {name: open_features(store, id, settings) for name, id in bad_days.items()},
         rival=rival,
+        sessions=selection.sessions,
     )
     results = {"raw": raw_results} | validation.examine(inputs, audit=bool(bad_days))
     on_model, on_data = ({name: results[name] for name in results if CHECKS[name].on == part} for part in ("model", "data"))
@@ -391,7 +402,8 @@ def recommend_again(
     features_id = build_features(store, raw_id, later, project).id
     id = recommend(store, selection, features_id, later, manifest.made_from["code"], manifest.made_from["audited"])
     made, features = store.load("release", id), open_features(store, features_id, later)
-    inputs = CheckInput(store, later, project, made, features, selection.winner, selection.evaluations, today, live)
+    chosen = selection.winner, selection.evaluations
+    inputs = CheckInput(store, later, project, made, features, *chosen, today, live, sessions=selection.sessions)
     seen = ValidationReport.read(store.report(live.manifest.id))
     on_data = {"raw": seen.on_data.get("raw", []) if seen else []} | validation.examine(inputs, audit=False, on=("data",))
     report = replace(release.report, features=features_id, content=made.manifest.content, on_data=on_data)

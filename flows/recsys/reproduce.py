@@ -10,7 +10,7 @@ from recsys import RecsysError, pipeline
 from recsys.evaluation import compare_lists
 from recsys.pipeline import Recipe, Selection
 from recsys.recommenders import LIST_KINDS, create
-from recsys.releases import changes, made_under, trace
+from recsys.releases import changes, made_under, session_answers, trace
 from recsys.settings import Settings
 from recsys.store import Manifest, Store
 
@@ -41,13 +41,13 @@ def reproduce(store: Store, release: str, scratch: Store, project: Path, code: M
     """
     made = trace(store, release)
     settings = _settings(made)
-    store.load("release", release)  # raises if a file has been changed
+    sessions = session_answers(store.load("release", release), settings)  # raises if a file has been changed
     _copy(store, made["raw"], scratch)
     built = pipeline.build_features(scratch, made["raw"].id, settings, project)
     name, parameters = (made["model"].made_from[part] for part in ("recommender", "parameters"))
     trained = pipeline.train(scratch, Recipe(name, parameters), built.id, {}, settings)
     models = {name: trained.model_id} | dict(_alternatives(scratch, name, built.id, settings))
-    selection = Selection(name, trained.model_id, {name: trained.windows}, {}, [], models)
+    selection = Selection(name, trained.model_id, {name: trained.windows}, {}, [], models, sessions=sessions)
     audited = made["release"].made_from.get("audited", False)
     again = trace(scratch, pipeline.recommend(scratch, selection, built.id, settings, dict(code), audited))
     differences = [line for kind in ("features", "model", "release") for line in _files(made[kind], again[kind])]

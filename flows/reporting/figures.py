@@ -69,7 +69,8 @@ def _table(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
 
 
 def _kind(row: MetricRow, winner: str) -> str:
-    return "chosen" if row.recommender == winner else "oracle" if row.recommender == "oracle" else ""
+    is_chosen = row.recommender.endswith(", served") if row.list_kind == "sessions" else row.recommender == winner
+    return "chosen" if is_chosen else "oracle" if row.recommender == "oracle" else ""
 
 
 def groups(rows: Sequence[MetricRow]) -> Iterator[Figure]:

@@ -12,13 +12,14 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy import sparse
 
 from recsys import RecsysError
 from recsys.features.state import places
 from recsys.recommenders.base import LIST_KINDS, popularity_order
-from recsys.recommenders.item_to_item import SameSession
 from recsys.releases.files import prices, read_all
 from recsys.releases.reader import NO_FILTER, Answer, Filter, Reader
+from recsys.releases.session_index import similar_items
 from recsys.validation.check_input import CheckInput
 
 
@@ -139,7 +140,7 @@ def test_where_seen_items_are_excluded_a_session_lists_none_that_the_user_had(re
 
 
 def test_a_session_is_answered_by_similarity_over_sessions(reader: Reader, inputs: CheckInput) -> None:
-    similar = SameSession(neighbours=50, damping=0.3).learn(inputs.state).similarity_
+    similar = similar_items(inputs.sessions.similarity, inputs.settings).learn(inputs.state).similarity_
     item = reader.recommend("nobody", 1).items[0]
     expected = similar[item].toarray().ravel() * reader.listed
     answer = reader._of_session([item], 5)
@@ -151,6 +152,19 @@ def test_a_release_without_sessions_is_answered_by_similarity_over_users(broken:
     item = reader.recommend("nobody", 1).items[0]
     assert reader._of_session([item], 5).items == reader.similar(item, 5).items
     reader.check()
+
+
+def test_for_a_user_without_a_list_popular_items_follow_those_of_the_session(reader: Reader) -> None:
+    first, *popular = reader.fallback["popular", ""][:20]
+    near, size = [popular[5], int(np.flatnonzero(reader.listed)[0]), popular[2]], len(reader.item_ids)
+    similar = sparse.csr_matrix(([3.0, 2.0, 1.0], ([first] * 3, near)), (size, size))
+    with patch.object(reader, "session_neighbours", similar), patch.dict(reader.about, session_repeats=0):
+        answers = reader.session([first], 9), reader.recommend("nobody", 9, "new_items", seen=[first])
+    for answer in answers:
+        assert [*answer.items] == [*near, *(item for item in popular if item not in near)][:9]
+        assert answer.scores == sorted(answer.scores, reverse=True)
+        assert answer.sources == ["session"] * 3 + ["popular"] * 6
+        assert answer.source == "session"
 
 
 def test_an_item_seen_last_counts_more_than_one_seen_first(reader: Reader) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from recsys.evaluation.limits import PREDICTIONS, Costs, measure_costs, measure_limits
     from recsys.evaluation.metrics import Interval, beyond_accuracy, bootstrap, coverage
     from recsys.evaluation.release_diff import compare_lists, diff, top
-    from recsys.evaluation.sessions import ScoredSessions, score_sessions
+    from recsys.evaluation.sessions import ScoredSessions, score_sessions, select_sessions, session_name
     from recsys.evaluation.tuning import Trial, advice, findings, limits_log, log, variants
 
 __getattr__ = lazy(__name__, __file__)

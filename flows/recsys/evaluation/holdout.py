@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from recsys.store import writing
 from recsys.validation_report import Limits
 
 LATER_WEEK = "later_week"
+Name = TypeVar("Name")
 MIN_USERS = 10  # for fewer users, the bootstrap interval of a difference is too narrow to rely on
 
 
@@ -38,6 +40,16 @@ class ScoredWindow:
     lists: NDArray[np.int32]
     available: int  # number of items that could have been listed
     limits: Limits | None = None
+
+
+class Scored(Protocol):
+    """Scores of some users: ids, and one value per user and metric."""
+
+    @property
+    def users(self) -> NDArray[np.str_]: ...
+
+    @property
+    def scores(self) -> Scores: ...
 
 
 ScoredWindows = dict[
@@ -205,7 +217,7 @@ def holdout_table(windows: Mapping[str, ScoredWindow]) -> pa.Table:
     )
 
 
-def per_user(windows: Sequence[ScoredWindow], metric: str) -> dict[str, float]:
+def per_user(windows: Sequence[Scored], metric: str) -> dict[str, float]:
     """The mean of a metric over the windows of each user. The bootstrap resamples users, so each user has one value."""
     users = np.concatenate([window.users for window in windows] or [np.zeros(0, str)])
     values = np.concatenate([window.scores[metric] for window in windows] or [np.zeros(0)])
@@ -214,7 +226,7 @@ def per_user(windows: Sequence[ScoredWindow], metric: str) -> dict[str, float]:
     return dict(zip(names.tolist(), means.tolist(), strict=True))
 
 
-def compare(a: Sequence[ScoredWindow], b: Sequence[ScoredWindow], metric: str, settings: Settings, error: float = 0.05) -> Interval:
+def compare(a: Sequence[Scored], b: Sequence[Scored], metric: str, settings: Settings, error: float = 0.05) -> Interval:
     """Mean paired difference a - b with its interval; both must have the same users. For fewer than MIN_USERS users the interval is
     infinite, so that nothing is decided. error: probability that the interval misses the true mean."""
     left, right = per_user(a, metric), per_user(b, metric)
@@ -253,9 +265,13 @@ def steadiest(refits: Mapping[str, tuple[ScoredWindows, Robustness]], settings: 
 def unbeaten(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> list[str]:
     """Names of those that no other one beats beyond noise on the selection windows that all have. The one with the highest mean is
     always among them."""
-    metric = settings.evaluation.metric
     shared = min(len(scored[settings.list_kind]) for scored in evaluations.values())
     windows = {name: scored[settings.list_kind][1:shared] for name, scored in evaluations.items()}
+    return not_beaten(windows, settings.evaluation.metric, settings)
+
+
+def not_beaten(windows: Mapping[Name, Sequence[Scored]], metric: str, settings: Settings) -> list[Name]:
+    """Names of those that no other one beats beyond noise. windows: of each one, all with the same users."""
     return [
         name
         for name, mine in windows.items()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from recsys.recommenders.oracle import RankFunction, rank_by_truth
     from recsys.recommenders.rankers.base import Ranker
     from recsys.recommenders.registry import RECOMMENDERS, SIMPLE, check_config, create, load
+    from recsys.recommenders.session_items import SESSION_DAYS, SessionItems
     from recsys.recommenders.top_k import position, rank, top
     from recsys.recommenders.two_stage import (
         CANDIDATE_SOURCES,

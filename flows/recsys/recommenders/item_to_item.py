@@ -95,14 +95,14 @@ class SameSession(ItemToItem):
     together = "views and carts of one user and day"
 
     def _together(self, state: State) -> sparse.csr_matrix:
-        return _grouped(state.views_and_carts, state.views_and_carts["days"], state)
+        return grouped(state.views_and_carts, state.views_and_carts["days"], state)
 
     def _history(self, state: State) -> sparse.csr_matrix:
         table = state.views_and_carts
         return matrix(0.5 ** (table["days"] / self.half_life_days), table["user_index"], table["item_index"], state.shape)
 
 
-def _grouped(table: Table, group: NDArray, state: State) -> sparse.csr_matrix:
+def grouped(table: Table, group: NDArray, state: State) -> sparse.csr_matrix:
     """Matrix with a row for each group of a user's rows, and 1 for its items. Groups with more than MAX_TOGETHER items, likely of
     bots, are left out."""
     _, rows = np.unique(table["user_index"].astype(np.int64) << 32 | group, return_inverse=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         read_lists,
         read_lists_for,
         served,
-        session_items,
+        session_answers,
         trained_as_of,
         write,
         write_others,
@@ -44,5 +44,6 @@ if TYPE_CHECKING:
         write_rows,
     )
     from recsys.releases.reader import DECAY, NO_FILTER, Answer, Filter, Reader
+    from recsys.releases.session_index import SIMILARITIES, SIMPLEST, SessionAnswers, similar_items
 
 __getattr__ = lazy(__name__, __file__)

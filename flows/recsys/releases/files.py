@@ -24,7 +24,6 @@ from recsys.recommenders import (
     ItemToItem,
     Lists,
     Recommender,
-    SameSession,
     popularity_order,
     position,
     rank_by_truth,
@@ -32,11 +31,12 @@ from recsys.recommenders import (
 from recsys.releases import list_files
 from recsys.releases.business_rules import BusinessRules
 from recsys.releases.list_files import RuleCounts, pack
+from recsys.releases.session_index import SIMILARITIES, SIMPLEST, SessionAnswers, similar_items
 from recsys.settings import Settings
 from recsys.sources import open_simulation
 from recsys.store import Snapshot
 
-SESSIONS = "session_neighbours.npz"  # similar items counted over sessions; only of data with views or carts
+SESSIONS = "session_neighbours.npz"  # similar items that answer sessions; none where those of neighbours.npz do
 HISTORY = 20  # most recent items of each user that a release contains
 RECENT_DAYS = 91  # days in which the activity of example users is counted
 SEGMENTS = 4  # the largest segments, each of which gets an example user
@@ -55,17 +55,25 @@ def write(
     holdout: pa.Table,
     settings: Settings,
     trained_as_of: date | None = None,
+    sessions: SessionAnswers = SIMPLEST,
 ) -> None:
     """Writes all files of a release to a folder. alternatives: other recommenders whose lists are released too. holdout: scores of
-    each user on the holdout, see `holdout_table`. trained_as_of: cutoff of the model, if it is older than the state."""
+    each user on the holdout, see `holdout_table`. trained_as_of: cutoff of the model, if it is older than the state. sessions: how
+    live sessions are answered."""
     rules = BusinessRules(state, settings)
     counts = write_ranked(folder, recommender, alternatives, rules, state.user_ids)
     pq.write_table(holdout, folder / "holdout.parquet")
-    write_others(folder, recommender.name, counts, rules, settings, trained_as_of or state.cutoff)
+    write_others(folder, recommender.name, counts, rules, settings, trained_as_of or state.cutoff, sessions)
 
 
 def write_others(
-    folder: Path, recommender: str, counts: RuleCounts, rules: BusinessRules, settings: Settings, trained_as_of: date
+    folder: Path,
+    recommender: str,
+    counts: RuleCounts,
+    rules: BusinessRules,
+    settings: Settings,
+    trained_as_of: date,
+    sessions: SessionAnswers = SIMPLEST,
 ) -> None:
     """Writes all files of a release except its lists, which must exist already, and holdout.parquet."""
     state = rules.state
@@ -74,8 +82,8 @@ def write_others(
     (folder / "fallback.json").write_text(json.dumps(_fallback(rules, settings), ensure_ascii=False, sort_keys=True))
     (folder / "examples.json").write_text(json.dumps(_examples(rules, settings), ensure_ascii=False, sort_keys=True))
     _write_similar(folder / "neighbours.npz", ItemToItem(neighbours=settings.lists.length), state)
-    if len(state.views_and_carts["days"]):
-        _write_similar(folder / SESSIONS, session_items(settings), state)
+    if sessions.similarity != SIMILARITIES[0]:
+        _write_similar(folder / SESSIONS, similar_items(sessions.similarity, settings), state)
     facts = {
         "as_of": state.cutoff.isoformat(),
         "trained_as_of": trained_as_of.isoformat(),
@@ -84,16 +92,11 @@ def write_others(
         "target": settings.dataset.target,
         "exclude_seen": settings.dataset.exclude_seen,
         "length": settings.lists.length,
-        "session_repeats": settings.lists.session_repeats,
+        "session_similarity": sessions.similarity,
+        "session_repeats": sessions.repeats,
         "rules": counts,
     }
     (folder / "release.json").write_text(json.dumps(facts, sort_keys=True))
-
-
-def session_items(settings: Settings) -> SameSession:
-    """The similarity that answers to live sessions are made by. Its damping was chosen on earlier days of two simulated shops: with
-    0.3 it finds about as many next items as session kNN, and with 0.5 fewer."""
-    return SameSession(neighbours=settings.lists.session_neighbours, damping=0.3)
 
 
 def _write_similar(file: Path, recommender: ItemToItem, state: State) -> None:
@@ -226,8 +229,8 @@ def _fallback(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
 
 
 def about(release: Snapshot) -> dict[str, Any]:
-    """The content of release.json: as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the
-    rules removed from the lists."""
+    """The content of release.json: as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, how sessions are
+    answered, and what the rules removed from the lists."""
     facts = json.loads((release.path / "release.json").read_text())
     defaults = {"target": "purchase", "exclude_seen": facts.get("repeat") == "new_items"}  # for older releases that lack these
     return defaults | facts
@@ -247,6 +250,13 @@ def trained_as_of(release: Snapshot) -> date:
     """The cutoff that a release's model was trained at; the lists may be newer."""
     facts = about(release)
     return date.fromisoformat(facts.get("trained_as_of", facts["as_of"]))
+
+
+def session_answers(release: Snapshot, settings: Settings) -> SessionAnswers:
+    """How a release answers live sessions, but for the setting `lists.session_repeats`. Older releases do not say by what."""
+    facts, own = about(release), settings.lists.session_repeats
+    older = "same_session" if (release.path / SESSIONS).exists() else SIMILARITIES[0]
+    return SessionAnswers(facts.get("session_similarity", older), facts.get("session_repeats", 0) if own is None else own)
 
 
 def read_lists(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from heapq import merge
-from itertools import chain, islice, product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class Answer:
     items: list[int]
     scores: list[float]
     sources: list[str]
+
+
+def _candidates(answer: Answer) -> Iterator[tuple[int, float, str]]:
+    return zip(answer.items, answer.scores, answer.sources, strict=True)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Reader:
         self.listed[list(self.hidden)] = False
         self.ranks = items.get("popularity_rank", [None] * len(self.item_ids))  # older releases have none
         self._popular = self._by_category()
+        self._category_codes = {category: code for code, category in enumerate(self._popular)}
+        self._category_of = np.array([self._category_codes[category] for category in self.categories], np.int64)
         self.visible = np.ones(len(self.item_ids), bool)
         self.visible[list(self.hidden)] = False
         self.neighbours = self._neighbours(path / "neighbours.npz")
@@ -206,9 +212,7 @@ class Reader:
 
     def _fill(self, answer: Answer, k: int, filter: Filter, segment: str = "") -> Answer:
         """An answer filled up in the fallback order. With a filter, all other items that it allows follow, by popularity."""
-        return self._first(
-            chain(zip(answer.items, answer.scores, answer.sources, strict=True), self._others(filter, segment)), k, filter
-        )
+        return self._first(chain(_candidates(answer), self._others(filter, segment)), k, filter)
 
     def _others(self, filter: Filter, segment: str) -> Iterator[tuple[int, float, str]]:
         for rung in (("segment", segment), ("popular", ""), ("static", "")):
@@ -252,8 +256,7 @@ class Reader:
         if self.about["exclude_seen"] and (user := self.user(user_id)):
             filter = filter.without(user.seen)
         first = self._first(((item, 1 + DECAY**age, "session") for age, item in enumerate(earlier)), repeats, filter)
-        found = (zip(one.items, one.scores, one.sources, strict=True) for one in (first, answer))
-        return self._first(chain.from_iterable(found), k, filter)
+        return self._first(chain(_candidates(first), _candidates(answer)), k, filter)
 
     def _combine(
         self,
@@ -267,12 +270,13 @@ class Reader:
         hidden: Collection[int] = (),
     ) -> Answer:
         """Items similar to the seen ones and the user's own list, combined by reciprocal rank fusion (Cormack et al. 2009,
-        doi:10.1145/1571941.1572114). Leaves out the hidden items and, in a list of new items, those of the user's last target
-        events."""
+        doi:10.1145/1571941.1572114). For a user without a list, items of the fallback order follow. Leaves out the hidden items
+        and, in a list of new items, those of the user's last target events."""
         user = self.user(user_id) if LIST_KINDS[list_kind] else None
         hidden = {*hidden, *(user.seen if user else [])}
         filter, depth = filter.without(hidden) if filter else filter, k + len(hidden)
-        lists = self._of_session(seen, depth, filter), self.recommend(user_id, depth, list_kind, segment, model, filter)
+        near, own = self._of_session(seen, depth, filter), self.recommend(user_id, depth, list_kind, segment, model, filter)
+        lists = [near, own] if "personal" in own.sources else [self._first(chain(*map(_candidates, (near, own))), depth, filter)]
         fused: dict[int, float] = {}
         sources: dict[int, str] = {}
         for answer in lists:
@@ -301,13 +305,17 @@ class Reader:
         return neighbours.indices[row], neighbours.data[row]
 
     def _best(self, items: NDArray, scores: NDArray, k: int, source: str, filter: Filter) -> Answer:
-        listed = self.listed[items]
-        items, scores = items[listed], scores[listed]
-        best = np.lexsort((items, -scores))
-        if filter:
-            order = zip(best.tolist(), items[best].tolist(), strict=True)
-            best = np.array([*islice((place for place, item in order if self._allows(filter, item)), k)], np.int64)
-        best = best[:k]
+        shown = self.listed[items]
+        if filter.categories:
+            wanted = [self._category_codes[category] for category in filter.categories if category in self._category_codes]
+            shown &= np.isin(self._category_of[items], wanted)
+        if filter.excluded:
+            shown &= ~np.isin(items, [*filter.excluded])
+        items, scores = items[shown], scores[shown]
+        if len(items) > k:
+            is_best = ~(scores < np.partition(scores, -k)[-k])  # so that few are sorted; equal scores all stay
+            items, scores = items[is_best], scores[is_best]
+        best = np.lexsort((items, -scores))[:k]
         return Answer(source, items[best].tolist(), scores[best].tolist(), [source] * len(best))
 
     def reason(self, item: int, answer: Answer, seen: Sequence[int]) -> tuple[str, int]:

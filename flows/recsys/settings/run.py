@@ -82,10 +82,12 @@ class EvaluationSettings:
 
 @section
 class ListSettings:
+    """session_repeats: None for the number that is better on earlier days."""
+
     length: Annotated[int, Field(ge=1, le=1_000)]
     alternatives: Names
-    session_neighbours: Annotated[int, Field(ge=1, le=1_000)] = 50
-    session_repeats: Annotated[int, Field(ge=0, le=50)] = 5
+    session_neighbours: Annotated[int, Field(ge=1, le=1_000)] = 100
+    session_repeats: Annotated[int, Field(ge=0, le=50)] | None = None
 
 
 @section

@@ -14,7 +14,7 @@ from recsys import releases
 from recsys.evaluation import Interval, Robustness, ScoredWindow, ScoredWindows, compare
 from recsys.features import Features, State, matrix
 from recsys.recommenders import LIST_KINDS, SIMPLE, Lists, Recommender, load
-from recsys.releases import BusinessRules, Reader, concatenate
+from recsys.releases import SIMPLEST, BusinessRules, Reader, SessionAnswers, concatenate
 from recsys.settings import Settings
 from recsys.store import Snapshot, Store
 
@@ -27,7 +27,7 @@ class CheckInput:
     windows of each recommender, the holdout first. live: the live release, None at a first run. rival: the release of the run that
     trained the live model; the live release may be a daily update of its lists. past: features as of the rival's day, None if that
     is not earlier than this run's. judged: the features that the winner was trained and evaluated on, None if
-    those are `features`.
+    those are `features`. sessions: how the release was to answer live sessions.
 
     Filled by audits only. refits: the winner's evaluations under other seeds and on resampled users. robustness: the holdout of
     each recommender on perturbed data. bad_days: the perturbed features by name, at the holdout's cutoff; those of
@@ -49,6 +49,7 @@ class CheckInput:
     bad_days: Mapping[str, Features] = field(default_factory=dict)
     judged: Features | None = None
     rival: Snapshot | None = None
+    sessions: SessionAnswers = SIMPLEST
 
     @property
     def metric(self) -> str:

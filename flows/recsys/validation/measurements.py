@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.evaluation import Interval, ScoredWindow, bootstrap, score_sessions, summarise
+from recsys.evaluation import Interval, ScoredWindow, bootstrap, score_sessions, session_name, summarise
 from recsys.recommenders import LIST_KINDS
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.slices import by_item, by_user
@@ -73,14 +73,16 @@ def _refits(inputs: CheckInput) -> Iterator[Measurement]:
 
 
 def _sessions(inputs: CheckInput) -> Iterator[Measurement]:
-    """Answers to the sessions of the holdout, against similarity that is counted over users."""
-    found = score_sessions(inputs.features, inputs.settings, inputs.features.evaluated[0])
-    simple = "item_to_item"
+    """Ways to answer the sessions of the holdout, against similarity that is counted over users. The name of the released one ends
+    in ", served"."""
+    found = score_sessions(inputs.features, inputs.settings, inputs.features.evaluated[0], inputs.sessions)
+    simple, served = "item_to_item", session_name(inputs.sessions.similarity, inputs.sessions.repeats)
     for name, scored in found.items():
         gains = {metric: values - found[simple].scores[metric] for metric, values in scored.scores.items()}
         compared = _means(inputs, {} if name == simple else gains)
         for metric, value in _means(inputs, scored.scores).items():
-            yield Measurement("sessions", name, metric, len(scored.users), value, compared.get(metric), simple)
+            shown = f"{name}, served" if name == served else name
+            yield Measurement("sessions", shown, metric, len(scored.users), value, compared.get(metric), simple)
 
 
 def _limits(inputs: CheckInput) -> dict[str, Limits]:

@@ -21,6 +21,7 @@ from recsys.recommenders.registry import create
 from recsys.releases import files
 from recsys.releases.business_rules import BusinessRules
 from recsys.releases.list_files import ListRow, read_rows, unpack, write_rows
+from recsys.releases.session_index import SIMILARITIES, SessionAnswers
 from recsys.store.snapshots import Snapshot
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.released import difference
@@ -208,7 +209,7 @@ def test_lists_of_another_day(inputs: CheckInput, tmp_path: Path) -> None:
         (folder / "lists.sqlite").unlink()
         rules = BusinessRules(inputs.holdout_state, inputs.settings)
         files.write_ranked(folder, inputs.model, {}, rules, inputs.state.user_ids)
-        files.write_others(folder, inputs.winner, {}, rules, inputs.settings, inputs.features.as_of)
+        files.write_others(folder, inputs.winner, {}, rules, inputs.settings, inputs.features.as_of, inputs.sessions)
 
     found = blocked(changed(inputs, tmp_path, write))
     assert {"all_items_lists_remade", "users_remade", "as_of", "fallback_remade", "similar_items_remade"} <= found.keys()
@@ -272,6 +273,26 @@ def test_session_items_of_others_or_none(inputs: CheckInput, tmp_path: Path) -> 
     assert "session_items_remade" in blocked(changed(inputs, tmp_path / "others", others), "released")
     without = changed(inputs, tmp_path / "none", lambda folder: (folder / "session_neighbours.npz").unlink())
     assert "session_items_remade" in blocked(without, "released")
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_sessions_are_answered_as_was_chosen(inputs: CheckInput, tmp_path: Path, similarity: str) -> None:
+    """Each way passes where it was chosen, and blocks where another one was."""
+
+    def write(folder: Path) -> None:
+        (folder / "session_neighbours.npz").unlink()
+        with closing(sqlite3.connect(folder / "lists.sqlite")) as connection, connection:
+            connection.execute("drop table users")
+        files.write_others(folder, inputs.winner, rules, inputs.rules, inputs.settings, inputs.features.as_of, answers)
+
+    answers, rules = SessionAnswers(similarity, 2), files.about(inputs.release)["rules"]
+    made = changed(inputs, tmp_path, write)
+    assert not blocked(sabotage(made, sessions=answers), "released")
+    for other in SIMILARITIES:
+        if other != similarity:
+            found = blocked(sabotage(made, sessions=SessionAnswers(other, 2)), "released")
+            assert found.keys() == {"session_items_remade", "release_json"}
+    assert blocked(sabotage(made, sessions=SessionAnswers(similarity, 0)), "released").keys() == {"release_json"}
 
 
 def test_fallback_of_another_segment_and_with_hidden_items(inputs: CheckInput, tmp_path: Path) -> None:
@@ -409,7 +430,7 @@ def test_a_category_takes_no_more_than_its_share(inputs: CheckInput, tmp_path: P
     def write(folder: Path) -> None:
         (folder / "lists.sqlite").unlink()
         files.write_ranked(folder, inputs.model, {}, rules, inputs.state.user_ids)
-        files.write_others(folder, inputs.winner, {}, rules, capped, inputs.features.as_of)
+        files.write_others(folder, inputs.winner, {}, rules, capped, inputs.features.as_of, inputs.sessions)
 
     assert blocked(replace(changed(inputs, tmp_path, write), settings=capped)) == {}
 
@@ -425,7 +446,7 @@ def test_a_healthy_release_of_any_recommender_passes(inputs: CheckInput, tmp_pat
     folder = tmp_path / "release"
     folder.mkdir()
     files.write_ranked(folder, model, {}, inputs.rules, inputs.state.user_ids)
-    files.write_others(folder, name, {}, inputs.rules, inputs.settings, inputs.features.as_of)
+    files.write_others(folder, name, {}, inputs.rules, inputs.settings, inputs.features.as_of, inputs.sessions)
     manifest = replace(inputs.release.manifest, parents=inputs.release.manifest.parents | {"model": id})
     made = Snapshot(folder, manifest)
     lists = {list_kind: files.read_all(made, list_kind) for list_kind in inputs.lists}

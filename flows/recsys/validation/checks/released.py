@@ -4,7 +4,9 @@ Everything that the service answers from is read with the service's code, made a
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +17,8 @@ from scipy import sparse
 from recsys import RecsysError
 from recsys.evaluation import holdout_table
 from recsys.features import State
-from recsys.recommenders import CHUNK, FILL_DAYS, MAX_TOGETHER, ItemToItem, Lists, Recommender, position
-from recsys.releases import HISTORY, prices, read_items, session_items
+from recsys.recommenders import CHUNK, FILL_DAYS, MAX_TOGETHER, SESSION_DAYS, ItemToItem, Lists, Recommender, position
+from recsys.releases import HISTORY, SIMILARITIES, prices, read_items, similar_items
 from recsys.settings import Count, Share, section
 from recsys.validation import own_user
 from recsys.validation.check_input import CheckInput
@@ -165,42 +167,84 @@ def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
         answer = reader.similar(reader.rows.get(item, 0), length)
         return list(zip(reader.ids(answer), answer.scores, strict=True))
 
-    return _remade("similar_items_remade", inputs, inputs.state.bought(), size, ItemToItem(neighbours=length), read)
+    had = inputs.state.bought()
+    return _remade("similar_items_remade", inputs, size, Together(had, ItemToItem(neighbours=length)), read)
 
 
 def _session_items(inputs: CheckInput, size: int) -> CheckResult:
-    """Computes the similarities that answer sessions again, for some items, from the views and carts of each user and day.
-    Without views and carts, a release has none, and answers sessions by items of the same users."""
-    state, reader, parameters = inputs.state, inputs.reader, session_items(inputs.settings)
-    table = state.views_and_carts
-    if not len(table["days"]):
+    """Computes the similarities that answer sessions again, for some items, from the views, carts and target events of each user
+    and day. Sessions that are answered by items of the same users need none."""
+    name, state, reader = inputs.sessions.similarity, inputs.state, inputs.reader
+    if name == SIMILARITIES[0]:
         is_one = reader.session_neighbours is reader.neighbours
-        message = "the data have no views or carts, so the release needs no similarities over sessions"
+        message = "sessions are answered by items of the same users, so the release needs no similarities over sessions"
         return CheckResult("session_items_remade", int(not is_one), 0, "block", is_one, message)
-    days, number = np.unique(table["user_index"].astype(np.int64) * 100_000 + table["days"], return_inverse=True)
-    had = sparse.csr_matrix((np.ones(len(number), np.float32), (number, table["item_index"])), (len(days), state.shape[1]))
+    views, targets, parameters = state.views_and_carts, state.history, similar_items(name, inputs.settings)
+    recent = targets["days"] <= SESSION_DAYS
+    users, items = (np.concatenate([views[column], targets[column][recent]]) for column in ("user_index", "item_index"))
+    days = np.concatenate([views["days"], np.ceil(targets["days"][recent])]).astype(np.int64)
+    sessions, number = np.unique(users.astype(np.int64) * 100_000 + days, return_inverse=True)
+    had = sparse.csr_matrix((np.ones(len(number), np.float32), (number, items)), (len(sessions), state.shape[1]))
+    had.data[:] = 1
     had = had[np.diff(had.indptr) <= MAX_TOGETHER]
 
     def read(item: str) -> Ranked:
         answer = reader.near_session(reader.rows.get(item, 0), parameters.neighbours)
         return list(zip(reader.ids(answer), answer.scores, strict=True))
 
-    return _remade("session_items_remade", inputs, had, size, parameters, read)
+    together = Together(had, parameters, getattr(parameters, "prior", 0.0), state.items["category"])
+    return _remade("session_items_remade", inputs, size, together, read)
 
 
-def _remade(
-    name: str, inputs: CheckInput, had: sparse.csr_matrix, size: int, parameters: ItemToItem, read: Callable[[str], Ranked]
-) -> CheckResult:
-    """Compares the similar items of some items in the release with those computed again. had: (groups, items), 1 for the items that
-    occur together in a group. parameters: those of the similarity. read: returns an item's similar items in the release."""
-    state, listed, count, length = inputs.state, inputs.rules.listed, inputs.state.shape[1], parameters.neighbours
-    buyers, users_of = np.asarray(had.sum(0)).ravel(), had.tocsc()
-    weights = np.maximum(np.diff(had.indptr), 1) ** -parameters.user_damping
+@dataclass(frozen=True)
+class Together:
+    """What items have in common. had: (groups, items), 1 for the items that occur together in a group. parameters: those of the
+    similarity. prior: groups that the prior of an item's category counts for, if there is one. categories: of items."""
+
+    had: sparse.csr_matrix
+    parameters: ItemToItem
+    prior: float = 0.0
+    categories: NDArray[np.str_] | None = None
+
+    @cached_property
+    def groups_of(self) -> sparse.csc_matrix:
+        return self.had.tocsc()
+
+    @cached_property
+    def counts(self) -> NDArray:
+        return np.asarray(self.had.sum(0), np.float64).ravel()
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        return np.maximum(np.diff(self.had.indptr), 1) ** -self.parameters.user_damping
+
+    def similar(self, item: int) -> NDArray[np.float64]:
+        """The similarity of an item with all others."""
+        groups = self.groups_of.indices[self.groups_of.indptr[item] : self.groups_of.indptr[item + 1]]
+        together = self.weights[groups] @ self.had[groups]
+        if self.prior:
+            together = together + self.prior * self._of_category(item)
+        others = np.maximum(self.counts, 1)
+        scores = together / (((self.counts[item] + self.prior) * others) ** self.parameters.damping + self.parameters.shrinkage)
+        scores[item] = 0
+        return scores
+
+    def _of_category(self, item: int) -> NDArray[np.float64]:
+        """How often each item occurs together with others of an item's category, per occurrence of one of these."""
+        assert self.categories is not None
+        members = self.categories == self.categories[item]
+        in_group = np.asarray(self.had[:, members].sum(1)).ravel()
+        together = (self.weights * in_group) @ self.had - members * (self.weights @ self.had)
+        return together / max(self.counts[members].sum(), 1)
+
+
+def _remade(name: str, inputs: CheckInput, size: int, together: Together, read: Callable[[str], Ranked]) -> CheckResult:
+    """Compares the similar items of some items in the release with those computed again. read: returns an item's similar items in
+    the release."""
+    state, listed, count, length = inputs.state, inputs.rules.listed, inputs.state.shape[1], together.parameters.neighbours
     items, faults = np.random.default_rng(inputs.settings.seed).permutation(count)[:size].tolist(), {}
     for item in items:
-        users = users_of.indices[users_of.indptr[item] : users_of.indptr[item + 1]]
-        scores = (weights[users] @ had[users]) / ((buyers[item] * buyers) ** parameters.damping + parameters.shrinkage)
-        scores[item] = 0
+        scores = together.similar(item)
         best = np.lexsort((np.arange(count), -scores))
         cut_off = scores[best[length]] if length < count else 0.0
         above = [row for row in best[:length] if listed[row] and scores[row] > cut_off * (1 + TIE)]
@@ -345,7 +389,8 @@ def _facts(inputs: CheckInput) -> CheckResult:
         "horizon_days": settings.dataset.horizon_days,
         "exclude_seen": settings.dataset.exclude_seen,
         "length": settings.lists.length,
-        "session_repeats": settings.lists.session_repeats,
+        "session_similarity": inputs.sessions.similarity,
+        "session_repeats": inputs.sessions.repeats,
     }
     wrong = [f"{name} is {about.get(name)}, not {value}" for name, value in facts.items() if about.get(name) != value]
     model = inputs.store.find("model", inputs.release.manifest.parents["model"])
