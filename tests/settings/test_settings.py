@@ -16,9 +16,8 @@ from recsys.pipeline import check_settings
 from recsys.recommenders.registry import RECOMMENDERS, create
 from recsys.settings.deployment import Cloud, Operations, Resources, Schedule
 from recsys.settings.deployment import read as read_operations
-from recsys.settings.loading import parse, resolve, restore
+from recsys.settings.loading import config_schema, parse, resolve, restore
 from recsys.settings.run import Dataset
-from recsys.settings.schema import config_schema
 from recsys.settings.validation import build, resolve_reference, schema_of, shorten
 from recsys.sources.registry import SOURCES
 from recsys.validation.registry import CHECKS, check_config

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
         read_types,
         repeat_share,
     )
-    from recsys.settings.loading import parse, parse_day, resolve, restore
+    from recsys.settings.loading import config_schema, parse, parse_day, resolve, restore, write_line, write_text
     from recsys.settings.run import Dataset, RuleSettings, Settings
-    from recsys.settings.schema import config_schema
-    from recsys.settings.toml import write_line, write_text
     from recsys.settings.validation import (
         Count,
         Day,
