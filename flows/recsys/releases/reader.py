@@ -81,7 +81,7 @@ class Reader:
         self.item_ids: list[str] = items["item_id"]
         self.titles: list[str] = items["title"]
         self.categories: list[str] = items["category"]
-        self.prices: list[float | None] = items.get("price", [None] * len(self.item_ids))  # releases of version 0 have none
+        self.prices: list[float | None] = items["price"]
         self.rows = {id: row for row, id in enumerate(self.item_ids)}
         self.listed = np.array(items["is_listed"], bool)
         self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
@@ -107,7 +107,8 @@ class Reader:
             try:
                 return matrix_of_file(parts, (len(self.item_ids), len(self.item_ids)))
             except (ValueError, KeyError) as error:
-                raise RecsysError(f"release {self.id}: {file.name} cannot be read: {error}; {ADVICE}") from None
+                fault = f"{file.name} does not fit the {len(self.item_ids)} items of items.parquet: {error}"
+                raise RecsysError(f"release {self.id}: {fault}; {ADVICE}") from None
 
     def _by_category(self) -> dict[str, list[int]]:
         """Rows of the items that may be listed, by category, most popular first. Has all categories of the release."""
@@ -120,8 +121,11 @@ class Reader:
 
     def _fallback(self, written: dict[str, Any]) -> dict[tuple[str, str], list[int]]:
         """Rows of the fallback lists, by kind ("segment", "popular" or "static") and segment."""
-        rungs = {("segment", name): ids for name, ids in written["segments"].items()}
-        rungs |= {("popular", ""): written["all"], ("static", ""): written.get("static", [])}
+        rungs = {
+            **{("segment", name): ids for name, ids in written["segments"].items()},
+            ("popular", ""): written["all"],
+            ("static", ""): written["static"],
+        }
         rows = {rung: [self.rows[id] for id in ids if id in self.rows] for rung, ids in rungs.items()}
         return {rung: [row for row in found if self.listed[row]] for rung, found in rows.items()}
 
