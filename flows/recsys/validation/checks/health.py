@@ -4,7 +4,7 @@ Also compares the final model with the model that was scored on the holdout. The
 so the events that it could be scored on have not happened yet. It is compared on the holdout instead.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
 from typing import Any
 
@@ -17,7 +17,7 @@ from recsys.recommenders import Ranker, Recommender
 from recsys.settings import Share, section
 from recsys.validation.check_input import CheckInput
 from recsys.validation.distributions import unsound
-from recsys.validation_report import CheckResult, grade
+from recsys.validation_report import CheckResult, grade, none_of
 
 Learned = Any  # an array or a sparse matrix
 MAX_USERS, MIN_USERS = 2_000, 10  # users of the holdout that are compared at most, and that a comparison needs
@@ -46,21 +46,15 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 def check(inputs: CheckInput, limits: HealthLimits) -> Iterator[CheckResult]:
     arrays = dict(learned(inputs.model, inputs.winner))
     broken = [name for name, array in arrays.items() if not _finite(array)]
-    yield _none("learned_finite", broken, f"of {len(arrays)} learned arrays hold a NaN or an infinity")
-    yield _none("learned_sizes", list(_misshapen(inputs, arrays)), f"of {len(arrays)} learned arrays have a wrong size")
+    yield none_of("learned_finite", broken, f"of {len(arrays)} learned arrays hold a NaN or an infinity")
+    yield none_of("learned_sizes", list(_misshapen(inputs, arrays)), f"of {len(arrays)} learned arrays have a wrong size")
     wrong = [list_kind for list_kind, (_, lists) in inputs.lists.items() if not np.isfinite(lists.scores).all()]
-    yield _none("scores_finite", wrong, f"of {len(inputs.lists)} kinds of list have released scores that are NaN or infinite")
+    yield none_of("scores_finite", wrong, f"of {len(inputs.lists)} kinds of list have released scores that are NaN or infinite")
     yield _constant(inputs, limits)
     unsound_columns = list(unsound(inputs.holdout_state, inputs.state, limits.min_present))
-    yield _none("feature_columns", unsound_columns, "features hold infinite values, or are empty although they were not before")
+    yield none_of("feature_columns", unsound_columns, "features hold infinite values, or are empty although they were not before")
     yield _relearned(inputs, limits.max_relearned)
     yield from _ranked(inputs, limits.min_final)
-
-
-def _none(name: str, faults: Sequence[str], text: str) -> CheckResult:
-    """Blocks if there is a fault. The message is their number, `text`, and the faults."""
-    message = f"{len(faults)} {text}" + (f": {'; '.join(faults)}" if faults else "")
-    return CheckResult(name, len(faults), 0, "block", not faults, message)
 
 
 def _finite(array: Learned) -> bool:

@@ -16,7 +16,7 @@ from recsys import RecsysError
 from recsys.evaluation import holdout_table
 from recsys.features import State
 from recsys.recommenders import CHUNK, FILL_DAYS, MAX_TOGETHER, ItemToItem, Lists, Recommender, position
-from recsys.releases import HISTORY, prices, read_items, session_items
+from recsys.releases import HISTORY, Answer, Reader, prices, read_items, session_items
 from recsys.settings import Count, Share, section
 from recsys.validation import own_user
 from recsys.validation.check_input import CheckInput
@@ -50,7 +50,8 @@ def check(inputs: CheckInput, limits: ReleasedLimits) -> Iterator[CheckResult]:
     permuted = Permuted(inputs.state, inputs.settings, inputs.settings.seed)
     for name, model in inputs.models.items():
         yield from _lists(inputs, limits, name, model, permuted, rows)
-    yield _similar_items(inputs, limits.items)
+    similarity = ItemToItem(neighbours=inputs.settings.lists.length)
+    yield _remade("similar_items_remade", inputs, inputs.state.bought(), limits.items, similarity, inputs.reader.similar)
     yield _session_items(inputs, limits.items)
     yield _fallback(inputs)
     yield _users(inputs, rows)
@@ -97,7 +98,7 @@ def _lists(
             except RecsysError as error:
                 faults[f"user {user}"] = f"cannot be answered: {error}"
                 continue
-            read = list(zip(reader.ids(answer), answer.scores, strict=True)) if answer.source == "personal" else []
+            read = _scored(reader, answer) if answer.source == "personal" else []
             if fault := next(filter(None, (difference(ranked, read) for ranked in expected)), ""):
                 faults[f"user {user}"] = fault
         what = f"{name} makes other {list_kind} lists for these users"
@@ -109,6 +110,10 @@ def _lists(
             " fitted items that are used as rows of the state"
         )
         yield CheckResult(f"{prefix}_lists_permuted", share, limits.min_permuted, "block", share >= limits.min_permuted, message)
+
+
+def _scored(reader: Reader, answer: Answer) -> Ranked:
+    return list(zip(reader.ids(answer), answer.scores, strict=True))
 
 
 def _ranked(state: State, lists: Lists, row: int) -> Ranked:
@@ -156,18 +161,6 @@ def _result(name: str, count: int, faults: Mapping[str, str], what: str, unit: s
     return CheckResult(name, len(faults), 0, "block", not faults, message)
 
 
-def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
-    """Computes the similarities of some items again from the users who had them, with the parameters of ItemToItem. Items that tie
-    with the first one that was cut off may be in the release or not."""
-    length, reader = inputs.settings.lists.length, inputs.reader
-
-    def read(item: str) -> Ranked:
-        answer = reader.similar(reader.rows.get(item, 0), length)
-        return list(zip(reader.ids(answer), answer.scores, strict=True))
-
-    return _remade("similar_items_remade", inputs, inputs.state.bought(), size, ItemToItem(neighbours=length), read)
-
-
 def _session_items(inputs: CheckInput, size: int) -> CheckResult:
     """Computes the similarities that answer sessions again, for some items, from the views and carts of each user and day.
     Without views and carts, a release has none, and answers sessions by items of the same users."""
@@ -180,19 +173,23 @@ def _session_items(inputs: CheckInput, size: int) -> CheckResult:
     days, number = np.unique(table["user_index"].astype(np.int64) * 100_000 + table["days"], return_inverse=True)
     had = sparse.csr_matrix((np.ones(len(number), np.float32), (number, table["item_index"])), (len(days), state.shape[1]))
     had = had[np.diff(had.indptr) <= MAX_TOGETHER]
-
-    def read(item: str) -> Ranked:
-        answer = reader.near_session(reader.rows.get(item, 0), parameters.neighbours)
-        return list(zip(reader.ids(answer), answer.scores, strict=True))
-
-    return _remade("session_items_remade", inputs, had, size, parameters, read)
+    return _remade("session_items_remade", inputs, had, size, parameters, reader.near_session)
 
 
 def _remade(
-    name: str, inputs: CheckInput, had: sparse.csr_matrix, size: int, parameters: ItemToItem, read: Callable[[str], Ranked]
+    name: str,
+    inputs: CheckInput,
+    had: sparse.csr_matrix,
+    size: int,
+    parameters: ItemToItem,
+    read: Callable[[int, int], Answer],
 ) -> CheckResult:
-    """Compares the similar items of some items in the release with those computed again. had: (groups, items), 1 for the items that
-    occur together in a group. parameters: those of the similarity. read: returns an item's similar items in the release."""
+    """Compares the similar items of some items in the release with those computed again. Items that tie with the first one that was
+    cut off may be in the release or not.
+
+    had: (groups, items), 1 for the items that occur together in a group. parameters: those of the similarity. read: returns an
+    item's similar items in the release.
+    """
     state, listed, count, length = inputs.state, inputs.rules.listed, inputs.state.shape[1], parameters.neighbours
     buyers, users_of = np.asarray(had.sum(0)).ravel(), had.tocsc()
     weights = np.maximum(np.diff(had.indptr), 1) ** -parameters.user_damping
@@ -205,7 +202,7 @@ def _remade(
         cut_off = scores[best[length]] if length < count else 0.0
         above = [row for row in best[:length] if listed[row] and scores[row] > cut_off * (1 + TIE)]
         tied = {str(state.item_ids[row]) for row in np.flatnonzero(listed & (scores > 0) & _close(scores, np.full(count, cut_off)))}
-        found = read(str(state.item_ids[item]))
+        found = _scored(inputs.reader, read(inputs.reader.rows.get(str(state.item_ids[item]), 0), length))
         wrong = [id for id, _ in found[len(above) :] if id not in tied]
         expected = [(str(state.item_ids[row]), float(scores[row])) for row in above]
         if fault := difference(expected, found[: len(above)]) or (f"has {wrong[0]}, which is not similar enough" if wrong else ""):
@@ -308,31 +305,35 @@ def _dates(inputs: CheckInput) -> CheckResult:
     about, day, parents = inputs.reader.about, inputs.features.as_of.isoformat(), inputs.release.manifest.parents
     features, model = (inputs.store.find(kind, parents[kind]) for kind in ("features", "model"))
     raw = inputs.store.find("raw", features.parents["raw"]) if features else None
-    faults = {}
-    if about["as_of"] != day:
-        faults["release.json"] = f"is as of {about['as_of']}, the features as of {day}"
-    if parents["features"] != inputs.features.id:
-        faults["the manifest"] = f"names features {parents['features']}, but lists were checked against {inputs.features.id}"
-    if inputs.state.cutoff != inputs.features.as_of:
-        faults["the state"] = f"is of {inputs.state.cutoff}, the features as of {day}"
-    if features and (wanted := features.made_from.get("as_of")) and wanted != day:
-        faults["the features"] = f"were requested as of {wanted}, but are as of {day}"
-    if model and model.made_from["as_of"] != about["trained_as_of"]:
-        faults["the model"] = f"was trained as of {model.made_from['as_of']}, but release.json says {about['trained_as_of']}"
-    if model and model.parents.get("features") == inputs.features.id and model.made_from["as_of"] != day:
-        faults["the model"] = f"says that it was trained as of {model.made_from['as_of']}, but it learned from features as of {day}"
-    if about["trained_as_of"] > day:
-        faults["release.json"] = f"has a model of {about['trained_as_of']}, which is after {day}"
-    if raw is None or model is None:
-        faults["the manifest"] = f"names a {'model' if raw else 'raw snapshot'} that is not in the store"
-    elif (landed := raw.made_from.get("landed_on", day)) < (inputs.features.as_of - timedelta(days=2)).isoformat():
-        faults["the raw snapshot"] = f"landed on {landed}, before the features' day {day}"
-    if (last := inputs.features.counts()["last_day"]) >= day:
-        faults["the events"] = f"end on {last}, but all must be before {day}"
-    message = f"release, state, features, raw snapshot and model are all as of {day}"
-    if faults:
-        message = "; ".join(f"{name} {fault}" for name, fault in faults.items())
-        message += ". Lists of a day must be made from the data of that day: run again"
+    trained, last = about["trained_as_of"], inputs.features.counts()["last_day"]
+    earliest = (inputs.features.as_of - timedelta(days=2)).isoformat()
+    # Missing snapshots are a fault of the manifest alone.
+    wanted = (features.made_from.get("as_of") if features else None) or day
+    landed = raw.made_from.get("landed_on", day) if raw else day
+    learned = model.made_from["as_of"] if model else trained
+    is_new = model is not None and model.parents.get("features") == inputs.features.id
+    claims = (
+        (about["as_of"] == day, f"release.json is as of {about['as_of']}, the features as of {day}"),
+        (
+            parents["features"] == inputs.features.id,
+            f"the manifest names features {parents['features']}, but lists were checked against {inputs.features.id}",
+        ),
+        (inputs.state.cutoff == inputs.features.as_of, f"the state is of {inputs.state.cutoff}, the features as of {day}"),
+        (wanted == day, f"the features were requested as of {wanted}, but are as of {day}"),
+        (learned == trained, f"the model was trained as of {learned}, but release.json says {trained}"),
+        (
+            not is_new or learned == day,
+            f"the model says that it was trained as of {learned}, but it learned from features as of {day}",
+        ),
+        (trained <= day, f"release.json has a model of {trained}, which is after {day}"),
+        (raw is not None, "the manifest names a raw snapshot that is not in the store"),
+        (model is not None, "the manifest names a model that is not in the store"),
+        (landed >= earliest, f"the raw snapshot landed on {landed}, before the features' day {day}"),
+        (last < day, f"the events end on {last}, but all must be before {day}"),
+    )
+    faults = [fault for holds, fault in claims if not holds]
+    advice = ". Lists of a day must be made from the data of that day: run again"
+    message = "; ".join(faults) + advice if faults else f"release, state, features, raw snapshot and model are all as of {day}"
     return CheckResult("as_of", about["as_of"], day, "block", not faults, message)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.evaluation import ScoredWindow, compare, judge
+from recsys.evaluation import ScoredWindow, compare, judge, rank_by
 from recsys.features import State, TrainingWindow
 from recsys.recommenders import Recommender, Scorer, TooLittleData, TwoStage, candidates, create, fit_candidate_sources
 from recsys.settings import Share, section
 from recsys.validation.check_input import CheckInput
-from recsys.validation_report import CheckResult
+from recsys.validation_report import CheckResult, none_of
 
 MIN_CANDIDATES = 50  # candidates with a label, and without one; among fewer, a feature may separate them by chance
 WINDOWS = 2  # training windows with shuffled labels, enough for this test
@@ -35,10 +35,10 @@ def check(inputs: CheckInput, limits: TimeTravelLimits) -> Iterator[CheckResult]
 
 
 def _built_on_the_day(inputs: CheckInput) -> CheckResult:
-    cutoff, differ = inputs.features.evaluated[0], inputs.features.differences(inputs.bad_days["as_it_was"])
-    named = "".join(f"; {column} in {count:,} rows" for column, count in differ.items())
-    message = f"{len(differ)} feature columns at {cutoff} differ from the same features built without any later event{named}"
-    return CheckResult("features_of_that_day", len(differ), 0, "block", not differ, message)
+    cutoff, counts = inputs.features.evaluated[0], inputs.features.differences(inputs.bad_days["as_it_was"])
+    differ = [f"{column} in {count:,} rows" for column, count in counts.items()]
+    words = f"feature columns at {cutoff} differ from the same features built without any later event"
+    return none_of("features_of_that_day", differ, words)
 
 
 def _shuffled(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
@@ -66,13 +66,9 @@ def _shuffled(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
 
 def _on_holdout(model: Recommender, inputs: CheckInput) -> ScoredWindow:
     """Scores a model on the holdout, for the kind of list that is served by default."""
-    state, length = inputs.holdout_state, max(inputs.settings.evaluation.ks)
+    state, settings = inputs.holdout_state, inputs.settings
     labels = inputs.features.labels(state.cutoff)
-
-    def rank(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
-        return model.recommend(state.user_ids[rows], length, state, exclude_seen).items
-
-    return judge(rank, state, labels, inputs.settings)[inputs.served_kind]
+    return judge(rank_by(model, state, state, settings), state, labels, settings)[inputs.served_kind]
 
 
 def _too_good(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
