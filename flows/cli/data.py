@@ -102,7 +102,7 @@ def exposures(
     from recsys.serving import export
 
     with replacing(to) as file:
-        rows = export(place.open_store(), day, file)
+        rows = export(place.open()[1], day, file)
     console.print(f"{rows:,} items shown on {day} written to {to}; users are named by keyed hash")
 
 
@@ -146,8 +146,7 @@ def expect(
 
     Example: make expect FROM=2026-12-24 TO=2026-12-26 KIND=closed BECAUSE=Christmas
     """
-    chosen = place.settings()
-    kept = place.open_store(chosen)
+    chosen, kept = place.open()
     known = expected_changes.known(kept, chosen)
     if list_ or not (first or last or kind or because):
         for change in known:

@@ -31,10 +31,10 @@ def doctor(place: Place) -> None:
             say(f"  {package} {version(package)}")
         except PackageNotFoundError:
             missing.append(f"{package} is not installed; `make clean` and run again")
-    chosen = place.settings()
+    chosen, kept = place.open()
     for name, value in asdict(chosen).items():
         say(f"{name} = {value}")
-    free, kept = shutil.disk_usage(ROOT).free / 2**30, place.open_store(chosen)
+    free = shutil.disk_usage(ROOT).free / 2**30
     say(f"{free:.0f} GiB free, store at {kept.backend}, live release {kept.current(strict=False) or 'none'}")
     tell_faults(kept)
     folders = [ROOT / "data", *([] if is_shared(place.root) else [ROOT / place.root])]

@@ -148,7 +148,7 @@ def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) 
         raise RecsysError(
             f'BRANCH "{place.branch}" is for deployed flows, and this is a run on this machine; leave it out, or use `make trigger`'
         )
-    kept = kept or place.open_store()
+    kept = kept or place.open()[1]
     kept.current()  # refuses a damaged pointer before the run starts
     progress = Progress(flow, console)
     with tempfile.TemporaryDirectory() as folder, lease(kept, flow) if flow in PUBLISHING else nullcontext():

@@ -20,8 +20,8 @@ def releases(place: Place) -> None:
 
     Example: make releases
     """
-    chosen = place.settings()
-    found, metric = publishing.listed(place.open_store(chosen), chosen), chosen.evaluation.metric
+    chosen, kept = place.open()
+    found, metric = publishing.listed(kept, chosen), chosen.evaluation.metric
     if not found:
         raise no_release(chosen)
     names, today = [f"{metric} {name}" for name in recommenders.LIST_KINDS], datetime.now(UTC).date()
@@ -58,8 +58,7 @@ def rollback(
 
     Example: make rollback
     """
-    chosen = place.settings()
-    kept = place.open_store(chosen)
+    chosen, kept = place.open()
     left, checks = kept.current(strict=not release), validation.required(chosen.validation.audit)
     release = publishing.rollback(kept, checks, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
     console.print(f"release {release} is live; rolled back from {left}, which stays in the store")
@@ -74,7 +73,8 @@ def pin(
 
     Example: make pin RELEASE=20251108-1a2b3c4d
     """
-    place.open_store().pin(release, not off)
+    _, kept = place.open()
+    kept.pin(release, not off)
     console.print(f"release {release} is {'no longer pinned' if off else 'pinned'}")
 
 
@@ -88,8 +88,7 @@ def canary(
 
     Example: make canary RELEASE=20251108-1a2b3c4d SHARE=0.05
     """
-    chosen = place.settings()
-    kept = place.open_store(chosen)
+    chosen, kept = place.open()
     if off:
         kept.point_canary(None, kept.current())
         console.print("there is no canary")
@@ -106,8 +105,7 @@ def promote(place: Place) -> None:
 
     Example: make promote
     """
-    chosen = place.settings()
-    kept = place.open_store(chosen)
+    chosen, kept = place.open()
     if tried := kept.canary():
         require_release_of_commit(place, kept, tried.release)
     checks = validation.required(chosen.validation.audit)
@@ -136,13 +134,13 @@ def gc(
 
     Example: make gc KEEP=5 YES=1
     """
-    kept = place.open_store()
+    _, kept = place.open()
     found = (publishing.free if yes else publishing.unneeded)(kept, keep, grace_hours)
     if not found and (damaged := kept.faults()):
         raise RecsysError(f"nothing is freed while the store is damaged: {'; '.join(damaged)}")
-    for one in found:
-        console.print(f"{one.kind:<8}  {one.id:<18}  {one.bytes / 1e6:10,.1f} MB")
-    total = f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in {len(found)} snapshots"
+    for (kind, id), size in found.items():
+        console.print(f"{kind:<8}  {id:<18}  {size / 1e6:10,.1f} MB")
+    total = f"{sum(found.values()) / 1e6:,.1f} MB in {len(found)} snapshots"
     console.print(f"freed {total}" if yes else f"would free {total}" + ("; pass YES=1 to do it" if found else ""))
     say(
         f"kept are the {keep} newest releases (KEEP=), those that are live, previous, canary or pinned, what they were made from,"
@@ -203,7 +201,7 @@ def score(place: Place) -> None:
 
     Example: make score
     """
-    kept = place.open_store()
+    _, kept = place.open()
     reporting.show(reporting.Sources(ROOT, kept, kept.current()), console)
 
 

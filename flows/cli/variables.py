@@ -204,17 +204,17 @@ class Place:
             raise RecsysError(f'config: alerts.to is "{to}", which is a directory; name a file in it')
         return chosen
 
-    def open_store(self, chosen: Settings | None = None) -> Store:
-        """The store of a dataset. Below a shared root it is the user's own, unless PRODUCTION=1 or BRANCH= is given."""
-        chosen = chosen or self.settings()
+    def open(self) -> tuple[Settings, Store]:
+        """The settings and the store of a dataset. Below a shared root it is the user's own, unless PRODUCTION=1 or BRANCH= is
+        given."""
+        chosen = self.settings()
         kept = open_store(self.root, chosen.name, ROOT, store_branch(self.branch_name, self.root), chosen.store.endpoint)
         note(self.root, self.branch_name)
-        return kept
+        return chosen, kept
 
     def open_release(self, named: str = "") -> tuple[Settings, Store, str]:
         """The settings, the store, and the id of the named release or, by default, of the live one."""
-        chosen = self.settings()
-        kept = self.open_store(chosen)
+        chosen, kept = self.open()
         if named and kept.find("release", named) is None:
             raise kept.unknown("release", named)
         if release := named or kept.current():
