@@ -50,9 +50,12 @@ def cost() -> None:
         dollars = (f"{value:,.2f}" for value in (one.hours, one.compute, one.storage, one.rest, one.total))
         made.add_row(f"{size} events", f"{one.containers:,.0f}", *dollars)
     console.print(made)
-    console.print(f"US dollars at the list prices of {prices['date']} in deploy/prices.toml, which also lists the assumptions")
-    console.print(f"{', '.join(f'{step} counts as {other}' for step, other in NEAREST.items())}; select as an idle container")
-    console.print("storage is what remains after `make gc YES=1`: run it every month, or storage costs grow every day")
+    nearest = ", ".join(f"{step} counts as {other}" for step, other in NEAREST.items())
+    console.print(
+        f"US dollars at the list prices of {prices['date']} in deploy/prices.toml, which also lists the assumptions\n"
+        f"{nearest}; select as an idle container\n"
+        "storage is what remains after `make gc YES=1`: run it every month, or storage costs grow every day"
+    )
 
 
 def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[str, Any]) -> Month:
