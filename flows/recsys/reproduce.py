@@ -80,10 +80,8 @@ def _settings(made: Mapping[str, Manifest]) -> Settings:
 
 def _copy(store: Store, raw: Manifest, scratch: Store) -> None:
     with scratch.draft() as folder:
-        source = store.load("raw", raw.id).path
-        for name in raw.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, folder / name)
+        others = shutil.ignore_patterns("manifest.json")
+        shutil.copytree(store.load("raw", raw.id).path, folder, ignore=others, dirs_exist_ok=True)
         scratch.commit(folder, "raw", raw.made_from, raw.parents, raw.id)
 
 

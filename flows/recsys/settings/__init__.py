@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         read_types,
         repeat_share,
     )
-    from recsys.settings.loading import config_schema, parse, parse_day, resolve, restore, write_line, write_text
+    from recsys.settings.loading import config_schema, parse, parse_day, resolve, write_line, write_text
     from recsys.settings.run import Dataset, RuleSettings, Settings
     from recsys.settings.validation import (
         Count,

@@ -123,14 +123,10 @@ class Schedule:
     @property
     def systemd(self) -> str:
         """The schedule as the OnCalendar= of a systemd timer."""
-        minute, hour, day, month, weekday = (_systemd(field) for field in self.cron.split())
+        # crontab's `*/5` and `1-5` are systemd's `0/5` and `1..5`
+        minute, hour, day, month, weekday = self.cron.replace("*/", "0/").replace("-", "..").split()
         days = "" if weekday == "*" else f"{weekday.title()} "
         return f"{days}*-{month}-{day} {hour}:{minute}:00 UTC"
-
-
-def _systemd(field: str) -> str:
-    """Translates `*/5` and `1-5` of crontab to systemd's `0/5` and `1..5`."""
-    return field.replace("*/", "0/").replace("-", "..")
 
 
 @section

@@ -1,7 +1,4 @@
-"""Reads config.toml: `parse` reads the text, `resolve` applies a run's parameters, `restore` reads the settings of a release.
-
-Also writes lines of config.toml, and its JSON schema.
-"""
+"""Reads config.toml: `parse` reads the text, `resolve` applies a run's parameters. Also writes its lines and its JSON schema."""
 
 import json
 import re
@@ -64,11 +61,6 @@ def resolve(
         "sample": sample,
     }
     return build(Settings, values, "")
-
-
-def restore(values: Mapping[str, Any]) -> Settings:
-    """Builds the settings that a release's manifest records. Raises RecsysError if another version of the code wrote them."""
-    return build(Settings, dict(values), "")
 
 
 def parse_day(name: str, text: str) -> date:

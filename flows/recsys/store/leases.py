@@ -4,7 +4,7 @@ import json
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,7 +65,5 @@ def _holder(store: Store, name: str, data: bytes | None) -> dict[str, Any] | Non
 
 def _beat(store: Store, name: str, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
-        try:
+        with suppress(Exception):  # the run itself reports errors of the store
             store.backend.renew(name)
-        except Exception:  # the run itself reports errors of the store
-            continue
