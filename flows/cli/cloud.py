@@ -63,11 +63,11 @@ def environment(cloud: Cloud) -> dict[str, str]:
 def read(values: Mapping[str, Any], target: str) -> Cloud:
     """Reads [cloud] of the config. Raises RecsysError if a setting that the target needs is not filled in or not valid."""
     cloud = build(Cloud, values.get("cloud", {}), "cloud")
-    for name in NEEDED[target]:
-        if getattr(cloud, name) in ("", "changethis"):
-            raise RecsysError(
-                f'config: cloud.{name} is "{getattr(cloud, name)}"; set it to an output of deploy/cloudformation.yml, or your own'
-            )
+    if empty := [name for name in NEEDED[target] if getattr(cloud, name) in ("", "changethis")]:
+        raise RecsysError(
+            f'config: cloud.{empty[0]} is "{getattr(cloud, empty[0])}"; set it to an output of'
+            " deploy/cloudformation.yml, or your own"
+        )
     root = values["store"]["root"]
     if not root.startswith("s3://"):
         raise RecsysError(f'config: store.root is "{root}", which containers do not share; set it to "s3://{cloud.bucket}/store"')
@@ -139,12 +139,11 @@ def require_config_alone(place: Place, config: Mapping[str, Any]) -> None:
     """Raises RecsysError if a variable chooses other data than config.toml does, which deployed flows carry with them."""
     chosen: dict[str, object] = {"DATASET": place.dataset if place.dataset != config.get("dataset") else "", "AS_OF": place.as_of}
     chosen |= {"SAMPLE": place.sample if place.sample != 1 else ""} | {name.upper(): path for name, path in place.inputs.items()}
-    for name, value in chosen.items():
-        if value:
-            raise RecsysError(
-                f'{name} "{value}" is for runs on this machine; deployed flows use the dataset that config.toml names, with its own'
-                f" source_settings and all its events; change config.toml, and leave out {name}"
-            )
+    if given := [name for name, value in chosen.items() if value]:
+        raise RecsysError(
+            f'{given[0]} "{chosen[given[0]]}" is for runs on this machine; deployed flows use the dataset that config.toml names,'
+            f" with its own source_settings and all its events; change config.toml, and leave out {given[0]}"
+        )
 
 
 def deployed(flow: str | None) -> list[str]:

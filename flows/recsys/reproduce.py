@@ -65,11 +65,10 @@ def _alternatives(scratch: Store, winner: str, features_id: str, settings: Setti
 
 def _settings(made: Mapping[str, Manifest]) -> Settings:
     release = made["release"]
-    for kind in ("model", "features", "raw"):
-        if kind not in made:
-            raise RecsysError(
-                f"release {release.id} cannot be made again: its {kind} snapshot is missing; restore it from a backup"
-            )
+    if missing := [kind for kind in ("model", "features", "raw") if kind not in made]:
+        raise RecsysError(
+            f"release {release.id} cannot be made again: its {missing[0]} snapshot is missing; restore it from a backup"
+        )
     if made["model"].parents != {"features": made["features"].id}:
         raise RecsysError(
             f"release {release.id} has daily lists: it uses features {made['features'].id} and a model of features"

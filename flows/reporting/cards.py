@@ -13,24 +13,31 @@ from reporting import metrics
 
 def show_release(report: ValidationReport, winner: str, settings: Settings) -> None:
     """The two numbers that people look at, and the check results that failed."""
-    current.card.append(Markdown(f"# {settings.name}: {winner}"))
-    current.card.append(Markdown(metrics.answer(report, winner, settings)))
-    current.card.append(Table([list(line) for line in metrics.lines(report, winner, settings)], headers=["", "95% interval", ""]))
+    lines = [list(line) for line in metrics.lines(report, winner, settings)]
     failed = [["blocked" if one.blocks else "warned", one.explanation] for one in report.results if not one.passed]
-    current.card.append(Markdown(f"{len(report.results) - len(failed)} of {len(report.results)} checks passed"))
-    if failed:
-        current.card.append(Table(failed, headers=["", "check result"]))
-    current.card.append(Markdown("`make report` shows all metrics, checks and changes."))
+    current.card.extend(
+        [
+            Markdown(f"# {settings.name}: {winner}"),
+            Markdown(metrics.answer(report, winner, settings)),
+            Table(lines, headers=["", "95% interval", ""]),
+            Markdown(f"{len(report.results) - len(failed)} of {len(report.results)} checks passed"),
+            *([Table(failed, headers=["", "check result"])] if failed else []),
+            Markdown("`make report` shows all metrics, checks and changes."),
+        ]
+    )
 
 
 def show_monitoring(report: MonitoringReport, settings: Settings) -> None:
     """Shows what the live lists achieved beside what their release promised, every check result, and the days as a chart and a
     table."""
     metric = f"hit_rate@{settings.evaluation.k}"
-    current.card.append(Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"))
-    for headers, *rows in metrics.monitored(report, settings):
-        current.card.append(Table(rows, headers=headers))
-    current.card.append(VegaChart(_days(report, metric)))
+    current.card.extend(
+        [
+            Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"),
+            *(Table(rows, headers=headers) for headers, *rows in metrics.monitored(report, settings)),
+            VegaChart(_days(report, metric)),
+        ]
+    )
 
 
 def _days(report: MonitoringReport, metric: str) -> dict[str, Any]:

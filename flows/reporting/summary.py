@@ -194,8 +194,7 @@ def _gaps(selection: Selection, settings: Settings) -> Iterator[str]:
     windows of selection."""
     for name, columns in selection.left_out.items():
         yield f"left out    of {name}, {len(columns)} features with too few values: {', '.join(columns)}"
-    for reason in selection.skipped.values():
-        yield f"skipped     {reason}"
+    yield from (f"skipped     {reason}" for reason in selection.skipped.values())
     windows = min(len(found[settings.list_kind]) - 1 for found in selection.evaluations.values())
     if windows < (wanted := settings.evaluation.selection_windows):
         chosen = "" if windows else "; the simplest recommender is taken"

@@ -656,9 +656,8 @@ class _Check:
             )
         if counts is None or found.times is None:
             return
-        for name, spread in (("user", counts.users), ("item", counts.items)):
-            if spread.number == 1:
-                found.problems.append(f"all events have the same {name}")
+        spreads = {"user": counts.users, "item": counts.items}
+        found.problems += [f"all events have the same {name}" for name, spread in spreads.items() if spread.number == 1]
         if horizon is None:
             shortest = found.horizons[0 if found.is_known else -1].horizon_days
             days = write_count(found.times.days, "day")
@@ -684,11 +683,11 @@ class _Check:
                 f"{horizon.windows} of the {settings.features.training_windows} training windows are in the data, which have"
                 f" {write_count(found.times.days, 'day')} instead of {horizon.needed_days}"
             )
-        for one in found.entities:
-            if one.covered < MAX_MISSING:
-                found.remarks.append(
-                    f"only {one.covered:.1%} of the events have a row in {one.table.upper()}; are the ids written the same way?"
-                )
+        found.remarks += [
+            f"only {one.covered:.1%} of the events have a row in {one.table.upper()}; are the ids written the same way?"
+            for one in found.entities
+            if one.covered < MAX_MISSING
+        ]
 
     def render(self) -> str:
         """Returns the proposed section of config.toml, after a test that it is valid."""

@@ -217,12 +217,18 @@ class S3:
             if path.exists() and path.stat().st_size == size:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with self._if_exists():
                 self.client.download_file(self.bucket, self._key(f"{name}/{file}"), str(path))
-            except self.client.exceptions.ClientError as error:
-                if _code(error) != "404":
-                    raise
         return folder
+
+    @contextmanager
+    def _if_exists(self) -> Iterator[None]:
+        """Ends the block where an object that it asks for does not exist."""
+        try:
+            yield
+        except self.client.exceptions.ClientError as error:
+            if _code(error) not in ("404", "NoSuchKey"):
+                raise
 
     def has_copy(self, name: str) -> bool:
         return self._copy(name).exists()
@@ -234,10 +240,9 @@ class S3:
         return Path(_cache().name) / self.bucket / self._key(name)
 
     def read(self, name: str) -> bytes | None:
-        try:
+        with self._if_exists():
             return self.client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
-        except self.client.exceptions.NoSuchKey:
-            return None
+        return None
 
     def write(self, name: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data)
@@ -266,13 +271,10 @@ class S3:
 
     def renew(self, name: str) -> bool:
         place = {"Bucket": self.bucket, "Key": self._key(name)}
-        try:
+        with self._if_exists():
             self.client.copy_object(**place, CopySource=place, MetadataDirective="REPLACE")
-        except self.client.exceptions.ClientError as error:
-            if _code(error) in ("NoSuchKey", "404"):
-                return False
-            raise
-        return True
+            return True
+        return False
 
     def usage(self, name: str) -> Usage:
         entries = list(self._entries(name))
@@ -289,12 +291,9 @@ class S3:
         yield {name: tag for name in names if (tag := self._tag(name))}
 
     def _tag(self, name: str) -> str | None:
-        try:
+        with self._if_exists():
             return self.client.head_object(Bucket=self.bucket, Key=self._key(name))["ETag"]
-        except self.client.exceptions.ClientError as error:
-            if _code(error) == "404":
-                return None
-            raise
+        return None
 
     def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None:
         condition = {"IfMatch": seen[name]} if name in seen else {"IfNoneMatch": "*"}

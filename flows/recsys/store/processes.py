@@ -1,6 +1,5 @@
 """Processes: identifies them, tells whether they are dead, ends child processes with their parent, and spares them useless work."""
 
-import contextlib
 import ctypes
 import functools
 import gc
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +32,11 @@ def own_name() -> str:
     return f"{os.getpid()}.{_started(os.getpid())}"
 
 
-def node(name: str) -> str:
-    """The machine of a name of `host`, for messages."""
-    return name.rsplit("-", 2)[0]
-
-
-def pid(name: str) -> str:
-    """The process id of a name of `own_name`, for messages."""
-    return name.partition(".")[0]
-
-
 def is_dead(name: str) -> bool:
     """Whether the process of this host with a name of `own_name` has ended, reaped by its parent or not."""
     pid, _, start = name.partition(".")
     try:
-        with contextlib.suppress(PermissionError):  # it lives, and belongs to another user
+        with suppress(PermissionError):  # it lives, and belongs to another user
             os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
@@ -93,7 +82,7 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
     finally:
         for number, seconds in ((signal.SIGINT, GRACE), (signal.SIGKILL, 1)):
             end = time.monotonic() + seconds
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises it for zombies
+            with suppress(ProcessLookupError, PermissionError):  # macOS raises it for zombies
                 os.killpg(process.pid, number)
                 while time.monotonic() < end:
                     process.poll()

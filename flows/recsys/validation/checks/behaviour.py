@@ -128,14 +128,19 @@ def _places(ranked: NDArray, items: NDArray) -> NDArray[np.int64]:
 
 def check(inputs: CheckInput, limits: BehaviourLimits) -> Iterator[CheckResult]:
     answers, k = Answers.of(inputs), inputs.settings.evaluation.k
-    stays = f"lists keep {{:.0%}} of their first {k} items"
-    for name, (severity, change) in SMALL_CHANGES.items():
-        yield _mean(name, answers.kept(name, k), getattr(limits, name), severity, f"{change}, {stays}")
-    text = "items of the last basket fall by {:.1f} places if that basket is missing"
-    yield _mean("dropped_items_fall", answers.falls(), limits.dropped_items_fall, "warn", text)
-    text = f"after a user's first {inputs.settings.dataset.target} in a category, its items rise for {{:.0%}} of the users"
-    yield _mean("new_category_rises", [rise > 0 for rise in answers.rises()], limits.new_category_rises, "warn", text)
-    yield _mean("others_stay", answers.kept_in_crowd(k), limits.others_stay, "warn", f"if only other users change, {stays}")
+    stays, target = f"lists keep {{:.0%}} of their first {k} items", inputs.settings.dataset.target
+    measured: dict[str, tuple[Sequence[float], Severity, str]] = {
+        **{name: (answers.kept(name, k), severity, f"{change}, {stays}") for name, (severity, change) in SMALL_CHANGES.items()},
+        "dropped_items_fall": (answers.falls(), "warn", "items of the last basket fall by {:.1f} places if that basket is missing"),
+        "new_category_rises": (
+            [rise > 0 for rise in answers.rises()],
+            "warn",
+            f"after a user's first {target} in a category, its items rise for {{:.0%}} of the users",
+        ),
+        "others_stay": (answers.kept_in_crowd(k), "warn", f"if only other users change, {stays}"),
+    }
+    for name, (values, severity, text) in measured.items():
+        yield _mean(name, values, getattr(limits, name), severity, text)
     cost, max_cost = answers.cost, limits.giant_cost
     message = f"ranking takes {cost:.1f} times the CPU if one user has 20,000 events; at most {max_cost:g} is expected"
     yield CheckResult("giant_cost", cost, max_cost, "warn", cost <= max_cost, message)
