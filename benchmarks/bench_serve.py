@@ -70,8 +70,8 @@ def fastapi_hello(place: Place, scratch: str) -> App:
 
 
 def ours(place: Place, scratch: str) -> App:
-    chosen = place.settings()
-    service = Service(place.open_store(chosen), chosen)
+    chosen, store = place.open()
+    service = Service(store, chosen)
     service.impressions = Impressions(open_store(scratch, chosen.name))  # a temporary store, because nobody sees these lists
     return service.app([KEY]), service.impressions.flush
 

@@ -1,6 +1,6 @@
 """Prints the profile of an export of events, for `make check-data`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -96,12 +96,15 @@ def _times(found: Profile) -> Iterator[str]:
                 yield f"the quietest six hours are {hours} in {times.zone}, {guess}"
 
 
-def _counts(found: Profile) -> Iterator[str]:
-    if counts := found.counts:
-        yield f"{counts.events:,} accepted events, {counts.targets:,} of the target ({found.target})"
-        yield f"{counts.users.number:,} users; events of a user: {_spread(counts.users)}"
-        yield f"{counts.items.number:,} items; events of an item: {_spread(counts.items)}"
-        yield f"{counts.repeats:.1%} of the {found.target} events are on an item that the user had one with on an earlier day"
+def _counts(found: Profile) -> Sequence[str]:
+    if (counts := found.counts) is None:
+        return ()
+    return (
+        f"{counts.events:,} accepted events, {counts.targets:,} of the target ({found.target})",
+        f"{counts.users.number:,} users; events of a user: {_spread(counts.users)}",
+        f"{counts.items.number:,} items; events of an item: {_spread(counts.items)}",
+        f"{counts.repeats:.1%} of the {found.target} events are on an item that the user had one with on an earlier day",
+    )
 
 
 def _horizons(found: Profile) -> Iterator[Table]:

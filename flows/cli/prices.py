@@ -10,8 +10,7 @@ from typing import Any
 from cli.production import ROOT
 from cli.terminal import console, table
 from cli.variables import read_config
-from recsys.settings import DAYS as DAYS_OF_WEEK
-from recsys.settings import Operations, Schedule
+from recsys.settings import WEEKDAYS, Operations, Schedule
 from recsys.settings import read as read_operations
 
 DAYS = 365 / 12
@@ -99,4 +98,4 @@ def _count(field: str, whole: int) -> int:
 
 
 def _place(value: str) -> int:
-    return DAYS_OF_WEEK.index(value) if value in DAYS_OF_WEEK else int(value)
+    return WEEKDAYS.index(value) if value in WEEKDAYS else int(value)

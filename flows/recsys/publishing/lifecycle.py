@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from recsys import RecsysError
 from recsys.publishing.publication import ValidatedRelease, publish, same_champion
-from recsys.publishing.verification import verify
+from recsys.publishing.verification import read_report, verify
 from recsys.settings import Settings
 from recsys.store import Canary, Conflict, Store
 from recsys.validation_report import ValidationReport, require
@@ -135,9 +135,7 @@ def promote(store: Store, checks: Iterable[str], **facts: Any) -> str:
     if canary is None:
         raise RecsysError("there is no canary to promote; `make canary RELEASE= SHARE=` makes one")
     if canary.release != live:  # if it is live, an earlier call was interrupted before the last line
-        report = ValidationReport.read(store.report(canary.release))
-        if report is None:
-            raise RecsysError(f"release {canary.release} has no readable validation report; run the flow again")
+        report = read_report(store, canary.release)
         publish(store, ValidatedRelease(canary.release, report, _replaced(store, canary)), checks, **facts)
     store.point_canary(None, canary.release)
     return canary.release

@@ -143,11 +143,17 @@ def _tally(blobs: list[bytes], listed: NDArray[np.bool_], length: int) -> dict[s
 def _report(store: Store, manifest: Manifest) -> ValidationReport:
     """The validation report of a release. Raises RecsysError if there is none, if it belongs to another release, or if it
     blocks."""
-    report = ValidationReport.read(store.report(manifest.id))
-    if report is None or not report.results:
-        raise RecsysError(f"release {manifest.id} has no readable validation report; {ADVICE}")
+    report = read_report(store, manifest.id)
     refuse_foreign(report, manifest)
     require(report.checks, (), f"validation report of release {manifest.id}")
+    return report
+
+
+def read_report(store: Store, release: str) -> ValidationReport:
+    """Reads the validation report of a release. Raises RecsysError if there is none that can be read."""
+    report = ValidationReport.read(store.report(release))
+    if report is None or not report.results:
+        raise RecsysError(f"release {release} has no readable validation report; {ADVICE}")
     return report
 
 

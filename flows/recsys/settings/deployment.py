@@ -11,11 +11,11 @@ from recsys import RecsysError
 from recsys.settings.validation import Count, Days, Names, PositiveDays, Seconds, Share, build, section
 
 SECTIONS = ("recommend", "monitor", "alerts", "unattended", "schedule", "resources")  # `read` reads them
-DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 NUMBERS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12))
 WEBHOOK = re.compile(r"https://[\w.-]+|http://(127\.0\.0\.1|localhost):\d")
 FIELD = re.compile(r"\*|\d+([-,]\d+)*|\*/\d+")
-WEEKDAY = re.compile(rf"\*|({'|'.join(DAYS)})([-,]({'|'.join(DAYS)}))*")
+WEEKDAY = re.compile(rf"\*|({'|'.join(WEEKDAYS)})([-,]({'|'.join(WEEKDAYS)}))*")
 
 
 @section

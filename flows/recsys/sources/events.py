@@ -1,6 +1,6 @@
 """Files as a source: events, and optionally items and users, as CSV, JSON or Parquet."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
@@ -59,8 +59,10 @@ class Events(Source):
 
     def read_heads(self, wanted: Mapping[str, Collection[str]]) -> dict[str, pa.RecordBatch]:
         """Returns the first rows of the wanted columns of each table."""
-        readers = {table: partial(files.read, *self._first_file(table), client=self.client) for table in wanted}
-        return {table: next(iter(read(choose=partial(_keep, wanted[table])))) for table, read in readers.items()}
+        return {
+            table: next(iter(files.read(*self._first_file(table), set(names).intersection, self.client)))
+            for table, names in wanted.items()
+        }
 
     def _first_file(self, table: str) -> tuple[str, str]:
         """The first file of a table, and its name in messages."""
@@ -70,10 +72,6 @@ class Events(Source):
     @cached_property
     def client(self) -> Any:
         return s3_client(self.endpoint) if any(map(files.is_remote, self.patterns.values())) else None
-
-
-def _keep(wanted: Collection[str], names: Sequence[str]) -> list[str]:
-    return [name for name in names if name in wanted]
 
 
 def _origins(setting: str, names: list[str], client: Any, seen: files.KnownFiles) -> Iterator[Origin]:

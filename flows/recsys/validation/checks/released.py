@@ -214,17 +214,11 @@ def _fallback(inputs: CheckInput) -> CheckResult:
     """Counts the fallback lists again, for everybody and for some segments."""
     state, rules, reader = inputs.state, inputs.rules, inputs.reader
     users, items = (state.history[name][state.history["days"] <= FILL_DAYS] for name in ("user_index", "item_index"))
-    month, ever = (np.nan_to_num(state.items[name]) for name in (f"target_events_{FILL_DAYS}d", "target_events"))
     segments = np.unique(state.users["segment"])
-
-    def popular(sales: NDArray) -> list[str]:
-        order = np.lexsort((np.arange(len(sales)), -ever, -month, -sales))
-        return rules.shorten(order[state.items["is_available"][order]])
-
-    expected = {("popular", ""): popular(np.zeros(state.shape[1]))}
+    expected = {("popular", ""): rules.shorten(_popular(state))}
     for segment in np.random.default_rng(inputs.settings.seed).permutation(segments)[:SEGMENTS]:
         own = state.users["segment"][users] == segment
-        expected["segment", str(segment)] = popular(np.bincount(items[own], minlength=state.shape[1]))
+        expected["segment", str(segment)] = rules.shorten(_popular(state, np.bincount(items[own], minlength=state.shape[1])))
     shown = set(state.item_ids[rules.listed].tolist())
     expected["static", ""] = [id for id in inputs.settings.rules.static if id in shown]
     read = {rung: [reader.item_ids[row] for row in rows] for rung, rows in reader.fallback.items()}
@@ -236,6 +230,13 @@ def _fallback(inputs: CheckInput) -> CheckResult:
     if other_segments := {name for kind, name in read if kind == "segment"} ^ set(segments.tolist()):
         faults["segments"] = f"differ: {', '.join(sorted(other_segments)[:5])}"
     return _result("fallback_remade", len(expected), faults, "other items are popular", "fallback lists")
+
+
+def _popular(state: State, sales: NDArray | float = 0.0) -> NDArray[np.int64]:
+    """Rows of the available items, by sales, then by their target events of the last weeks and of all days, most first."""
+    month, ever = (np.nan_to_num(state.items[name]) for name in (f"target_events_{FILL_DAYS}d", "target_events"))
+    order = np.lexsort((np.arange(len(ever)), -ever, -month, np.broadcast_to(-sales, ever.shape)))
+    return order[state.items["is_available"][order]]
 
 
 def _by_place(ids: Sequence[str]) -> Ranked:
@@ -273,10 +274,8 @@ def _items(inputs: CheckInput) -> CheckResult:
     read = dict(zip(reader.item_ids, columns, strict=True))
     remade = [state.items[name].tolist() for name in ("title", "category", "is_available")]
     remade.insert(2, [None if np.isnan(price) else price for price in prices(state).tolist()])
-    month, ever = (np.nan_to_num(state.items[name]) for name in (f"target_events_{FILL_DAYS}d", "target_events"))
-    order = np.lexsort((np.arange(len(ever)), -ever, -month))
-    ranks = {row: rank for rank, row in enumerate(order[state.items["is_available"][order]].tolist())}
-    remade += [inputs.rules.listed.tolist(), [ranks.get(row) for row in range(len(ever))]]
+    ranks = {row: rank for rank, row in enumerate(_popular(state).tolist())}
+    remade += [inputs.rules.listed.tolist(), [ranks.get(row) for row in range(state.shape[1])]]
     expected = dict(zip(state.item_ids.tolist(), zip(*remade, strict=True), strict=True))
     for id in sorted({*expected, *read}):
         if expected.get(id) != read.get(id):
