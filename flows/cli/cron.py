@@ -36,6 +36,7 @@ Persistent=true
 
 [Install]
 WantedBy=timers.target
+
 """
 
 
@@ -56,9 +57,9 @@ def cron(place: Place, units: Annotated[bool, option("systemd units instead of l
 
 
 def crontab(root: Path, operations: Operations, variables: dict[str, str], name: str) -> Iterator[str]:
-    """Yields a head and one crontab line for each flow. variables: make's variables for all flows. name: tells the lines of several
-    projects and datasets apart."""
-    yield CRONTAB.format(name=name)
+    """Yields a head of three lines and one crontab line for each flow. variables: make's variables for all flows. name: tells the
+    lines of several projects and datasets apart."""
+    yield from CRONTAB.format(name=name).splitlines()
     for flow, schedule in operations.schedule.items():
         command = shlex.join(_command("flock", "make", flow, root, variables))
         log = shlex.quote(str(root / "data" / "cron.log"))
@@ -67,13 +68,13 @@ def crontab(root: Path, operations: Operations, variables: dict[str, str], name:
 
 
 def systemd(root: Path, operations: Operations, variables: dict[str, str], name: str) -> Iterator[str]:
-    """Yields a systemd service and a timer for each flow, after the names of their files. name: of the units, before the
+    """Yields the lines of a systemd service and a timer for each flow, after the name of their file. name: of the units, before the
     flow's."""
     flock, make = (shutil.which(program) or f"/usr/bin/{program}" for program in ("flock", "make"))  # systemd needs full paths
     for flow, schedule in operations.schedule.items():
         unit = f"{name}-{flow}"
         command = " ".join(_quote(part) for part in _command(flock, make, flow, root, variables))
-        yield UNITS.format(unit=unit, command=command, schedule=schedule.systemd)
+        yield from UNITS.format(unit=unit, command=command, schedule=schedule.systemd).splitlines()
     timers = " ".join(f"{name}-{flow}.timer" for flow in operations.schedule)
     yield f"# then: systemctl --user daemon-reload && systemctl --user enable --now {timers}"
 
