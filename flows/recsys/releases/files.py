@@ -228,7 +228,9 @@ def _fallback(rules: BusinessRules, settings: Settings) -> dict[str, Any]:
 def about(release: Snapshot) -> dict[str, Any]:
     """The content of release.json: as_of, trained_as_of, horizon_days, recommender, target, exclude_seen, length, and what the
     rules removed from the lists."""
-    return json.loads((release.path / "release.json").read_text())
+    facts = json.loads((release.path / "release.json").read_text())
+    defaults = {"target": "purchase", "exclude_seen": facts.get("repeat") == "new_items"}  # for older releases that lack these
+    return defaults | facts
 
 
 def served(about: Mapping[str, Any]) -> str:
@@ -243,7 +245,8 @@ def as_of(release: Snapshot) -> date:
 
 def trained_as_of(release: Snapshot) -> date:
     """The cutoff that a release's model was trained at; the lists may be newer."""
-    return date.fromisoformat(about(release)["trained_as_of"])
+    facts = about(release)
+    return date.fromisoformat(facts.get("trained_as_of", facts["as_of"]))
 
 
 def read_lists(

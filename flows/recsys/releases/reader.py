@@ -81,7 +81,7 @@ class Reader:
         self.item_ids: list[str] = items["item_id"]
         self.titles: list[str] = items["title"]
         self.categories: list[str] = items["category"]
-        self.prices: list[float | None] = items["price"]
+        self.prices: list[float | None] = items.get("price", [None] * len(self.item_ids))  # releases of version 0 have none
         self.rows = {id: row for row, id in enumerate(self.item_ids)}
         self.listed = np.array(items["is_listed"], bool)
         self.hidden = frozenset(self.rows[id] for id in blocked if id in self.rows)
@@ -124,7 +124,7 @@ class Reader:
         rungs = {
             **{("segment", name): ids for name, ids in written["segments"].items()},
             ("popular", ""): written["all"],
-            ("static", ""): written["static"],
+            ("static", ""): written.get("static", []),
         }
         rows = {rung: [self.rows[id] for id in ids if id in self.rows] for rung, ids in rungs.items()}
         return {rung: [row for row in found if self.listed[row]] for rung, found in rows.items()}
