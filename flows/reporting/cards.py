@@ -13,18 +13,14 @@ from reporting import metrics
 
 def show_release(report: ValidationReport, winner: str, settings: Settings) -> None:
     """The two numbers that people look at, and the check results that failed."""
-    lines = [list(line) for line in metrics.lines(report, winner, settings)]
+    current.card.append(Markdown(f"# {settings.name}: {winner}"))
+    current.card.append(Markdown(metrics.answer(report, winner, settings)))
+    current.card.append(Table([list(line) for line in metrics.lines(report, winner, settings)], headers=["", "95% interval", ""]))
     failed = [["blocked" if one.blocks else "warned", one.explanation] for one in report.results if not one.passed]
-    current.card.extend(
-        [
-            Markdown(f"# {settings.name}: {winner}"),
-            Markdown(metrics.answer(report, winner, settings)),
-            Table(lines, headers=["", "95% interval", ""]),
-            Markdown(f"{len(report.results) - len(failed)} of {len(report.results)} checks passed"),
-            *([Table(failed, headers=["", "check result"])] if failed else []),
-            Markdown("`make report` shows all metrics, checks and changes."),
-        ]
-    )
+    current.card.append(Markdown(f"{len(report.results) - len(failed)} of {len(report.results)} checks passed"))
+    if failed:
+        current.card.append(Table(failed, headers=["", "check result"]))
+    current.card.append(Markdown("`make report` shows all metrics, checks and changes."))
 
 
 def show_monitoring(report: MonitoringReport, settings: Settings) -> None:

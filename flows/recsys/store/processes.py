@@ -1,5 +1,6 @@
 """Processes: identifies them, tells whether they are dead, ends child processes with their parent, and spares them useless work."""
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def is_dead(name: str) -> bool:
     """Whether the process of this host with a name of `own_name` has ended, reaped by its parent or not."""
     pid, _, start = name.partition(".")
     try:
-        with suppress(PermissionError):  # it lives, and belongs to another user
+        with contextlib.suppress(PermissionError):  # it lives, and belongs to another user
             os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
@@ -82,7 +83,7 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
     finally:
         for number, seconds in ((signal.SIGINT, GRACE), (signal.SIGKILL, 1)):
             end = time.monotonic() + seconds
-            with suppress(ProcessLookupError, PermissionError):  # macOS raises it for zombies
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises it for zombies
                 os.killpg(process.pid, number)
                 while time.monotonic() < end:
                     process.poll()
