@@ -56,8 +56,8 @@ def grade(name: str, value: float, warn: float, block: float, words: str) -> Che
 
 
 def none_of(name: str, faults: Sequence[str], words: str) -> CheckResult:
-    """Blocks if there is a fault. The message is their number, `words`, and the first faults."""
-    message = f"{len(faults)} {words}; none may" + (f": {'; '.join(faults[:10])}" if faults else "")
+    """Blocks if there is a fault. The message is their number, `words`, and the faults."""
+    message = f"{len(faults)} {words}; none may" + (f": {'; '.join(faults)}" if faults else "")
     return CheckResult(name, len(faults), 0, "block", not faults, message)
 
 
