@@ -73,9 +73,9 @@ def fastapi_hello(place: Place, scratch: str) -> App:
 
 
 def ours(place: Place, scratch: str) -> App:
-    chosen = place.settings()
+    chosen, store = place.open()
     chosen = replace(chosen, serve=replace(chosen.serve, max_lag_seconds=30.0))  # a busy machine refuses no request of the bench
-    service = Service(place.open_store(chosen), chosen)
+    service = Service(store, chosen)
     service.impressions = Impressions(open_store(scratch, chosen.name))  # a temporary store, because nobody sees these lists
     return service.app([KEY]), service.impressions.flush
 

@@ -34,9 +34,13 @@ class Alert:
         return f"alerts/{digest([self.flow, self.step, self.reason])}.json"
 
     def to_text(self) -> str:
-        lines = [f"ALERT {self.flow}/{self.step}: {self.reason}", f"look at {self.run}"]
-        lines += [f"  {result.explanation}" for result in self.results]
-        return "\n".join(lines + ([f"  {self.folded} more like this since the last alert"] if self.folded else []))
+        lines = [
+            f"ALERT {self.flow}/{self.step}: {self.reason}",
+            f"look at {self.run}",
+            *(f"  {result.explanation}" for result in self.results),
+            *([f"  {self.folded} more like this since the last alert"] if self.folded else []),
+        ]
+        return "\n".join(lines)
 
 
 def send(alert: Alert, store: Store | None, alerts: AlertSettings, root: Path, now: datetime | None = None) -> bool:

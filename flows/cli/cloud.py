@@ -6,7 +6,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,13 +63,11 @@ def environment(cloud: Cloud) -> dict[str, str]:
 def read(values: Mapping[str, Any], target: str) -> Cloud:
     """Reads [cloud] of the config. Raises RecsysError if a setting that the target needs is not filled in or not valid."""
     cloud = build(Cloud, values.get("cloud", {}), "cloud")
-    if target not in NEEDED:
-        raise RecsysError(f'TO "{target}" is unknown; pass TO={" or TO=".join(NEEDED)}')
-    for name in NEEDED[target]:
-        if getattr(cloud, name) in ("", "changethis"):
-            raise RecsysError(
-                f'config: cloud.{name} is "{getattr(cloud, name)}"; set it to an output of deploy/cloudformation.yml, or your own'
-            )
+    if empty := [name for name in NEEDED[target] if getattr(cloud, name) in ("", "changethis")]:
+        raise RecsysError(
+            f'config: cloud.{empty[0]} is "{getattr(cloud, empty[0])}"; set it to an output of'
+            " deploy/cloudformation.yml, or your own"
+        )
     root = values["store"]["root"]
     if not root.startswith("s3://"):
         raise RecsysError(f'config: store.root is "{root}", which containers do not share; set it to "s3://{cloud.bucket}/store"')
@@ -78,16 +75,6 @@ def read(values: Mapping[str, Any], target: str) -> Cloud:
         for step, asked in read_operations(values).resources.items():
             require_pair(f"config: resources.{step}", asked.cpu, asked.memory)
     return cloud
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """A deployed flow."""
-
-    name: str
-    schedule: str
-    steps: tuple[str, ...]
-    token: str  # other users need it to replace or delete the deployment
 
 
 class Target:
@@ -119,22 +106,24 @@ class Target:
         output = self.ask(flow, "create", "--only-json").stdout
         return json.loads(output[output.index("{") :])
 
-    def deploy(self, flow: Sequence[str]) -> Deployed:
+    def deploy(self, flow: Sequence[str]) -> tuple[str, str, list[str], str]:
         """Deploys a flow with its schedule, after checking that the bucket exists and that Fargate has the containers it asks
-        for."""
+        for. Returns its name, schedule and steps, and the token that other users need to replace or delete it."""
         require_bucket(self.cloud.bucket)
         compiled = self.compile(flow)
         if self.name == "argo-workflows":
             token = token_in(self.ask(flow, "create").stderr)
             templates = [one["name"] for one in compiled["spec"]["templates"] if "container" in one]
             cron = json.loads(compiled["metadata"]["annotations"].get("metaflow/cron", "{}")).get("schedule", "no schedule")
-            return Deployed(compiled["metadata"]["name"], cron, tuple(templates), token)
+            return compiled["metadata"]["name"], cron, templates, token
         states = list(tasks(compiled))
-        require_sizes(states)
+        for step, job in states:
+            sizes = {size["Type"]: size["Value"] for size in job["ContainerOverrides"]["ResourceRequirements"]}
+            require_pair(f"step {step}", float(sizes["VCPU"]), int(float(sizes["MEMORY"])))
         with tempfile.NamedTemporaryFile("r") as told:
             token = token_in(self.ask(flow, "create", "--deployer-attribute-file", told.name).stderr)
             name = json.loads(Path(told.name).read_text())["name"]
-        return Deployed(name, schedule_of(name), tuple(step for step, _ in states), token)
+        return name, schedule_of(name), [step for step, _ in states], token
 
 
 def target(place: Place, to: str, authorize: str) -> Target:
@@ -150,12 +139,11 @@ def require_config_alone(place: Place, config: Mapping[str, Any]) -> None:
     """Raises RecsysError if a variable chooses other data than config.toml does, which deployed flows carry with them."""
     chosen: dict[str, object] = {"DATASET": place.dataset if place.dataset != config.get("dataset") else "", "AS_OF": place.as_of}
     chosen |= {"SAMPLE": place.sample if place.sample != 1 else ""} | {name.upper(): path for name, path in place.inputs.items()}
-    for name, value in chosen.items():
-        if value:
-            raise RecsysError(
-                f'{name} "{value}" is for runs on this machine; deployed flows use the dataset that config.toml names, with its own'
-                f" source_settings and all its events; change config.toml, and leave out {name}"
-            )
+    if given := [name for name, value in chosen.items() if value]:
+        raise RecsysError(
+            f'{given[0]} "{chosen[given[0]]}" is for runs on this machine; deployed flows use the dataset that config.toml names,'
+            f" with its own source_settings and all its events; change config.toml, and leave out {given[0]}"
+        )
 
 
 def deployed(flow: str | None) -> list[str]:
@@ -173,11 +161,11 @@ def deploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize
     if place.branch_name == PRODUCTION:
         require_committed(code_version())
     for name in deployed(flow):
-        made = chosen.deploy(FLOWS[name])
-        console.print(f"{name} is {made.name} on {chosen.name}, {made.schedule}: {len(made.steps)} steps, {', '.join(made.steps)}")
+        machine, schedule, steps, token = chosen.deploy(FLOWS[name])
+        console.print(f"{name} is {machine} on {chosen.name}, {schedule}: {len(steps)} steps, {', '.join(steps)}")
     where = describe_store(place.root, place.branch_name)
     console.print(f"image {chosen.cloud.image}\npackages in s3://{chosen.cloud.bucket}/metaflow, store {where}")
-    console.print(f"users other than {user()} replace or remove this deployment with AUTHORIZE={made.token}")
+    console.print(f"users other than {user()} replace or remove this deployment with AUTHORIZE={token}")
 
 
 def undeploy(place: Place, flow: Flow = None, to: To = "step-functions", authorize: Token = "") -> None:
@@ -256,13 +244,6 @@ def tasks(machine: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
             yield from tasks(inner)
         if state.get("Resource", "").endswith("batch:submitJob.sync"):
             yield name, state["Parameters"]
-
-
-def require_sizes(states: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Raises RecsysError if a step asks for cpu and memory that Fargate does not have together."""
-    for step, job in states:
-        sizes = {size["Type"]: size["Value"] for size in job["ContainerOverrides"]["ResourceRequirements"]}
-        require_pair(f"step {step}", float(sizes["VCPU"]), int(float(sizes["MEMORY"])))
 
 
 def require_pair(what: str, cpu: float, memory: int) -> None:

@@ -15,6 +15,29 @@ from recsys.settings import read as read_operations
 
 VERBS = {"train": "run", "recommend": "recommend", "monitor": "monitor"}
 MAX_WAIT = 12 * 3600  # seconds that a flow waits for another one to end
+CRONTAB = """# {name}
+# Times are UTC. If your cron does not support CRON_TZ (Debian's does not), convert the hours to the machine's zone.
+CRON_TZ=UTC"""
+UNITS = """# ~/.config/systemd/user/{unit}.service
+[Unit]
+Description={unit}
+
+[Service]
+Type=oneshot
+ExecStart={command}
+
+# ~/.config/systemd/user/{unit}.timer
+[Unit]
+Description={unit}
+
+[Timer]
+OnCalendar={schedule}
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+"""
 
 
 def cron(place: Place, units: Annotated[bool, option("systemd units instead of lines for crontab", "--systemd")] = False) -> None:
@@ -34,11 +57,9 @@ def cron(place: Place, units: Annotated[bool, option("systemd units instead of l
 
 
 def crontab(root: Path, operations: Operations, variables: dict[str, str], name: str) -> Iterator[str]:
-    """Yields one crontab line for each flow. variables: make's variables for all flows. name: tells the lines of several projects
-    and datasets apart."""
-    yield f"# {name}"
-    yield "# Times are UTC. If your cron does not support CRON_TZ (Debian's does not), convert the hours to the machine's zone."
-    yield "CRON_TZ=UTC"
+    """Yields a head of three lines and one crontab line for each flow. variables: make's variables for all flows. name: tells the
+    lines of several projects and datasets apart."""
+    yield from CRONTAB.format(name=name).splitlines()
     for flow, schedule in operations.schedule.items():
         command = shlex.join(_command("flock", "make", flow, root, variables))
         log = shlex.quote(str(root / "data" / "cron.log"))
@@ -53,11 +74,7 @@ def systemd(root: Path, operations: Operations, variables: dict[str, str], name:
     for flow, schedule in operations.schedule.items():
         unit = f"{name}-{flow}"
         command = " ".join(_quote(part) for part in _command(flock, make, flow, root, variables))
-        yield f"# ~/.config/systemd/user/{unit}.service"
-        yield from ("[Unit]", f"Description={unit}", "", "[Service]", "Type=oneshot", f"ExecStart={command}", "")
-        yield f"# ~/.config/systemd/user/{unit}.timer"
-        yield from ("[Unit]", f"Description={unit}", "", "[Timer]", f"OnCalendar={schedule.systemd}", "Persistent=true", "")
-        yield from ("[Install]", "WantedBy=timers.target", "")
+        yield from UNITS.format(unit=unit, command=command, schedule=schedule.systemd).splitlines()
     timers = " ".join(f"{name}-{flow}.timer" for flow in operations.schedule)
     yield f"# then: systemctl --user daemon-reload && systemctl --user enable --now {timers}"
 

@@ -9,11 +9,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
+import reporting
 from cli.production import ROOT
 from cli.releases import New, Release
 from cli.terminal import console, say
 from cli.variables import CASES, EXPECTED, Place, day, file_of, one_of, option, read_config
-from recsys import RecsysError
+from recsys import RecsysError, profiling, releases, sources
 from recsys.validation import SEVERITIES, cases, expected_changes
 
 Escape = Annotated[bool, option("put an apostrophe before texts that a spreadsheet would take for formulas", "--escape")]
@@ -36,18 +37,16 @@ def check_data(place: Place) -> None:
     Example: make check-data EVENTS=data/events.csv
     """
     from cli.data_profile import show
-    from recsys.profiling import check, propose_name
-    from recsys.sources import Access
 
     config = read_config()
-    name = place.dataset or propose_name(place.events, config["datasets"])
+    name = place.dataset or profiling.propose_name(place.events, config["datasets"])
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise RecsysError(f'DATASET "{name}" is not a valid name; use letters, digits, _ and - only')
     if name not in config["datasets"] and not place.events:
         place.settings()  # raises with the names of the datasets
         raise RecsysError("EVENTS is not given; pass EVENTS=path to your events, or DATASET= to check one of config.toml")
-    queries = ROOT / "dbt_project" / "queries" / name
-    profile = check(config, name, place.inputs, ROOT / "dbt_project", datetime.now(UTC).date(), Access(queries, os.environ))
+    access = sources.Access(ROOT / "dbt_project" / "queries" / name, os.environ)
+    profile = profiling.check(config, name, place.inputs, ROOT / "dbt_project", datetime.now(UTC).date(), access)
     show(profile, console)
     if profile.problems:
         raise RecsysError(f"a run will not work: {'; '.join(profile.problems)}")
@@ -66,10 +65,9 @@ def quarantine(
     Example: make quarantine TO=rejected.csv
     """
     from recsys.pipeline import write_rejected
-    from reporting import last_landing
 
     target = to or ROOT / "data" / "quarantine.csv"
-    raw_id, chosen, kept = last_landing(place.dataset or read_config()["dataset"])
+    raw_id, chosen, kept = reporting.last_landing(place.dataset or read_config()["dataset"])
     with replacing(target) as file:
         rows = write_rejected(kept, raw_id, chosen, ROOT / "dbt_project", file, escape)
     console.print(f"{rows:,} rejected events written to {target}; `reason` is the first of `reasons`", soft_wrap=True)
@@ -86,11 +84,9 @@ def export(
 
     Example: make export TO=lists.parquet
     """
-    from recsys.releases import export
-
     (_, kept, release), list_kind = place.open_release(release), "new_items" if novel else "all_items"
     with replacing(to) as file:
-        rows = export(kept.load("release", release), list_kind, file, escape)
+        rows = releases.export(kept.load("release", release), list_kind, file, escape)
     console.print(f"{rows:,} rows of release {release} ({list_kind}) written to {to}")
 
 
@@ -106,7 +102,7 @@ def exposures(
     from recsys.serving import export
 
     with replacing(to) as file:
-        rows = export(place.open_store(), day, file)
+        rows = export(place.open()[1], day, file)
     console.print(f"{rows:,} items shown on {day} written to {to}; users are named by keyed hash")
 
 
@@ -150,8 +146,7 @@ def expect(
 
     Example: make expect FROM=2026-12-24 TO=2026-12-26 KIND=closed BECAUSE=Christmas
     """
-    chosen = place.settings()
-    kept = place.open_store(chosen)
+    chosen, kept = place.open()
     known = expected_changes.known(kept, chosen)
     if list_ or not (first or last or kind or because):
         for change in known:

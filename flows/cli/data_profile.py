@@ -1,6 +1,6 @@
 """Prints the profile of an export of events, for `make check-data`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ def show(found: Profile, console: Console) -> None:
         ("Users and items", _counts(found)),
         ("Horizon", _horizons(found)),
         ("Tables of items and users", _entities(found)),
-        ("config.toml", _section(found)),
+        ("config.toml", ["# paste this into config.toml", found.section] if found.section else []),
         ("Will a run work?", _result(found)),
     ):
         for number, part in enumerate(parts):
@@ -34,19 +34,18 @@ def show(found: Profile, console: Console) -> None:
 
 
 def _columns(found: Profile) -> Iterator[str | Table]:
-    if not found.columns:
-        yield f'source "{found.source}" has fixed columns; the settings of [datasets.{found.name}] are used'
-        return
-    yield table(("table", "column", "is read as", ""), ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns))
+    rows = ((one.table, one.theirs, one.ours or "-", one.how) for one in found.columns)
+    fixed = f'source "{found.source}" has fixed columns; the settings of [datasets.{found.name}] are used'
+    yield table(("table", "column", "is read as", ""), rows) if found.columns else fixed
 
 
 def _types(found: Profile) -> Iterator[str | Table]:
     if not found.types:
         return
-    events = max(sum(one.events for one in found.types), 1)
+    total = max(sum(events for events, _ in found.types.values()), 1)
     rows = (
-        (one.own or "(none)", f"{one.events:,}", f"{one.events / events:.2%}", one.ours or "undecided")
-        for one in found.types[:SHOWN]
+        (own or "(none)", f"{events:,}", f"{events / total:.2%}", ours or "undecided")
+        for own, (events, ours) in list(found.types.items())[:SHOWN]
     )
     yield table(("type", "events", "share", "counts as"), rows, right=(1, 2))
     if len(found.types) > SHOWN:
@@ -77,16 +76,16 @@ def _quarantine(found: Profile) -> Iterator[str | Table]:
 
 def _times(found: Profile) -> Iterator[str]:
     if found.forms:
-        shares = ", ".join(f"{form} {share:.1%}" for form, share in found.forms.shares.items())
-        zones = f"; zones {', '.join(found.forms.zones[:SHOWN])}" if found.forms.zones else ""
+        shares = ", ".join(f"{form} {share:.1%}" for form, share in found.forms.items())
+        zones = f"; zones {', '.join(found.zones[:SHOWN])}" if found.zones else ""
         yield f"forms: {shares}{zones}"
     if times := found.times:
         yield f"{times.first:%Y-%m-%d %H:%M} to {times.last:%Y-%m-%d %H:%M} UTC, {write_count(times.days, 'day')}"
         missing = sum(days for _, days in times.gaps)
         longest = ", ".join(f"{days} from {first}" for first, days in times.gaps[:5])
         yield f"days without an event: {missing:,}" + (f"; the longest runs: {longest}" if missing else "")
-        if found.forms and found.forms.local:
-            share = "no time has one" if found.forms.local == 1 else f"{found.forms.local:.1%} of the times have none"
+        if found.without_zone:
+            share = "no time has one" if found.without_zone == 1 else f"{found.without_zone:.1%} of the times have none"
             origin = "by the settings" if "time_zone" in found.given else "by default"
             yield f'zone: {share}, so time_zone = "{times.zone}" is used, {origin}'
             if times.quiet is not None:
@@ -97,12 +96,15 @@ def _times(found: Profile) -> Iterator[str]:
                 yield f"the quietest six hours are {hours} in {times.zone}, {guess}"
 
 
-def _counts(found: Profile) -> Iterator[str]:
-    if counts := found.counts:
-        yield f"{counts.events:,} accepted events, {counts.targets:,} of the target ({found.target})"
-        yield f"{counts.users.number:,} users; events of a user: {_spread(counts.users)}"
-        yield f"{counts.items.number:,} items; events of an item: {_spread(counts.items)}"
-        yield f"{counts.repeats:.1%} of the {found.target} events are on an item that the user had one with on an earlier day"
+def _counts(found: Profile) -> Sequence[str]:
+    if (counts := found.counts) is None:
+        return ()
+    return (
+        f"{counts.events:,} accepted events, {counts.targets:,} of the target ({found.target})",
+        f"{counts.users.number:,} users; events of a user: {_spread(counts.users)}",
+        f"{counts.items.number:,} items; events of an item: {_spread(counts.items)}",
+        f"{counts.repeats:.1%} of the {found.target} events are on an item that the user had one with on an earlier day",
+    )
 
 
 def _horizons(found: Profile) -> Iterator[Table]:
@@ -130,12 +132,6 @@ def _entities(found: Profile) -> Iterator[str | Table]:
         if one.attributes:
             rows = ((each.name, each.kind, f"{each.distinct:,}", f"{each.missing:.1%}") for each in one.attributes)
             yield table(("attribute", "type", "values", "missing"), rows, right=(2, 3))
-
-
-def _section(found: Profile) -> Iterator[str]:
-    if found.section:
-        yield "# paste this into config.toml"
-        yield found.section
 
 
 def _result(found: Profile) -> Iterator[str]:

@@ -13,7 +13,7 @@ from cli.production import ROOT, is_shared
 from cli.releases import tell_faults
 from cli.terminal import say
 from cli.variables import Place, read_config
-from recsys import RecsysError
+from recsys import RecsysError, recommenders, settings, sources, validation
 
 SCHEMA = ROOT / "config.schema.json"
 PACKAGES = ("metaflow", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations", "scikit-learn", "pyarrow", "numpy")
@@ -24,8 +24,6 @@ def doctor(place: Place) -> None:
 
     Example: make doctor DATASET=shop
     """
-    from recsys.sources import Access, open_source
-
     missing = []
     say(f"python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
     for package in PACKAGES:
@@ -33,10 +31,10 @@ def doctor(place: Place) -> None:
             say(f"  {package} {version(package)}")
         except PackageNotFoundError:
             missing.append(f"{package} is not installed; `make clean` and run again")
-    chosen = place.settings()
+    chosen, kept = place.open()
     for name, value in asdict(chosen).items():
         say(f"{name} = {value}")
-    free, kept = shutil.disk_usage(ROOT).free / 2**30, place.open_store(chosen)
+    free = shutil.disk_usage(ROOT).free / 2**30
     say(f"{free:.0f} GiB free, store at {kept.backend}, live release {kept.current(strict=False) or 'none'}")
     tell_faults(kept)
     folders = [ROOT / "data", *([] if is_shared(place.root) else [ROOT / place.root])]
@@ -45,9 +43,9 @@ def doctor(place: Place) -> None:
         missing.append(f"{free:.1f} GiB of disk are free; 10 million events need about 5")
     if shutil.which("git") is None:
         missing.append("git is not on the PATH, so releases cannot record the commit of their code; install it")
-    access = Access(ROOT / "dbt_project" / "queries" / (place.dataset or read_config()["dataset"]), os.environ)
+    access = sources.Access(ROOT / "dbt_project" / "queries" / (place.dataset or read_config()["dataset"]), os.environ)
     try:
-        open_source(chosen.dataset).prepare(access)
+        sources.open_source(chosen.dataset).prepare(access)
     except RecsysError as error:
         missing.append(str(error))
     for problem in missing:
@@ -71,10 +69,7 @@ def schema() -> None:
 
     Example: make schema
     """
-    from recsys.recommenders import RECOMMENDERS
-    from recsys.settings import config_schema
-    from recsys.validation import CHECKS
-
-    made = config_schema(RECOMMENDERS, {name: check.limits for name, check in CHECKS.items()})
+    limits = {name: check.limits for name, check in validation.CHECKS.items()}
+    made = settings.config_schema(recommenders.RECOMMENDERS, limits)
     SCHEMA.write_text(json.dumps(made, indent=1) + "\n")
     say(f"written to {SCHEMA.name}")

@@ -33,11 +33,12 @@ def _parts(found: Explanation, item_id: str, k: int) -> Iterator[str | Table]:
     if found.candidates:
         yield f"\ncandidates: {len(found.candidates)}; the best of them"
         yield _candidates(found)
-    for candidate in _asked(found, item_id) if item_id else found.candidates[:ITEMS]:
+    asked = _row(found.state, item_id) if item_id else -1
+    for candidate in [one for one in found.candidates if one.item == asked] if item_id else found.candidates[:ITEMS]:
         yield _sum(found, candidate)
         yield _contributions(candidate, 0 if item_id else FEATURES)
     if item_id:
-        yield _fate(found, _row(found.state, item_id))
+        yield _fate(found, asked)
     yield f"\nremoved by a rule although they scored high enough, or moved down by a rule: {len(found.removed)} items"
     yield table(("rule", "item"), ((rule, name(found.state, item)) for item, rule in found.removed[:CANDIDATES]))
     yield f"\nthe list: {len(found.items)} items; the first {k}"
@@ -90,11 +91,6 @@ def _row(state: State, item_id: str) -> int:
     if (row := int(places(state.item_ids, np.array([item_id]))[0])) < 0:
         raise RecsysError(f'ITEM "{item_id}" is not in this release; pass an id of its items.parquet')
     return row
-
-
-def _asked(found: Explanation, item_id: str) -> list[ExplainedItem]:
-    row = _row(found.state, item_id)
-    return [one for one in found.candidates if one.item == row]
 
 
 def _fate(found: Explanation, item: int) -> str:

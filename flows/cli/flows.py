@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import reporting
 from cli.production import CODE, PRODUCTION, ROOT, code_version, describe_store, is_production, require_committed, store_branch
 from cli.progress import Progress, last_words
 from cli.terminal import console, say
@@ -101,19 +102,15 @@ def resume(
 
     Example: make resume FLOW=TrainFlow
     """
-    from reporting import latest_run, settings_of, store_of
-
-    run = latest_run(flow)
+    run = reporting.latest_run(flow)
     require_same_store(place, run)
-    follow(place, flow, "resume", "--origin-run-id", run.id, kept=store_of(run, settings_of(run)))
+    follow(place, flow, "resume", "--origin-run-id", run.id, kept=reporting.store_of(run, reporting.settings_of(run)))
 
 
 def require_same_store(place: Place, run: Any) -> None:
     """Raises RecsysError unless this command may continue a run: it must use the store of that run and, for production, committed
     code. A new run checks its code itself."""
-    from reporting import place_of
-
-    root, origin = place_of(run)
+    root, origin = reporting.place_of(run)
     if store_branch(origin, root) != store_branch(place.branch_name, root):
         advice = "pass PRODUCTION=1" if origin == PRODUCTION else "leave out PRODUCTION=1 and BRANCH, or start a new run"
         raise RecsysError(f"{run.pathspec} uses the store {describe_store(root, origin)}, and this command another one; {advice}")
@@ -132,11 +129,9 @@ def tune(
 
     Example: make tune RECOMMENDER=two_stage
     """
-    from reporting import learned
-
     options = [*parameters(place, on, unattended), "--recommender", recommender]
     path = follow(place, "TuneFlow", "run", *options, "--max-workers", "1")  # one task at a time, because CPU seconds are compared
-    log, advice = learned(path)
+    log, advice = reporting.learned(path)
     with (ROOT / "tuning.md").open("a") as file:
         file.writelines(f"{line}\n" for line in log)
     for line in (*log, *advice):
@@ -149,13 +144,11 @@ def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) 
     kept: the store that the run uses, if it is not the one of `place`. Raises RecsysError if the run fails; if it was refused, its
     summary is printed first.
     """
-    from reporting import TOLD, refusal
-
     if place.branch:
         raise RecsysError(
             f'BRANCH "{place.branch}" is for deployed flows, and this is a run on this machine; leave it out, or use `make trigger`'
         )
-    kept = kept or place.open_store()
+    kept = kept or place.open()[1]
     kept.current()  # refuses a damaged pointer before the run starts
     progress = Progress(flow, console)
     with tempfile.TemporaryDirectory() as folder, lease(kept, flow) if flow in PUBLISHING else nullcontext():
@@ -176,11 +169,11 @@ def follow(place: Place, flow: str, *arguments: str, kept: Store | None = None) 
         finally:
             kept.backend.sweep()
         path = f"{flow}/{id_file.read_text().strip()}" if id_file.exists() else ""
-    usage, reason = resource.getrusage(resource.RUSAGE_CHILDREN), refusal(path) if failed else ""
-    if flow in TOLD and (reason or not failed):
+    usage, reason = resource.getrusage(resource.RUSAGE_CHILDREN), reporting.refusal(path) if failed else ""
+    if flow in reporting.TOLD and (reason or not failed):
         unreadable = (RecsysError, OSError) if failed else ()  # an error of the summary must not hide the refusal
         with suppress(*unreadable):
-            TOLD[flow](path, usage.ru_utime + usage.ru_stime, console)
+            reporting.TOLD[flow](path, usage.ru_utime + usage.ru_stime, console)
     if failed:
         raise RecsysError(reason or broken_down(lines))
     return path
@@ -205,9 +198,7 @@ def step(place: Place, step: Annotated[str, option("a step of flows/train_flow.p
 
     Example: make step STEP=recommend
     """
-    from reporting import latest_run
-
-    require_same_store(place, latest_run())
+    require_same_store(place, reporting.latest_run())
     with started([*FLOWS["TrainFlow"], *place.flow_options, "spin", step], cwd=ROOT) as process:
         failed = process.wait() != 0
     if failed:
@@ -219,9 +210,7 @@ def card() -> None:
 
     Example: make card
     """
-    from reporting import latest_run
-
-    target, run_id = ROOT / "data" / "card.html", latest_run().id
+    target, run_id = ROOT / "data" / "card.html", reporting.latest_run().id
     if subprocess.run([*FLOWS["TrainFlow"], "--quiet", "card", "get", f"{run_id}/validate", str(target)], cwd=ROOT).returncode:
         raise RecsysError("the last run made no card, because it ended before the step `validate`; run again with `make run`")
     console.print(f"written to {target.relative_to(ROOT)}")

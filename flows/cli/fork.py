@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -74,7 +75,7 @@ def fork(
         else:
             check_cuts(part, known[part])
     if name:
-        old = project_name()
+        old = project("name")
         empty(old)
         rename(old, name)
         say(f"renamed     {old} to {name}; the measurements, logs and history of the template are emptied")
@@ -99,7 +100,7 @@ def refuse_unknown(name: str, chosen: Sequence[str], known: dict[str, Part]) -> 
         raise RecsysError(f'neither NAME nor WITHOUT is given; pass NAME=acme-recs, WITHOUT="some of {" ".join(known)}", or both')
     if name and not NAME.fullmatch(name):
         raise RecsysError(f'NAME is "{name}"; it must be lower-case letters, digits and single hyphens, such as acme-recs')
-    if name == project_name():
+    if name == project("name"):
         raise RecsysError(f'NAME is "{name}", which the project is called already; leave out NAME')
     if unknown := [part for part in chosen if part not in known]:
         raise RecsysError(f'WITHOUT names "{unknown[0]}", which is no part; pass some of {", ".join(known)}')
@@ -125,8 +126,8 @@ def with_dependents(chosen: Iterable[str], known: dict[str, Part]) -> list[str]:
     return found
 
 
-def project_name() -> str:
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"])
+def project(field: str) -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][field])
 
 
 def was_removed(part: Part, known: dict[str, Part]) -> bool:
@@ -177,8 +178,8 @@ def delete(paths: Iterable[str]) -> None:
 
 def edit(file: str, change: Callable[[str], str]) -> None:
     path = ROOT / file
-    if path.exists():
-        path.write_text(change(path.read_text()))
+    if path.exists() and (text := path.read_text()) != (changed := change(text)):
+        path.write_text(changed)
 
 
 def without_sections(config: str, names: Sequence[str]) -> str:
@@ -236,25 +237,16 @@ def write_schema() -> None:
 def rename(old: str, new: str) -> None:
     """Puts the new name wherever the old one stands in a tracked file, in its spelling."""
     told = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    names = {old: new, old.replace("-", "_"): new.replace("-", "_")}
+    old_module, new_module = (name.replace("-", "_") for name in (old, new))
     for file in told.split("\0"):
-        path = ROOT / file
-        if file in KEPT_NAMES or not path.is_file():
-            continue
-        try:
-            text = path.read_text()
-        except UnicodeDecodeError:
-            continue
-        if any(name in text for name in names):
-            for before, after in names.items():
-                text = text.replace(before, after)
-            path.write_text(text)
+        if file not in KEPT_NAMES and (ROOT / file).is_file():
+            with suppress(UnicodeDecodeError):  # an image
+                edit(file, lambda text: text.replace(old, new).replace(old_module, new_module))
 
 
 def empty(old: str) -> None:
     """Removes what was measured and written down in the template."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    (ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(old=old, version=version))
+    (ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(old=old, version=project("version")))
     (ROOT / "docs" / "benchmarks.md").write_text(BENCHMARKS)
     for file in ("bench.json", "tests/sabotages/results.json"):
         (ROOT / file).write_text(json.dumps({}) + "\n")

@@ -10,8 +10,7 @@ from typing import Any
 from cli.production import ROOT
 from cli.terminal import console, table
 from cli.variables import read_config
-from recsys.settings import DAYS as DAYS_OF_WEEK
-from recsys.settings import Operations, Schedule
+from recsys.settings import WEEKDAYS, Operations, Schedule
 from recsys.settings import read as read_operations
 
 DAYS = 365 / 12
@@ -50,9 +49,12 @@ def cost() -> None:
         dollars = (f"{value:,.2f}" for value in (one.hours, one.compute, one.storage, one.rest, one.total))
         made.add_row(f"{size} events", f"{one.containers:,.0f}", *dollars)
     console.print(made)
-    console.print(f"US dollars at the list prices of {prices['date']} in deploy/prices.toml, which also lists the assumptions")
-    console.print(f"{', '.join(f'{step} counts as {other}' for step, other in NEAREST.items())}; select as an idle container")
-    console.print("storage is what remains after `make gc YES=1`: run it every month, or storage costs grow every day")
+    nearest = ", ".join(f"{step} counts as {other}" for step, other in NEAREST.items())
+    console.print(
+        f"US dollars at the list prices of {prices['date']} in deploy/prices.toml, which also lists the assumptions\n"
+        f"{nearest}; select as an idle container\n"
+        "storage is what remains after `make gc YES=1`: run it every month, or storage costs grow every day"
+    )
 
 
 def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[str, Any]) -> Month:
@@ -96,4 +98,4 @@ def _count(field: str, whole: int) -> int:
 
 
 def _place(value: str) -> int:
-    return DAYS_OF_WEEK.index(value) if value in DAYS_OF_WEEK else int(value)
+    return WEEKDAYS.index(value) if value in WEEKDAYS else int(value)

@@ -4,10 +4,11 @@ import tempfile
 from datetime import UTC, datetime
 from typing import Annotated
 
+import reporting
 from cli.production import ROOT, code_version, is_production, require_committed_release
 from cli.terminal import console, say, table
 from cli.variables import Place, Range, no_release, option
-from recsys import RecsysError
+from recsys import RecsysError, evaluation, publishing, recommenders, validation
 from recsys.store import Store, open_store
 
 Release = Annotated[str, option("one of `make releases`; by default, the live one", shown="ID")]
@@ -19,18 +20,15 @@ def releases(place: Place) -> None:
 
     Example: make releases
     """
-    from recsys.publishing import listed
-    from recsys.recommenders import LIST_KINDS
-
-    chosen = place.settings()
-    found, metric = listed(place.open_store(chosen), chosen), chosen.evaluation.metric
+    chosen, kept = place.open()
+    found, metric = publishing.listed(kept, chosen), chosen.evaluation.metric
     if not found:
         raise no_release(chosen)
-    names, today = [f"{metric} {name}" for name in LIST_KINDS], datetime.now(UTC).date()
+    names, today = [f"{metric} {name}" for name in recommenders.LIST_KINDS], datetime.now(UTC).date()
     made = table(("", "release", "data", "days old", "winner", *names))
     for one in found:
         missing = "no users" if one.metrics else "damaged"
-        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else missing for name in LIST_KINDS]
+        means = [f"{one.metrics[name]:.4f}" if name in one.metrics else missing for name in recommenders.LIST_KINDS]
         age = str((today - one.as_of).days) if one.as_of else "damaged"
         made.add_row(", ".join(one.roles), one.id, " to ".join(one.days), age, one.recommender, *means)
     console.print(made)
@@ -41,10 +39,8 @@ def verify(place: Place, release: Release = "") -> None:
 
     Example: make verify RELEASE=20251108-1a2b3c4d
     """
-    from recsys.publishing import verify
-
     _, kept, release = place.open_release(release)
-    report = verify(kept, release)
+    report = publishing.verify(kept, release)
     console.print(f"release {release} can be served; none of its {len(report.results)} check results blocks")
     tell_faults(kept)
 
@@ -62,13 +58,9 @@ def rollback(
 
     Example: make rollback
     """
-    from recsys.publishing import rollback
-    from recsys.validation import required
-
-    chosen = place.settings()
-    kept = place.open_store(chosen)
-    left, checks = kept.current(strict=not release), required(chosen.validation.audit)
-    release = rollback(kept, checks, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
+    chosen, kept = place.open()
+    left, checks = kept.current(strict=not release), validation.required(chosen.validation.audit)
+    release = publishing.rollback(kept, checks, release, at=datetime.now(UTC).isoformat(timespec="seconds"))
     console.print(f"release {release} is live; rolled back from {left}, which stays in the store")
 
 
@@ -81,7 +73,8 @@ def pin(
 
     Example: make pin RELEASE=20251108-1a2b3c4d
     """
-    place.open_store().pin(release, not off)
+    _, kept = place.open()
+    kept.pin(release, not off)
     console.print(f"release {release} is {'no longer pinned' if off else 'pinned'}")
 
 
@@ -95,11 +88,7 @@ def canary(
 
     Example: make canary RELEASE=20251108-1a2b3c4d SHARE=0.05
     """
-    from recsys.publishing import try_out
-    from recsys.validation import required
-
-    chosen = place.settings()
-    kept = place.open_store(chosen)
+    chosen, kept = place.open()
     if off:
         kept.point_canary(None, kept.current())
         console.print("there is no canary")
@@ -107,7 +96,7 @@ def canary(
     if not release or share is None:
         raise RecsysError("RELEASE or SHARE is not given; pass RELEASE=, one of `make releases`, and SHARE=0.05, or OFF=1")
     require_release_of_commit(place, kept, release)
-    try_out(kept, required(chosen.validation.audit), release, share)
+    publishing.try_out(kept, validation.required(chosen.validation.audit), release, share)
     console.print(f"release {release} is the canary of {share * 100:g}% of the users")
 
 
@@ -116,14 +105,11 @@ def promote(place: Place) -> None:
 
     Example: make promote
     """
-    from recsys.publishing import promote
-    from recsys.validation import required
-
-    chosen = place.settings()
-    kept = place.open_store(chosen)
+    chosen, kept = place.open()
     if tried := kept.canary():
         require_release_of_commit(place, kept, tried.release)
-    release = promote(kept, required(chosen.validation.audit), at=datetime.now(UTC).isoformat(timespec="seconds"))
+    checks = validation.required(chosen.validation.audit)
+    release = publishing.promote(kept, checks, at=datetime.now(UTC).isoformat(timespec="seconds"))
     console.print(f"release {release} is live; there is no canary")
 
 
@@ -148,15 +134,13 @@ def gc(
 
     Example: make gc KEEP=5 YES=1
     """
-    from recsys.publishing import free, unneeded
-
-    kept = place.open_store()
-    found = (free if yes else unneeded)(kept, keep, grace_hours)
+    _, kept = place.open()
+    found = (publishing.free if yes else publishing.unneeded)(kept, keep, grace_hours)
     if not found and (damaged := kept.faults()):
         raise RecsysError(f"nothing is freed while the store is damaged: {'; '.join(damaged)}")
-    for one in found:
-        console.print(f"{one.kind:<8}  {one.id:<18}  {one.bytes / 1e6:10,.1f} MB")
-    total = f"{sum(one.bytes for one in found) / 1e6:,.1f} MB in {len(found)} snapshots"
+    for (kind, id), size in found.items():
+        console.print(f"{kind:<8}  {id:<18}  {size / 1e6:10,.1f} MB")
+    total = f"{sum(found.values()) / 1e6:,.1f} MB in {len(found)} snapshots"
     console.print(f"freed {total}" if yes else f"would free {total}" + ("; pass YES=1 to do it" if found else ""))
     say(
         f"kept are the {keep} newest releases (KEEP=), those that are live, previous, canary or pinned, what they were made from,"
@@ -191,14 +175,12 @@ def diff(
 
     Example: make diff
     """
-    from recsys.evaluation import diff
-
     chosen, kept, b = place.open_release(b)
     a = a or next((move["previous"] or "" for move in kept.history() if move["release"] == b), "")
     if not a:
         raise RecsysError(f"no release went live before {b}; pass A= and B=, two of `make releases`")
     made = table(("", "", a, b, "change"))
-    for section, rows in diff(kept, a, b, chosen).items():
+    for section, rows in evaluation.diff(kept, a, b, chosen).items():
         for number, row in enumerate(rows or [("same", "", "", "")]):
             made.add_row("" if number else f"[bold]{section}[/bold]", *row)
     console.print(made)
@@ -209,10 +191,8 @@ def report(place: Place, release: Release = "") -> None:
 
     Example: make report
     """
-    from reporting import write
-
     target, (chosen, kept, release) = ROOT / "data" / "report.html", place.open_release(release)
-    write(kept, release, chosen, ROOT / "dbt_project", target)
+    reporting.write(kept, release, chosen, ROOT / "dbt_project", target)
     console.print(f"report on release {release} written to {target.relative_to(ROOT)}")
 
 
@@ -221,10 +201,8 @@ def score(place: Place) -> None:
 
     Example: make score
     """
-    from reporting import Sources, show
-
-    kept = place.open_store()
-    show(Sources(ROOT, kept, kept.current()), console)
+    _, kept = place.open()
+    reporting.show(reporting.Sources(ROOT, kept, kept.current()), console)
 
 
 def explain(

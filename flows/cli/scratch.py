@@ -1,13 +1,12 @@
 """Puts all temporary files of a command, and of the processes that it starts, into one folder that is removed at the end."""
 
-import contextlib
 import fcntl
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -45,7 +44,7 @@ def _make(place: Path) -> tuple[Path, IO[str]]:
     """Makes a new folder and locks it. If another process removes the folder before it is locked, tries again."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             lock = (folder / LOCK).open("w")
             fcntl.flock(lock, fcntl.LOCK_SH)
             if (folder / LOCK).exists():
@@ -56,7 +55,7 @@ def _make(place: Path) -> tuple[Path, IO[str]]:
 def sweep(place: Path) -> None:
     """Removes the scratch folders below a place that no process holds."""
     for folder in place.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is held, of another user, or being removed
+        with suppress(OSError):  # it is held, of another user, or being removed
             if not (folder / LOCK).exists():
                 if time.time() - folder.stat().st_mtime > OLD:
                     folder.rmdir()
@@ -68,7 +67,7 @@ def sweep(place: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Removes a folder, its lock file last, so that an interrupted removal is not mistaken for a folder that is being made."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)

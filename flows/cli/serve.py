@@ -71,7 +71,7 @@ def serve(
     chosen, keys = place.settings(), read_keys()
     host = host or chosen.serve.host
     require_keys(host, chosen.serve.allowed_hosts, keys)
-    kept = place.open_store(chosen)
+    _, kept = place.open()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     log.info("serving the live release of the store %s", describe_store(place.root, place.branch_name))
     log.info("answering requests to these hosts (serve.allowed_hosts): %s", ", ".join(chosen.serve.allowed_hosts))

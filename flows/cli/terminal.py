@@ -16,7 +16,7 @@ def say(text: str) -> None:
 
 def table(names: Iterable[str], rows: Iterable[Sequence[str]] = (), right: Sequence[int] = ()) -> Table:
     """A table with these column names. right: numbers of the columns that are aligned to the right."""
-    columns = (Column(name, justify="right" if number in right else "left") for number, name in enumerate(names))
+    columns = (Column(name, justify="right" if number in right else "left", overflow="fold") for number, name in enumerate(names))
     made = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for row in rows:
         made.add_row(*row)

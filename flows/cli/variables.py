@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from cli.production import PRODUCTION, ROOT, branch_name, describe_store, is_shared, store_branch
-from recsys import RecsysError
+from recsys import RecsysError, sources
 from recsys.settings import Settings, parse, parse_date, resolve
 from recsys.settings import read as read_operations
 from recsys.store import Store, open_store
@@ -189,35 +189,32 @@ class Place:
         """The settings of the dataset. Raises RecsysError if its source does not read the files that the variables name."""
         chosen = resolve(read_config(), self.dataset, str(self.as_of or ""), self.sample, self.inputs)
         if self.inputs:
-            from recsys.sources import check_inputs
-
-            check_inputs(chosen.dataset.source, self.inputs, chosen.dataset_name)
+            sources.check_inputs(chosen.dataset.source, self.inputs, chosen.dataset_name)
         return chosen
 
     def checked_settings(self) -> Settings:
         """The settings of the dataset, after checking everything in config.toml that a flow depends on."""
         from recsys.pipeline import check_settings
-        from recsys.sources import open_source
 
         chosen = self.settings()
         check_settings(chosen)
-        open_source(chosen.dataset, chosen.store.endpoint)  # refuses a source whose files are not given
+        sources.open_source(chosen.dataset, chosen.store.endpoint)  # refuses a source whose files are not given
         to = read_operations(read_config()).alerts.to
         if to != "stdout" and (ROOT / to).is_dir():
             raise RecsysError(f'config: alerts.to is "{to}", which is a directory; name a file in it')
         return chosen
 
-    def open_store(self, chosen: Settings | None = None) -> Store:
-        """The store of a dataset. Below a shared root it is the user's own, unless PRODUCTION=1 or BRANCH= is given."""
-        chosen = chosen or self.settings()
+    def open(self) -> tuple[Settings, Store]:
+        """The settings and the store of a dataset. Below a shared root it is the user's own, unless PRODUCTION=1 or BRANCH= is
+        given."""
+        chosen = self.settings()
         kept = open_store(self.root, chosen.name, ROOT, store_branch(self.branch_name, self.root), chosen.store.endpoint)
         note(self.root, self.branch_name)
-        return kept
+        return chosen, kept
 
     def open_release(self, named: str = "") -> tuple[Settings, Store, str]:
         """The settings, the store, and the id of the named release or, by default, of the live one."""
-        chosen = self.settings()
-        kept = self.open_store(chosen)
+        chosen, kept = self.open()
         if named and kept.find("release", named) is None:
             raise kept.unknown("release", named)
         if release := named or kept.current():

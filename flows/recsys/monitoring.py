@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
-from fnmatch import fnmatch
 
 import numpy as np
 import pyarrow.compute as pc
@@ -16,17 +15,16 @@ from recsys.features import Features, State, places
 from recsys.recommenders import create
 from recsys.settings import MonitorSettings, Settings
 from recsys.store import Snapshot, Store
-from recsys.validation import movements, released
+from recsys.validation import SettingNames, event_age, feature_drift, released, setting_of
 from recsys.validation_report import CheckResult, grade
 
-METRICS = ("hit_rate", "ndcg")
-SETTINGS = {  # threshold of each check; other checks have a fixed one
+SETTINGS: SettingNames = {  # threshold of each check; other checks have a fixed one
     "enough_users": "monitor.min_users",
     "*_kept": "monitor.min_kept",
     "release_age": "monitor.max_release_age_days",
     "feature_drift": "checks.drift.warn_psi",
     "users_without_list": "monitor.max_without_list",
-    "event_age": "datasets.{dataset}.max_age_days",
+    "event_age": "dataset.max_age_days",
 }
 
 
@@ -92,10 +90,12 @@ def report(store: Store, features: Features, today: date, limits: MonitorSetting
     realised = _realised(windows, settings)
     with store.borrow("release", live) as release:
         promised = _promised(release, settings)
-        results = [*_check_scores(windows, realised, promised, limits, settings)]
-        results += _check_data(store, release, features, limits, settings)
-    results.append(_check_event_age(features, today, settings))
-    results = [replace(result, setting=_setting(result.name, settings)) for result in results]
+        results = [
+            *_check_scores(windows, realised, promised, limits, settings),
+            *_check_data(store, release, features, limits, settings),
+            event_age("event_age", features, today, settings),
+        ]
+    results = [replace(result, setting=setting_of(result, "monitor", SETTINGS, settings)) for result in results]
     written = MonitoringReport(features.as_of.isoformat(), live, days, realised, promised, results)
     store.update(written.name, lambda _: written.to_json())
     return written
@@ -112,9 +112,11 @@ def live_periods(store: Store, as_of: date, days: int, settings: Settings) -> li
     starts: list[tuple[str, date, bool]] = []  # release, first day, whether it can be read
     for move in store.history():
         release, data_day = move["release"], _as_of(store, move["release"])
-        candidates = [] if is_closed or "at" not in move else [date.fromisoformat(move["at"][:10])]
-        candidates += [data_day] if data_day else []
-        candidates += [day for _, day, _ in starts[-1:]]
+        candidates = [
+            *([] if is_closed or "at" not in move else [date.fromisoformat(move["at"][:10])]),
+            *([data_day] if data_day else []),
+            *(day for _, day, _ in starts[-1:]),
+        ]
         starts.append((release, max(candidates, default=date.min), data_day is not None))
     ends, first = [*(day for _, day, _ in starts[1:]), as_of], as_of - timedelta(days=days)
     periods = [
@@ -154,7 +156,7 @@ def _score_days(
 
 
 def _names(settings: Settings) -> list[str]:
-    return [f"{metric}@{settings.evaluation.k}" for metric in METRICS]
+    return [f"{metric}@{settings.evaluation.k}" for metric in ("hit_rate", "ndcg")]
 
 
 def _realised(windows: list[tuple[ScoredWindow, ScoredWindow]], settings: Settings) -> dict[str, Interval]:
@@ -209,33 +211,13 @@ def _check_data(
     )
     yield CheckResult("release_age", age, limit, "warn", age <= limit, message)
     now, then = features.state(features.as_of), _state_of(store, release, settings)
-    drift = validation.limits("drift", settings)
-    moved = movements(then, now, drift.min_rows)
-    worst = sorted(moved, key=lambda name: -moved[name])[:3]
-    message = f"since {data_day} these features changed most: " + ", ".join(f"{name} (PSI {moved[name]:.2f})" for name in worst)
-    yield grade("feature_drift", moved[worst[0]] if worst else 0.0, drift.warn_psi, float("inf"), message)
+    yield feature_drift(then, now, validation.limits("drift", settings))
     missing = float((places(then.user_ids, now.user_ids) < 0).mean())
     message = f"{missing:.1%} of {len(now.user_ids):,} users came since the live release and have no list of their own"
     yield grade("users_without_list", missing, limits.max_without_list, float("inf"), message)
-
-
-def _setting(check: str, settings: Settings) -> str:
-    """The setting in config.toml of a check's threshold; "" if it is fixed."""
-    setting = next((setting for pattern, setting in SETTINGS.items() if fnmatch(check, pattern)), "")
-    return f"{setting.format(dataset=settings.dataset_name)} in config.toml" if setting else ""
 
 
 def _state_of(store: Store, release: Snapshot, settings: Settings) -> State:
     """The state that a release was made from."""
     with store.borrow("features", release.manifest.parents["features"]) as snapshot:
         return Features(snapshot, settings).state(releases.as_of(release))
-
-
-def _check_event_age(features: Features, today: date, settings: Settings) -> CheckResult:
-    last, normal = date.fromisoformat(features.counts()["last_day"]), settings.dataset.max_age_days
-    age = (today - last).days
-    message = f"the last event is of {last}, {age} days before {today}"
-    if not normal:
-        message += "; with max_age_days = 0 the history is closed: it may be old, and releases are dated by their data"
-        return CheckResult("event_age", age, "any", "warn", True, message)
-    return CheckResult("event_age", age, normal, "warn", age <= normal, f"{message}; {normal} are normal (max_age_days)")

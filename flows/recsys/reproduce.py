@@ -65,11 +65,10 @@ def _alternatives(scratch: Store, winner: str, features_id: str, settings: Setti
 
 def _settings(made: Mapping[str, Manifest]) -> Settings:
     release = made["release"]
-    for kind in ("model", "features", "raw"):
-        if kind not in made:
-            raise RecsysError(
-                f"release {release.id} cannot be made again: its {kind} snapshot is missing; restore it from a backup"
-            )
+    if missing := [kind for kind in ("model", "features", "raw") if kind not in made]:
+        raise RecsysError(
+            f"release {release.id} cannot be made again: its {missing[0]} snapshot is missing; restore it from a backup"
+        )
     if made["model"].parents != {"features": made["features"].id}:
         raise RecsysError(
             f"release {release.id} has daily lists: it uses features {made['features'].id} and a model of features"
@@ -80,10 +79,8 @@ def _settings(made: Mapping[str, Manifest]) -> Settings:
 
 def _copy(store: Store, raw: Manifest, scratch: Store) -> None:
     with scratch.draft() as folder:
-        source = store.load("raw", raw.id).path
-        for name in raw.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, folder / name)
+        others = shutil.ignore_patterns("manifest.json")
+        shutil.copytree(store.load("raw", raw.id).path, folder, ignore=others, dirs_exist_ok=True)
         scratch.commit(folder, "raw", raw.made_from, raw.parents, raw.id)
 
 

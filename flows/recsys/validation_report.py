@@ -55,6 +55,12 @@ def grade(name: str, value: float, warn: float, block: float, words: str) -> Che
     return CheckResult(name, value, block if far else warn, "block" if far else "warn", value <= warn, message)
 
 
+def none_of(name: str, faults: Sequence[str], words: str) -> CheckResult:
+    """Blocks if there is a fault. The message is their number, `words`, and the faults."""
+    message = f"{len(faults)} {words}; none may" + (f": {'; '.join(faults)}" if faults else "")
+    return CheckResult(name, len(faults), 0, "block", not faults, message)
+
+
 @dataclass(frozen=True)
 class Measurement:
     """A metric of a recommender's lists on the holdout, over all users, or over a `group` of them or of items. value: mean, low and

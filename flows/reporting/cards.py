@@ -29,10 +29,13 @@ def show_monitoring(report: MonitoringReport, settings: Settings) -> None:
     """Shows what the live lists achieved beside what their release promised, every check result, and the days as a chart and a
     table."""
     metric = f"hit_rate@{settings.evaluation.k}"
-    current.card.append(Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"))
-    for headers, *rows in metrics.monitored(report, settings):
-        current.card.append(Table(rows, headers=headers))
-    current.card.append(VegaChart(_days(report, metric)))
+    current.card.extend(
+        [
+            Markdown(f"# {settings.name} on {report.as_of}: {report.live} is live"),
+            *(Table(rows, headers=headers) for headers, *rows in metrics.monitored(report, settings)),
+            VegaChart(_days(report, metric)),
+        ]
+    )
 
 
 def _days(report: MonitoringReport, metric: str) -> dict[str, Any]:

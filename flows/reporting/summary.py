@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from metaflow import Flow, namespace
@@ -11,7 +11,7 @@ from metaflow.exception import MetaflowNotFound
 from rich.console import Console
 from rich.markup import escape
 
-from cli.production import is_production, store_branch
+from cli.production import ROOT, is_production, store_branch
 from cli.terminal import table
 from recsys import RecsysError
 from recsys.pipeline import Selection
@@ -21,15 +21,17 @@ from recsys.store import Store, open_store
 from recsys.validation_report import CheckResult
 from reporting.metrics import lines, monitored
 
-ROOT = Path(__file__).resolve().parents[2]
+namespace(None)  # runs of all users count
+
+
+def _runs(flow: str) -> Iterator[Run]:
+    """Yields the runs of a flow, newest first."""
+    with suppress(MetaflowNotFound):
+        yield from Flow(flow)
 
 
 def latest_run(flow: str = "TrainFlow") -> Run:
-    namespace(None)
-    try:
-        run = Flow(flow).latest_run
-    except MetaflowNotFound:
-        run = None
+    run = next(_runs(flow), None)
     if run is None:
         raise RecsysError(f"there is no run of {flow} yet; `make run` makes the first one")
     return run
@@ -56,12 +58,7 @@ def store_of(run: Run, settings: Settings) -> Store:
 
 def last_landing(dataset: str) -> tuple[str, Settings, Store]:
     """Returns the id of the raw snapshot of the last TrainFlow on a dataset, the settings of the run, and its store."""
-    namespace(None)
-    try:
-        runs = list(Flow("TrainFlow"))
-    except MetaflowNotFound:
-        runs = []
-    for run in runs:
+    for run in _runs("TrainFlow"):
         task = run["land"].task if "land" in run else None
         if task is None or (task["dataset"].data or task["config"].data["dataset"]) != dataset:
             continue
@@ -76,7 +73,6 @@ def refusal(path: str) -> str:
     """Why a run stopped, in the words of the step that refused; empty if it broke down without any."""
     if not path:
         return ""
-    namespace(None)
     for step in Run(path):
         for task in step:
             if not task.successful and "refusal" in task and task["refusal"].data:
@@ -86,7 +82,6 @@ def refusal(path: str) -> str:
 
 def learned(path: str) -> tuple[list[str], list[str]]:
     """Returns the results of a finished TuneFlow: the lines that it adds to tuning.md, and its advice for config.toml."""
-    namespace(None)
     data = Run(path)["compare"].task.data
     return data.log, data.advice
 
@@ -96,7 +91,6 @@ class RunRecord:
     last one counts. `name in record` tells whether any did."""
 
     def __init__(self, path: str):
-        namespace(None)
         self.run = Run(path)
         self._tasks = [task for step in self.run for task in step]  # newest first
 
@@ -122,42 +116,31 @@ class RunRecord:
 
 
 def summarise(path: str, cpu_seconds: float, console: Console) -> None:
-    """Prints what a TrainFlow found, chose, made and cost; one that was refused, as far as it came."""
+    """Prints what a TrainFlow or a RecommendFlow found, chose, made and cost; one that was refused, as far as it came."""
     left = RunRecord(path)
     settings = left.settings
     _print_data(left, settings, console)
+    if "champion" in left:
+        console.print(f"lists       of model {left.champion.model_id}, release {left.champion.release}")
     if "selection" in left:
         for line in _gaps(left.selection, settings):
             console.print(line, markup=False, soft_wrap=True)
         console.print(f"winner      [bold]{left.selection.winner}[/bold], model {left.selection.model_id}")
-    if "report" in left:
-        for words in lines(left.report, left.selection.winner, settings):
+        for words in lines(left.report, left.selection.winner, settings) if "report" in left else ():
             console.print("metric      {}  {}  {}".format(*words), markup=False, soft_wrap=True)
     _print_lists(left, settings, console)
     _print_costs(left.run, cpu_seconds, console)
     if not left.run.successful:
         _print_refused(left, console)
         return
+    if "champion" in left:
+        other = "" if left.live_id == left.release_id else f"; it knows as many days as {left.release_id}, which this run made"
+        console.print(f"release     [bold]{left.live_id}[/bold] is live{other}")
+        return
     place = f"the canary of {float(left.canary) * 100:g}% of the users" if left.canary else "live"
     console.print(f"release     [bold]{left.release_id}[/bold] is {place}, content {left.report.content}")
     verbs = ["report", *(["diff"] if left.report.compared_with else []), "export TO=data/lists.parquet"]
     console.print(f"look next   {' · '.join(f'make {verb}{left.same}' for verb in verbs)}", markup=False, soft_wrap=True)
-
-
-def tell_lists(path: str, cpu_seconds: float, console: Console) -> None:
-    """Prints what a RecommendFlow made and cost; one that was refused, as far as it came."""
-    left = RunRecord(path)
-    settings = left.settings
-    _print_data(left, settings, console)
-    if "champion" in left:
-        console.print(f"lists       of model {left.champion.model_id}, release {left.champion.release}")
-    _print_lists(left, settings, console)
-    _print_costs(left.run, cpu_seconds, console)
-    if not left.run.successful:
-        _print_refused(left, console)
-        return
-    other = "" if left.live_id == left.release_id else f"; it knows as many days as {left.release_id}, which this run made"
-    console.print(f"release     [bold]{left.live_id}[/bold] is live{other}")
 
 
 def _print_data(left: RunRecord, settings: Settings, console: Console) -> None:
@@ -191,9 +174,8 @@ def _print_refused(left: RunRecord, console: Console) -> None:
     made = "release_id" in left
     told = f"[bold]{left.release_id}[/bold] is not published" if made else "none was made"
     console.print(f"release     {told}; what is live has not changed")
-    look = ["make card"] if "report" in left else []
-    look += [f"make report RELEASE={left.release_id}{left.same}"] if made else []
-    look += [f"make releases{left.same}"]
+    report = f"make report RELEASE={left.release_id}{left.same}" if made else ""
+    look = filter(None, ("make card" if "report" in left else "", report, f"make releases{left.same}"))
     console.print(f"look next   {' · '.join(look)}", markup=False, soft_wrap=True)
 
 
@@ -212,8 +194,7 @@ def _gaps(selection: Selection, settings: Settings) -> Iterator[str]:
     windows of selection."""
     for name, columns in selection.left_out.items():
         yield f"left out    of {name}, {len(columns)} features with too few values: {', '.join(columns)}"
-    for reason in selection.skipped.values():
-        yield f"skipped     {reason}"
+    yield from (f"skipped     {reason}" for reason in selection.skipped.values())
     windows = min(len(found[settings.list_kind]) - 1 for found in selection.evaluations.values())
     if windows < (wanted := settings.evaluation.selection_windows):
         chosen = "" if windows else "; the simplest recommender is taken"
@@ -272,4 +253,4 @@ def _print_costs(run: Run, cpu_seconds: float, console: Console) -> None:
     console.print(f"cost        {total} CPU seconds ({steps}), at most {memory:,} MB", soft_wrap=True)
 
 
-TOLD = {"TrainFlow": summarise, "RecommendFlow": tell_lists, "MonitorFlow": tell_monitoring}  # what is printed at a run's end
+TOLD = {"TrainFlow": summarise, "RecommendFlow": summarise, "MonitorFlow": tell_monitoring}  # what is printed at a run's end

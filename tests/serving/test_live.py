@@ -52,7 +52,7 @@ def test_a_corrupt_release_is_refused_and_the_old_one_goes_on(
 
 def test_a_release_without_report_is_refused(live: ReleaseManager, shop: Store, inputs: CheckInput) -> None:
     publish_copy(shop, inputs, "unproven")
-    (shop.backend.root / "releases" / "unproven" / "validation_report.json").unlink()  # type: ignore[attr-defined]
+    (shop.backend.root / "releases" / "unproven" / "validation_report.json").unlink()  # type: ignore[union-attr]
     live.refresh()
     assert (seen(live), live.refusals) == ("first", 1)
 

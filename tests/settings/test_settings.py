@@ -16,9 +16,8 @@ from recsys.pipeline import check_settings
 from recsys.recommenders.registry import RECOMMENDERS, create
 from recsys.settings.deployment import Cloud, Operations, Resources, Schedule
 from recsys.settings.deployment import read as read_operations
-from recsys.settings.loading import parse, resolve, restore
-from recsys.settings.run import Dataset
-from recsys.settings.schema import config_schema
+from recsys.settings.loading import config_schema, parse, resolve
+from recsys.settings.run import Dataset, Settings
 from recsys.settings.validation import build, resolve_reference, schema_of, shorten
 from recsys.sources.registry import SOURCES
 from recsys.validation.registry import CHECKS, check_config
@@ -118,7 +117,7 @@ def test_an_absurd_threshold_of_a_check_is_refused() -> None:
 
 def test_settings_survive_a_release() -> None:
     settings = make_settings(as_of="2024-05-01", dataset={"columns": {"user_id": "customer"}})
-    assert restore(json.loads(json.dumps(asdict(settings), default=str))) == settings
+    assert build(Settings, json.loads(json.dumps(asdict(settings), default=str)), "") == settings
 
 
 def test_the_committed_schema_is_the_code_s() -> None:

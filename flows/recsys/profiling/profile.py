@@ -81,15 +81,6 @@ class Column:
 
 
 @dataclass(frozen=True)
-class EventType:
-    """An event type of the data. ours: our event type; "" where a person must decide."""
-
-    own: str
-    events: int
-    ours: str
-
-
-@dataclass(frozen=True)
 class Ratings:
     """counts: events by rating. share: share of the events with a rating. least: smallest rating of a target event. target: share
     of the ratings that are at least that."""
@@ -98,19 +89,6 @@ class Ratings:
     share: float
     least: float | None
     target: float
-
-
-@dataclass(frozen=True)
-class Forms:
-    """Forms of the times. shares: share of the events in each form. zones: time zones that occur in the texts."""
-
-    shares: dict[str, float]
-    zones: list[str]
-
-    @property
-    def local(self) -> float:
-        """Share of the events whose time has no zone."""
-        return sum(share for form, share in self.shares.items() if form in LOCAL)
 
 
 @dataclass(frozen=True)
@@ -181,8 +159,9 @@ class Profile:
     """The profile of an export.
 
     is_known: whether config.toml has a section for it, so that no settings are proposed. given: settings that the section has.
-    why: reason for the target. section: proposed section of config.toml. problems: reasons why a run will not work. remarks: other
-    things to know before a run.
+    why: reason for the target. types: for each event type of the data, the number of events and our event type, "" where a person
+    must decide. forms: share of the events whose time has each form. zones: time zones that occur in the texts. section: proposed
+    section of config.toml. problems: reasons why a run will not work. remarks: other things to know before a run.
     """
 
     name: str
@@ -192,9 +171,10 @@ class Profile:
     columns: list[Column] = field(default_factory=list)
     target: str = ""
     why: str = ""
-    types: list[EventType] = field(default_factory=list)
+    types: dict[str, tuple[int, str]] = field(default_factory=dict)
     ratings: Ratings | None = None
-    forms: Forms | None = None
+    forms: dict[str, float] = field(default_factory=dict)
+    zones: list[str] = field(default_factory=list)
     entities: list[Entities] = field(default_factory=list)
     quarantine: Quarantine | None = None
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -205,6 +185,11 @@ class Profile:
     section: str = ""
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+    @property
+    def without_zone(self) -> float:
+        """Share of the events whose time has no zone."""
+        return sum(share for form, share in self.forms.items() if form in LOCAL)
 
 
 def check(
@@ -292,9 +277,8 @@ class _Check:
         """Adds a remark on columns that may hold event types if no column is event_type, so that every row is a target event."""
         spare = [name for name in self.spare["events"] if ("events", name) not in self.unreadable]
         given = self.settings.dataset.columns
-        if not spare or "" in (given.get("event_type"), given.get("events.event_type")):
-            return
-        if any((one.table, one.ours) == ("events", "event_type") for one in self.found.columns):
+        is_read = any((one.table, one.ours) == ("events", "event_type") for one in self.found.columns)
+        if not spare or is_read or "" in (given.get("event_type"), given.get("events.event_type")):
             return
         try:
             head = source.read_heads({"events": spare})["events"]
@@ -367,13 +351,15 @@ class _Check:
                 name = ours.get(theirs, "")
                 if not name and pa.types.is_nested(schema.field(theirs).type):
                     hints[theirs] = f"ignored: it is of type {schema.field(theirs).type}"
+                is_guess, is_proposed = (name in found.get(table, {}) for found in (guessed, proposed))
                 how = (
-                    self.unreadable.get((table, theirs), hints[theirs])
-                    if not name
-                    else _how(name, theirs, name in proposed.get(table, {}))
-                )
-                if name in guessed.get(table, {}):
-                    how = "guessed: the only column of times" if name == "event_at" else "guessed: another table has its values"
+                    self.unreadable.get((table, theirs), hints[theirs]) if not name
+                    else "guessed: the only column of times" if is_guess and name == "event_at"
+                    else "guessed: another table has its values" if is_guess
+                    else "proposed: a usual name for it" if is_proposed
+                    else "the same name" if columns.is_same(name, theirs)
+                    else "by the settings"
+                )  # fmt: skip
                 self.found.columns.append(Column(table, theirs, name, how))
             self.spare[table] = [name for name in match.ignored if not pa.types.is_nested(schema.field(name).type)]
             if match.missing:
@@ -460,7 +446,7 @@ class _Check:
         is_default = self.found.is_known and "target" not in self.found.given
         self.found.target, self.found.why = types.target, "by default" if is_default else types.reason
         self.is_sure = types.is_sure
-        self.found.types = [EventType(own, events, types.meanings[own]) for own, events in counts.items()]
+        self.found.types = {own: (events, types.meanings[own]) for own, events in counts.items()}
         if self.found.is_known:
             if problem := explain_types(counts, self.settings.dataset, f"datasets.{self.name}"):
                 self.found.problems.append(problem)
@@ -481,7 +467,7 @@ class _Check:
             f"""select try_cast(rating as double) as value, count(*) as events from raw.events
                 where isfinite(value) group by all order by value limit {MAX_RATINGS + 1}"""
         ).fetchall()
-        counts, sent = dict(rows), max(sum(one.events for one in self.found.types), 1)
+        counts, sent = dict(rows), max(sum(events for events, _ in self.found.types.values()), 1)
         if not 1 < len(counts) <= MAX_RATINGS:
             return
         share, least = sum(counts.values()) / sent, self.settings.dataset.min_rating
@@ -507,8 +493,8 @@ class _Check:
             total = max(sum(events for *_, events in rows), 1)
             forms = {form: sum(events for one, _, events in rows if one == form) / total for form, *_ in rows}
             zones = [zone for _, zone, _ in rows if zone]
-        self.found.forms = Forms(forms, zones)
-        if self.found.forms.local:
+        self.found.forms, self.found.zones = forms, zones
+        if self.found.without_zone:
             self.propose("time_zone", "UTC", 'times have no zone; correct it if it is another one, such as "Europe/London"')
 
     def find_accepted(self, raw: Snapshot, file: Path, catalogued: bool) -> None:
@@ -670,9 +656,8 @@ class _Check:
             )
         if counts is None or found.times is None:
             return
-        for name, spread in (("user", counts.users), ("item", counts.items)):
-            if spread.number == 1:
-                found.problems.append(f"all events have the same {name}")
+        spreads = {"user": counts.users, "item": counts.items}
+        found.problems += [f"all events have the same {name}" for name, spread in spreads.items() if spread.number == 1]
         if horizon is None:
             shortest = found.horizons[0 if found.is_known else -1].horizon_days
             days = write_count(found.times.days, "day")
@@ -698,11 +683,11 @@ class _Check:
                 f"{horizon.windows} of the {settings.features.training_windows} training windows are in the data, which have"
                 f" {write_count(found.times.days, 'day')} instead of {horizon.needed_days}"
             )
-        for one in found.entities:
-            if one.covered < MAX_MISSING:
-                found.remarks.append(
-                    f"only {one.covered:.1%} of the events have a row in {one.table.upper()}; are the ids written the same way?"
-                )
+        found.remarks += [
+            f"only {one.covered:.1%} of the events have a row in {one.table.upper()}; are the ids written the same way?"
+            for one in found.entities
+            if one.covered < MAX_MISSING
+        ]
 
     def render(self) -> str:
         """Returns the proposed section of config.toml, after a test that it is valid."""
@@ -797,13 +782,6 @@ def _merge(proposed: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 def _blank_key(table: str, ours: str) -> str:
     """Key of the setting `columns` for a column that is not read. It names the table if another table may have the column."""
     return f"{table}.{ours}" if sum(ours in known for known in columns.TABLES.values()) > 1 else ours
-
-
-def _how(ours: str, theirs: str, is_proposed: bool) -> str:
-    """How a column was found."""
-    return (
-        "proposed: a usual name for it" if is_proposed else "the same name" if columns.is_same(ours, theirs) else "by the settings"
-    )
 
 
 def _hints(table: str, ignored: Sequence[str], has_items: bool) -> dict[str, str]:

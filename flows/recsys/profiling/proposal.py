@@ -85,11 +85,7 @@ def render(name: str, values: Mapping[str, Any], reasons: Mapping[str, str], spa
     lines = [f"[datasets.{name}]", *(write_line(key, value, reasons.get(key, "")) for key, value in shown.items())]
     lines += [f"# {write_line(key, value, reasons.get(key, ''))}" for key, value in spare.items()]
     if types := values.get("event_types"):
-        lines += ["", f"[datasets.{name}.event_types]"]
-        lines += [write_line(own, ours, reasons.get(f"event_types.{own}", "")) for own, ours in types.items()]
-    lines += [
-        "",
-        f"[datasets.{name}.source_settings]",
-        *(write_line(key, value) for key, value in values["source_settings"].items()),
-    ]
-    return "\n".join(lines)
+        mapped = (write_line(own, ours, reasons.get(f"event_types.{own}", "")) for own, ours in types.items())
+        lines += ["", f"[datasets.{name}.event_types]", *mapped]
+    inputs = (write_line(key, value) for key, value in values["source_settings"].items())
+    return "\n".join([*lines, "", f"[datasets.{name}.source_settings]", *inputs])

@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from recsys import RecsysError
 from recsys.publishing.publication import ValidatedRelease, publish, same_champion
-from recsys.publishing.verification import verify
+from recsys.publishing.verification import read_report, verify
 from recsys.settings import Settings
 from recsys.store import Canary, Conflict, Store
 from recsys.validation_report import ValidationReport, require
@@ -63,13 +63,14 @@ def _means(holdout: bytes | None, metric: str) -> dict[str, float]:
 def roles(store: Store) -> dict[str, list[str]]:
     """The roles of each release that is live, previous, canary or pinned."""
     canary = store.canary()
-    pointers = [(store.current(), "live"), (previous(store), "previous"), (canary.release if canary else None, "canary")]
-    pointers += [(id, "pinned") for id in store.pins()]
-    by_release: dict[str, list[str]] = {}
-    for id, role in pointers:
-        if id:
-            by_release.setdefault(id, []).append(role)
-    return by_release
+    by_role: dict[str, Sequence[str | None]] = {
+        "live": [store.current()],
+        "previous": [previous(store)],
+        "canary": [canary.release if canary else None],
+        "pinned": store.pins(),
+    }
+    releases = {id for ids in by_role.values() for id in ids if id}
+    return {id: [role for role, ids in by_role.items() if id in ids] for id in releases}
 
 
 def previous(store: Store) -> str | None:
@@ -134,9 +135,7 @@ def promote(store: Store, checks: Iterable[str], **facts: Any) -> str:
     if canary is None:
         raise RecsysError("there is no canary to promote; `make canary RELEASE= SHARE=` makes one")
     if canary.release != live:  # if it is live, an earlier call was interrupted before the last line
-        report = ValidationReport.read(store.report(canary.release))
-        if report is None:
-            raise RecsysError(f"release {canary.release} has no readable validation report; run the flow again")
+        report = read_report(store, canary.release)
         publish(store, ValidatedRelease(canary.release, report, _replaced(store, canary)), checks, **facts)
     store.point_canary(None, canary.release)
     return canary.release

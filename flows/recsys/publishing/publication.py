@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recsys import RecsysError
-from recsys.publishing.verification import verify
+from recsys.publishing.verification import read_report, verify
 from recsys.releases import as_of
 from recsys.store import Canary, Conflict, Snapshot, Store
 from recsys.validation_report import ValidationReport, require
@@ -87,10 +87,7 @@ def _published(store: Store, release: ValidatedRelease) -> ValidatedRelease | No
 
 def _went_live(store: Store, move: dict[str, Any]) -> ValidatedRelease:
     """The release of a line of the history, with its own validation report."""
-    report = ValidationReport.read(store.report(move["release"]))
-    if report is None:
-        raise RecsysError(f"release {move['release']} has no readable validation report; run the flow again, or roll back")
-    return ValidatedRelease(move["release"], report, move["previous"])
+    return ValidatedRelease(move["release"], read_report(store, move["release"]), move["previous"])
 
 
 def follow_champion(store: Store, release: ValidatedRelease, live: Snapshot) -> ValidatedRelease:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from recsys import RecsysError
 from recsys.publishing.lifecycle import roles
@@ -11,15 +10,8 @@ from recsys.store import KINDS, Canary, Conflict, Manifest, Store
 SnapshotName = tuple[str, str]  # a snapshot's kind and id
 
 
-@dataclass(frozen=True)
-class Unneeded:
-    kind: str
-    id: str
-    bytes: int
-
-
-def unneeded(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
-    """Snapshots, and folders without a manifest, that may be deleted.
+def unneeded(store: Store, keep: int, grace_hours: float) -> dict[SnapshotName, int]:
+    """Snapshots, and folders without a manifest, that may be deleted, with their bytes.
 
     Kept are the newest `keep` releases, those that are live, previous, canary or pinned, everything younger than `grace_hours`,
     which a running flow may still use, and all parents of these. Returns nothing if a manifest cannot be read, because its parents
@@ -30,11 +22,11 @@ def unneeded(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
     folders = {(kind, id): store.usage(kind, id, "") for kind in KINDS for id in store.backend.children(KINDS[kind])}
     manifests = {(kind, id): manifest for kind, id in folders if (manifest := store.readable(kind, id))}
     if any(store.usage(*name).written > -math.inf for name in folders.keys() - manifests.keys()):
-        return []
+        return {}
     young = {name for name, usage in folders.items() if usage.hours < grace_hours}
     kept = {("release", id) for id in (*store.newest("release")[:keep], *roles(store))}
     needed = with_parents(young | kept, manifests)
-    return [Unneeded(*name, usage.bytes) for name, usage in folders.items() if name not in needed]
+    return {name: usage.bytes for name, usage in folders.items() if name not in needed}
 
 
 def with_parents(names: Iterable[SnapshotName], manifests: dict[SnapshotName, Manifest]) -> set[SnapshotName]:
@@ -49,21 +41,22 @@ def with_parents(names: Iterable[SnapshotName], manifests: dict[SnapshotName, Ma
     return found
 
 
-def free(store: Store, keep: int, grace_hours: float) -> list[Unneeded]:
+def free(store: Store, keep: int, grace_hours: float) -> dict[SnapshotName, int]:
     """Deletes the snapshots of `unneeded` and returns them. Deletes children first, so an interruption leaves no dangling parents.
 
     A lock on the store keeps pointers from moving. An object store has no lock: there, raises Conflict once a pointer or pin moves.
     """
     with store.backend.exclusive([]):
         pointers = _pointers(store)
-        snapshots = sorted(unneeded(store, keep, grace_hours), key=lambda snapshot: list(KINDS)[::-1].index(snapshot.kind))
-        for count, snapshot in enumerate(snapshots):
+        sizes = unneeded(store, keep, grace_hours)
+        snapshots = {(kind, id): sizes[kind, id] for child in reversed(KINDS) for kind, id in sizes if kind == child}
+        for count, name in enumerate(snapshots):
             if _pointers(store) != pointers:
                 raise Conflict(
                     f"a pointer or a pin moved after {count} of {len(snapshots)} snapshots were freed, and its release may need"
                     " one of them; check with `make verify` (RELEASE= for a canary or a pin), then run again"
                 )
-            store.free(snapshot.kind, snapshot.id)
+            store.free(*name)
     return snapshots
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys import RecsysError
 from recsys.recommenders import LIST_KINDS
-from recsys.releases import CHUNK, HISTORY, SESSIONS, Reader, about, connect, served
+from recsys.releases import ADVICE, CHUNK, HISTORY, Reader, about, connect, served
 from recsys.store import Manifest, Snapshot, Store
 from recsys.validation_report import ValidationReport, require
 
@@ -22,7 +22,6 @@ MAGIC = {".json": b"{", ".sqlite": b"SQLite format 3\0", ".parquet": b"PAR1", ".
 FILES = ("release.json", "items.parquet", "lists.sqlite", "fallback.json", "neighbours.npz", "holdout.parquet")
 EMPTY = "lists are empty"
 MAX_EMPTY = 0.5  # share of lists that may be empty; users who have had all items have no new items, but those should be few
-ADVICE = "run the flow again, or roll back"
 
 
 def verify(store: Store, release: str) -> ValidationReport:
@@ -84,15 +83,6 @@ def _pickles(path: Path, name: str) -> Iterator[str]:
                 yield f"{name} holds {member}, an array of pickled objects"
 
 
-def _neighbour_faults(file: Path, item_count: int) -> Iterator[str]:
-    with np.load(file, allow_pickle=False) as parts:
-        data, indices, indptr = (parts[name] for name in ("data", "indices", "indptr"))
-    if len(indptr) != item_count + 1 or not len(data) == len(indices) == indptr[-1]:
-        yield f"{file.name} has {len(indptr) - 1} items, but items.parquet has {item_count}"
-    if ((indices < 0) | (indices >= item_count)).any():
-        yield f"{file.name} has a row number that is not in items.parquet"
-
-
 def _faults(snapshot: Snapshot) -> Iterator[str]:
     """Describes lengths, rows and ids of the files that do not match each other."""
     folder = snapshot.path
@@ -103,9 +93,6 @@ def _faults(snapshot: Snapshot) -> Iterator[str]:
     length = json.loads((folder / "release.json").read_text())["length"]
     for name in ("lists.sqlite", *(f"alternatives/{file.name}" for file in sorted((folder / "alternatives").glob("*.sqlite")))):
         yield from _list_faults(folder, name, listed, length)
-    for file in (folder / "neighbours.npz", folder / SESSIONS):
-        if file.exists():
-            yield from _neighbour_faults(file, items.num_rows)
     fallback = json.loads((folder / "fallback.json").read_text())
     known, shown = set(items["item_id"].to_pylist()), (fallback["all"], fallback["static"], *fallback["segments"].values())
     if unknown := {id for ids in shown for id in ids} - known:
@@ -157,11 +144,17 @@ def _tally(blobs: list[bytes], listed: NDArray[np.bool_], length: int) -> dict[s
 def _report(store: Store, manifest: Manifest) -> ValidationReport:
     """The validation report of a release. Raises RecsysError if there is none, if it belongs to another release, or if it
     blocks."""
-    report = ValidationReport.read(store.report(manifest.id))
-    if report is None or not report.results:
-        raise RecsysError(f"release {manifest.id} has no readable validation report; {ADVICE}")
+    report = read_report(store, manifest.id)
     refuse_foreign(report, manifest)
     require(report.checks, (), f"validation report of release {manifest.id}")
+    return report
+
+
+def read_report(store: Store, release: str) -> ValidationReport:
+    """Reads the validation report of a release. Raises RecsysError if there is none that can be read."""
+    report = ValidationReport.read(store.report(release))
+    if report is None or not report.results:
+        raise RecsysError(f"release {release} has no readable validation report; {ADVICE}")
     return report
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         write_lists,
         write_rows,
     )
-    from recsys.releases.reader import DECAY, NO_FILTER, Answer, Filter, Reader
+    from recsys.releases.reader import ADVICE, DECAY, NO_FILTER, Answer, Filter, Reader
     from recsys.releases.session_index import SIMILARITIES, SIMPLEST, SessionAnswers, similar_items
 
 __getattr__ = lazy(__name__, __file__)

@@ -94,11 +94,10 @@ def explain(store: Store, release_id: str, user_id: str, list_kind: str) -> Expl
 
 def _open(store: Store, id: str) -> tuple[Snapshot, Recommender, Features]:
     release = store.load("release", id)
-    for kind in ("model", "features"):
-        if store.find(kind, release.manifest.parents[kind]) is None:
-            raise RecsysError(
-                f"release {id} cannot be explained: its {kind} snapshot was deleted; restore it or pass another RELEASE"
-            )
+    if gone := [kind for kind in ("model", "features") if store.find(kind, release.manifest.parents[kind]) is None]:
+        raise RecsysError(
+            f"release {id} cannot be explained: its {gone[0]} snapshot was deleted; restore it or pass another RELEASE"
+        )
     model, features = (store.load(kind, release.manifest.parents[kind]) for kind in ("model", "features"))
     return release, load(model.path), Features(features, made_under(release.manifest))
 

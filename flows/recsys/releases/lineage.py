@@ -10,7 +10,7 @@ from typing import Any
 from recsys import RecsysError
 from recsys.features import Features
 from recsys.recommenders import Recommender
-from recsys.settings import Settings, restore
+from recsys.settings import Settings, build
 from recsys.store import Manifest, Snapshot, Store
 
 PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
@@ -76,7 +76,7 @@ def trace(store: Store, release: str) -> dict[str, Manifest]:
 def made_under(release: Manifest) -> Settings:
     """The settings that a release was made with. Raises RecsysError if the present code has other settings."""
     try:
-        return restore(release.made_from["config"])
+        return build(Settings, release.made_from["config"], "")
     except RecsysError as error:
         commit = release.made_from["code"].get("commit") or "that made it"
         raise RecsysError(

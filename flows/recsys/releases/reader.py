@@ -113,7 +113,8 @@ class Reader:
             try:
                 return matrix_of_file(parts, (len(self.item_ids), len(self.item_ids)))
             except (ValueError, KeyError) as error:
-                raise RecsysError(f"release {self.id}: {file.name} cannot be read: {error}; {ADVICE}") from None
+                fault = f"{file.name} does not fit the {len(self.item_ids)} items of items.parquet: {error}"
+                raise RecsysError(f"release {self.id}: {fault}; {ADVICE}") from None
 
     def _by_category(self) -> dict[str, list[int]]:
         """Rows of the items that may be listed, by category, most popular first. Has all categories of the release."""
@@ -126,8 +127,11 @@ class Reader:
 
     def _fallback(self, written: dict[str, Any]) -> dict[tuple[str, str], list[int]]:
         """Rows of the fallback lists, by kind ("segment", "popular" or "static") and segment."""
-        rungs = {("segment", name): ids for name, ids in written["segments"].items()}
-        rungs |= {("popular", ""): written["all"], ("static", ""): written.get("static", [])}
+        rungs = {
+            **{("segment", name): ids for name, ids in written["segments"].items()},
+            ("popular", ""): written["all"],
+            ("static", ""): written.get("static", []),
+        }
         rows = {rung: [self.rows[id] for id in ids if id in self.rows] for rung, ids in rungs.items()}
         return {rung: [row for row in found if self.listed[row]] for rung, found in rows.items()}
 

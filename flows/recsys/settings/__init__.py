@@ -10,7 +10,7 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.settings import event_types
-    from recsys.settings.deployment import DAYS, AlertSettings, Cloud, MonitorSettings, Operations, Schedule, read
+    from recsys.settings.deployment import WEEKDAYS, AlertSettings, Cloud, MonitorSettings, Operations, Schedule, read
     from recsys.settings.event_types import (
         MAX_UNKNOWN_SHARE,
         advise_exclude_seen,
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
         read_types,
         repeat_share,
     )
-    from recsys.settings.loading import parse, parse_day, resolve, restore
+    from recsys.settings.loading import config_schema, parse, parse_day, resolve, write_line, write_text
     from recsys.settings.run import Dataset, RuleSettings, Settings
-    from recsys.settings.schema import config_schema
-    from recsys.settings.toml import write_line, write_text
     from recsys.settings.validation import (
         Count,
         Day,

@@ -11,11 +11,11 @@ from recsys import RecsysError
 from recsys.settings.validation import Count, Days, Names, PositiveDays, Seconds, Share, build, section
 
 SECTIONS = ("recommend", "monitor", "alerts", "unattended", "schedule", "resources")  # `read` reads them
-DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 NUMBERS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12))
 WEBHOOK = re.compile(r"https://[\w.-]+|http://(127\.0\.0\.1|localhost):\d")
 FIELD = re.compile(r"\*|\d+([-,]\d+)*|\*/\d+")
-WEEKDAY = re.compile(rf"\*|({'|'.join(DAYS)})([-,]({'|'.join(DAYS)}))*")
+WEEKDAY = re.compile(rf"\*|({'|'.join(WEEKDAYS)})([-,]({'|'.join(WEEKDAYS)}))*")
 
 
 @section
@@ -123,14 +123,10 @@ class Schedule:
     @property
     def systemd(self) -> str:
         """The schedule as the OnCalendar= of a systemd timer."""
-        minute, hour, day, month, weekday = (_systemd(field) for field in self.cron.split())
+        # crontab's `*/5` and `1-5` are systemd's `0/5` and `1..5`
+        minute, hour, day, month, weekday = self.cron.replace("*/", "0/").replace("-", "..").split()
         days = "" if weekday == "*" else f"{weekday.title()} "
         return f"{days}*-{month}-{day} {hour}:{minute}:00 UTC"
-
-
-def _systemd(field: str) -> str:
-    """Translates `*/5` and `1-5` of crontab to systemd's `0/5` and `1..5`."""
-    return field.replace("*/", "0/").replace("-", "..")
 
 
 @section

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import duckdb
 
 from recsys import RecsysError
+from recsys.settings.loading import write_line, write_text
 from recsys.settings.run import KNOWN_TYPES, Dataset
-from recsys.settings.toml import write_line, write_text
 
 MAX_UNKNOWN_SHARE = 0.001  # of the events; those of an unknown type are quarantined
 TYPES_SHOWN = 12  # in a message
@@ -126,24 +126,18 @@ def propose_types(counts: Mapping[str, int], rated: bool = False) -> TypeMapping
     totals = {name: sum(events for own, events in named.items() if usual[own] == name) for name in TARGETS}
     strongest = max(totals, key=lambda name: (totals[name], name))
     most_frequent = max(named, key=lambda own: named[own], default="")
-    is_sure = True
-    if not named:
-        target, reason = "like" if rated else "purchase", "the events have no type, so each is of the target; any name will do"
-    elif "purchase" in usual.values():
-        target, reason = "purchase", "there are purchases"
-    elif totals[strongest]:
-        target, reason = strongest, "there are no purchases, and this is the most frequent strong signal"
-    elif "" in counts:
-        target, reason = "purchase", "events without a type are of the target; any name will do"
-    elif "cart" in usual.values():
-        target, reason = "cart", "there are no purchases, and carts are the strongest signal"
-    elif "view" in usual.values():
-        target, reason = "view", "views are the only signal"
-    elif len(named) == 1:
-        target, reason = _as_target(most_frequent), "it is the only event type"
-    else:
-        target, is_sure = _as_target(most_frequent), False
-        reason = "no event type has a usual name, and this is the most frequent"
+    unnamed_target = "like" if rated else "purchase"
+    choices = (  # the first that applies is proposed
+        (not named, unnamed_target, "the events have no type, so each is of the target; any name will do"),
+        ("purchase" in usual.values(), "purchase", "there are purchases"),
+        (totals[strongest] > 0, strongest, "there are no purchases, and this is the most frequent strong signal"),
+        ("" in counts, "purchase", "events without a type are of the target; any name will do"),
+        ("cart" in usual.values(), "cart", "there are no purchases, and carts are the strongest signal"),
+        ("view" in usual.values(), "view", "views are the only signal"),
+        (len(named) == 1, _as_target(most_frequent), "it is the only event type"),
+    )
+    unusual = (False, _as_target(most_frequent), "no event type has a usual name, and this is the most frequent")
+    is_sure, target, reason = next((choice for choice in choices if choice[0]), unusual)
     meanings = {own: target if not own or _as_target(own) == target else _meaning(own, target) for own in counts}
     return TypeMapping(target, reason, meanings, is_sure)
 

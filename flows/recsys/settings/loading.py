@@ -1,18 +1,20 @@
-"""Reads config.toml: `parse` reads the text, `resolve` applies a run's parameters, `restore` reads the settings of a release."""
+"""Reads config.toml: `parse` reads the text, `resolve` applies a run's parameters. Also writes its lines and its JSON schema."""
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import date
 from typing import Any
 
 from recsys import RecsysError
-from recsys.settings.deployment import SECTIONS
+from recsys.settings.deployment import SECTIONS, Cloud, Operations
 from recsys.settings.run import Dataset, Settings
-from recsys.settings.validation import build, parse_date
+from recsys.settings.validation import build, parse_date, schema_of
 
 TABLES = {*SECTIONS, "cloud", "datasets", *(one.name for one in fields(Settings))} - {"dataset", "seed"}
+RUN_FIELDS = ("name", "cases", "expected", "dataset", "as_of", "sample")  # fields of Settings that are not sections of config.toml
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -61,11 +63,6 @@ def resolve(
     return build(Settings, values, "")
 
 
-def restore(values: Mapping[str, Any]) -> Settings:
-    """Builds the settings that a release's manifest records. Raises RecsysError if another version of the code wrote them."""
-    return build(Settings, dict(values), "")
-
-
 def parse_day(name: str, text: str) -> date:
     """Parses an ISO date that a person gave as the variable `name`. Raises RecsysError naming the variable and the text."""
     try:
@@ -78,3 +75,56 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise RecsysError(f"config: {where} is {json.dumps(value)}; it must be a table")
     return value
+
+
+def write_line(key: str, value: Any, comment: str = "") -> str:
+    """Returns `key = value # comment` on one line."""
+    written = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else write_text(key)
+    return f"{written} = {_write(value)}" + (f" # {comment}" if comment else "")
+
+
+def write_text(text: str) -> str:
+    """Returns a text as a TOML string, in quotes."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # the only control character that JSON does not escape
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(write_line(key, inner) for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_write, value)) + "]"
+    return write_text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def config_schema(recommenders: Mapping[str, Callable[..., Any]], checks: Mapping[str, type]) -> dict[str, Any]:
+    """Returns the JSON schema of config.toml.
+
+    recommenders: classes by name; the parameters of each are the keys of its section.
+    checks: settings models by name; the fields of each are the keys of its section.
+    """
+    parts: dict[str, Any] = {}
+
+    def part(kind: Any) -> dict[str, Any]:
+        schema = schema_of(kind)
+        parts.update(schema.pop("$defs", {}))
+        return schema
+
+    def table(sections: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "object", "properties": sections, "additionalProperties": False}
+
+    run, operations = part(Settings), part(Operations)
+    properties = {name: field for name, field in run["properties"].items() if name not in RUN_FIELDS} | operations["properties"]
+    properties |= {
+        "dataset": {"type": "string", "description": "Default of DATASET=."},
+        "datasets": {"type": "object", "additionalProperties": part(Dataset)},
+        "recommenders": table({name: part(kind) for name, kind in recommenders.items()}),
+        "checks": table({name: part(kind) for name, kind in checks.items()}),
+        "cloud": part(Cloud),
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "config.toml",
+        **table(properties),
+        "required": sorted(properties.keys() - {"tune", "cloud"}),
+        "$defs": parts,
+    }

@@ -137,12 +137,11 @@ class ServeSettings:
     @field_validator("allowed_hosts")
     @classmethod
     def _check_hosts(cls, hosts: list[str]) -> list[str]:
-        for host in hosts:
-            if not HOST.fullmatch(host):
-                raise ValueError(
-                    f'"{host}" is not a plain host name or address; write one without scheme and port, such as "recs.example.com",'
-                    ' "10.0.0.7" or "[::1]", or "*" for any'
-                )
+        if wrong := [host for host in hosts if not HOST.fullmatch(host)]:
+            raise ValueError(
+                f'"{wrong[0]}" is not a plain host name or address; write one without scheme and port, such as "recs.example.com",'
+                ' "10.0.0.7" or "[::1]", or "*" for any'
+            )
         return hosts
 
 
@@ -217,10 +216,9 @@ class Dataset:
                 f"horizon_days = {self.horizon_days} is not a multiple of step_days = {self.step_days};"
                 " cutoffs are step_days apart, so make it one"
             )
-        for own, ours in self.event_types.items():
-            if ours not in (*KNOWN_TYPES, self.target):
-                allowed = ", ".join(dict.fromkeys((*KNOWN_TYPES, self.target)))
-                raise ValueError(f'event_types maps "{own}" to "{ours}"; choose one of {allowed}')
+        allowed = dict.fromkeys((*KNOWN_TYPES, self.target))
+        if wrong := [f'"{own}" to "{ours}"' for own, ours in self.event_types.items() if ours not in allowed]:
+            raise ValueError(f"event_types maps {wrong[0]}; choose one of {', '.join(allowed)}")
         if len(self.own_types) < len(self.event_types):
             raise ValueError("event_types names a type twice (case and surrounding spaces are ignored); name it once")
         if (meaning := self.own_types.get(self.target, self.target)) != self.target:
@@ -289,9 +287,8 @@ class Settings:
     def _check_consistency(self) -> "Settings":
         if "popularity" not in self.recommenders:
             raise ValueError("recommenders.popularity is missing; every release is compared with it, so add its section")
-        for name in self.lists.alternatives:
-            if name not in self.recommenders:
-                raise ValueError(f'lists.alternatives names "{name}"; choose of {", ".join(self.recommenders)}')
+        if unknown := [name for name in self.lists.alternatives if name not in self.recommenders]:
+            raise ValueError(f'lists.alternatives names "{unknown[0]}"; choose of {", ".join(self.recommenders)}')
         if self.evaluation.k > self.lists.length:
             raise ValueError(
                 f"evaluation.k = {self.evaluation.k} is above lists.length = {self.lists.length}; lists must have k items:"

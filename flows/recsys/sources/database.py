@@ -71,9 +71,8 @@ class Database(Source):
                 f"{self._name('events')} is not there; write a query that returns {', '.join(columns.REQUIRED['events'])}"
             )
         known = [f"{table}.sql" for table in columns.TABLES]
-        for path in sorted(self.queries.glob("*.sql")):
-            if path.name not in known:
-                raise RecsysError(f"{self._name(path.stem)} is not read; rename it to one of {', '.join(known)}")
+        if unread := sorted(path.stem for path in self.queries.glob("*.sql") if path.name not in known):
+            raise RecsysError(f"{self._name(unread[0])} is not read; rename it to one of {', '.join(known)}")
 
     def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
         given = [table for table in columns.TABLES if (self.queries / f"{table}.sql").is_file()]

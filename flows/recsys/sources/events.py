@@ -1,8 +1,8 @@
 """Files as a source: events, and optionally items and users, as CSV, JSON or Parquet."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,13 +35,13 @@ class Events(Source):
         self.dataset, self.endpoint = dataset, endpoint
 
     def land(self, folder: Path, until: date | None = None) -> list[CheckResult]:
-        client, inputs, skipped, seen = self._client(), {}, [], {}
+        inputs, skipped, seen = {}, [], {}
         for table, pattern in self.patterns.items():
             if pattern:
-                found = files.find(pattern, table.upper(), client)
+                names, unfinished = files.find(pattern, table.upper(), self.client)
                 seen[table] = files.KnownFiles()
-                inputs[table] = Input(f'{table.upper()} "{pattern}"', _origins(table.upper(), found.names, client, seen[table]))
-                skipped += found.skipped
+                inputs[table] = Input(f'{table.upper()} "{pattern}"', _origins(table.upper(), names, self.client, seen[table]))
+                skipped += unfinished
         results = land(folder, inputs, self.dataset)
         if skipped:
             message = f"not read, because _ marks unfinished files: {', '.join(skipped[:10])}; rename them if they are complete"
@@ -54,28 +54,24 @@ class Events(Source):
 
     def schemas(self) -> dict[str, pa.Schema]:
         """Returns the columns of each given table, by its first file."""
-        client, schemas = self._client(), {}
-        for table, pattern in self.patterns.items():
-            if pattern:
-                name = files.find(pattern, table.upper(), client).names[0]
-                schemas[table] = files.read_schema(name, f'{table.upper()} "{name}"', client)
-        return schemas
+        given = [table for table, pattern in self.patterns.items() if pattern]
+        return {table: files.read_schema(*self._first_file(table), self.client) for table in given}
 
     def read_heads(self, wanted: Mapping[str, Collection[str]]) -> dict[str, pa.RecordBatch]:
         """Returns the first rows of the wanted columns of each table."""
-        client, heads = self._client(), {}
-        for table, names in wanted.items():
-            name = files.find(self.patterns[table], table.upper(), client).names[0]
-            where = f'{table.upper()} "{name}"'
-            heads[table] = next(iter(files.read(name, where, partial(_keep, names), client)))
-        return heads
+        return {
+            table: next(iter(files.read(*self._first_file(table), set(names).intersection, self.client)))
+            for table, names in wanted.items()
+        }
 
-    def _client(self) -> Any:
+    def _first_file(self, table: str) -> tuple[str, str]:
+        """The first file of a table, and its name in messages."""
+        (name, *_), _ = files.find(self.patterns[table], table.upper(), self.client)
+        return name, f'{table.upper()} "{name}"'
+
+    @cached_property
+    def client(self) -> Any:
         return s3_client(self.endpoint) if any(map(files.is_remote, self.patterns.values())) else None
-
-
-def _keep(wanted: Collection[str], names: Sequence[str]) -> list[str]:
-    return [name for name in names if name in wanted]
 
 
 def _origins(setting: str, names: list[str], client: Any, seen: files.KnownFiles) -> Iterator[Origin]:

@@ -61,24 +61,10 @@ class UnreadableColumns(RecsysError):
         self.where, self.problems = where, problems
 
 
-class NestedColumns(ValueError):
-    """Columns that do not hold single values, raised by code that does not know the name of the file."""
-
-    def __init__(self, problems: Mapping[str, str]):
-        self.problems = problems
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """names: files to read, in order. skipped: data files that were skipped because a leading `_` marks them as unfinished."""
-
-    names: list[str]
-    skipped: list[str]
-
-
-def find(pattern: str, setting: str, client: Any = None) -> FoundFile:
+def find(pattern: str, setting: str, client: Any = None) -> tuple[list[str], list[str]]:
     """Finds the files of a path, folder or glob, on disk or as `s3://bucket/key`. A folder gives all files below it.
 
+    Returns the files to read, in order, and the data files that are skipped because a leading `_` marks them as unfinished.
     setting: name of the pattern in messages. client: S3 client, for remote patterns.
     Raises RecsysError if there is no file to read, or if a file has an unknown ending.
     """
@@ -103,7 +89,7 @@ def find(pattern: str, setting: str, client: Any = None) -> FoundFile:
     if not read:
         advice = f"{ACCEPTED}, or a folder or glob of them{_or_setting(setting)}"
         raise RecsysError(f'{setting} "{pattern}" holds no file to read; {advice}')
-    return FoundFile(read, skipped)
+    return read, skipped
 
 
 @dataclass
@@ -158,7 +144,7 @@ def read(
                     for column in _absent(folders, batch.schema.names):
                         batch = batch.append_column(column, pa.array([folders[column]] * batch.num_rows, pa.string()))
                     yield batch
-        except NestedColumns as error:
+        except UnreadableColumns as error:
             raise UnreadableColumns(where, error.problems) from None
         except (pa.ArrowException, UnicodeError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]
@@ -370,7 +356,7 @@ def _batch(rows: list[dict[str, Any]], names: Sequence[str], choose: Choose) -> 
     wanted = choose(names)
     values = {name: [row.get(name) for row in rows] for name in names if name in wanted}
     if nested := {name: problem for name, column in values.items() if (problem := _nested(column))}:
-        raise NestedColumns(nested)
+        raise UnreadableColumns("", nested)  # `read` adds the name of the file
     return pa.RecordBatch.from_pydict({
         name: pa.array([str(value).lower() if isinstance(value, bool) else value for value in column], pa.string())
         for name, column in values.items()

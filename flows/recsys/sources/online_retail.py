@@ -4,8 +4,7 @@ import shutil
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import date, datetime, time
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -25,9 +24,9 @@ SCHEMA = pa.schema([
     ("InvoiceNo", pa.string()), ("StockCode", pa.string()), ("Description", pa.string()), ("Quantity", pa.int64()),
     ("InvoiceDate", pa.timestamp("us")), ("UnitPrice", pa.float64()), ("CustomerID", pa.string()), ("Country", pa.string()),
 ])  # fmt: skip
+DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%m/%d/%Y %H:%M")
 OFFICIAL = {"rows": 541_909, "invoices": 25_900, "customers": 4_372}
 Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S+$", examples=['"https://example.com/online+retail.zip"'])]
-DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M")
 
 
 class OnlineRetail(Source):
@@ -96,7 +95,12 @@ def _read_workbook(path: Path) -> Iterator[pa.RecordBatch]:
     except CalamineError as error:
         raise RecsysError(f'RAW "{path}" cannot be read as a workbook: {error}; pass the official .xlsx') from None
     while batch := list(islice(rows, files.BATCH_ROWS)):
-        yield _shape(header, [list(column) for column in zip(*batch, strict=True)], path)
+        yield _shape(header, [pa.array(map(_text, column), pa.string()) for column in zip(*batch, strict=True)], path)
+
+
+def _text(cell: Any) -> str:
+    """Text of a cell. A workbook stores the code 85123 as 85123.0."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _read_table(path: Path) -> Iterator[pa.RecordBatch]:
@@ -113,7 +117,7 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _shape(header: list[str], columns: list[Any], path: Path) -> pa.RecordBatch:
+def _shape(header: list[str], columns: list[pa.Array], path: Path) -> pa.RecordBatch:
     """Returns the official columns in their types. Both editions' column names are known."""
     renamed = {"invoice": "invoiceno", "price": "unitprice"}
     names = [name.lower().replace(" ", "").replace("_", "") for name in header]
@@ -126,39 +130,23 @@ def _shape(header: list[str], columns: list[Any], path: Path) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([_cast(by_name[field.name.lower()], field) for field in SCHEMA], schema=SCHEMA)
 
 
-def _cast(column: Any, field: pa.Field) -> pa.Array:
-    if isinstance(column, pa.Array) and column.type == field.type:
-        if field.type != pa.string():
-            return column
-        text = pc.replace_substring_regex(column, r"^(\d+)\.0$", r"\1")
-        return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-    values = column.to_pylist() if isinstance(column, pa.Array) else column
-    values = [None if value is None or value == "" or value != value else value for value in values]
+def _cast(column: pa.Array, field: pa.Field) -> pa.Array:
+    """Converts a column to its official type. The text 17850.0 becomes 17850, and an empty text a missing value."""
     try:
+        if pa.types.is_timestamp(column.type) or column.type == field.type != pa.string():
+            return pc.cast(column, field.type)
+        text = pc.replace_substring_regex(pc.cast(column, pa.string()), r"^(\d+)\.0$", r"\1")
+        text = pc.if_else(pc.is_in(text, pa.array(["", "nan"])), pa.scalar(None, pa.string()), text)
         if field.type == pa.string():
-            return pa.array([None if value is None else _whole(value) for value in values], pa.string())
+            return text
         if pa.types.is_timestamp(field.type):
-            return pa.array([value if value is None else _moment(value) for value in values], field.type)
-        return pc.cast(pa.array([None if value is None else float(value) for value in values], pa.float64()), field.type)
-    except (ValueError, TypeError, pa.ArrowInvalid) as error:
+            times = pc.coalesce(*(pc.strptime(text, form, "us", error_is_null=True) for form in DATE_FORMATS))
+            if wrong := text.filter(pc.and_(pc.is_valid(text), pc.is_null(times))).to_pylist():
+                raise ValueError(f'"{wrong[0]}" is not a time of the form {" or ".join(DATE_FORMATS)}')
+            return times
+        return pc.cast(pc.cast(text, pa.float64()), field.type)
+    except (ValueError, pa.ArrowNotImplementedError) as error:
         raise RecsysError(f"RAW column {field.name}: {error}; pass the official file") from None
-
-
-def _whole(value: Any) -> str:
-    """Text of a cell. A workbook stores the code 85123 as 85123.0."""
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    return text.removesuffix(".0") if text[:-2].isdigit() else text
-
-
-def _moment(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, date):
-        return datetime.combine(value, time())
-    for pattern in DATE_FORMATS:
-        with suppress(ValueError):
-            return datetime.strptime(str(value), pattern)
-    raise ValueError(f'"{value}" is not a time of the form {" or ".join(DATE_FORMATS)}')
 
 
 def _compare(path: Path) -> CheckResult:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from recsys import RecsysError
 from recsys.store.processes import host, is_dead, own_name
@@ -38,28 +38,11 @@ class Usage:
         return (time.time() - self.written) / 3600
 
 
-class Backend(Protocol):
-    """Storage of files and folders. Names are relative paths with slashes."""
-
-    def sweep(self) -> None: ...  # removes the drafts of killed processes
-    def draft(self) -> Any: ...  # context manager: an empty local folder
-    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None: ...  # writes the file `last` after all others
-    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path: ...  # returns a local folder with these files
-    def has_copy(self, name: str) -> bool: ...  # whether there is a local copy that `fetch` made
-    def forget(self, name: str) -> None: ...  # removes the local copy that `fetch` made
-    def read(self, name: str) -> bytes | None: ...  # None if there is no such file
-    def write(self, name: str, data: bytes) -> None: ...  # atomic
-    def remove(self, name: str) -> None: ...  # a file, or a folder and everything below it
-    def renew(self, name: str) -> bool: ...  # sets the time of a file's last write to now; false if there is no such file
-    def usage(self, name: str) -> Usage: ...
-    def children(self, name: str) -> list[str]: ...  # names of the folders in a folder
-    def files(self, name: str) -> list[str]: ...  # names of the files in a folder
-    def exclusive(self, names: list[str]) -> Any: ...  # context manager: yields versions of the files, for `swap`
-    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None: ...  # writes, or raises Conflict if another process did
-
-
 class Directory:
-    """A folder on a local or shared disk. Writes go to a temporary name that is synced and renamed; a file lock excludes others."""
+    """A folder on a local or shared disk. Writes go to a temporary name that is synced and renamed; a file lock excludes others.
+
+    Names of files and folders are relative paths with slashes, here and in S3, which has the same methods.
+    """
 
     def __init__(self, root: Path):
         self.root = root
@@ -68,7 +51,7 @@ class Directory:
         return str(self.root)
 
     @contextmanager
-    def draft(self) -> Iterator[Path]:
+    def draft(self) -> Iterator[Path]:  # yields an empty local folder
         self.sweep()
         folder = self._aside()
         folder.mkdir()
@@ -91,7 +74,7 @@ class Directory:
             if process.partition(".")[0].isdecimal() and (is_dead(process) if place == host() else _is_old(path)):
                 _delete(path)
 
-    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None:
+    def commit(self, folder: Path, name: str, last: str, data: bytes) -> None:  # writes the file `last` after all others
         (folder / last).write_bytes(data)
         for path in [*folder.rglob("*"), folder]:
             _sync(path)
@@ -106,22 +89,22 @@ class Directory:
                 raise
         _sync(target.parent)
 
-    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:
+    def fetch(self, name: str, sizes: Mapping[str, int]) -> Path:  # returns a local folder with these files
         return self.root / name
 
-    def has_copy(self, name: str) -> bool:
+    def has_copy(self, name: str) -> bool:  # whether there is a local copy that `fetch` made
         return False
 
     def forget(self, name: str) -> None:
-        """Does nothing, since `fetch` does not copy."""
+        """Removes the local copy that `fetch` made. Does nothing here, since `fetch` does not copy."""
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> bytes | None:  # None if there is no such file
         try:
             return (self.root / name).read_bytes()
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> None:  # atomic
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._aside()
@@ -138,12 +121,13 @@ class Directory:
             temporary.unlink(missing_ok=True)
         _sync(target.parent)
 
-    def children(self, name: str) -> list[str]:
+    def children(self, name: str) -> list[str]:  # names of the folders in a folder
         folder = self.root / name
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def remove(self, name: str) -> None:
-        """Moves the target to the drafts, so that it disappears at once, and deletes it there."""
+        """Removes a file, or a folder and all below it. Moves it to the drafts first, so that it disappears at once, and deletes it
+        there."""
         self.sweep()
         aside, target = self._aside(), self.root / name
         try:
@@ -155,7 +139,7 @@ class Directory:
         if aside.exists():
             raise OSError(f"{name} cannot be deleted from {aside}")
 
-    def renew(self, name: str) -> bool:
+    def renew(self, name: str) -> bool:  # sets the time of a file's last write to now; false if there is no such file
         try:
             os.utime(self.root / name)
         except FileNotFoundError:
@@ -168,18 +152,18 @@ class Directory:
         stats = [path.stat() for path in paths]
         return Usage(sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=-math.inf))
 
-    def files(self, name: str) -> list[str]:
+    def files(self, name: str) -> list[str]:  # names of the files in a folder
         folder = self.root / name
         return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
     @contextmanager
-    def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:
+    def exclusive(self, names: list[str]) -> Iterator[dict[str, str]]:  # yields versions of the files, for `swap`
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield {}
 
-    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None:
+    def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None:  # writes, or raises Conflict if another process did
         self.write(name, data)
 
 
@@ -233,12 +217,18 @@ class S3:
             if path.exists() and path.stat().st_size == size:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with self._if_exists():
                 self.client.download_file(self.bucket, self._key(f"{name}/{file}"), str(path))
-            except self.client.exceptions.ClientError as error:
-                if _code(error) != "404":
-                    raise
         return folder
+
+    @contextmanager
+    def _if_exists(self) -> Iterator[None]:
+        """Ends the block where an object that it asks for does not exist."""
+        try:
+            yield
+        except self.client.exceptions.ClientError as error:
+            if _code(error) not in ("404", "NoSuchKey"):
+                raise
 
     def has_copy(self, name: str) -> bool:
         return self._copy(name).exists()
@@ -250,10 +240,9 @@ class S3:
         return Path(_cache().name) / self.bucket / self._key(name)
 
     def read(self, name: str) -> bytes | None:
-        try:
+        with self._if_exists():
             return self.client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
-        except self.client.exceptions.NoSuchKey:
-            return None
+        return None
 
     def write(self, name: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data)
@@ -282,13 +271,10 @@ class S3:
 
     def renew(self, name: str) -> bool:
         place = {"Bucket": self.bucket, "Key": self._key(name)}
-        try:
+        with self._if_exists():
             self.client.copy_object(**place, CopySource=place, MetadataDirective="REPLACE")
-        except self.client.exceptions.ClientError as error:
-            if _code(error) in ("NoSuchKey", "404"):
-                return False
-            raise
-        return True
+            return True
+        return False
 
     def usage(self, name: str) -> Usage:
         entries = list(self._entries(name))
@@ -305,12 +291,9 @@ class S3:
         yield {name: tag for name in names if (tag := self._tag(name))}
 
     def _tag(self, name: str) -> str | None:
-        try:
+        with self._if_exists():
             return self.client.head_object(Bucket=self.bucket, Key=self._key(name))["ETag"]
-        except self.client.exceptions.ClientError as error:
-            if _code(error) == "404":
-                return None
-            raise
+        return None
 
     def swap(self, name: str, data: bytes, seen: dict[str, str]) -> None:
         condition = {"IfMatch": seen[name]} if name in seen else {"IfNoneMatch": "*"}
@@ -322,6 +305,9 @@ class S3:
                     return
                 raise Conflict("another run published during this one; nothing was lost: run again") from None
             raise
+
+
+Backend = Directory | S3
 
 
 def object_store_errors() -> tuple[type[Exception], ...]:

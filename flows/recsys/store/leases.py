@@ -4,13 +4,13 @@ import json
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from recsys import RecsysError
 from recsys.store.backends import Conflict
-from recsys.store.processes import host, is_dead, node, own_name, pid
+from recsys.store.processes import host, is_dead, own_name
 from recsys.store.snapshots import Store
 
 EXPIRES = 300.0  # seconds without a heartbeat after which another host may take the lease
@@ -29,9 +29,9 @@ def lease(store: Store, flow: str) -> Iterator[None]:
 
     def take(present: bytes | None) -> bytes:
         if holder := _holder(store, name, present):
+            process, machine = holder["process"].partition(".")[0], holder["host"].rsplit("-", 2)[0]
             raise RecsysError(
-                f"another run of {flow} in {store.backend} is under way, process {pid(holder['process'])} on"
-                f" {node(holder['host'])} since"
+                f"another run of {flow} in {store.backend} is under way, process {process} on {machine} since"
                 f" {holder['since']}; wait for its end, or stop it. If it was killed on another machine, run again in"
                 f" {EXPIRES / 60:.0f} minutes"
             )
@@ -65,7 +65,5 @@ def _holder(store: Store, name: str, data: bytes | None) -> dict[str, Any] | Non
 
 def _beat(store: Store, name: str, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
-        try:
+        with suppress(Exception):  # the run itself reports errors of the store
             store.backend.renew(name)
-        except Exception:  # the run itself reports errors of the store
-            continue

@@ -34,16 +34,6 @@ def own_name() -> str:
     return f"{os.getpid()}.{_started(os.getpid())}"
 
 
-def node(name: str) -> str:
-    """The machine of a name of `host`, for messages."""
-    return name.rsplit("-", 2)[0]
-
-
-def pid(name: str) -> str:
-    """The process id of a name of `own_name`, for messages."""
-    return name.partition(".")[0]
-
-
 def is_dead(name: str) -> bool:
     """Whether the process of this host with a name of `own_name` has ended, reaped by its parent or not."""
     pid, _, start = name.partition(".")

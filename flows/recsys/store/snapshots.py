@@ -242,10 +242,9 @@ class Store:
         """Returns the sorted ids of all readable snapshots of a kind."""
         return [id for id in self.backend.children(KINDS[kind]) if self.readable(kind, id)]
 
-    def attach_report(self, release: str, report: bytes) -> str:
-        """Writes a release's validation report to its folder, and returns its sha256."""
+    def attach_report(self, release: str, report: bytes) -> None:
+        """Writes a release's validation report to its folder."""
         self.backend.write(f"{_folder('release', release)}/{REPORT}", report)
-        return hashlib.sha256(report).hexdigest()
 
     def report(self, release: str) -> bytes | None:
         return self.backend.read(f"{_folder('release', release)}/{REPORT}")

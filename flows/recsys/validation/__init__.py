@@ -9,12 +9,14 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.validation import cases, expectations, expected_changes
+    from recsys.validation.advice import SettingNames, setting_of
     from recsys.validation.audit import perturbations, replays
     from recsys.validation.cases import SEVERITIES
     from recsys.validation.check_input import CheckInput
     from recsys.validation.checks import lists, raw
     from recsys.validation.checks.champion import released
-    from recsys.validation.distributions import movements
+    from recsys.validation.checks.drift import feature_drift
+    from recsys.validation.checks.freshness import event_age
     from recsys.validation.measurements import measure
     from recsys.validation.registry import CHECKS, check_config, complete_raw, examine, limits, required
 

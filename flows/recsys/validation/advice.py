@@ -43,7 +43,8 @@ class Advisor:
 
     def complete(self, result: CheckResult, check: str, module: ModuleType, suspect: str) -> CheckResult:
         """Returns the check result with its setting and, if it failed, with its suspect, expected change and advice."""
-        check, result = f"{check}.{result.name}", replace(result, setting=self._setting(result, check, module))
+        setting = setting_of(result, check, getattr(module, "SETTINGS", None), self.settings)
+        check, result = f"{check}.{result.name}", replace(result, setting=setting)
         if result.passed:
             return result
         result = replace(result, suspect=result.suspect or suspect)
@@ -51,20 +52,6 @@ class Advisor:
             message = f"{result.message}; expected: {change}"
             result = replace(result, severity="warn", expected=str(change), message=message)
         return replace(result, advice=self._advice(check, result.suspect, result.since)) if result.blocks else result
-
-    def _setting(self, result: CheckResult, check: str, module: ModuleType) -> str:
-        known: SettingNames | None = getattr(module, "SETTINGS", None)
-        if known is None and not result.setting:
-            return f"[checks.{check}] in config.toml" if self.settings.checks.get(check) else ""
-        found = next((setting for pattern, setting in (known or {}).items() if fnmatch(result.name, pattern)), "")
-        own = found if isinstance(found, str) else found[result.severity == "block"]
-        names = (result.setting or own).split()
-        return " and ".join(self._path(name, check) for name in names) + (" in config.toml" if names else "")
-
-    def _path(self, name: str, check: str) -> str:
-        if name.startswith("dataset."):
-            return f"datasets.{self.settings.dataset_name}.{name.removeprefix('dataset.')}"
-        return name if "." in name or name.startswith("[") else f"checks.{check}.{name}"
 
     def _advice(self, check: str, suspect: str, since: str) -> str:
         """Commands that show the fault, and commands to continue with."""
@@ -95,3 +82,20 @@ class Advisor:
         if place.endswith(root):
             return "PRODUCTION=1" if root.startswith("s3://") else ""
         return "" if place.startswith(f"{root}/") else f"STORE={shlex.quote(place)}"
+
+
+def setting_of(result: CheckResult, check: str, known: SettingNames | None, settings: Settings) -> str:
+    """The settings in config.toml that hold the threshold of a check result; "" if it is fixed. known: the `SETTINGS` of its
+    module."""
+    if known is None and not result.setting:
+        return f"[checks.{check}] in config.toml" if settings.checks.get(check) else ""
+    found = next((setting for pattern, setting in (known or {}).items() if fnmatch(result.name, pattern)), "")
+    own = found if isinstance(found, str) else found[result.severity == "block"]
+    names = (result.setting or own).split()
+    return " and ".join(_path(name, check, settings) for name in names) + (" in config.toml" if names else "")
+
+
+def _path(name: str, check: str, settings: Settings) -> str:
+    if name.startswith("dataset."):
+        return f"datasets.{settings.dataset_name}.{name.removeprefix('dataset.')}"
+    return name if "." in name or name.startswith("[") else f"checks.{check}.{name}"

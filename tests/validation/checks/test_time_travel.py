@@ -10,9 +10,9 @@ from conftest import failed
 from recsys.recommenders.base import Lists
 from recsys.recommenders.registry import RECOMMENDERS
 from recsys.recommenders.two_stage import FeatureTable, TwoStage
-from recsys.validation.audit.chance import areas_under_curve
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks import time_travel
+from recsys.validation.checks.time_travel import areas_under_curve
 
 pytestmark = pytest.mark.slow
 

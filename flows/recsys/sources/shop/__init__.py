@@ -18,8 +18,8 @@ from pydantic import Field
 from recsys import RecsysError
 from recsys.settings import Count, Day, PositiveDays, Seed, Share
 from recsys.sources.base import Simulation
-from recsys.sources.shop.words import name_categories
-from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, Ints, World
+from recsys.sources.shop.words import Ints, name_categories
+from recsys.sources.shop.world import BUY, CART, VIEWS, Floats, World
 from recsys.validation_report import CheckResult
 
 TYPES = np.array(["view", "cart", "purchase", "return"])

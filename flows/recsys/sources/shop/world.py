@@ -10,10 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.sources.shop.words import name_items
+from recsys.sources.shop.words import Ints, name_items
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 STYLES = 4  # independent of categories, so that item-to-item similarity has something to learn
 VIEWS = 4.0  # mean views per visit

@@ -91,14 +91,13 @@ def plan(state: State) -> "DataFrame":
     from pandas import DataFrame
 
     found = groups(state)
+    without_item = ("repeated_basket", "shuffled_day", "dropped_basket", "giant")
     rows: list[tuple] = [
-        (state.user_ids[user], name, None, None)
-        for name in ("repeated_basket", "shuffled_day", "dropped_basket", "giant")
-        for user in found[name]
+        *((state.user_ids[user], name, None, None) for name in without_item for user in found[name]),
+        *((state.user_ids[user], "swapped_item", *pair) for user, pair in _swaps(state, found["swapped_item"])),
+        *((state.user_ids[user], "new_category", item, None) for user, item in _newcomers(state, found["new_category"])),
+        *((None, "withdrawn", state.item_ids[item], None) for item in popularity_order(state)[:1]),
     ]
-    rows += [(state.user_ids[user], "swapped_item", *pair) for user, pair in _swaps(state, found["swapped_item"])]
-    rows += [(state.user_ids[user], "new_category", item, None) for user, item in _newcomers(state, found["new_category"])]
-    rows += [(None, "withdrawn", state.item_ids[item], None) for item in popularity_order(state)[:1]]
     return DataFrame(rows, columns=["user_id", "perturbation", "item_id", "other_item"], dtype="string")
 
 

@@ -33,8 +33,10 @@ def _not_worse(inputs: CheckInput, list_kind: str) -> CheckResult:
     severity: Severity = "block" if list_kind == inputs.served_kind else "warn"
     difference = inputs.gain("popularity", list_kind)
     passed = difference.high >= 0
-    message = f"{inputs.winner} minus popularity, {list_kind}: {inputs.metric} {difference}: "
-    message += "not worse" if passed else "worse beyond noise"
+    message = (
+        f"{inputs.winner} minus popularity, {list_kind}: {inputs.metric} {difference}:"
+        f" {'not worse' if passed else 'worse beyond noise'}"
+    )
     return CheckResult(f"{list_kind}_not_worse_than_popularity", difference.mean, 0.0, severity, passed, message)
 
 
@@ -56,6 +58,8 @@ def _better(inputs: CheckInput) -> CheckResult:
     simplest = next(iter(inputs.settings.recommenders))
     difference = inputs.gain(simplest, inputs.served_kind)
     passed = inputs.winner != simplest and difference.low > 0
-    message = f"{inputs.winner} minus {simplest}, the simplest recommender: {inputs.metric} {difference}: "
-    message += "better" if passed else "not better beyond noise"
+    message = (
+        f"{inputs.winner} minus {simplest}, the simplest recommender: {inputs.metric} {difference}:"
+        f" {'better' if passed else 'not better beyond noise'}"
+    )
     return CheckResult("better_than_simplest", difference.mean, 0.0, "warn", passed, message)

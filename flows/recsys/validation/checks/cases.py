@@ -31,7 +31,9 @@ def _result(inputs: CheckInput, case: dict[str, Any]) -> CheckResult | None:
         return CheckResult(name, "no list", "a list", "warn", False, message)
     items = lists.items[rows[0], :k]
     listed = inputs.state.item_ids[items[items >= 0]].tolist()
-    wrong = [f"{item} is missing" for item in case["expect"] if item not in listed]
-    wrong += [f"{item} is listed" for item in case["not"] if item in listed]
+    wrong = [
+        *(f"{item} is missing" for item in case["expect"] if item not in listed),
+        *(f"{item} is listed" for item in case["not"] if item in listed),
+    ]
     message = f"first {k} items of user {case['user']}: {', '.join(wrong)}; the case says: {case['why']}"
     return CheckResult(name, len(wrong), 0, case["severity"], False, message) if wrong else None

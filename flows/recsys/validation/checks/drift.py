@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from recsys.features import places
+from recsys.features import State, places
 from recsys.releases import read_items
 from recsys.settings import Count, NotNegative, Share, section
 from recsys.validation.check_input import CheckInput
@@ -30,17 +30,17 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 
 
 def check(inputs: CheckInput, limits: DriftLimits) -> Iterator[CheckResult]:
-    yield _features(inputs, limits)
+    yield feature_drift(inputs.holdout_state, inputs.state, limits)
     yield _catalogue(inputs, limits)
     yield _returned(inputs)
 
 
-def _features(inputs: CheckInput, limits: DriftLimits) -> CheckResult:
+def feature_drift(then: State, now: State, limits: DriftLimits) -> CheckResult:
     """Only warns, because seasons and growth can change features as much as a fault does."""
-    moved = movements(inputs.holdout_state, inputs.state, limits.min_rows)
+    moved = movements(then, now, limits.min_rows)
     worst = sorted(moved, key=lambda name: -moved[name])[:3]
-    message = f"of {len(moved)} features with enough rows, these changed most since {inputs.holdout_state.cutoff}: "
-    message += ", ".join(f"{name} (PSI {moved[name]:.2f})" for name in worst)
+    shown = ", ".join(f"{name} (PSI {moved[name]:.2f})" for name in worst)
+    message = f"of {len(moved)} features with enough rows, these changed most since {then.cutoff}: {shown}"
     return grade("feature_drift", moved[worst[0]] if worst else 0.0, limits.warn_psi, math.inf, message)
 
 

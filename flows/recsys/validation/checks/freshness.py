@@ -1,11 +1,13 @@
 """Checks that events still arrive and that the model is not too old. The only check that depends on today's date."""
 
+import math
 from collections.abc import Iterator
 from datetime import date
 
-from recsys.settings import Days, section
+from recsys.features import Features
+from recsys.settings import Days, Settings, section
 from recsys.validation.check_input import CheckInput
-from recsys.validation_report import CheckResult
+from recsys.validation_report import CheckResult, Severity
 
 
 @section
@@ -22,15 +24,19 @@ SETTINGS: dict[str, str | tuple[str, str]] = {
 
 def check(inputs: CheckInput, limits: FreshnessLimits) -> Iterator[CheckResult]:
     yield _model(inputs, limits)
-    last, normal = date.fromisoformat(inputs.features.counts()["last_day"]), inputs.settings.dataset.max_age_days
-    age = (inputs.today - last).days
+    yield event_age("freshness", inputs.features, inputs.today, inputs.settings, limits.block_days)
+
+
+def event_age(name: str, features: Features, today: date, settings: Settings, block_days: float = math.inf) -> CheckResult:
+    """The age of the last event. Blocks if it is above `max_age_days` by more than `block_days`."""
+    last, normal = date.fromisoformat(features.counts()["last_day"]), settings.dataset.max_age_days
+    age = (today - last).days
+    message = f"the last event is of {last}, {age} days before {today}"
     if not normal:
-        message = f"the last event is of {last}; its age is not checked, because max_age_days = 0 says that the history is closed"
-        yield CheckResult("freshness", age, "any", "warn", True, message)
-        return
-    message = f"the last event is of {last}, {age} days before {inputs.today}; up to {normal} days are normal (max_age_days)"
-    severe = age > normal + limits.block_days
-    yield CheckResult("freshness", age, normal, "block" if severe else "warn", age <= normal, message)
+        message += "; with max_age_days = 0 the history is closed: its age is not checked, and releases are dated by their data"
+        return CheckResult(name, age, "any", "warn", True, message)
+    severity: Severity = "block" if age > normal + block_days else "warn"
+    return CheckResult(name, age, normal, severity, age <= normal, f"{message}; up to {normal} days are normal (max_age_days)")
 
 
 def _model(inputs: CheckInput, limits: FreshnessLimits) -> CheckResult:

@@ -316,9 +316,9 @@ def _first_of_low(low: DayFlags, limits: HistoryLimits) -> Iterator[int]:
 
 def _collapse(dimension: str, profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     low = _low(profile.of(dimension), limits)[0]
+    days, usual = low[-WEEK:].sum(), f"{limits.block_left:.0%} of their usual {dimension}"
     for day in _first_of_low(low, limits):
-        message = f"{low[-WEEK:].sum()} of the last 7 days have less than {limits.block_left:.0%} of their usual {dimension}"
-        yield Fault(day, message, low[-WEEK:].sum(), limits.block_days)
+        yield Fault(day, f"{days} of the last 7 days have less than {usual}", days, limits.block_days)
 
 
 def _lost_slices(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
@@ -331,11 +331,13 @@ def _lost_slices(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault
             lost = (usual * low).sum(0) / np.maximum(usual.sum(0), 1)
             for day in _first_of_low((lost >= limits.block_lost) & ~closed, limits):
                 names = [name for name, is_low in zip(profile.values[dimension], low[:, -1], strict=True) if is_low]
-                message = (
+                yield Fault(
+                    day,
                     f"almost no events are left of {dimension} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-                    f" ({len(names)} of {len(low)}), which had {lost[-1]:.0%} of all events"
+                    f" ({len(names)} of {len(low)}), which had {lost[-1]:.0%} of all events",
+                    lost[-1],
+                    limits.block_lost,
                 )
-                yield Fault(day, message, lost[-1], limits.block_lost)
 
 
 def _changed_types(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
@@ -349,11 +351,13 @@ def _changed_types(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fau
     halved = (counts < 0.5 * usual) & (usual >= np.maximum(limits.min_events, limits.block_types * total))
     for day in np.flatnonzero((moved >= limits.block_types) & halved.any(0) & (whole >= 0.5 * total)):
         row = int(halved[:, day].argmax())
-        message = (
+        yield Fault(
+            int(day),
             f"{moved[day]:.0%} of the events have another type than usual: {counts[row, day]:,.0f} are"
-            f" {profile.values['event_type'][row]} events, usually {usual[row, day]:,.0f}"
+            f" {profile.values['event_type'][row]} events, usually {usual[row, day]:,.0f}",
+            moved[day],
+            limits.block_types,
         )
-        yield Fault(int(day), message, moved[day], limits.block_types)
 
 
 def _established_gone(
@@ -366,9 +370,13 @@ def _established_gone(
     what, factor = ("users", 1.0) if dimension == "users" else ("events on items", 0.5)
     gone = _low(known, limits)[0] & (known[0] < factor * limits.block_left * was)
     for day in np.flatnonzero(gone & (whole[0] >= 0.5 * usual) & (was >= 0.3 * usual)):
-        message = f"{known[0, day]:,.0f} of {whole[0, day]:,.0f} {what} are known for {ESTABLISHED} days, usually {was[day]:,.0f}"
-        lost = 1 - known[0, day] / was[day]
-        yield Fault(int(day), f"{message}: the ids seem to have changed", lost, 1 - limits.block_left)
+        yield Fault(
+            int(day),
+            f"{known[0, day]:,.0f} of {whole[0, day]:,.0f} {what} are known for {ESTABLISHED} days, usually {was[day]:,.0f}:"
+            " the ids seem to have changed",
+            1 - known[0, day] / was[day],
+            1 - limits.block_left,
+        )
 
 
 def _mixed_up(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
@@ -380,11 +388,14 @@ def _mixed_up(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     expected = usual * known
     enough = expected >= np.maximum(limits.min_events, 5 * np.sqrt(again + chance))
     for day in np.flatnonzero((enough & (own < limits.block_left * expected))[0]):
-        message = (
+        yield Fault(
+            int(day),
             f"{again[0, day] / known[0, day]:.1%} of the events of known users are on items that they had before; with users"
-            f" exchanged it would be {chance[0, day] / known[0, day]:.1%}, and usually it is {usual[0, day]:.1%} more than that"
+            f" exchanged it would be {chance[0, day] / known[0, day]:.1%}, and usually it is {usual[0, day]:.1%} more than that:"
+            " ids seem to be mixed up",
+            1 - own[0, day] / expected[0, day],
+            1 - limits.block_left,
         )
-        yield Fault(int(day), f"{message}: ids seem to be mixed up", 1 - own[0, day] / expected[0, day], 1 - limits.block_left)
 
 
 def _prices_of(profile: DailyProfile) -> tuple[Floats, NDArray[np.int64]]:
@@ -425,17 +436,24 @@ def _prices_gone(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault
     """Most events that usually have a price have no price or a price of 0."""
     share, usual = _daily_share(profile.of("price_band", "none") + profile.of("price_band", "zero"), profile)
     for day in np.flatnonzero((profile.of("events") >= limits.min_events) & (share >= usual + MAX_PRICE_LOSS)):
-        message = f"{share[day]:.0%} of the events have no price or a price of 0, usually {usual[day]:.0%}"
-        yield Fault(int(day), message, share[day], usual[day] + MAX_PRICE_LOSS)
+        yield Fault(
+            int(day),
+            f"{share[day]:.0%} of the events have no price or a price of 0, usually {usual[day]:.0%}",
+            share[day],
+            usual[day] + MAX_PRICE_LOSS,
+        )
 
 
 def _sent_again(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Many more events than usual repeat earlier events to the second."""
     share, usual = _daily_share(profile.of("repeated"), profile)
     for day in np.flatnonzero((profile.of("events") >= limits.min_events) & (share >= usual + SENT_AGAIN)):
-        message = f"{share[day]:.0%} of the events have the same user, item, type and time of day as an earlier event, usually"
         yield Fault(
-            int(day), f"{message} {usual[day]:.0%}: events seem to have been sent again", share[day], usual[day] + SENT_AGAIN
+            int(day),
+            f"{share[day]:.0%} of the events have the same user, item, type and time of day as an earlier event, usually"
+            f" {usual[day]:.0%}: events seem to have been sent again",
+            share[day],
+            usual[day] + SENT_AGAIN,
         )
 
 
@@ -445,8 +463,12 @@ def _without_times(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fau
         return
     share, usual = _daily_share(profile.counts["hour"].max(0), profile)
     for day in np.flatnonzero((profile.of("events") >= 5 * limits.min_events) & (share >= ONE_HOUR) & (usual <= 0.5)):
-        message = f"{share[day]:.0%} of the events are in one hour, usually {usual[day]:.0%}: the time of day seems to be missing"
-        yield Fault(int(day), message, share[day], ONE_HOUR)
+        yield Fault(
+            int(day),
+            f"{share[day]:.0%} of the events are in one hour, usually {usual[day]:.0%}: the time of day seems to be missing",
+            share[day],
+            ONE_HOUR,
+        )
 
 
 # Measurements, which warn.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from recsys.features import State, Table
 from recsys.settings import section
 from recsys.validation.check_input import CheckInput
-from recsys.validation_report import CheckResult
+from recsys.validation_report import CheckResult, none_of
 
 
 @section
@@ -49,8 +49,7 @@ def _windows(inputs: CheckInput) -> CheckResult:
         for window in inputs.features.windows(cutoff)
         if window.cutoff + horizon > cutoff
     ]
-    message = f"{len(late)} training windows end after the cutoff that they are used for"
-    return CheckResult("windows_are_over", len(late), 0, "block", not late, _named(message, late[:3]))
+    return none_of("windows_are_over", late, "training windows end after the cutoff that they are used for")
 
 
 def _known(state: State) -> CheckResult:
@@ -62,8 +61,7 @@ def _known(state: State) -> CheckResult:
         for name, column in columns.items()
         if name.startswith("days") and np.nanmin(column, initial=0) < 0
     ]
-    message = f"{len(early)} columns count days since an event that is after the cutoff {state.cutoff}"
-    return CheckResult("nothing_is_from_the_future", len(early), 0, "block", not early, _named(message, early))
+    return none_of("nothing_is_from_the_future", early, f"columns count days since an event after the cutoff {state.cutoff}")
 
 
 def _leaking(inputs: CheckInput) -> CheckResult:
@@ -107,7 +105,3 @@ def _listed(attributes: Table, chosen: NDArray[np.bool_]) -> list[str]:
     kinds = np.where(attributes["is_number"], "number", "text")
     columns = (attributes["entity"], attributes["attribute"], kinds)
     return [f"{entity} {name} ({kind})" for entity, name, kind in zip(*(column[chosen] for column in columns), strict=True)]
-
-
-def _named(message: str, names: list[str]) -> str:
-    return f"{message}: {', '.join(names)}; none may" if names else f"{message}; none may"

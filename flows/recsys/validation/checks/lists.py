@@ -125,8 +125,10 @@ def _users(name: str, user_ids: NDArray[np.str_], state: State) -> CheckResult:
     wrong = len(unknown) + len(missing)
     message = f"each of the {len(state.user_ids):,} users of the features has one {name} list"
     if wrong:
-        message += f", but {len(missing):,} users have none and {len(unknown):,} lists are of unknown users, such as"
-        message += f" {[*missing, *unknown][0]}; make the lists again from these features"
+        message += (
+            f", but {len(missing):,} users have none and {len(unknown):,} lists are of unknown users, such as"
+            f" {[*missing, *unknown][0]}; make the lists again from these features"
+        )
     return CheckResult(f"{name}_users", wrong, 0, "block", not wrong, message)
 
 
@@ -139,8 +141,10 @@ def _falling(name: str, user_ids: NDArray[np.str_], lists: Lists, rules: Busines
     message = f"scores of {name} lists fall from rank to rank"
     if len(wrong):
         rank = int(rises[wrong[0]].argmax()) + 2
-        message += f", but they rise in {len(wrong):,} of {len(user_ids):,} lists, first at rank {rank} of user"
-        message += f" {user_ids[wrong[0]]}; items and scores were sorted in different orders, or not at all"
+        message += (
+            f", but they rise in {len(wrong):,} of {len(user_ids):,} lists, first at rank {rank} of user"
+            f" {user_ids[wrong[0]]}; items and scores were sorted in different orders, or not at all"
+        )
     return CheckResult(f"{name}_scores_fall", len(wrong), 0, "block", not len(wrong), message)
 
 
@@ -153,8 +157,10 @@ def _new(name: str, user_ids: NDArray[np.str_], lists: Lists, inputs: CheckInput
     count, message = len(np.unique(users[wrong])), f"{name} lists hold only items that are new to their user"
     if count:
         item = state.item_ids[items[wrong][0]]
-        message += f", but {count:,} of {len(user_ids):,} lists hold others: user {state.user_ids[users[wrong][0]]} has had {item};"
-        message += " maybe all_items lists, or lists of other users, were written in their place"
+        message += (
+            f", but {count:,} of {len(user_ids):,} lists hold others: user {state.user_ids[users[wrong][0]]} has had {item};"
+            " maybe all_items lists, or lists of other users, were written in their place"
+        )
     return CheckResult(f"{name}_items_new", count, 0, "block", not count, message)
 
 
@@ -170,8 +176,10 @@ def _shared(name: str, user_ids: NDArray[np.str_], lists: Lists, rules: Business
     ]
     message = f"no category has more than {rules.most} of the first {k} items of {name} lists"
     if wrong:
-        message += f" while others are left, but one does in {len(wrong):,} of {len(user_ids):,} lists, first in that of user"
-        message += f" {user_ids[wrong[0]]}; apply rules.max_category_share to every list"
+        message += (
+            f" while others are left, but one does in {len(wrong):,} of {len(user_ids):,} lists, first in that of user"
+            f" {user_ids[wrong[0]]}; apply rules.max_category_share to every list"
+        )
     return CheckResult(f"{name}_category_share", len(wrong), 0, "block", not wrong, message)
 
 

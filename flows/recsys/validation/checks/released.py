@@ -18,7 +18,7 @@ from recsys import RecsysError
 from recsys.evaluation import holdout_table
 from recsys.features import State
 from recsys.recommenders import CHUNK, FILL_DAYS, MAX_TOGETHER, SESSION_DAYS, ItemToItem, Lists, Recommender, position
-from recsys.releases import HISTORY, SIMILARITIES, prices, read_items, similar_items
+from recsys.releases import HISTORY, SIMILARITIES, Answer, Reader, prices, read_items, similar_items
 from recsys.settings import Count, Share, section
 from recsys.validation import own_user
 from recsys.validation.check_input import CheckInput
@@ -52,7 +52,8 @@ def check(inputs: CheckInput, limits: ReleasedLimits) -> Iterator[CheckResult]:
     permuted = Permuted(inputs.state, inputs.settings, inputs.settings.seed)
     for name, model in inputs.models.items():
         yield from _lists(inputs, limits, name, model, permuted, rows)
-    yield _similar_items(inputs, limits.items)
+    by_users = Together(inputs.state.bought(), ItemToItem(neighbours=inputs.settings.lists.length))
+    yield _remade("similar_items_remade", inputs, limits.items, by_users, inputs.reader.similar)
     yield _session_items(inputs, limits.items)
     yield _fallback(inputs)
     yield _users(inputs, rows)
@@ -99,7 +100,7 @@ def _lists(
             except RecsysError as error:
                 faults[f"user {user}"] = f"cannot be answered: {error}"
                 continue
-            read = list(zip(reader.ids(answer), answer.scores, strict=True)) if answer.source == "personal" else []
+            read = _scored(reader, answer) if answer.source == "personal" else []
             if fault := next(filter(None, (difference(ranked, read) for ranked in expected)), ""):
                 faults[f"user {user}"] = fault
         what = f"{name} makes other {list_kind} lists for these users"
@@ -111,6 +112,10 @@ def _lists(
             " fitted items that are used as rows of the state"
         )
         yield CheckResult(f"{prefix}_lists_permuted", share, limits.min_permuted, "block", share >= limits.min_permuted, message)
+
+
+def _scored(reader: Reader, answer: Answer) -> Ranked:
+    return list(zip(reader.ids(answer), answer.scores, strict=True))
 
 
 def _ranked(state: State, lists: Lists, row: int) -> Ranked:
@@ -158,19 +163,6 @@ def _result(name: str, count: int, faults: Mapping[str, str], what: str, unit: s
     return CheckResult(name, len(faults), 0, "block", not faults, message)
 
 
-def _similar_items(inputs: CheckInput, size: int) -> CheckResult:
-    """Computes the similarities of some items again from the users who had them, with the parameters of ItemToItem. Items that tie
-    with the first one that was cut off may be in the release or not."""
-    length, reader = inputs.settings.lists.length, inputs.reader
-
-    def read(item: str) -> Ranked:
-        answer = reader.similar(reader.rows.get(item, 0), length)
-        return list(zip(reader.ids(answer), answer.scores, strict=True))
-
-    had = inputs.state.bought()
-    return _remade("similar_items_remade", inputs, size, Together(had, ItemToItem(neighbours=length)), read)
-
-
 def _session_items(inputs: CheckInput, size: int) -> CheckResult:
     """Computes the similarities that answer sessions again, for some items, from the views, carts and target events of each user
     and day. Sessions that are answered by items of the same users need none."""
@@ -188,12 +180,8 @@ def _session_items(inputs: CheckInput, size: int) -> CheckResult:
     had.data[:] = 1
     had = had[np.diff(had.indptr) <= MAX_TOGETHER]
 
-    def read(item: str) -> Ranked:
-        answer = reader.near_session(reader.rows.get(item, 0), parameters.neighbours)
-        return list(zip(reader.ids(answer), answer.scores, strict=True))
-
     together = Together(had, parameters, getattr(parameters, "prior", 0.0), state.items["category"])
-    return _remade("session_items_remade", inputs, size, together, read)
+    return _remade("session_items_remade", inputs, size, together, reader.near_session)
 
 
 @dataclass(frozen=True)
@@ -238,9 +226,9 @@ class Together:
         return together / max(self.counts[members].sum(), 1)
 
 
-def _remade(name: str, inputs: CheckInput, size: int, together: Together, read: Callable[[str], Ranked]) -> CheckResult:
-    """Compares the similar items of some items in the release with those computed again. read: returns an item's similar items in
-    the release."""
+def _remade(name: str, inputs: CheckInput, size: int, together: Together, read: Callable[[int, int], Answer]) -> CheckResult:
+    """Compares the similar items of some items in the release with those computed again. Items that tie with the first one that was
+    cut off may be in the release or not. read: returns an item's similar items in the release."""
     state, listed, count, length = inputs.state, inputs.rules.listed, inputs.state.shape[1], together.parameters.neighbours
     items, faults = np.random.default_rng(inputs.settings.seed).permutation(count)[:size].tolist(), {}
     for item in items:
@@ -249,7 +237,7 @@ def _remade(name: str, inputs: CheckInput, size: int, together: Together, read: 
         cut_off = scores[best[length]] if length < count else 0.0
         above = [row for row in best[:length] if listed[row] and scores[row] > cut_off * (1 + TIE)]
         tied = {str(state.item_ids[row]) for row in np.flatnonzero(listed & (scores > 0) & _close(scores, np.full(count, cut_off)))}
-        found = read(str(state.item_ids[item]))
+        found = _scored(inputs.reader, read(inputs.reader.rows.get(str(state.item_ids[item]), 0), length))
         wrong = [id for id, _ in found[len(above) :] if id not in tied]
         expected = [(str(state.item_ids[row]), float(scores[row])) for row in above]
         if fault := difference(expected, found[: len(above)]) or (f"has {wrong[0]}, which is not similar enough" if wrong else ""):
@@ -261,17 +249,11 @@ def _fallback(inputs: CheckInput) -> CheckResult:
     """Counts the fallback lists again, for everybody and for some segments."""
     state, rules, reader = inputs.state, inputs.rules, inputs.reader
     users, items = (state.history[name][state.history["days"] <= FILL_DAYS] for name in ("user_index", "item_index"))
-    month, ever = (np.nan_to_num(state.items[name]) for name in (f"target_events_{FILL_DAYS}d", "target_events"))
     segments = np.unique(state.users["segment"])
-
-    def popular(sales: NDArray) -> list[str]:
-        order = np.lexsort((np.arange(len(sales)), -ever, -month, -sales))
-        return rules.shorten(order[state.items["is_available"][order]])
-
-    expected = {("popular", ""): popular(np.zeros(state.shape[1]))}
+    expected = {("popular", ""): rules.shorten(_popular(state))}
     for segment in np.random.default_rng(inputs.settings.seed).permutation(segments)[:SEGMENTS]:
         own = state.users["segment"][users] == segment
-        expected["segment", str(segment)] = popular(np.bincount(items[own], minlength=state.shape[1]))
+        expected["segment", str(segment)] = rules.shorten(_popular(state, np.bincount(items[own], minlength=state.shape[1])))
     shown = set(state.item_ids[rules.listed].tolist())
     expected["static", ""] = [id for id in inputs.settings.rules.static if id in shown]
     read = {rung: [reader.item_ids[row] for row in rows] for rung, rows in reader.fallback.items()}
@@ -283,6 +265,13 @@ def _fallback(inputs: CheckInput) -> CheckResult:
     if other_segments := {name for kind, name in read if kind == "segment"} ^ set(segments.tolist()):
         faults["segments"] = f"differ: {', '.join(sorted(other_segments)[:5])}"
     return _result("fallback_remade", len(expected), faults, "other items are popular", "fallback lists")
+
+
+def _popular(state: State, sales: NDArray | float = 0.0) -> NDArray[np.int64]:
+    """Rows of the available items, by sales, then by their target events of the last weeks and of all days, most first."""
+    month, ever = (np.nan_to_num(state.items[name]) for name in (f"target_events_{FILL_DAYS}d", "target_events"))
+    order = np.lexsort((np.arange(len(ever)), -ever, -month, np.broadcast_to(-sales, ever.shape)))
+    return order[state.items["is_available"][order]]
 
 
 def _by_place(ids: Sequence[str]) -> Ranked:
@@ -320,10 +309,8 @@ def _items(inputs: CheckInput) -> CheckResult:
     read = dict(zip(reader.item_ids, columns, strict=True))
     remade = [state.items[name].tolist() for name in ("title", "category", "is_available")]
     remade.insert(2, [None if np.isnan(price) else price for price in prices(state).tolist()])
-    month, ever = (np.nan_to_num(state.items[name]) for name in (f"target_events_{FILL_DAYS}d", "target_events"))
-    order = np.lexsort((np.arange(len(ever)), -ever, -month))
-    ranks = {row: rank for rank, row in enumerate(order[state.items["is_available"][order]].tolist())}
-    remade += [inputs.rules.listed.tolist(), [ranks.get(row) for row in range(len(ever))]]
+    ranks = {row: rank for rank, row in enumerate(_popular(state).tolist())}
+    remade += [inputs.rules.listed.tolist(), [ranks.get(row) for row in range(state.shape[1])]]
     expected = dict(zip(state.item_ids.tolist(), zip(*remade, strict=True), strict=True))
     for id in sorted({*expected, *read}):
         if expected.get(id) != read.get(id):
@@ -352,31 +339,35 @@ def _dates(inputs: CheckInput) -> CheckResult:
     about, day, parents = inputs.reader.about, inputs.features.as_of.isoformat(), inputs.release.manifest.parents
     features, model = (inputs.store.find(kind, parents[kind]) for kind in ("features", "model"))
     raw = inputs.store.find("raw", features.parents["raw"]) if features else None
-    faults = {}
-    if about["as_of"] != day:
-        faults["release.json"] = f"is as of {about['as_of']}, the features as of {day}"
-    if parents["features"] != inputs.features.id:
-        faults["the manifest"] = f"names features {parents['features']}, but lists were checked against {inputs.features.id}"
-    if inputs.state.cutoff != inputs.features.as_of:
-        faults["the state"] = f"is of {inputs.state.cutoff}, the features as of {day}"
-    if features and (wanted := features.made_from.get("as_of")) and wanted != day:
-        faults["the features"] = f"were requested as of {wanted}, but are as of {day}"
-    if model and model.made_from["as_of"] != about["trained_as_of"]:
-        faults["the model"] = f"was trained as of {model.made_from['as_of']}, but release.json says {about['trained_as_of']}"
-    if model and model.parents.get("features") == inputs.features.id and model.made_from["as_of"] != day:
-        faults["the model"] = f"says that it was trained as of {model.made_from['as_of']}, but it learned from features as of {day}"
-    if about["trained_as_of"] > day:
-        faults["release.json"] = f"has a model of {about['trained_as_of']}, which is after {day}"
-    if raw is None or model is None:
-        faults["the manifest"] = f"names a {'model' if raw else 'raw snapshot'} that is not in the store"
-    elif (landed := raw.made_from.get("landed_on", day)) < (inputs.features.as_of - timedelta(days=2)).isoformat():
-        faults["the raw snapshot"] = f"landed on {landed}, before the features' day {day}"
-    if (last := inputs.features.counts()["last_day"]) >= day:
-        faults["the events"] = f"end on {last}, but all must be before {day}"
-    message = f"release, state, features, raw snapshot and model are all as of {day}"
-    if faults:
-        message = "; ".join(f"{name} {fault}" for name, fault in faults.items())
-        message += ". Lists of a day must be made from the data of that day: run again"
+    trained, last = about["trained_as_of"], inputs.features.counts()["last_day"]
+    earliest = (inputs.features.as_of - timedelta(days=2)).isoformat()
+    # Missing snapshots are a fault of the manifest alone.
+    wanted = (features.made_from.get("as_of") if features else None) or day
+    landed = raw.made_from.get("landed_on", day) if raw else day
+    learned = model.made_from["as_of"] if model else trained
+    is_new = model is not None and model.parents.get("features") == inputs.features.id
+    claims = (
+        (about["as_of"] == day, f"release.json is as of {about['as_of']}, the features as of {day}"),
+        (
+            parents["features"] == inputs.features.id,
+            f"the manifest names features {parents['features']}, but lists were checked against {inputs.features.id}",
+        ),
+        (inputs.state.cutoff == inputs.features.as_of, f"the state is of {inputs.state.cutoff}, the features as of {day}"),
+        (wanted == day, f"the features were requested as of {wanted}, but are as of {day}"),
+        (learned == trained, f"the model was trained as of {learned}, but release.json says {trained}"),
+        (
+            not is_new or learned == day,
+            f"the model says that it was trained as of {learned}, but it learned from features as of {day}",
+        ),
+        (trained <= day, f"release.json has a model of {trained}, which is after {day}"),
+        (raw is not None, "the manifest names a raw snapshot that is not in the store"),
+        (model is not None, "the manifest names a model that is not in the store"),
+        (landed >= earliest, f"the raw snapshot landed on {landed}, before the features' day {day}"),
+        (last < day, f"the events end on {last}, but all must be before {day}"),
+    )
+    faults = [fault for holds, fault in claims if not holds]
+    advice = ". Lists of a day must be made from the data of that day: run again"
+    message = "; ".join(faults) + advice if faults else f"release, state, features, raw snapshot and model are all as of {day}"
     return CheckResult("as_of", about["as_of"], day, "block", not faults, message)
 
 

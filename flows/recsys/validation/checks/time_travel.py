@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from recsys.evaluation import ScoredWindow, compare, judge
-from recsys.recommenders import Recommender, TooLittleData, TwoStage, candidates, create, fit_candidate_sources
+from recsys.evaluation import ScoredWindow, compare, judge, rank_by
+from recsys.features import State, TrainingWindow
+from recsys.recommenders import Recommender, Scorer, TooLittleData, TwoStage, candidates, create, fit_candidate_sources
 from recsys.settings import Share, section
-from recsys.validation.audit.chance import RandomOrder, areas_under_curve, draw_labels
 from recsys.validation.check_input import CheckInput
-from recsys.validation_report import CheckResult
+from recsys.validation_report import CheckResult, none_of
 
 MIN_CANDIDATES = 50  # candidates with a label, and without one; among fewer, a feature may separate them by chance
 WINDOWS = 2  # training windows with shuffled labels, enough for this test
@@ -34,10 +35,10 @@ def check(inputs: CheckInput, limits: TimeTravelLimits) -> Iterator[CheckResult]
 
 
 def _built_on_the_day(inputs: CheckInput) -> CheckResult:
-    cutoff, differ = inputs.features.evaluated[0], inputs.features.differences(inputs.bad_days["as_it_was"])
-    named = "".join(f"; {column} in {count:,} rows" for column, count in differ.items())
-    message = f"{len(differ)} feature columns at {cutoff} differ from the same features built without any later event{named}"
-    return CheckResult("features_of_that_day", len(differ), 0, "block", not differ, message)
+    cutoff, counts = inputs.features.evaluated[0], inputs.features.differences(inputs.bad_days["as_it_was"])
+    differ = [f"{column} in {count:,} rows" for column, count in counts.items()]
+    words = f"feature columns at {cutoff} differ from the same features built without any later event"
+    return none_of("features_of_that_day", differ, words)
 
 
 def _shuffled(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
@@ -65,13 +66,9 @@ def _shuffled(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
 
 def _on_holdout(model: Recommender, inputs: CheckInput) -> ScoredWindow:
     """Scores a model on the holdout, for the kind of list that is served by default."""
-    state, length = inputs.holdout_state, max(inputs.settings.evaluation.ks)
+    state, settings = inputs.holdout_state, inputs.settings
     labels = inputs.features.labels(state.cutoff)
-
-    def rank(rows: NDArray, exclude_seen: bool) -> NDArray[np.int32]:
-        return model.recommend(state.user_ids[rows], length, state, exclude_seen).items
-
-    return judge(rank, state, labels, inputs.settings)[inputs.served_kind]
+    return judge(rank_by(model, state, state, settings), state, labels, settings)[inputs.served_kind]
 
 
 def _too_good(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
@@ -101,3 +98,41 @@ def _too_good(inputs: CheckInput, limits: TimeTravelLimits) -> CheckResult:
         f" above {maximum:g} it probably contains them"
     )
     return CheckResult("no_feature_too_good", areas[best], maximum, "block", areas[best] <= maximum, message)
+
+
+def draw_labels(window: TrainingWindow, seed: int) -> TrainingWindow:
+    """A copy of a training window with as many labels, drawn at random from its users and the available items."""
+    users, available = np.unique(window.labels()[0]), np.flatnonzero(window.state().items["is_available"])
+    draw, count = np.random.default_rng([seed, window.cutoff.toordinal()]), len(window.labels()[0])
+    drawn = draw.choice(users, count).astype(np.int32), draw.choice(available, count).astype(np.int32)
+    return TrainingWindow(window.key, window.state, lambda: drawn)
+
+
+class RandomOrder(Recommender):
+    """Ranks the candidates of another recommender in random order."""
+
+    def __init__(self, model: Recommender, seed: int):
+        self.model, self.draw = model, np.random.default_rng(seed)
+
+    def _fit(self, state: State) -> None:
+        """Learns nothing."""
+
+    def scorer(self, state: State) -> Scorer:
+        score = self.model.scorer(state)
+
+        def random_scores(rows: NDArray[np.int64]) -> sparse.csr_matrix:
+            scores = score(rows)
+            scores.data = self.draw.random(len(scores.data), np.float32)
+            return scores
+
+        return random_scores
+
+
+def areas_under_curve(features: NDArray, label: NDArray[np.bool_]) -> list[float]:
+    """Area under the ROC curve of each column, at least 0.5 because the direction does not matter. NaN ranks lowest."""
+    from scipy.stats import rankdata  # imports half a second's worth of scipy
+
+    positive, negative = int(label.sum()), int((~label).sum())
+    sums = (rankdata(np.nan_to_num(column, nan=-np.inf, neginf=-np.inf))[label].sum() for column in features.T)
+    areas = ((total - positive * (positive + 1) / 2) / max(positive * negative, 1) for total in sums)
+    return [float(max(area, 1 - area)) for area in areas]
