@@ -40,8 +40,8 @@ LABELS = np.nan_to_num(FEATURES[:, 1], nan=0.1) > 0.6
 GROUPS = np.repeat(np.arange(USERS), ROWS // USERS)
 
 
-def fitted(name: str, labels: np.ndarray = LABELS, **parameters: int) -> Ranker:
-    return rankers.create(name, PARAMETERS | parameters).fit(FEATURES, labels, np.ones(ROWS, np.float32), GROUPS)
+def fitted(name: str, labels: np.ndarray = LABELS) -> Ranker:
+    return rankers.create(name, PARAMETERS).fit(FEATURES, labels, np.ones(ROWS, np.float32), GROUPS)
 
 
 @pytest.fixture(scope="module", params=RANKERS)
@@ -184,24 +184,14 @@ def test_a_tree_of_one_split_credits_it_with_the_way_from_the_mean() -> None:
     assert added.tolist() == [[0, -1], [0, 3], [0, -1]]
 
 
-def test_two_fits_share_the_positive_rows_and_their_mean_log_odds_is_the_score() -> None:
-    def log_odds(scores: np.ndarray) -> np.ndarray:
-        return np.log(scores / (1 - scores.astype(float)))
-
-    parts = []
-    for place in (0, 1):
-        used = LABELS | (np.cumsum(~LABELS) % 2 == place)
-        one = HistGradientBoosting(trees=5, leaves=6, rate=0.3, fits=1, seed=3 + place)
-        weights = np.where(LABELS, 1, 2).astype(np.float32)[used]
-        parts.append(log_odds(one.fit(FEATURES[used], LABELS[used], weights, GROUPS[used]).predict(FEATURES)))
-    both = fitted("hist_gradient_boosting", fits=2).predict(FEATURES)
-    assert log_odds(both) == pytest.approx(np.mean(parts, 0), abs=1e-4)
-
-
-def test_few_negative_rows_go_to_one_fit() -> None:
-    few = np.arange(ROWS) % 100 != 7
-    both, one = (fitted("hist_gradient_boosting", few, fits=fits).predict(FEATURES) for fits in (4, 1))
-    assert both.tolist() == one.tolist()
+def test_bins_have_few_values_apart_and_many_by_weight() -> None:
+    few = np.array([3, 1, np.nan, 1, 7], np.float32)
+    assert trees.bin_limits(few, np.ones(5, np.float32)).tolist() == [1, 3]
+    assert trees.bin_limits(np.full(5, np.nan, np.float32), np.ones(5, np.float32)).tolist() == []
+    many = np.arange(1_000, dtype=np.float32)
+    limits = trees.bin_limits(many, np.where(many < 500, 1, 0.001).astype(np.float32))
+    assert len(limits) == trees.BINS - 1
+    assert (limits < 500).mean() > 0.95
 
 
 def test_columns_with_too_few_values_cannot_be_learned_from() -> None:
@@ -213,15 +203,23 @@ def test_columns_with_too_few_values_cannot_be_learned_from() -> None:
     assert usable(np.concatenate([columns] + [np.full_like(columns, np.nan)] * 9)).tolist() == [True, False, False, False]
 
 
+class Watched(HistGradientBoostingClassifier):
+    """scikit-learn's model, which keeps the rows that it was fitted on."""
+
+    def fit(self, bins: np.ndarray, *arguments: Any, **options: Any) -> Any:
+        self.bins = bins
+        return super().fit(bins, *arguments, **options)
+
+
 def compare(folder: Path) -> dict[str, Any]:
     """Fits trees and saves them into the folder: scikit-learn's version, how far our scores are from its own, and ours."""
-    model = HistGradientBoostingClassifier()
+    model = Watched()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn.ensemble.HistGradientBoostingClassifier", lambda **parameters: model.set_params(**parameters))
-        ranker = fitted("hist_gradient_boosting", fits=1)
+        ranker = fitted("hist_gradient_boosting")
     ranker.save(folder)
     scores = ranker.predict(FEATURES).astype(float)
-    shift = model.decision_function(FEATURES) - np.log(scores / (1 - scores))  # the constant that ours leave out
+    shift = model.decision_function(model.bins) - np.log(scores / (1 - scores))  # the constant that ours leave out
     return {"version": sklearn.__version__, "difference": float(np.ptp(shift)), "scores": scores.tolist()}
 
 

@@ -1,7 +1,5 @@
 """Item regression: predicts each item from the other items of a user's history."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -11,7 +9,8 @@ from recsys.features import State, matrix
 from recsys.recommenders.item_to_item import ItemToItem
 from recsys.settings import Count, Positive
 
-BATCH = 16  # regressions solved at a time; more of them have more different items, so that the dense matrix grows
+BATCH = 16  # regressions solved at a time; more of them have more different items, so that their dense matrix grows
+DENSE = 8_000  # number of items up to which one dense matrix has all counts: 256 MB
 
 
 class ItemRegression(ItemToItem):
@@ -36,14 +35,16 @@ class ItemRegression(ItemToItem):
         """near: (items, items), the items by which each is predicted. buyers: (items, users), 1 for the users of each item."""
         lengths = np.diff(near.indptr)
         by_length = np.argsort(-lengths, kind="stable")  # similar lengths are solved together, so that there is little padding
+        whole = _count_together(buyers, np.arange(len(lengths))) if len(lengths) <= DENSE else None
         targets, sources, weights = [], [], []
         for start in range(0, np.count_nonzero(lengths), BATCH):
             target = by_length[start : start + BATCH]
             width = lengths[target[0]]
             columns, is_item = _padded(near[target], width)
-            together, places = _together(buyers, np.column_stack([columns, target]))
-            gram = together(places[:, :-1, None], places[:, None, :-1])
-            counts = together(places[:, :-1], places[:, -1:])
+            known, together = whole or _count_together(buyers, np.unique(np.column_stack([columns, target])))
+            place, own = np.searchsorted(known, columns), np.searchsorted(known, target)[:, None]
+            gram = together[place[:, :, None], place[:, None, :]].astype(np.float64)
+            counts = together[place, own].astype(np.float64)
             if not is_item.all():
                 gram *= is_item[:, :, None] & is_item[:, None, :]
                 counts *= is_item
@@ -58,14 +59,11 @@ class ItemRegression(ItemToItem):
         return matrix(np.concatenate(weights), np.concatenate(sources), np.concatenate(targets), near.shape)
 
 
-def _together(buyers: sparse.csr_matrix, items: NDArray[np.int64]) -> tuple[Callable[..., NDArray], NDArray[np.int64]]:
-    """Counts the users who have two items, for all pairs of the items in an array. Returns a function of two arrays of places that
-    looks counts up, and the places of the items. It reads a dense matrix, as searches in a sparse one take several times as long.
-    """
-    known = np.unique(items)
-    chosen = buyers[known]
-    counts = (chosen @ chosen.T).toarray().ravel()
-    return lambda rows, columns: counts[rows * len(known) + columns].astype(np.float64), np.searchsorted(known, items)
+def _count_together(buyers: sparse.csr_matrix, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Returns some items, in order, and for all pairs of them the number of users who have both. The matrix is dense, since a
+    search in a sparse one takes several times as long as a look-up."""
+    chosen = buyers[items]
+    return items, (chosen @ chosen.T).toarray()
 
 
 def _padded(rows: sparse.csr_matrix, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

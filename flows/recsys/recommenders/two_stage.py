@@ -72,7 +72,7 @@ class TwoStage(Recommender):
     The ranker is trained on earlier windows, with sources that are fitted on what was known then. `negatives` is the share kept of
     candidates without a target event before or after the cutoff; each is weighted by 1 / share.
     windows: number of training windows. rows: largest number of training rows; of windows with more than their part of them, a
-    random sample of the users is used. trees, leaves, rate, fits: of rankers with trees. resample: train on a bootstrap sample of
+    random sample of the users is used. trees, leaves, rate: of rankers with trees. resample: train on a bootstrap sample of
     the users, to measure how much the result depends on them.
 
     candidate_sources: fitted recommenders by name. fitted_ranker: the ranker. columns_: names of its features, in order.
@@ -85,10 +85,9 @@ class TwoStage(Recommender):
         ranker: rankers.RankerName = "hist_gradient_boosting",
         windows: Annotated[int, Field(ge=1, le=100)] = 8,
         rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 400_000,
-        trees: Annotated[int, Field(ge=1, le=10_000)] = 140,
+        trees: Annotated[int, Field(ge=1, le=10_000)] = 100,
         leaves: Annotated[int, Field(ge=2, le=1_000)] = 31,
         rate: PositiveShare = 0.1,
-        fits: Annotated[int, Field(ge=1, le=4)] = 2,
         negatives: PositiveShare = 0.1,
         seed: Seed = 0,
         resample: bool = False,
@@ -99,7 +98,6 @@ class TwoStage(Recommender):
         self.trees = trees
         self.leaves = leaves
         self.rate = rate
-        self.fits = fits
         self.negatives = negatives
         self.seed = seed
         self.resample = resample
