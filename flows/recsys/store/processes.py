@@ -104,11 +104,9 @@ def end_with_parent() -> None:
 
 
 def collect_rarely() -> None:
-    """Lets Python look for garbage in cycles more rarely, and not at all among the objects that exist already.
+    """Lets Python look for garbage in cycles more rarely, and once less at the end.
 
-    Call it before large imports, which make many objects and no garbage: by default this takes a third of their CPU time. Call it
-    before DuckDB is imported, which reports its own objects as leaks if they are kept until the process ends.
+    Call it before large imports, which make many objects and no garbage: by default this takes a third of their CPU time.
     """
     gc.set_threshold(50_000, 20, 100)
-    gc.freeze()
-    atexit.register(gc.disable)  # an ending process searches everything that it imported once more
+    atexit.register(gc.disable)  # an ending process would search all that it imported
