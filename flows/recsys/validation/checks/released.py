@@ -219,11 +219,19 @@ class Together:
 
     def _of_category(self, item: int) -> NDArray[np.float64]:
         """How often each item occurs together with others of an item's category, per occurrence of one of these."""
+        names, together = self._categories
+        members = names == names[item]
+        others = together[names[item]].toarray().ravel() - members * (self.weights @ self.had)
+        return others / max(self.counts[members].sum(), 1)
+
+    @cached_property
+    def _categories(self) -> tuple[NDArray[np.int64], sparse.csr_matrix]:
+        """The number of each item's category, and how often each category and item occur together."""
         assert self.categories is not None
-        members = self.categories == self.categories[item]
-        in_group = np.asarray(self.had[:, members].sum(1)).ravel()
-        together = (self.weights * in_group) @ self.had - members * (self.weights @ self.had)
-        return together / max(self.counts[members].sum(), 1)
+        names = np.unique(self.categories, return_inverse=True)[1]
+        items = np.arange(len(names))
+        has = sparse.csr_matrix((np.ones(len(names)), (items, names)), (len(names), names.max() + 1))
+        return names, ((sparse.diags(self.weights) @ (self.had @ has)).T @ self.had).tocsr()
 
 
 def _remade(name: str, inputs: CheckInput, size: int, together: Together, read: Callable[[int, int], Answer]) -> CheckResult:
