@@ -10,8 +10,7 @@ from typing import Any
 from cli.production import ROOT
 from cli.terminal import console, table
 from cli.variables import read_config
-from recsys.settings import WEEKDAYS, Operations, Schedule
-from recsys.settings import read as read_operations
+from recsys.settings import WEEKDAYS, Operations, Schedule, read_operations
 
 DAYS = 365 / 12
 ALWAYS = ("start", "publish", "end")

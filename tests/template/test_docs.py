@@ -14,7 +14,7 @@ import pytest
 import bench_tables
 from cli.prices import month
 from conftest import ROOT, make_settings
-from recsys.settings.deployment import read as read_operations
+from recsys.settings.deployment import read_operations
 from recsys.sources.registry import open_source
 from simulator import simulated
 
