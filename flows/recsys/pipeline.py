@@ -85,10 +85,9 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
     reused, overhead = store.reuse("features", id) is not None, 0.0
     if not reused:
         with store.draft() as folder:
-            cost = warehouse.build(raw, variables, settings, project, folder)
+            overhead = warehouse.build(raw, variables, settings, project, folder)
             made_from = variables | {"dbt": warehouse.project_hashes(project)}
             store.commit(folder, "features", made_from, {"raw": raw_id}, id)
-            overhead = cost.total - cost.sql
     features = open_features(store, id, settings)
     return BuiltFeatures(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
 
