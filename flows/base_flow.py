@@ -27,8 +27,7 @@ from cli.production import ROOT, code_version, is_production, require_committed,
 from cli.progress import ABOUT
 from cli.scratch import scratch
 from recsys.costs import cpu_seconds, peak_mb
-from recsys.settings import AlertSettings, Operations, Settings, resolve
-from recsys.settings import read as read_operations
+from recsys.settings import AlertSettings, Operations, Settings, read_operations, resolve
 from recsys.store import Store, collect_rarely, describe_error, end_with_parent, open_store
 from recsys.validation import cases, expected_changes
 from recsys.validation_report import CheckResult

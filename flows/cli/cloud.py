@@ -14,8 +14,7 @@ from cli.production import PRODUCTION, branch_name, code_version, describe_store
 from cli.terminal import console, say
 from cli.variables import Place, one_of, option, read_config, user
 from recsys import RecsysError
-from recsys.settings import Cloud, build
-from recsys.settings import read as read_operations
+from recsys.settings import Cloud, build, read_operations
 from recsys.store import s3_client
 
 # vCPU: the MB of memory that Fargate pairs with it (https://docs.aws.amazon.com/batch/latest/userguide/fargate.html)

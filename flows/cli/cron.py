@@ -10,8 +10,7 @@ from cli.production import ROOT, is_shared
 from cli.terminal import console
 from cli.variables import Place, option, read_config
 from recsys import RecsysError
-from recsys.settings import Operations
-from recsys.settings import read as read_operations
+from recsys.settings import Operations, read_operations
 
 VERBS = {"train": "run", "recommend": "recommend", "monitor": "monitor"}
 MAX_WAIT = 12 * 3600  # seconds that a flow waits for another one to end

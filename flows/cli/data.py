@@ -12,7 +12,7 @@ from typing import Annotated
 import reporting
 from cli.production import ROOT
 from cli.releases import New, Release
-from cli.terminal import console, say
+from cli.terminal import console, say, table
 from cli.variables import CASES, EXPECTED, Place, day, file_of, one_of, option, read_config
 from recsys import RecsysError, profiling, releases, sources
 from recsys.validation import SEVERITIES, cases, expected_changes
@@ -36,8 +36,6 @@ def check_data(place: Place) -> None:
 
     Example: make check-data EVENTS=data/events.csv
     """
-    from cli.data_profile import show
-
     config = read_config()
     name = place.dataset or profiling.propose_name(place.events, config["datasets"])
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -47,7 +45,11 @@ def check_data(place: Place) -> None:
         raise RecsysError("EVENTS is not given; pass EVENTS=path to your events, or DATASET= to check one of config.toml")
     access = sources.Access(ROOT / "dbt_project" / "queries" / name, os.environ)
     profile = profiling.check(config, name, place.inputs, ROOT / "dbt_project", datetime.now(UTC).date(), access)
-    show(profile, console)
+    for title, parts in profile.parts.items():
+        for number, part in enumerate(parts):
+            if number == 0:
+                console.print(f"\n[bold]{title}[/bold]")
+            console.print(part if isinstance(part, str) else table(*part), markup=False, soft_wrap=isinstance(part, str))
     if profile.problems:
         raise RecsysError(f"a run will not work: {'; '.join(profile.problems)}")
 

@@ -17,7 +17,7 @@ from cli.progress import Progress, last_words
 from cli.terminal import console, say
 from cli.variables import Place, Range, note, one_of, option, read_config
 from recsys import RecsysError
-from recsys.settings import read as read_operations
+from recsys.settings import read_operations
 from recsys.store import END, Store, lease, remedy, started, with_remedy
 
 FLOWS = {

@@ -4,14 +4,12 @@ and schedules from config.toml, and prices and assumptions from deploy/prices.to
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cli.production import ROOT
 from cli.terminal import console, table
 from cli.variables import read_config
-from recsys.settings import WEEKDAYS, Operations, Schedule
-from recsys.settings import read as read_operations
+from recsys.settings import WEEKDAYS, Operations, Schedule, read_operations
 
 DAYS = 365 / 12
 ALWAYS = ("start", "publish", "end")
@@ -19,21 +17,6 @@ TRAIN = (*ALWAYS, "land", "build_features", "select", "recommend", "validate")  
 RECOMMEND = (*ALWAYS, "land", "build_features serving", "recommend", "gather", "validate")
 NEAREST = {"judge": "validate", "gather": "recommend"}  # steps that bench.json lacks, each with a measured one of similar cost
 MONITOR = ("start", "land", "build_features serving", "judge", "end")
-
-
-@dataclass(frozen=True)
-class Month:
-    """The monthly cost for one size of data, in dollars, with the number of containers and their hours."""
-
-    containers: float
-    hours: float
-    compute: float
-    storage: float
-    rest: float
-
-    @property
-    def total(self) -> float:
-        return self.compute + self.storage + self.rest
 
 
 def cost() -> None:
@@ -45,9 +28,8 @@ def cost() -> None:
     operations = read_operations(read_config())
     made = table(("a month", "containers", "hours", "compute", "storage", "rest", "total"))
     for size, measured in json.loads((ROOT / "bench.json").read_text()).items():
-        one = month(measured, operations, prices)
-        dollars = (f"{value:,.2f}" for value in (one.hours, one.compute, one.storage, one.rest, one.total))
-        made.add_row(f"{size} events", f"{one.containers:,.0f}", *dollars)
+        containers, *others = month(measured, operations, prices).values()
+        made.add_row(f"{size} events", f"{containers:,.0f}", *(f"{value:,.2f}" for value in others))
     console.print(made)
     nearest = ", ".join(f"{step} counts as {other}" for step, other in NEAREST.items())
     console.print(
@@ -57,9 +39,12 @@ def cost() -> None:
     )
 
 
-def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[str, Any]) -> Month:
-    """The cost for one size of data in bench.json. A step without a measurement costs as much as its NEAREST step or, without one,
-    only the start and end of a container. table: the content of deploy/prices.toml."""
+def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[str, Any]) -> dict[str, float]:
+    """The monthly cost for one size of data in bench.json: containers and their hours, then dollars by what they are for.
+
+    A step without a measurement costs as much as its NEAREST step or, without one, only the start and end of a container. table:
+    the content of deploy/prices.toml.
+    """
     prices, assumed = table["prices"], table["assumed"]
     seconds = {one["step"]: one["cpu_seconds"] for one in measured["steps"]}
     train = [*TRAIN, *(step for step in seconds if step.startswith("train "))]
@@ -79,7 +64,8 @@ def month(measured: Mapping[str, Any], operations: Operations, table: Mapping[st
     kept = assumed["kept"] * measured["counts"]["events"] * assumed["bytes_per_event"] / 1e9
     storage = kept * prices["s3_gb_month"] + assumed["image_gb"] * prices["image_gb_month"]
     each = 2 * prices["transition"] + assumed["puts"] * prices["s3_put"] + assumed["log_gb"] * prices["log_gb"]
-    return Month(containers, hours, compute, storage, containers * each)
+    dollars = {"compute": compute, "storage": storage, "rest": containers * each}
+    return {"containers": containers, "hours": hours, **dollars, "total": sum(dollars.values())}
 
 
 def starts(schedule: Schedule) -> float:

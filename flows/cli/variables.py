@@ -20,8 +20,7 @@ from typer.exceptions import TyperException
 
 from cli.production import PRODUCTION, ROOT, branch_name, describe_store, is_shared, store_branch
 from recsys import RecsysError, sources
-from recsys.settings import Settings, parse, parse_date, resolve
-from recsys.settings import read as read_operations
+from recsys.settings import Settings, parse, parse_date, read_operations, resolve
 from recsys.store import Store, open_store
 from recsys.validation import cases, expected_changes
 

@@ -19,7 +19,7 @@ from recsys.releases import SIMPLEST, SessionAnswers, lineage
 from recsys.settings import Settings, event_types
 from recsys.sources import Access, open_simulation, open_source
 from recsys.store import Snapshot, Store
-from recsys.validation import CHECKS, CheckInput, perturbations, replays
+from recsys.validation import CHECKS, CheckInput, perturbations
 from recsys.validation_report import CheckResult, Limits, ValidationReport
 
 LARGER = 8  # sample of users whose features are permuted in tuning, as a multiple of that in a run
@@ -85,10 +85,9 @@ def build_features(store: Store, raw_id: str, settings: Settings, project: Path,
     reused, overhead = store.reuse("features", id) is not None, 0.0
     if not reused:
         with store.draft() as folder:
-            cost = warehouse.build(raw, variables, settings, project, folder)
+            overhead = warehouse.build(raw, variables, settings, project, folder)
             made_from = variables | {"dbt": warehouse.project_hashes(project)}
             store.commit(folder, "features", made_from, {"raw": raw_id}, id)
-            overhead = cost.total - cost.sql
     features = open_features(store, id, settings)
     return BuiltFeatures(id, reused, warehouse.read_quarantine(features.path, settings), features.counts(), overhead)
 
@@ -119,21 +118,21 @@ def open_features(store: Store, features_id: str, settings: Settings) -> Feature
 def make_bad_days(store: Store, features_id: str, settings: Settings, project: Path) -> dict[str, str]:
     """Makes the feature snapshots of an audit, and returns their ids by name.
 
-    Those of replays.BAD_DAYS have the events before the holdout's cutoff, perturbed in one way each. perturbations.WORLD has the
-    last cutoff, and perturbs each group of users in another way.
+    Those of perturbations.BAD_DAYS have the events before the holdout's cutoff, perturbed in one way each. perturbations.WORLD has
+    the last cutoff, and perturbs each group of users in another way.
     """
     features = open_features(store, features_id, settings)
     plan = perturbations.plan(features.state(features.as_of))
 
     def build(until: date, perturbed: dict[str, str]) -> str:
-        raw_id = replays.replay(store, features, settings, until, perturbed, plan)
+        raw_id = perturbations.replay(store, features, settings, until, perturbed, plan)
         known = replace(
             settings.dataset, source="events", time_zone="UTC", event_types={}, min_rating=None
         )  # they are already applied
         replayed = replace(settings, dataset=known, as_of=until, sample=1.0)
         return build_features(store, raw_id, replayed, project, serving=True).id
 
-    bad_days = {name: build(features.evaluated[0], perturbed) for name, perturbed in replays.BAD_DAYS.items()}
+    bad_days = {name: build(features.evaluated[0], perturbed) for name, perturbed in perturbations.BAD_DAYS.items()}
     return bad_days | {perturbations.WORLD: build(features.as_of, perturbations.QUERIES)}
 
 
@@ -195,7 +194,7 @@ def train(store: Store, recipe: Recipe, features_id: str, bad_days: Mapping[str,
     bad_days: ids of feature snapshots from `make_bad_days`; empty without an audit. With too little data the result is `skipped`.
     """
     features = open_features(store, features_id, settings)
-    worlds = {name: open_features(store, id, settings) for name, id in bad_days.items() if name in replays.BAD_DAYS}
+    worlds = {name: open_features(store, id, settings) for name, id in bad_days.items() if name in perturbations.BAD_DAYS}
     recommender = create(recipe.name, recipe.parameters, settings.seed)
     try:
         windows = evaluate(recommender, features, settings, features.evaluated)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from recsys.releases import changes
@@ -94,27 +93,21 @@ def silent(report: ValidationReport | None) -> dict[str, str]:
     return {name: why[check.when == "audit"] for name, check in CHECKS.items() if name not in spoke}
 
 
-@dataclass(frozen=True)
-class Ancestor:
-    """A snapshot that a release was made from, or the release. rows: number of rows by table. made_from: parameters by dotted name.
-    Both are empty if the snapshot was deleted."""
+def lineage(store: Store, release: Manifest) -> list[dict[str, Any]]:
+    """Returns the snapshots that a release was made from, in the order raw, features, model, and the release itself.
 
-    kind: str
-    id: str
-    rows: dict[str, int]
-    made_from: dict[str, Any]
-
-
-def lineage(store: Store, release: Manifest) -> list[Ancestor]:
-    """Returns the snapshots that a release was made from, in the order raw, features, model, and the release itself."""
+    kind, id: of the snapshot. rows: number of rows by table. made_from: parameters by dotted name. Both are empty if the snapshot
+    was deleted.
+    """
     features = store.find("features", release.parents["features"])
     ids = release.parents | (features.parents if features else {}) | {"release": release.id}
     return [_ancestor(store, kind, ids[kind]) for kind in ("raw", "features", "model", "release") if kind in ids]
 
 
-def _ancestor(store: Store, kind: str, id: str) -> Ancestor:
+def _ancestor(store: Store, kind: str, id: str) -> dict[str, Any]:
     manifest, rows = store.find(kind, id), Counter[str]()
     for name, file in manifest.files.items() if manifest else ():
         rows[name.split("/")[0].removesuffix(".parquet")] += file.rows or 0
     made_from = changes({}, manifest.made_from) if manifest else {}
-    return Ancestor(kind, id, dict(+rows), {name: value for name, (_, value) in made_from.items()})
+    parameters = {name: value for name, (_, value) in made_from.items()}
+    return {"kind": kind, "id": id, "rows": dict(+rows), "made_from": parameters}

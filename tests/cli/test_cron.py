@@ -10,8 +10,7 @@ import pytest
 
 from cli.cron import crontab, systemd
 from conftest import ROOT
-from recsys.settings.deployment import Operations
-from recsys.settings.deployment import read as read_operations
+from recsys.settings.deployment import Operations, read_operations
 from recsys.settings.loading import parse
 
 pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is Linux's")

@@ -52,14 +52,14 @@ def test_a_month_is_its_containers_at_their_size_and_its_bytes() -> None:
     known = SimpleNamespace(schedule={"monitor": Schedule("0 6 * * *")}, resources_of=lambda step: small)
     measured = {"steps": [{"step": "land", "cpu_seconds": 45.0}], "counts": {"events": 1_000_000}}
     made = month(measured, known, TABLE)  # type: ignore[arg-type]
-    assert made.containers == pytest.approx(5 * DAYS)
-    assert made.hours == pytest.approx(DAYS * (4 * 90 + 180) / 3600)
-    assert made.compute == pytest.approx(made.hours * (1 + 2 * 0.5))
-    assert made.storage == pytest.approx(2 * 1e6 * 500 / 1e9 * 2.0)
-    assert math.isclose(made.total, made.compute + made.storage)
+    assert made["containers"] == pytest.approx(5 * DAYS)
+    assert made["hours"] == pytest.approx(DAYS * (4 * 90 + 180) / 3600)
+    assert made["compute"] == pytest.approx(made["hours"] * (1 + 2 * 0.5))
+    assert made["storage"] == pytest.approx(2 * 1e6 * 500 / 1e9 * 2.0)
+    assert math.isclose(made["total"], made["compute"] + made["storage"])
 
 
 def test_a_step_that_was_not_measured_counts_as_the_nearest_one() -> None:
     known = SimpleNamespace(schedule={"monitor": Schedule("0 6 * * *")}, resources_of=lambda step: Resources(cpu=1, memory=2048))
     measured = {"steps": [{"step": "validate", "cpu_seconds": 45.0}], "counts": {"events": 1}}
-    assert month(measured, known, TABLE).hours == pytest.approx(DAYS * (4 * 90 + 180) / 3600)  # type: ignore[arg-type]
+    assert month(measured, known, TABLE)["hours"] == pytest.approx(DAYS * (4 * 90 + 180) / 3600)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 
 from cli.cloud import Cloud, Target
 from conftest import ROOT, Fork
-from recsys.settings.deployment import read as read_operations
+from recsys.settings.deployment import read_operations
 from recsys.settings.loading import parse
 
 KNOWN = read_operations(parse((ROOT / "config.toml").read_text()))

@@ -19,7 +19,7 @@ from recsys.pipeline import build_features, land, open_features
 from recsys.recommenders.two_stage import Affinity
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
-from recsys.validation.audit.replays import replay
+from recsys.validation.perturbations import replay
 
 FIRST, DAYS = date(2024, 1, 1), 120
 AS_OF, CHANGE = FIRST + timedelta(DAYS), FIRST + timedelta(70)

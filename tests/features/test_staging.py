@@ -21,7 +21,7 @@ from recsys import RecsysError, pipeline
 from recsys.features import warehouse
 from recsys.settings.run import Settings
 from recsys.store.snapshots import Store, open_store
-from recsys.validation.audit import replays
+from recsys.validation import perturbations
 
 LANDED_ON = date(2024, 4, 3)
 COLUMNS = ["user_id", "item_id", "event_at", "event_type", "quantity", "price", "session_id", "event_id"]
@@ -433,4 +433,4 @@ def test_a_path_may_hold_an_apostrophe_and_a_space(typed: Landed, past: Built) -
     assert "it's a place" in str(features.path)
     assert features.state(features.as_of).shape[0] == 3
     assert features.differences(features) == {}
-    assert replays.replay(typed.store, features, settings, features.as_of)
+    assert perturbations.replay(typed.store, features, settings, features.as_of)

@@ -10,7 +10,7 @@ import pytest
 
 from cli.cloud import tasks
 from conftest import Fork, assert_refused
-from recsys.settings.deployment import read as read_operations
+from recsys.settings.deployment import read_operations
 from recsys.settings.loading import parse
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from conftest import PROJECT
 from recsys.pipeline import build_features, open_features
-from recsys.validation.audit.replays import replay
 from recsys.validation.check_input import CheckInput
+from recsys.validation.perturbations import replay
 
 pytestmark = pytest.mark.slow
 

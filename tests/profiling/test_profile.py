@@ -12,7 +12,7 @@ import pytest
 
 import exports
 from conftest import PROJECT, ROOT, Fork, assert_refused
-from recsys.profiling.profile import FORMS, AttributeProfile, Profile, check
+from recsys.profiling.profile import FORMS, Profile, Rows, check
 from recsys.settings.loading import parse, resolve
 
 TODAY = date(2024, 6, 1)
@@ -22,6 +22,16 @@ CONFIG = parse((ROOT / "config.toml").read_text())
 
 def profile(inputs: dict[str, Path], name: str = "mine", config: dict[str, Any] = CONFIG) -> Profile:
     return check(config, name, {table: str(path) for table, path in inputs.items()}, PROJECT, TODAY)
+
+
+def lines(found: Profile, title: str) -> str:
+    """The lines of a part of the profile."""
+    return "\n".join(part for part in found.parts[title] if isinstance(part, str))
+
+
+def rows(found: Profile, title: str) -> list[list[str]]:
+    """The rows of the tables of a part."""
+    return [list(row) for part in found.parts[title] if isinstance(part, Rows) for row in part.rows]
 
 
 def write(path: Path, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> Path:
@@ -66,28 +76,30 @@ def test_columns_are_found_proposed_or_ignored(shop: tuple[Profile, dict[str, Pa
 
 
 def test_types_are_counted_and_the_unknown_is_left_to_a_person(shop: tuple[Profile, dict[str, Path]]) -> None:
-    assert shop[0].types == {
-        "order": (87 * 40 + 8, "purchase"), "wish": (20, ""), "cart": (3, "cart"),
-    }  # fmt: skip
+    assert [[own, events, ours] for own, events, _, ours in rows(shop[0], "Event types")] == [
+        ["order", "3,488", "purchase"], ["wish", "20", "undecided"], ["cart", "3", "cart"],
+    ]  # fmt: skip
     assert any("wish" in remark for remark in shop[0].remarks)
 
 
+def quietest_hour(found: Profile) -> int:
+    return int(re.findall(r"quietest six hours are (\d\d):00", lines(found, "Times"))[0])
+
+
 def test_times_have_a_form_gaps_and_a_night(shop: tuple[Profile, dict[str, Path]]) -> None:
-    times = shop[0].times
-    assert times
-    assert times.quiet is not None
-    assert set(shop[0].forms) == {"text without a zone", "not readable"}
-    assert (times.first, times.days) == (START, 90)
-    assert times.gaps == [(date(2024, 1, 11), 2), (date(2024, 1, 21), 1)]
-    assert {(times.quiet + hour) % 24 for hour in range(6)}.isdisjoint(range(8, 15))
+    told = lines(shop[0], "Times")
+    assert "text without a zone 99.8%, not readable 0.2%\n" in told
+    assert "2024-01-01 08:00 to" in told
+    assert ", 90 days" in told
+    assert "without an event: 3; the longest runs: 2 from 2024-01-11, 1 from 2024-01-21" in told
+    assert {(quietest_hour(shop[0]) + hour) % 24 for hour in range(6)}.isdisjoint(range(8, 15))
 
 
 def test_rejected_events_are_counted_with_examples_as_they_were_sent(shop: tuple[Profile, dict[str, Path]]) -> None:
-    found = shop[0]
-    assert found.quarantine
-    assert {reason: events for reason, events in found.quarantine.rejected.items() if events} == {"ambiguous_date": 7, "no_user": 4}
-    assert len(found.examples["ambiguous_date"]) == 5
-    assert {row["unreadable"] for row in found.examples["ambiguous_date"]} == {"event_at 31/12/2023"}
+    told, examples = lines(shop[0], "Quarantine"), rows(shop[0], "Quarantine")
+    assert told.partition("\n")[0].endswith(": 7 ambiguous_date, 4 no_user")
+    assert "ambiguous_date, 5 of 7:" in told
+    assert sum("event_at 31/12/2023" in row for row in examples) == 5
 
 
 def test_an_event_type_that_is_lost_to_the_quarantine_is_told(shop: tuple[Profile, dict[str, Path]]) -> None:
@@ -96,25 +108,34 @@ def test_an_event_type_that_is_lost_to_the_quarantine_is_told(shop: tuple[Profil
 
 
 def test_users_items_and_repeats_are_counted(shop: tuple[Profile, dict[str, Path]]) -> None:
-    counts = shop[0].counts
-    assert counts
-    assert (counts.users.number, counts.users.median, counts.items.number) == (20, 174, 30)
-    assert counts.repeats > 0.5
+    told = lines(shop[0], "Users and items")
+    assert "20 users; events of a user: median 174," in told
+    assert "30 items; " in told
+    assert float(re.findall(r"([\d.]+)% of the purchase events are on an item that the user had", told)[0]) > 50
 
 
 def test_attributes_have_a_type_and_are_proposed_if_they_tell_items_apart(shop: tuple[Profile, dict[str, Path]]) -> None:
-    (items,) = shop[0].entities
-    assert (items.rows, items.duplicates, items.is_dated) == (26, 1, False)
-    assert items.covered == pytest.approx(25 / 30, abs=0.01)
-    assert items.attributes[:2] == [AttributeProfile("brand", "text", 3, 0.0), AttributeProfile("weight", "number", 25, 0.0)]
-    assert items.attributes[3] == AttributeProfile("colour_code", "text", 2, 0.0)
+    told = lines(shop[0], "Tables of items and users")
+    assert "items: 26 rows, 1 of them duplicates" in told
+    assert "undated" in told
+    assert float(re.findall(r"([\d.]+)% of the events have a row", told)[0]) == pytest.approx(100 * 25 / 30, abs=1)
+    brand, weight, _, code = rows(shop[0], "Tables of items and users")
+    assert (brand, weight) == (["brand", "text", "3", "0.0%"], ["weight", "number", "25", "0.0%"])
+    assert code == ["colour_code", "text", "2", "0.0%"]
     assert '# item_attributes = ["brand", "weight", "colour_code"]' in shop[0].section
 
 
 def test_the_longest_horizon_that_fits_is_proposed(shop: tuple[Profile, dict[str, Path]]) -> None:
-    assert shop[0].horizon
-    assert shop[0].horizon.horizon_days == 14
-    assert shop[0].horizon.users == [20, 20, 20]
+    (used,) = [row for row in rows(shop[0], "Horizon") if row[-1] == "used"]
+    assert used[0].startswith("14 / ")
+    assert used[3:5] == ["20", "20, 20"]
+
+
+def assert_same_events(again: Profile, found: Profile) -> None:
+    for title in ("Quarantine", "Users and items"):
+        assert again.parts[title] == found.parts[title] != []
+    told, before = (lines(one, "Times").replace("by the settings", "by default") for one in (again, found))
+    assert told == before
 
 
 @pytest.mark.slow
@@ -125,8 +146,8 @@ def test_the_section_gives_a_later_check_the_same_findings(shop: tuple[Profile, 
     again = profile({}, config=config)
     assert again.is_known
     assert again.problems == []
-    assert (again.quarantine, again.counts, again.times) == (found.quarantine, found.counts, found.times)
-    assert again.horizons == [found.horizon]
+    assert_same_events(again, found)
+    assert rows(again, "Horizon") == [row for row in rows(found, "Horizon") if row[-1] == "used"]
     assert again.section == ""
 
 
@@ -145,7 +166,7 @@ def test_nothing_is_read_where_a_column_is_missing(tmp_path: Path) -> None:
     (problem,) = found.problems
     assert "EVENTS has no column that is known to be item_id" in problem
     assert 'user_id = "uid"' in problem
-    assert found.quarantine is None
+    assert not found.parts["Quarantine"]
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +186,7 @@ def test_a_section_with_a_guessed_column_works_as_it_is_printed(spreadsheet: Pro
     assert any('"When" as event_at' in remark for remark in spreadsheet.remarks)
     again = profile({}, config=CONFIG | {"datasets": parse(spreadsheet.section)["datasets"]})
     assert again.problems == []
-    assert (again.quarantine, again.counts, again.times) == (spreadsheet.quarantine, spreadsheet.counts, spreadsheet.times)
+    assert_same_events(again, spreadsheet)
 
 
 def test_a_column_of_numbers_that_cannot_be_read_is_not_proposed(spreadsheet: Profile) -> None:
@@ -193,7 +214,7 @@ def assert_type_column_is_told(found: Profile) -> None:
     (told,) = [remark for remark in found.remarks if "no column is event_type" in remark]
     assert '"pageview" ' in told
     assert 'event_type = "Art"}' in told
-    assert found.why != "by the settings"  # the section has no target
+    assert "(by the settings)" not in lines(found, "Event types")  # the section has no target
     assert "Kanal" not in told
 
 
@@ -220,8 +241,7 @@ def test_ids_that_stand_for_unknown_users_are_told(untyped: Profile) -> None:
 
 def test_a_column_of_our_own_name_that_cannot_be_read_is_left_out_by_the_section(untyped: Profile) -> None:
     assert parse(untyped.section)["datasets"]["mine"]["columns"] == {"events.price": ""}
-    assert untyped.quarantine
-    assert sum(untyped.quarantine.rejected.values()) == 0
+    assert lines(untyped, "Quarantine").startswith("0 of ")
 
 
 @pytest.fixture
@@ -257,7 +277,7 @@ def test_a_section_whose_target_is_missing_is_told_before_anything_is_built(tmp_
     (problem,) = found.problems
     assert 'no event is of the target "purchase"; the data have "view" 1' in problem
     assert '[datasets.events] in config.toml: target = "view"' in problem
-    assert found.counts is None
+    assert not found.parts["Users and items"]
 
 
 @pytest.mark.slow
@@ -322,15 +342,14 @@ def test_no_horizon_is_proposed_from_too_little_data(few: Profile) -> None:
 
 
 def test_dates_have_no_quietest_hours(few: Profile) -> None:
-    assert few.times
-    assert few.times.quiet is None
+    assert "1 day" in lines(few, "Times")
+    assert "quietest" not in lines(few, "Times")
 
 
 def test_a_column_of_lists_alone_is_left_out(few: Profile) -> None:
-    (items,) = few.entities
-    assert [attribute.name for attribute in items.attributes] == ["colour"]
+    assert [name for name, *_ in rows(few, "Tables of items and users")] == ["colour"]
     assert next(one.how for one in few.columns if one.theirs == "tags") == "ignored: it holds a list"
-    assert few.counts
+    assert few.parts["Users and items"]
 
 
 def test_dates_and_numbers_of_another_form_are_told_with_the_form_to_write(tmp_path: Path) -> None:
@@ -352,8 +371,8 @@ def test_a_horizon_that_is_too_long_a_day_of_an_import_and_the_night_of_the_zone
     assert "horizon_days = 56 is too long for 60 days" in " ".join([*found.remarks, *found.problems])
     assert any(re.search(r"horizon_days = \d+ and step_days = \d+", remark) for remark in found.remarks)
     assert any(remark.startswith("2024-01-31 has 640 events, 16 times the usual day") for remark in found.remarks)
-    assert found.times
-    assert (found.times.zone, found.times.quiet) == ("Asia/Kolkata", 0)
+    assert 'time_zone = "Asia/Kolkata" is used, by the settings' in lines(found, "Times")
+    assert quietest_hour(found) == 0
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import exports
 from conftest import PROJECT, make_settings
 from recsys import pipeline
 from recsys.store.snapshots import open_store
-from recsys.validation.audit.replays import replay
 from recsys.validation.checks.history import MAX_NEW_DAYS, WEEK
 from recsys.validation.past_days import WEEKS
+from recsys.validation.perturbations import replay
 from runs import Run, copied, land_as_files, settings_of, write_files
 from sabotages.harness import Sabotage
 from simulator import simulated

@@ -4,8 +4,7 @@ import pytest
 
 from conftest import ROOT
 from recsys import RecsysError
-from recsys.settings.deployment import Schedule
-from recsys.settings.deployment import read as read_operations
+from recsys.settings.deployment import Schedule, read_operations
 from recsys.settings.loading import parse, resolve
 from recsys.settings.validation import build
 

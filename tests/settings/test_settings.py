@@ -14,8 +14,7 @@ from conftest import ROOT, make_settings, read_config
 from recsys import RecsysError
 from recsys.pipeline import check_settings
 from recsys.recommenders.registry import RECOMMENDERS, create
-from recsys.settings.deployment import Cloud, Operations, Resources, Schedule
-from recsys.settings.deployment import read as read_operations
+from recsys.settings.deployment import Cloud, Operations, Resources, Schedule, read_operations
 from recsys.settings.loading import config_schema, parse, resolve
 from recsys.settings.run import Dataset, Settings
 from recsys.settings.validation import build, resolve_reference, schema_of, shorten

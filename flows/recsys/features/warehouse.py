@@ -32,14 +32,6 @@ ADVISED = 3  # reasons, the most frequent ones, for which messages say what to w
 MAX_TOLERATED = 0.3  # share of rejected events up to which messages suggest raising max_quarantine
 
 
-@dataclass(frozen=True)
-class DbtCost:
-    """CPU seconds of a dbt call. sql: the part of them that ran SQL."""
-
-    total: float
-    sql: float
-
-
 def parameters(raw: Manifest, settings: Settings, serving: bool = False) -> dict[str, Any]:
     """Returns the parameters of a dbt run. With the raw snapshot and the SQL they determine the feature snapshot.
 
@@ -86,15 +78,16 @@ def project_hashes(project: Path) -> dict[str, Any]:
     return {"project": digest(files), "files": files}
 
 
-def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> DbtCost:
-    """Runs dbt over a raw snapshot, and writes every model with a contract to the folder as `<model>.parquet`.
+def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project: Path, folder: Path) -> float:
+    """Runs dbt over a raw snapshot, and writes every model with a contract to the folder as `<model>.parquet`. Returns the CPU
+    seconds of dbt besides SQL.
 
     Raises RecsysError if a model or test fails, too many events are rejected, or `as_of` is outside the data.
     """
     with tempfile.TemporaryDirectory(prefix="warehouse-") as scratch:
         file = Path(scratch) / "warehouse.duckdb"
         expose(raw, file)
-        cost, target = run_dbt(project, file, variables, settings)
+        overhead, target = run_dbt(project, file, variables, settings)
         with connect(file, settings) as connection:
             if not connection.execute("from duckdb_tables() where table_name = 'quarantine'").fetchall():
                 _refuse_failures(target)
@@ -106,7 +99,7 @@ def build(raw: Snapshot, variables: dict[str, Any], settings: Settings, project:
             for model, order in _contracts(target).items():
                 to = f"'{escaped(folder / model)}.parquet' (format parquet, compression zstd)"
                 connection.execute(f"copy (from {model} order by {order}) to {to}")
-    return cost
+    return overhead
 
 
 def check_events(raw: Snapshot, settings: Settings, project: Path, file: Path) -> None:
@@ -157,11 +150,11 @@ def _table(file: str) -> str:
     return Path(file).parts[0].removesuffix(".parquet")
 
 
-def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[DbtCost, Path]:
+def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Settings, *arguments: str) -> tuple[float, Path]:
     """Runs dbt in a process of its own, since inside this one it would keep the file's lock and its memory.
 
-    variables: see `parameters`. arguments: by default `build` of all models. Returns the cost, and the folder with dbt's results.
-    Raises RecsysError if dbt does not start; failed models are left to the caller.
+    variables: see `parameters`. arguments: by default `build` of all models. Returns the CPU seconds of dbt besides SQL,
+    and the folder with dbt's results. Raises RecsysError if dbt does not start; failed models are left to the caller.
     """
     project, folder = project.resolve(), file.parent.resolve()
     target = folder / "target"
@@ -190,7 +183,7 @@ def run_dbt(project: Path, file: Path, variables: dict[str, Any], settings: Sett
     if not results.exists() or not (executed := json.loads(results.read_text())["results"]):
         lines = output.splitlines()[-1:] + [line for line in output.splitlines() if remedy(line)]
         raise RecsysError(f"dbt could not start: {with_remedy(lines[-1] if lines else 'it was killed, maybe out of memory')}")
-    return DbtCost(total, min(total, sum(result["execution_time"] for result in executed))), target
+    return max(0.0, total - sum(result["execution_time"] for result in executed)), target
 
 
 def _write_per_run(file: Path, variables: dict[str, Any]) -> None:

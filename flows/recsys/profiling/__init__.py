@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recsys.lazy import lazy
 
 if TYPE_CHECKING:
-    from recsys.profiling.profile import Profile, Spread, check
-    from recsys.profiling.proposal import propose_name, write_count
+    from recsys.profiling.profile import check
+    from recsys.profiling.proposal import propose_name
 
 __getattr__ = lazy(__name__, __file__)

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 from recsys import RecsysError
-from recsys.features import DATE, Quarantine, rewrite_number, warehouse
+from recsys.features import DATE, rewrite_number, warehouse
 from recsys.profiling.proposal import GRIDS, Horizon, measure_horizon, propose_min_rating, render, share_rated, write_count
 from recsys.settings import (
     MAX_UNKNOWN_SHARE,
@@ -35,6 +36,11 @@ from recsys.settings import (
 from recsys.sources import SOURCES, Access, Events, UnreadableColumns, check_inputs, columns, open_source
 from recsys.store import Manifest, Snapshot, describe
 
+SECTIONS = (
+    "Columns", "Event types", "Ratings", "Quarantine", "Times", "Users and items", "Horizon", "Tables of items and users",
+    "config.toml", "Will a run work?",
+)  # fmt: skip
+SHOWN = 20  # event types, ratings and time zones that are listed
 EXAMPLES = 5  # rejected events shown for each reason
 MAX_MISSING = 0.5  # share of rows without a value up to which a column is proposed
 MAX_REJECTED = 0.5  # share of rejected events of a type above which a remark says so
@@ -80,116 +86,30 @@ class Column:
     how: str
 
 
-@dataclass(frozen=True)
-class Ratings:
-    """counts: events by rating. share: share of the events with a rating. least: smallest rating of a target event. target: share
-    of the ratings that are at least that."""
+class Rows(NamedTuple):
+    """A table of texts. right: numbers of the columns that are aligned to the right."""
 
-    counts: dict[float, int]
-    share: float
-    least: float | None
-    target: float
-
-
-@dataclass(frozen=True)
-class Times:
-    """Times of the events, in UTC.
-
-    days: number of days from the first event to the last. gaps: first day and length of each run of days without an event, longest
-    first. zone: the dataset's time_zone. quiet: hour in that zone at which the six hours with the fewest events begin; None if all
-    events are within one hour of the day, as those of dates are.
-    """
-
-    first: datetime
-    last: datetime
-    days: int
-    gaps: list[tuple[date, int]]
-    zone: str
-    quiet: int | None
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Distribution of the number of events per user, or per item. most: largest number. number: number of users or items."""
-
-    median: int
-    p90: int
-    most: int
-    number: int
-
-
-@dataclass(frozen=True)
-class EventCounts:
-    """Accepted events. repeats: share of the target events on an item that the user had one with on an earlier day."""
-
-    events: int
-    targets: int
-    users: Spread
-    items: Spread
-    repeats: float
-
-
-@dataclass(frozen=True)
-class AttributeProfile:
-    name: str
-    kind: str
-    distinct: int
-    missing: float
-
-    def is_useful(self, rows: int) -> bool:
-        """Whether the attribute has several values, few are missing, and a text has values that are shared by rows."""
-        groups = self.kind == "number" or self.distinct <= rows / 2
-        return self.distinct > 1 and self.missing <= MAX_MISSING and groups
-
-
-@dataclass(frozen=True)
-class Entities:
-    """The table of items or users. covered: share of events whose item or user is in it. is_dated: whether it has valid_from."""
-
-    table: str
-    rows: int
-    duplicates: int
-    covered: float
-    is_dated: bool
-    attributes: list[AttributeProfile]
+    names: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: Sequence[int] = ()
 
 
 @dataclass
 class Profile:
     """The profile of an export.
 
-    is_known: whether config.toml has a section for it, so that no settings are proposed. given: settings that the section has.
-    why: reason for the target. types: for each event type of the data, the number of events and our event type, "" where a person
-    must decide. forms: share of the events whose time has each form. zones: time zones that occur in the texts. section: proposed
-    section of config.toml. problems: reasons why a run will not work. remarks: other things to know before a run.
+    is_known: whether config.toml has a section for it, so that no settings are proposed. section: proposed section of config.toml.
+    problems: reasons why a run will not work. remarks: other things to know before a run. parts: lines and tables of each of
+    SECTIONS.
     """
 
     name: str
     is_known: bool
-    given: frozenset[str] = frozenset()
-    source: str = "events"
     columns: list[Column] = field(default_factory=list)
-    target: str = ""
-    why: str = ""
-    types: dict[str, tuple[int, str]] = field(default_factory=dict)
-    ratings: Ratings | None = None
-    forms: dict[str, float] = field(default_factory=dict)
-    zones: list[str] = field(default_factory=list)
-    entities: list[Entities] = field(default_factory=list)
-    quarantine: Quarantine | None = None
-    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    counts: EventCounts | None = None
-    times: Times | None = None
-    horizons: list[Horizon] = field(default_factory=list)
-    horizon: Horizon | None = None
     section: str = ""
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-
-    @property
-    def without_zone(self) -> float:
-        """Share of the events whose time has no zone."""
-        return sum(share for form, share in self.forms.items() if form in LOCAL)
+    parts: dict[str, list[str | Rows]] = field(default_factory=lambda: {title: [] for title in SECTIONS})
 
 
 def check(
@@ -205,19 +125,29 @@ def check(
 
 
 class _Check:
-    """One run of `check`. values: settings of the dataset, as far as they are known. reasons: comments on proposed settings."""
+    """One run of `check`. values: settings of the dataset, as far as they are known. reasons: comments on proposed settings. spare:
+    columns of each table that do not match one of ours. missing: required columns of each table that were not found. attributes:
+    useful columns of items and users, by setting. forms: share of the events whose time has each form. days: number of days from
+    the first event to the last."""
 
     def __init__(self, config: Mapping[str, Any], name: str, inputs: Mapping[str, str], project: Path, today: date):
         self.config, self.name, self.inputs, self.project, self.today = config, name, inputs, project, today
         known = config["datasets"].get(name)
-        self.found = Profile(name, known is not None, frozenset(known or ()))
+        self.given = frozenset(known or ())
+        self.found = Profile(name, known is not None)
+        self.parts = self.found.parts
         self.values: dict[str, Any] = dict(known) if known else {"source": "events", **_grid(*GRIDS[0])}
         self.values["source_settings"] = self.values.get("source_settings", {}) | dict(inputs)
         self.reasons: dict[str, str] = {"horizon_days": "days that a list predicts", "step_days": "days between cutoffs"}
-        self.spare: dict[str, list[str]] = {}  # columns of each table that do not match one of ours
-        self.missing: dict[str, list[str]] = {}  # required columns of each table that were not found
+        self.spare: dict[str, list[str]] = {}
+        self.missing: dict[str, list[str]] = {}
         self.unreadable: dict[tuple[str, str], str] = {}  # why a column of a table is not proposed, though it has a usual name
         self.is_sure = True
+        self.attributes: dict[str, list[str]] = {}
+        self.forms: dict[str, float] = {}
+        self.days = 0
+        self.horizons: list[Horizon] = []
+        self.horizon: Horizon | None = None
 
     @property
     def settings(self) -> Settings:
@@ -235,7 +165,7 @@ class _Check:
     def run(self, access: Access | None) -> Profile:
         check_inputs(self.settings.dataset.source, self.inputs, self.name)
         source = open_source(self.settings.dataset, self.settings.store.endpoint)
-        self.found.source, self.found.target = self.settings.dataset.source, self.settings.dataset.target
+        self.source, self.target = self.settings.dataset.source, self.settings.dataset.target
         schemas = source.schemas() if isinstance(source, Events) else {}
         if isinstance(source, Events):
             self.find_columns(source, schemas)
@@ -248,8 +178,16 @@ class _Check:
                 if not self.found.problems:
                     self.find_accepted(raw, Path(scratch) / "checked.duckdb", "items" in schemas)
                     self.judge()
+        columns_read = [(one.table, one.theirs, one.ours or "-", one.how) for one in self.found.columns]
+        fixed = f'source "{self.source}" has fixed columns; the settings of [datasets.{self.name}] are used'
+        self.parts["Columns"].append(Rows(("table", "column", "is read as", ""), columns_read) if columns_read else fixed)
         if not self.found.is_known:
             self.found.section = self.render()
+            self.parts["config.toml"] += ["# paste this into config.toml", self.found.section]
+        self.parts["Will a run work?"] += [f"- {remark}" for remark in self.found.remarks]
+        if not self.found.problems:
+            but = ", but read the above" if self.found.remarks else ""
+            self.parts["Will a run work?"].append(f"yes{but}: make run DATASET={self.name}")
         return self.found
 
     def find_columns(self, source: Events, schemas: Mapping[str, pa.Schema]) -> None:
@@ -423,15 +361,54 @@ class _Check:
         """Profiles the raw tables: event types, ratings, forms of times, items and users."""
         warehouse.expose(raw, file)
         with warehouse.connect(file, self.settings) as connection:
-            first = next(iter(SOURCES[self.found.source].max_null_share))
+            first = next(iter(SOURCES[self.source].max_null_share))
             self.sent: int = _one(connection, f"select count(*) from raw.{first}")
-            if self.found.source in ("events", "database"):
+            if self.source in ("events", "database"):
                 self.find_types(connection)
                 self.find_ratings(connection)
             if schemas:
                 self.find_forms(connection, schemas["events"])
-                given = [table for table in ("items", "users") if table in schemas]
-                self.found.entities = [_entities(connection, table, self.settings.dataset) for table in given]
+                for table in ("items", "users"):
+                    if table in schemas:
+                        self.find_attributes(connection, table)
+
+    def find_attributes(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        """Profiles the table of items or users. Every column that is not one of ours is an attribute. It is proposed if it has
+        several values, few are missing, and those of a text are shared by rows."""
+        entity = table.removesuffix("s")
+        total, distinct, dated = connection.execute(
+            f"select count(*), count(distinct ({entity}_id, valid_from)), count(valid_from) from raw.{table}"
+        ).fetchall()[0]
+        known = f"select {entity}_id::varchar from raw.{table}"
+        covered = _one(connection, f"select coalesce(avg(({entity}_id::varchar in ({known}))::int), 0) from raw.events")
+        if covered < MAX_MISSING:
+            self.found.remarks.append(
+                f"only {covered:.1%} of the events have a row in {table.upper()}; are the ids written the same way?"
+            )
+        names = [name for name, *_ in connection.execute(f"describe select * from raw.{table}").fetchall()]
+        names = [name for name in names if name not in columns.TABLES[table]]
+        codes = replace(self.settings.dataset, item_attributes=names, user_attributes=[]).text_only  # even if all are numbers
+        rows, useful = [], []
+        for name in names:
+            value = f"nullif(trim({warehouse.identifier(name)}::varchar), '')"
+            values, present, numbers = connection.execute(
+                f"select count(distinct {value}), count({value}), count_if(regexp_matches({value}, '{NUMBER}')) from raw.{table}"
+            ).fetchall()[0]
+            is_number, missing = present and numbers == present and name not in codes, 1 - present / max(total, 1)
+            rows.append((name, "number" if is_number else "text", f"{values:,}", f"{missing:.1%}"))
+            if values > 1 and missing <= MAX_MISSING and (is_number or values <= total / 2):
+                useful.append(name)
+        self.parts["Tables of items and users"] += [
+            f"{table}: {total:,} rows, {total - distinct:,} of them duplicates; {covered:.1%} of the events have a row",
+            "dated by valid_from" if dated else "undated: every cutoff sees the values of today",
+        ]
+        if rows:
+            titles = ("attribute", "type", "values", "missing")
+            self.parts["Tables of items and users"].append(Rows(titles, rows, right=(2, 3)))
+        if useful:
+            self.attributes[f"{entity}_attributes"] = useful
+            caution = "" if dated else "; leave out what was not known at the time"
+            self.reasons[f"{entity}_attributes"] = f"to use them, remove the #{caution}"
 
     def find_types(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Proposes the target and `event_types`, or checks those of the section."""
@@ -443,10 +420,17 @@ class _Check:
             self.propose("target", types.target, types.reason if types.target != "purchase" else "")
             self.propose("event_types", types.event_types)
             self.reasons |= {f"event_types.{own}": "decide how to count it" for own in types.undecided}
-        is_default = self.found.is_known and "target" not in self.found.given
-        self.found.target, self.found.why = types.target, "by default" if is_default else types.reason
-        self.is_sure = types.is_sure
-        self.found.types = {own: (events, types.meanings[own]) for own, events in counts.items()}
+        self.target, self.is_sure = types.target, types.is_sure
+        if counts:
+            rows = [
+                (own or "(none)", f"{events:,}", f"{events / max(self.sent, 1):.2%}", types.meanings[own] or "undecided")
+                for own, events in list(counts.items())[:SHOWN]
+            ]
+            self.parts["Event types"].append(Rows(("type", "events", "share", "counts as"), rows, right=(1, 2)))
+            if len(counts) > SHOWN:
+                self.parts["Event types"].append(f"and {len(counts) - SHOWN:,} more types; is this column an event type?")
+            why = "by default" if self.found.is_known and "target" not in self.given else types.reason
+            self.parts["Event types"].append(f"target: {types.target or 'undecided'} ({why})")
         if self.found.is_known:
             if problem := explain_types(counts, self.settings.dataset, f"datasets.{self.name}"):
                 self.found.problems.append(problem)
@@ -467,15 +451,22 @@ class _Check:
             f"""select try_cast(rating as double) as value, count(*) as events from raw.events
                 where isfinite(value) group by all order by value limit {MAX_RATINGS + 1}"""
         ).fetchall()
-        counts, sent = dict(rows), max(sum(events for events, _ in self.found.types.values()), 1)
+        counts = dict(rows)
         if not 1 < len(counts) <= MAX_RATINGS:
             return
-        share, least = sum(counts.values()) / sent, self.settings.dataset.min_rating
-        if not self.found.is_known and share > 1 - MAX_MISSING and self.found.target != "view":
+        share, least = sum(counts.values()) / max(self.sent, 1), self.settings.dataset.min_rating
+        if not self.found.is_known and share > 1 - MAX_MISSING and self.target != "view":
             least = propose_min_rating(counts)
             unrated = f", and so do the {1 - share:.1%} of the events without a rating" if share < 1 else ""
             self.propose("min_rating", least, f"lower ratings count as views{unrated}")
-        self.found.ratings = Ratings(counts, share, least, share_rated(counts, least) if least is not None else 1.0)
+        total = max(sum(counts.values()), 1)
+        shares = ", ".join(f"{rating:g}: {events / total:.1%}" for rating, events in list(counts.items())[:SHOWN])
+        self.parts["Ratings"].append(f"{share:.1%} of the events have a rating; {shares}")
+        if least is not None:
+            reached = f"{share_rated(counts, least):.1%} of the rated events reach it, the others are views"
+            self.parts["Ratings"].append(f"min_rating = {least:g}: {reached}")
+            if share < 1:
+                self.parts["Ratings"].append(f"events without a rating, {1 - share:.1%} of all, are views too")
 
     def find_forms(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
         """Finds the forms of times, and proposes a zone if some have none."""
@@ -493,8 +484,10 @@ class _Check:
             total = max(sum(events for *_, events in rows), 1)
             forms = {form: sum(events for one, _, events in rows if one == form) / total for form, *_ in rows}
             zones = [zone for _, zone, _ in rows if zone]
-        self.found.forms, self.found.zones = forms, zones
-        if self.found.without_zone:
+        self.forms = forms
+        shares = ", ".join(f"{form} {share:.1%}" for form, share in forms.items())
+        self.parts["Times"].append(f"forms: {shares}" + (f"; zones {', '.join(zones[:SHOWN])}" if zones else ""))
+        if not set(LOCAL).isdisjoint(forms):
             self.propose("time_zone", "UTC", 'times have no zone; correct it if it is another one, such as "Europe/London"')
 
     def find_accepted(self, raw: Snapshot, file: Path, catalogued: bool) -> None:
@@ -506,22 +499,28 @@ class _Check:
             if not _one(connection, "select count(*) from int_events_accepted where is_target"):
                 if self.found.problems:
                     return  # the reason is among them
-                self.found.problems.append(f'no accepted event is of the target "{self.found.target}"')
+                self.found.problems.append(f'no accepted event is of the target "{self.target}"')
                 return
             self.find_times(connection)
             self.find_counts(connection)
             self.find_horizon(connection, catalogued)
 
     def find_rejected(self, connection: duckdb.DuckDBPyConnection) -> None:
-        found = self.found.quarantine = warehouse.quarantine(connection)
+        found = warehouse.quarantine(connection)
+        self.parts["Quarantine"].append(str(found))
         rows = connection.execute(
             f"""select reason, * exclude (reason, session_id, event_id) from int_events_rejected
                 qualify row_number() over (partition by reason order by event_at, user_id, item_id) <= {EXAMPLES}
                 order by all"""
         )
         names = [name for name, *_ in rows.description or []]
-        for row in rows.fetchall():
-            self.found.examples.setdefault(row[0], []).append(dict(zip(names[1:], row[1:], strict=True)))
+        for reason, group in groupby(rows.fetchall(), key=itemgetter(0)):
+            examples = list(group)
+            self.parts["Quarantine"].append(f"{reason}, {len(examples)} of {found.rejected[reason]:,}:")
+            shown = [at for at in range(1, len(names)) if any(row[at] not in (None, "") for row in examples)]
+            self.parts["Quarantine"].append(
+                Rows([names[at] for at in shown], [[_text(row[at]) for at in shown] for row in examples])
+            )
         by_type = connection.execute(
             f"""select event_type, count(*) as events, count_if(reasons <> '') as rejected,
                     (select mode(reason) from int_events_rejected as bad where bad.event_type = checked.event_type)
@@ -552,31 +551,34 @@ class _Check:
             ]
 
     def find_counts(self, connection: duckdb.DuckDBPyConnection) -> None:
-        spreads = {
-            key: Spread(*connection.execute(
-                f"""select quantile_disc(events, 0.5), quantile_disc(events, 0.9), max(events), count(*)
-                    from (select count(*) as events from int_events_accepted group by {key})"""
-            ).fetchall()[0])
-            for key in ("user_id", "item_id")
-        }  # fmt: skip
         events, targets = connection.execute(
             "select count(*), count(*) filter (where is_target) from int_events_accepted"
         ).fetchall()[0]
+        lines = [f"{events:,} accepted events, {targets:,} of the target ({self.target})"]
+        for name, article in (("user", "a"), ("item", "an")):
+            middle, p90, most, number = connection.execute(
+                f"""select quantile_disc(events, 0.5), quantile_disc(events, 0.9), max(events), count(*)
+                    from (select count(*) as events from int_events_accepted group by {name}_id)"""
+            ).fetchall()[0]
+            spread = f"median {middle:,}, 90% have up to {p90:,}, at most {most:,}"
+            lines.append(f"{number:,} {name}s; events of {article} {name}: {spread}")
+            if number == 1:
+                self.found.problems.append(f"all events have the same {name}")
         repeats = repeat_share(connection, "(from int_events_accepted where is_target)")
-        self.found.counts = EventCounts(events, targets, spreads["user_id"], spreads["item_id"], repeats)
+        lines.append(f"{repeats:.1%} of the {self.target} events are on an item that the user had one with on an earlier day")
+        self.parts["Users and items"] += lines
         advised = advise_exclude_seen(repeats, **self.settings.checks["seen"])
-        assert self.found.times
-        if self.found.times.days < MIN_REPEAT_DAYS:
+        if self.days < MIN_REPEAT_DAYS:
             if not self.found.is_known:
                 self.found.remarks.append(
                     f"exclude_seen is not proposed: the share of repeats needs at least {MIN_REPEAT_DAYS} days of data"
                 )
             return
         if advised:
-            self.propose("exclude_seen", True, f"{repeats:.1%} of the {self.found.target} events repeat an item")
+            self.propose("exclude_seen", True, f"{repeats:.1%} of the {self.target} events repeat an item")
         if self.found.is_known and advised not in (None, self.settings.dataset.exclude_seen):
             self.found.remarks.append(
-                f"exclude_seen is {str(not advised).lower()}, though {repeats:.1%} of the {self.found.target} events repeat an item"
+                f"exclude_seen is {str(not advised).lower()}, though {repeats:.1%} of the {self.target} events repeat an item"
             )
 
     def find_times(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -600,9 +602,25 @@ class _Check:
             for events, day in spikes[:EXAMPLES]
         ]
         hours = {start: sum(by_hour.get((start + hour) % 24, 0) for hour in range(6)) for start in range(24)}
-        quiet = min(hours, key=hours.__getitem__) if len(by_hour) > 1 else None
         self.as_of: date = _one(connection, "select max(as_of)::date from int_cutoffs")
-        self.found.times = Times(first, last, (self.as_of - days[0]).days, gaps, zone, quiet)
+        self.days = (self.as_of - days[0]).days
+        missing = sum(length for _, length in gaps)
+        longest = ", ".join(f"{length} from {start}" for start, length in gaps[:5])
+        self.parts["Times"] += [
+            f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {write_count(self.days, 'day')}",
+            f"days without an event: {missing:,}" + (f"; the longest runs: {longest}" if missing else ""),
+        ]
+        if without := sum(share for form, share in self.forms.items() if form in LOCAL):
+            share = "no time has one" if without == 1 else f"{without:.1%} of the times have none"
+            origin = "by the settings" if "time_zone" in self.given else "by default"
+            self.parts["Times"].append(f'zone: {share}, so time_zone = "{zone}" is used, {origin}')
+            if len(by_hour) > 1:  # otherwise all are within one hour of the day, as those of dates are
+                quiet = min(hours, key=hours.__getitem__)
+                guess = "no night there, so most users may live in another zone"
+                if quiet < 4 or quiet > 20:
+                    guess = "a night there; if most users live in another zone, their own clock was written: set time_zone to it"
+                until = f"{(quiet + 6) % 24:02}:00 in {zone}"
+                self.parts["Times"].append(f"the quietest six hours are {quiet:02}:00 to {until}, {guess}")
 
     def find_horizon(self, connection: duckdb.DuckDBPyConnection, catalogued: bool) -> None:
         """Counts the users on whom lists can be evaluated, at each evaluated cutoff of each horizon, and proposes a horizon."""
@@ -617,18 +635,31 @@ class _Check:
         )
         proposed = [self.measure(connection, self.with_values(_grid(*grid))) for grid in GRIDS]
         usable = [one for one in proposed if one.fits] or [one for one in proposed if one.users[0]]
-        self.found.horizons, self.found.horizon = proposed, usable[0] if usable else None
+        self.horizons, self.horizon = proposed, usable[0] if usable else None
         if self.found.is_known:
             own = self.measure(connection, self.settings)
-            self.found.horizons, self.found.horizon = [own] if own.fits else [own, *proposed], own if own.users[0] else None
+            self.horizons, self.horizon = [own] if own.fits else [own, *proposed], own if own.users[0] else None
             best = usable[0] if usable else own
-            if not own.fits and best.horizon_days < own.horizon_days and self.found.times:
+            if not own.fits and best.horizon_days < own.horizon_days:
                 self.found.remarks.append(
-                    f"horizon_days = {own.horizon_days} is too long for {write_count(self.found.times.days, 'day')} of data; write"
+                    f"horizon_days = {own.horizon_days} is too long for {write_count(self.days, 'day')} of data; write"
                     f" horizon_days = {best.horizon_days} and step_days = {best.step_days} under [datasets.{self.name}]"
                 )
         elif usable:
             self.values |= _grid(usable[0].horizon_days, usable[0].step_days)
+        names = ("horizon / step, days", "days needed for all windows", "training windows in the data")
+        rows = [
+            (
+                f"{one.horizon_days} / {one.step_days}",
+                f"{one.needed_days}",
+                str(one.windows),
+                f"{one.users[0]:,}",
+                ", ".join(f"{users:,}" for users in one.users[1:]),
+                "used" if one is self.horizon else "",
+            )
+            for one in self.horizons
+        ]
+        self.parts["Horizon"].append(Rows((*names, "users judged in the holdout", "in the windows of selection", ""), rows))
 
     def measure(self, connection: duckdb.DuckDBPyConnection, settings: Settings) -> Horizon:
         days = settings.dataset.horizon_days
@@ -642,36 +673,33 @@ class _Check:
             )
             for before in settings.evaluated_days
         ]
-        assert self.found.times
-        return measure_horizon(settings, self.found.times.days, users)
+        return measure_horizon(settings, self.days, users)
 
     def judge(self) -> None:
         """Adds problems and remarks on the numbers of events, users and days."""
-        found, settings, counts, horizon = self.found, self.settings, self.found.counts, self.found.horizon
+        found, settings, horizon = self.found, self.settings, self.horizon
         if not self.is_sure:
-            found.problems.append(f"no event type has a usual name; set the target, which is {found.target} in the section above")
+            found.problems.append(f"no event type has a usual name; set the target, which is {self.target} in the section above")
         if self.sent < (least := settings.checks["raw"]["min_events"]):
             found.problems.append(
                 f"the data have {write_count(self.sent, 'event')}, and a run needs {least:,} (checks.raw.min_events)"
             )
-        if counts is None or found.times is None:
+        if not self.horizons:  # no accepted event is of the target
             return
-        spreads = {"user": counts.users, "item": counts.items}
-        found.problems += [f"all events have the same {name}" for name, spread in spreads.items() if spread.number == 1]
         if horizon is None:
-            shortest = found.horizons[0 if found.is_known else -1].horizon_days
-            days = write_count(found.times.days, "day")
-            least_days = {one.horizon_days: one.least_days for one in found.horizons}
+            shortest = self.horizons[0 if found.is_known else -1].horizon_days
+            days = write_count(self.days, "day")
+            least_days = {one.horizon_days: one.least_days for one in self.horizons}
             needed = ", ".join(f"{least_days[one]} for a horizon of {write_count(one, 'day')}" for one in sorted(least_days))
             found.problems.append(
-                f"lists cannot be evaluated: the data have {days}, and no user has a {found.target} in the"
+                f"lists cannot be evaluated: the data have {days}, and no user has a {self.target} in the"
                 f" last {write_count(shortest, 'day')} and an event before; days needed at least: {needed}"
             )
             return
         least = settings.checks["baseline"]["min_users"]
         if horizon.users[0] < least:
             found.remarks.append(
-                f"only {horizon.users[0]:,} users return with a {found.target} in the last {horizon.horizon_days} days; with fewer"
+                f"only {horizon.users[0]:,} users return with a {self.target} in the last {horizon.horizon_days} days; with fewer"
                 f" than {least}, no difference between recommenders is significant"
             )
         if not all(horizon.users):
@@ -681,51 +709,19 @@ class _Check:
         if horizon.windows < settings.features.training_windows:
             found.remarks.append(
                 f"{horizon.windows} of the {settings.features.training_windows} training windows are in the data, which have"
-                f" {write_count(found.times.days, 'day')} instead of {horizon.needed_days}"
+                f" {write_count(self.days, 'day')} instead of {horizon.needed_days}"
             )
-        found.remarks += [
-            f"only {one.covered:.1%} of the events have a row in {one.table.upper()}; are the ids written the same way?"
-            for one in found.entities
-            if one.covered < MAX_MISSING
-        ]
 
     def render(self) -> str:
         """Returns the proposed section of config.toml, after a test that it is valid."""
-        spare, reasons = {}, dict(self.reasons)
-        for one in self.found.entities:
-            if useful := [attribute.name for attribute in one.attributes if attribute.is_useful(one.rows)]:
-                key = f"{one.table[:-1]}_attributes"
-                spare[key] = useful
-                reasons[key] = "to use them, remove the #" + ("" if one.is_dated else "; leave out what was not known at the time")
+        reasons = dict(self.reasons)
         values, grid = dict(self.values), {}
-        if self.found.horizons and not self.found.horizon:  # lists cannot be evaluated, so no horizon is proposed
+        if self.horizons and not self.horizon:  # lists cannot be evaluated, so no horizon is proposed
             grid = {key: values.pop(key) for key in _grid(*GRIDS[0])}
-            reasons["horizon_days"] += f"; this one needs at least {write_count(self.found.horizons[0].least_days, 'day')} of data"
-        section = render(self.name, values, reasons, grid | spare)
+            reasons["horizon_days"] += f"; this one needs at least {write_count(self.horizons[0].least_days, 'day')} of data"
+        section = render(self.name, values, reasons, grid | self.attributes)
         resolve({**self.config, "datasets": {self.name: parse(section)["datasets"][self.name] | grid}}, self.name)
         return section
-
-
-def _entities(connection: duckdb.DuckDBPyConnection, table: str, dataset: Dataset) -> Entities:
-    """Profiles the table of items or users. Every column that is not one of ours is an attribute."""
-    entity = table.removesuffix("s")
-    rows, distinct, dated = connection.execute(
-        f"select count(*), count(distinct ({entity}_id, valid_from)), count(valid_from) from raw.{table}"
-    ).fetchall()[0]
-    known = f"select {entity}_id::varchar from raw.{table}"
-    covered = _one(connection, f"select coalesce(avg(({entity}_id::varchar in ({known}))::int), 0) from raw.events")
-    names = [name for name, *_ in connection.execute(f"describe select * from raw.{table}").fetchall()]
-    names = [name for name in names if name not in columns.TABLES[table]]
-    codes = replace(dataset, item_attributes=names, user_attributes=[]).text_only  # text even if all values are numbers
-    attributes = []
-    for name in names:
-        value = f"nullif(trim({warehouse.identifier(name)}::varchar), '')"
-        values, present, numbers = connection.execute(
-            f"select count(distinct {value}), count({value}), count_if(regexp_matches({value}, '{NUMBER}')) from raw.{table}"
-        ).fetchall()[0]
-        kind = "number" if present and numbers == present and name not in codes else "text"
-        attributes.append(AttributeProfile(name, kind, values, 1 - present / max(rows, 1)))
-    return Entities(table, rows, rows - distinct, covered, dated > 0, attributes)
 
 
 def _guess(heads: Mapping[str, pa.RecordBatch]) -> dict[str, str]:
@@ -801,3 +797,7 @@ def _grid(horizon_days: int, step_days: int) -> dict[str, int]:
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
     return connection.execute(query).fetchall()[0][0]
+
+
+def _text(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else "" if value is None else str(value)

@@ -10,7 +10,7 @@ from recsys.lazy import lazy
 
 if TYPE_CHECKING:
     from recsys.settings import event_types
-    from recsys.settings.deployment import WEEKDAYS, AlertSettings, Cloud, MonitorSettings, Operations, Schedule, read
+    from recsys.settings.deployment import WEEKDAYS, AlertSettings, Cloud, MonitorSettings, Operations, Schedule, read_operations
     from recsys.settings.event_types import (
         MAX_UNKNOWN_SHARE,
         advise_exclude_seen,

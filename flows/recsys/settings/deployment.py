@@ -142,7 +142,7 @@ class Operations:
         return self.resources.get(step, self.resources["default"])
 
 
-def read(config: Mapping[str, Any]) -> Operations:
+def read_operations(config: Mapping[str, Any]) -> Operations:
     """Builds the settings of scheduled and deployed flows from a parsed config.toml. Raises RecsysError naming a wrong key."""
     operations = build(Operations, {name: config.get(name, {}) for name in SECTIONS}, "")
     if "default" not in operations.resources:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from recsys.lazy import lazy
 
 if TYPE_CHECKING:
-    from recsys.validation import cases, expectations, expected_changes
+    from recsys.validation import cases, expectations, expected_changes, perturbations
     from recsys.validation.advice import SettingNames, setting_of
-    from recsys.validation.audit import perturbations, replays
     from recsys.validation.cases import SEVERITIES
     from recsys.validation.check_input import CheckInput
     from recsys.validation.checks import lists, raw

@@ -12,7 +12,7 @@ from conftest import failed
 from recsys.features.state import State
 from recsys.recommenders.base import Lists
 from recsys.store.snapshots import Snapshot
-from recsys.validation.audit import perturbations
+from recsys.validation import perturbations
 from recsys.validation.check_input import CheckInput
 from recsys.validation.checks.behaviour import Answers, _overlap
 from recsys.validation.registry import CHECKS, limits

@@ -1,5 +1,5 @@
 """Behavioural tests: how lists change when one thing in the input changes (RecList: Chia et al. 2022,
-doi:10.1145/3487553.3524215). The changes are made in audit/perturbations.py."""
+doi:10.1145/3487553.3524215). The changes are made in perturbations.py."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from pydantic import Field
 from recsys.features import State
 from recsys.recommenders import popularity_order
 from recsys.settings import Positive, Share, section
-from recsys.validation.audit import perturbations
+from recsys.validation import perturbations
 from recsys.validation.check_input import CheckInput
 from recsys.validation_report import CheckResult, Severity
 

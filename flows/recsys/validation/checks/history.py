@@ -406,8 +406,10 @@ def _prices_of(profile: DailyProfile) -> tuple[Floats, NDArray[np.int64]]:
 
 
 def _other_unit(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
-    """Many prices changed by the same large factor, or most prices changed by more than a factor of 5."""
-    yield from _prices_gone(profile, limits)
+    """Most events that usually have a price have none or a price of 0, many prices changed by the same large factor, or most prices
+    changed by more than a factor of 5."""
+    unpriced = profile.of("price_band", "none") + profile.of("price_band", "zero")
+    yield from _risen(profile, limits, unpriced, MAX_PRICE_LOSS, "have no price or a price of 0, usually {:.0%}")
     steps, counts = _prices_of(profile)
     if not len(steps):
         return
@@ -432,29 +434,20 @@ def _daily_share(counts: NDArray[np.int64], profile: DailyProfile) -> tuple[Floa
     return (part / np.maximum(whole, 1))[0], (weekly(part) / np.maximum(weekly(whole), 1))[0]
 
 
-def _prices_gone(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
-    """Most events that usually have a price have no price or a price of 0."""
-    share, usual = _daily_share(profile.of("price_band", "none") + profile.of("price_band", "zero"), profile)
-    for day in np.flatnonzero((profile.of("events") >= limits.min_events) & (share >= usual + MAX_PRICE_LOSS)):
-        yield Fault(
-            int(day),
-            f"{share[day]:.0%} of the events have no price or a price of 0, usually {usual[day]:.0%}",
-            share[day],
-            usual[day] + MAX_PRICE_LOSS,
-        )
+def _risen(profile: DailyProfile, limits: HistoryLimits, counts: NDArray[np.int64], rise: float, message: str) -> Iterator[Fault]:
+    """The share of some events, by their counts per day, is higher than usual by `rise`, on a day with enough events. message: says
+    what they are, with a place for the usual share."""
+    share, usual = _daily_share(counts, profile)
+    for day in np.flatnonzero((profile.of("events") >= limits.min_events) & (share >= usual + rise)):
+        yield Fault(int(day), f"{share[day]:.0%} of the events {message.format(usual[day])}", share[day], usual[day] + rise)
 
 
 def _sent_again(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
     """Many more events than usual repeat earlier events to the second."""
-    share, usual = _daily_share(profile.of("repeated"), profile)
-    for day in np.flatnonzero((profile.of("events") >= limits.min_events) & (share >= usual + SENT_AGAIN)):
-        yield Fault(
-            int(day),
-            f"{share[day]:.0%} of the events have the same user, item, type and time of day as an earlier event, usually"
-            f" {usual[day]:.0%}: events seem to have been sent again",
-            share[day],
-            usual[day] + SENT_AGAIN,
-        )
+    message = (
+        "have the same user, item, type and time of day as an earlier event, usually {:.0%}: events seem to have been sent again"
+    )
+    yield from _risen(profile, limits, profile.of("repeated"), SENT_AGAIN, message)
 
 
 def _without_times(profile: DailyProfile, limits: HistoryLimits) -> Iterator[Fault]:
@@ -607,13 +600,15 @@ def _hours(profile: DailyProfile, excluded: DayFlags, limits: HistoryLimits) -> 
     by_shift = np.array([np.abs(now - np.roll(usual, shift, axis=0)).sum(0) / 2 for shift in range(24)])
     shift, rest = (by_shift.argmin(0) + 12) % 24 - 12, by_shift.min(0)
 
-    def label_shift(group: int, day: int) -> str:
-        return f"events{within} that a clock shifted by {shift[day]:+d} hours explains:"
-
-    def label_hours(group: int, day: int) -> str:
-        return f"events{within} at unusual hours ({rest[day]:.1%} with a clock shifted by {shift[day]:+d} hours),"
-
-    for label, value, factor in ((label_shift, by_shift[0] - rest, 1.0), (label_hours, by_shift[0], 3.0)):
+    changes = (
+        (lambda group, day: f"events{within} that a clock shifted by {shift[day]:+d} hours explains:", by_shift[0] - rest, 1.0),
+        (
+            lambda group, day: f"events{within} at unusual hours ({rest[day]:.1%} with a clock shifted by {shift[day]:+d} hours),",
+            by_shift[0],
+            3.0,
+        ),
+    )
+    for label, value, factor in changes:
         seen = np.where(is_compared, value, np.nan)[None]
         known = np.where(excluded, np.nan, seen)
         high = median(known[:, -CALIBRATION_DAYS:].T, 1)[:, None] * np.ones_like(seen)
