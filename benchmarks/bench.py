@@ -36,7 +36,7 @@ PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "implicit", "numpy", "pyarrow", 
 console = Console(highlight=False)
 
 
-class Shop(NamedTuple):
+class SimulatedShop(NamedTuple):
     """Source settings of the simulated shop."""
 
     users: int
@@ -45,12 +45,12 @@ class Shop(NamedTuple):
     days: int = 400
 
 
-SIZES: dict[str, Shop | DenseRetail] = {
-    "1e5": Shop(2_000, 600, 100_000),
-    "1e6": Shop(40_000, 4_000, 1_000_000),
-    "1e6_wide": Shop(40_000, 40_000, 1_000_000),
+SIZES: dict[str, SimulatedShop | DenseRetail] = {
+    "1e5": SimulatedShop(2_000, 600, 100_000),
+    "1e6": SimulatedShop(40_000, 4_000, 1_000_000),
+    "1e6_wide": SimulatedShop(40_000, 40_000, 1_000_000),
     "dense": DenseRetail(),
-    "1e7": Shop(400_000, 20_000, 10_000_000),
+    "1e7": SimulatedShop(400_000, 20_000, 10_000_000),
 }
 
 
@@ -100,7 +100,7 @@ def yardstick() -> float:
     return cpu_seconds() - start
 
 
-def settings_of(size: Shop | DenseRetail, root: Path) -> Settings:
+def settings_of(size: SimulatedShop | DenseRetail, root: Path) -> Settings:
     """The repository's settings, with data of the given size and the store at `root`. Files of dense data are written to `root`."""
     values = parse((ROOT / "config.toml").read_text())
     values["store"]["root"] = str(root)
@@ -110,7 +110,7 @@ def settings_of(size: Shop | DenseRetail, root: Path) -> Settings:
     return resolve(values, "shop")
 
 
-def run(name: str, size: Shop | DenseRetail, root: Path) -> dict[str, Any]:
+def run(name: str, size: SimulatedShop | DenseRetail, root: Path) -> dict[str, Any]:
     """Runs all steps of the training flow for one size and returns their costs. Also builds the features for daily lists alone."""
     settings, log, load = settings_of(size, root), Log(name), os.getloadavg()[0]
     store, project = open_store(settings.store.root, settings.name, endpoint=settings.store.endpoint), ROOT / "dbt_project"

@@ -119,7 +119,7 @@ def test_dense_data_are_read_by_the_source_of_files(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_tiny_size_from_end_to_end(tmp_path: Path) -> None:
-    found = bench.run("tiny", bench.Shop(300, 120, 8_000, days=250), tmp_path)
+    found = bench.run("tiny", bench.SimulatedShop(300, 120, 8_000, days=250), tmp_path)
     steps = {step["step"]: step for step in found["steps"]}
     assert list(steps)[:3] == ["land", "build_features serving", "build_features"]
     assert list(steps)[-2:] == ["recommend", "validate"]

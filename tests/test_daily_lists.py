@@ -136,8 +136,8 @@ def test_a_setting_about_sessions_counts_from_the_next_daily_run_on(shop: Shop) 
     ("facts", "has_index", "expected"),
     [
         ({}, False, SessionAnswers("item_to_item", 0)),
-        ({}, True, SessionAnswers("same_session", 0)),
-        ({"session_repeats": 5}, True, SessionAnswers("same_session", 5)),
+        ({}, True, SessionAnswers("session_items", 0)),
+        ({"session_repeats": 5}, True, SessionAnswers("session_items", 5)),
         ({"session_repeats": 5, "session_similarity": "smoothed_session"}, True, SessionAnswers("smoothed_session", 5)),
     ],
 )

@@ -78,8 +78,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class SourceLimits:
-    """What a candidate source brings. recall: share of the relevant items that are among its candidates. only: share that no other
-    source proposes. gain: what NDCG@k loses without the candidates that only it proposes, with low and high."""
+    """What one candidate source of `two_stage` adds to the lists, as means over users.
+
+    recall: share of a user's relevant items that the source proposes. only: share of them that it proposes and no other source
+    does. gain: by how much NDCG@k falls without the candidates that no other source proposes; mean, low and high of its 95%
+    interval.
+    """
 
     recall: float
     only: float

@@ -28,7 +28,7 @@ from recsys.validation.check_input import CheckInput
 ITEMS = 60  # more than K, so that a list has not all of them
 CUTOFF = date(2024, 2, 1)
 DAY = timedelta(1)
-METHODS = {"popularity", "item_to_item", "same_session", "smoothed_session", "session_knn"}
+METHODS = {"popularity", "item_to_item", "session_items", "smoothed_session", "session_knn"}
 
 
 def table(*sessions: list[int], seconds: list[int] | None = None) -> Table:
@@ -85,7 +85,7 @@ def hit_rate(found: ScoredSessions) -> float:
 def test_methods_that_know_sessions_find_what_was_viewed_together() -> None:
     found = scored(PAIRS, table([40, 50], [41, 51]))
     assert {name.removesuffix(", repeats") for name in found} == METHODS
-    for name in ("same_session", "session_knn"):
+    for name in ("session_items", "session_knn"):
         assert found[name].scores[f"mrr@{K}"].tolist() == [1.0, 1.0]
         assert found[name].users.tolist() == ["u0", "u1"]
     assert hit_rate(found["popularity"]) == hit_rate(found["item_to_item"]) == 0
@@ -135,7 +135,7 @@ def test_an_item_without_sessions_is_answered_by_what_goes_with_its_category() -
     categories = np.where((np.arange(ITEMS) >= 40) & (np.arange(ITEMS) <= 45), "shirts", "other")
     found = scored(PAIRS, table([45, 50]), category=categories)
     assert hit_rate(found["smoothed_session"]) == 1
-    assert hit_rate(found["same_session"]) == hit_rate(found["item_to_item"]) == 0
+    assert hit_rate(found["session_items"]) == hit_rate(found["item_to_item"]) == 0
 
 
 def test_the_prior_is_the_mean_of_the_category() -> None:
@@ -169,7 +169,7 @@ NOBODY_KNOWS = table(*[[place, 20 + place] for place in range(10)])
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [
-        ([NEXT], SessionAnswers("same_session", 0)),
+        ([NEXT], SessionAnswers("session_items", 0)),
         ([BACK], SessionAnswers("item_to_item", REPEATS)),
         ([NOBODY_KNOWS], SIMPLEST),
         ([table([40, 50], [41, 51])], SIMPLEST),  # too few users to decide anything
@@ -193,7 +193,7 @@ def test_a_setting_decides_about_repeats() -> None:
 def test_where_windows_have_few_users_more_of_them_are_used() -> None:
     small = make_settings(evaluation={"selection_users": 10, "selection_windows": 1})
     few = table([40, 50])
-    assert select_sessions(given(PAIRS, BACK, few, NEXT), small) == SessionAnswers("same_session", 0)
+    assert select_sessions(given(PAIRS, BACK, few, NEXT), small) == SessionAnswers("session_items", 0)
     enough = make_settings(evaluation={"selection_users": 1, "selection_windows": 1})
     assert select_sessions(given(PAIRS, BACK, few, NEXT), enough) == SIMPLEST
 

@@ -70,13 +70,13 @@ def test_groups_that_are_worse_are_named() -> None:
 
 def test_answers_to_sessions_are_shown_beside_the_lists() -> None:
     answers = [
-        Measurement("sessions", "same_session", metric, 50, (0.4, 0.3, 0.5), BETTER, "item_to_item")
+        Measurement("sessions", "session_items", metric, 50, (0.4, 0.3, 0.5), BETTER, "item_to_item")
         for metric in ("hr@20", "mrr@20")
     ]
     rows = metrics.rows(report(measured(), *answers), "two_stage", SETTINGS)
     _, figure = recommenders(rows, "two_stage", SETTINGS)
     assert figure.title == "Sessions"
-    assert figure.tables == {"at 20": [{"": "same_session", "hr@20": (0.4, 0.3, 0.5), "mrr@20": (0.4, 0.3, 0.5)}]}
+    assert figure.tables == {"at 20": [{"": "session_items", "hr@20": (0.4, 0.3, 0.5), "mrr@20": (0.4, 0.3, 0.5)}]}
 
 
 def test_what_limits_the_lists_is_a_row_for_each_kind_and_a_figure_of_features_and_sources() -> None:
@@ -111,7 +111,7 @@ def test_what_is_measured_of_a_release(audited: CheckInput) -> None:
     assert all((one.gain is None) == (one.recommender == "popularity" or "coverage" in one.metric) for one in lists if one.users)
     sessions = [one for one in found if one.list_kind == "sessions"]
     assert {one.metric for one in sessions} == {"hr@20", "mrr@20"}
-    assert {"same_session", "item_to_item", "session_knn, repeats"} < {one.recommender for one in sessions}
+    assert {"session_items", "item_to_item", "session_knn, repeats"} < {one.recommender for one in sessions}
     assert all((one.gain is None) == (one.recommender == "item_to_item") for one in sessions)
     assert {one.group.split(" ")[0] for one in found} >= {"", "segment", "activity", "tenure", "popularity"}
     earlier = audited.evaluations["two_stage"]["all_items"][1]

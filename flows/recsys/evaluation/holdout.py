@@ -247,14 +247,15 @@ def summarise(window: ScoredWindow, ks: Sequence[int], settings: Settings) -> di
 def select(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> str:
     """Selects the simplest recommender, by the order of config.toml, that no other one beats beyond noise on the selection windows.
     Without selection windows, the first recommender is selected."""
-    return unbeaten({name: evaluations[name] for name in settings.recommenders if name in evaluations}, settings)[0]
+    windows = _selection_windows({name: evaluations[name] for name in settings.recommenders if name in evaluations}, settings)
+    return unbeaten(windows, settings.evaluation.metric, settings)[0]
 
 
 def steadiest(refits: Mapping[str, tuple[ScoredWindows, Robustness]], settings: Settings) -> str:
     """Selects among fits of one recommender with several seeds: of those that no other one beats beyond noise, the one with the
     highest score on its worst perturbed holdout (D'Amour et al. 2022, jmlr.org/papers/v23/20-1335.html)."""
     metric, served = settings.evaluation.metric, settings.list_kind
-    best = unbeaten({name: windows for name, (windows, _) in refits.items()}, settings)
+    best = unbeaten(_selection_windows({name: scored for name, (scored, _) in refits.items()}, settings), metric, settings)
     scores = {
         name: [window[served].scores[metric].mean() for window in refits[name][1].values() if len(window[served].users)]
         for name in best
@@ -262,16 +263,15 @@ def steadiest(refits: Mapping[str, tuple[ScoredWindows, Robustness]], settings: 
     return max(best, key=lambda name: min(scores[name], default=0.0))
 
 
-def unbeaten(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> list[str]:
-    """Names of those that no other one beats beyond noise on the selection windows that all have. The one with the highest mean is
-    always among them."""
+def _selection_windows(evaluations: Mapping[str, ScoredWindows], settings: Settings) -> dict[str, list[ScoredWindow]]:
+    """The selection windows that all have, of the kind of list that is served."""
     shared = min(len(scored[settings.list_kind]) for scored in evaluations.values())
-    windows = {name: scored[settings.list_kind][1:shared] for name, scored in evaluations.items()}
-    return not_beaten(windows, settings.evaluation.metric, settings)
+    return {name: scored[settings.list_kind][1:shared] for name, scored in evaluations.items()}
 
 
-def not_beaten(windows: Mapping[Name, Sequence[Scored]], metric: str, settings: Settings) -> list[Name]:
-    """Names of those that no other one beats beyond noise. windows: of each one, all with the same users."""
+def unbeaten(windows: Mapping[Name, Sequence[Scored]], metric: str, settings: Settings) -> list[Name]:
+    """Names of those that no other one beats beyond noise. The one with the highest mean is always among them. windows: of each
+    one, all with the same users."""
     return [
         name
         for name, mine in windows.items()

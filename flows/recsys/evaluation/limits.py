@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.costs import cpu_seconds
-from recsys.evaluation.metrics import Scores, bootstrap
+from recsys.evaluation.metrics import Scores, bootstrap, score
 from recsys.features import State, TrainingWindow
 from recsys.recommenders import (
     CANDIDATE_SOURCES,
@@ -122,7 +122,8 @@ def _permuted(
 class _Window:
     """Judges rankings of the candidates for one kind of list.
 
-    relevant: number of relevant items of each user. hits: whether each candidate is relevant. listed: whether it may be in a list.
+    users, items: the relevant pairs. relevant: number of relevant items of each user. hits: whether each candidate is relevant.
+    listed: whether it may be in a list.
     """
 
     def __init__(self, found: Candidates, drawn: NDArray, state: State, labels: Labels, is_new: bool, settings: Settings):
@@ -131,10 +132,10 @@ class _Window:
         place = np.full(state.shape[0], -1)
         place[drawn] = np.arange(len(drawn))
         is_relevant = (place[users] >= 0) & ~(is_new & _have(owned, users, items))
-        users, items = place[users[is_relevant]], items[is_relevant]
-        self.relevant = np.bincount(users, minlength=len(drawn))
+        self.users, self.items, self.item_count = place[users[is_relevant]], items[is_relevant], state.shape[1]
+        self.relevant = np.bincount(self.users, minlength=len(drawn))
         self.cells = found.rows * state.shape[1] + found.items
-        self.hits = np.isin(self.cells, users * state.shape[1] + items)
+        self.hits = np.isin(self.cells, self.users * state.shape[1] + self.items)
         self.listed = ~(is_new & _have(owned, drawn[found.rows], found.items))
         self.columns = position(found.rows)
 
@@ -142,15 +143,15 @@ class _Window:
         """NDCG@k of each user with relevant items. scores: of all candidates, or of those of the first users. Candidates with a
         score of -inf are not listed."""
         size, k = len(scores), self.settings.evaluation.k
-        users = len(self.relevant) if size == len(self.cells) else self.found.rows[size]
-        values, hits = (np.full((users, self.columns.max() + 1), empty) for empty in (-np.inf, False))
-        values[self.found.rows[:size], self.columns[:size]] = np.where(self.listed[:size], scores, -np.inf)
-        hits[self.found.rows[:size], self.columns[:size]] = self.hits[:size]
-        first = np.argsort(-values, 1, kind="stable")[:, :k]
-        is_hit = np.take_along_axis(hits & np.isfinite(values), first, 1)
-        gains, relevant = 1 / np.log2(np.arange(k) + 2), self.relevant[:users]
-        ideal = np.cumsum(gains)[np.minimum(relevant, k) - 1]
-        return ((is_hit @ gains[: first.shape[1]]) / ideal)[relevant > 0]
+        count = len(self.relevant) if size == len(self.cells) else self.found.rows[size]
+        places = self.found.rows[:size], self.columns[:size]
+        values, items = (np.full((count, self.columns.max() + 1), empty) for empty in (-np.inf, -1))
+        values[places] = np.where(self.listed[:size], scores, -np.inf)
+        items[places] = np.where(values[places] > -np.inf, self.found.items[:size], -1)
+        lists = np.take_along_axis(items, np.argsort(-values, 1, kind="stable")[:, :k], 1).astype(np.int32)
+        known, has = self.users < count, self.relevant[:count] > 0
+        users = (np.cumsum(has) - 1)[self.users[known]]
+        return score(lists[has], users, self.items[known], self.item_count, [k])[self.settings.evaluation.metric]
 
     def recall(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Share of each user's relevant items that are among the chosen candidates."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.evaluation.holdout import not_beaten
+from recsys.evaluation.holdout import unbeaten
 from recsys.evaluation.metrics import Scores
 from recsys.features import Features, State, Table, matrix
 from recsys.recommenders import SESSION_DAYS, popularity_order, rank, top
@@ -67,7 +67,7 @@ def select_sessions(features: Features, settings: Settings) -> SessionAnswers:
                 for number, scored in _score(_scorer(similarity, state, settings), beginnings, state, repeats).items():
                     windows[SessionAnswers(similarity, number)].append(scored)
                     users.update(scored.users.tolist())
-    return not_beaten(windows, METRIC, settings)[0]
+    return unbeaten(windows, METRIC, settings)[0]
 
 
 def score_sessions(features: Features, settings: Settings, cutoff: date, answers: SessionAnswers) -> dict[str, ScoredSessions]:

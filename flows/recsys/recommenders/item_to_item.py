@@ -29,6 +29,7 @@ class ItemToItem(Recommender):
 
     name = "item_to_item"
     together: ClassVar = "target events of one user"  # for messages: what makes two items similar
+    prior: float = 0.0  # added to n_i; only SessionItems has one
 
     def __init__(
         self,
@@ -59,15 +60,23 @@ class ItemToItem(Recommender):
         """Matrix with a row for each set of items that occur together: here those of one user."""
         return state.bought(within_days=self.within_days)
 
-    def _similarity(self, bought: sparse.csr_matrix) -> sparse.csr_matrix:
-        sizes = np.maximum(np.diff(bought.indptr), 1)
-        together = (bought.T @ (sparse.diags(sizes**-self.user_damping) @ bought)).tocsr()
-        count, lengths = np.asarray(bought.sum(0)).ravel() ** self.damping, np.diff(together.indptr)
-        expected = np.repeat(count, lengths)
-        expected *= count[together.indices]
+    def _similarity(self, sets: sparse.csr_matrix) -> sparse.csr_matrix:
+        return self._scale(self._count(sets), np.asarray(sets.sum(0)).ravel())
+
+    def _count(self, sets: sparse.csr_matrix) -> sparse.csr_matrix:
+        """c_ij of all pairs of items; 0 of an item and itself."""
+        sizes = np.maximum(np.diff(sets.indptr), 1)
+        together = (sets.T @ (sparse.diags(sizes**-self.user_damping) @ sets)).tocsr()
+        rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
+        together.data[rows == together.indices] = 0
+        return together
+
+    def _scale(self, together: sparse.csr_matrix, count: NDArray) -> sparse.csr_matrix:
+        """Divides c_ij by what is expected of items with these counts, and keeps the largest of each row."""
+        expected = np.repeat((count + self.prior) ** self.damping, np.diff(together.indptr))
+        expected *= (count**self.damping)[together.indices]
         expected += self.shrinkage
         together.data = (together.data / expected).astype(np.float32)
-        together.data[np.repeat(np.arange(len(lengths)), lengths) == together.indices] = 0
         return top(together, self.neighbours)
 
     def scorer(self, state: State) -> Scorer:

@@ -38,17 +38,11 @@ class SessionItems(ItemToItem):
 
     def _fit(self, state: State) -> None:
         sessions = self._together(state)
-        sizes = np.maximum(np.diff(sessions.indptr), 1)
-        together = (sessions.T @ (sparse.diags(sizes**-self.user_damping) @ sessions)).tocsr()
-        together.setdiag(0)
-        together.eliminate_zeros()
-        count = np.asarray(sessions.sum(0), np.float64).ravel()
+        together, count = self._count(sessions), np.asarray(sessions.sum(0), np.float64).ravel()
         if self.prior:
+            together.eliminate_zeros()
             together = self._fill(together, count, state.items["category"])
-        rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
-        others = np.maximum(count, 1)[together.indices]
-        together.data = together.data / (((count[rows] + self.prior) * others) ** self.damping + self.shrinkage)
-        self.similarity_ = top(together.astype(np.float32), self.neighbours)
+        self.similarity_ = self._scale(together, count)
 
     def _together(self, state: State) -> sparse.csr_matrix:
         views, targets = state.views_and_carts, state.history

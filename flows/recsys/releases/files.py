@@ -255,7 +255,7 @@ def trained_as_of(release: Snapshot) -> date:
 def session_answers(release: Snapshot, settings: Settings) -> SessionAnswers:
     """How a release answers live sessions, but for the setting `lists.session_repeats`. Older releases do not say by what."""
     facts, own = about(release), settings.lists.session_repeats
-    older = "same_session" if (release.path / SESSIONS).exists() else SIMILARITIES[0]
+    older = "session_items" if (release.path / SESSIONS).exists() else SIMILARITIES[0]
     return SessionAnswers(facts.get("session_similarity", older), facts.get("session_repeats", 0) if own is None else own)
 
 

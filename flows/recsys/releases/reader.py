@@ -40,7 +40,7 @@ class Answer:
     sources: list[str]
 
 
-def _candidates(answer: Answer) -> Iterator[tuple[int, float, str]]:
+def _entries(answer: Answer) -> Iterator[tuple[int, float, str]]:
     return zip(answer.items, answer.scores, answer.sources, strict=True)
 
 
@@ -216,7 +216,7 @@ class Reader:
 
     def _fill(self, answer: Answer, k: int, filter: Filter, segment: str = "") -> Answer:
         """An answer filled up in the fallback order. With a filter, all other items that it allows follow, by popularity."""
-        return self._first(chain(_candidates(answer), self._others(filter, segment)), k, filter)
+        return self._first(chain(_entries(answer), self._others(filter, segment)), k, filter)
 
     def _others(self, filter: Filter, segment: str) -> Iterator[tuple[int, float, str]]:
         for rung in (("segment", segment), ("popular", ""), ("static", "")):
@@ -260,7 +260,7 @@ class Reader:
         if self.about["exclude_seen"] and (user := self.user(user_id)):
             filter = filter.without(user.seen)
         first = self._first(((item, 1 + DECAY**age, "session") for age, item in enumerate(earlier)), repeats, filter)
-        return self._first(chain(_candidates(first), _candidates(answer)), k, filter)
+        return self._first(chain(_entries(first), _entries(answer)), k, filter)
 
     def _combine(
         self,
@@ -280,7 +280,7 @@ class Reader:
         hidden = {*hidden, *(user.seen if user else [])}
         filter, depth = filter.without(hidden) if filter else filter, k + len(hidden)
         near, own = self._of_session(seen, depth, filter), self.recommend(user_id, depth, list_kind, segment, model, filter)
-        lists = [near, own] if "personal" in own.sources else [self._first(chain(*map(_candidates, (near, own))), depth, filter)]
+        lists = [near, own] if "personal" in own.sources else [self._first(chain(*map(_entries, (near, own))), depth, filter)]
         fused: dict[int, float] = {}
         sources: dict[int, str] = {}
         for answer in lists:

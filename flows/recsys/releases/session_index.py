@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from recsys.recommenders import ItemToItem, SessionItems
 from recsys.settings import Settings
 
-SIMILARITIES = ("item_to_item", "same_session", "smoothed_session")  # the simplest first
+SIMILARITIES = ("item_to_item", "session_items", "smoothed_session")  # the simplest first
 PRIOR = 100.0  # sessions that the prior of smoothed_session counts for; 20 to 300 were tried on earlier days of simulated shops
 
 

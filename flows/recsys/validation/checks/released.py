@@ -52,7 +52,8 @@ def check(inputs: CheckInput, limits: ReleasedLimits) -> Iterator[CheckResult]:
     permuted = Permuted(inputs.state, inputs.settings, inputs.settings.seed)
     for name, model in inputs.models.items():
         yield from _lists(inputs, limits, name, model, permuted, rows)
-    by_users = Together(inputs.state.bought(), ItemToItem(neighbours=inputs.settings.lists.length))
+    similarity, categories = ItemToItem(neighbours=inputs.settings.lists.length), inputs.state.items["category"]
+    by_users = Together(inputs.state.bought(), similarity, categories)
     yield _remade("similar_items_remade", inputs, limits.items, by_users, inputs.reader.similar)
     yield _session_items(inputs, limits.items)
     yield _fallback(inputs)
@@ -180,19 +181,18 @@ def _session_items(inputs: CheckInput, size: int) -> CheckResult:
     had.data[:] = 1
     had = had[np.diff(had.indptr) <= MAX_TOGETHER]
 
-    together = Together(had, parameters, getattr(parameters, "prior", 0.0), state.items["category"])
+    together = Together(had, parameters, state.items["category"])
     return _remade("session_items_remade", inputs, size, together, reader.near_session)
 
 
 @dataclass(frozen=True)
 class Together:
     """What items have in common. had: (groups, items), 1 for the items that occur together in a group. parameters: those of the
-    similarity. prior: groups that the prior of an item's category counts for, if there is one. categories: of items."""
+    similarity. categories: of items."""
 
     had: sparse.csr_matrix
     parameters: ItemToItem
-    prior: float = 0.0
-    categories: NDArray[np.str_] | None = None
+    categories: NDArray[np.str_]
 
     @cached_property
     def groups_of(self) -> sparse.csc_matrix:
@@ -210,10 +210,11 @@ class Together:
         """The similarity of an item with all others."""
         groups = self.groups_of.indices[self.groups_of.indptr[item] : self.groups_of.indptr[item + 1]]
         together = self.weights[groups] @ self.had[groups]
-        if self.prior:
-            together = together + self.prior * self._of_category(item)
+        prior = self.parameters.prior
+        if prior:
+            together = together + prior * self._of_category(item)
         others = np.maximum(self.counts, 1)
-        scores = together / (((self.counts[item] + self.prior) * others) ** self.parameters.damping + self.parameters.shrinkage)
+        scores = together / (((self.counts[item] + prior) * others) ** self.parameters.damping + self.parameters.shrinkage)
         scores[item] = 0
         return scores
 
@@ -227,7 +228,6 @@ class Together:
     @cached_property
     def _categories(self) -> tuple[NDArray[np.int64], sparse.csr_matrix]:
         """The number of each item's category, and how often each category and item occur together."""
-        assert self.categories is not None
         names = np.unique(self.categories, return_inverse=True)[1]
         items = np.arange(len(names))
         has = sparse.csr_matrix((np.ones(len(names)), (items, names)), (len(names), names.max() + 1))
